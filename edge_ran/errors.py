@@ -1,0 +1,59 @@
+"""Every error that edge-ran raises on purpose.
+
+    EdgeRanError                 what is wrong, and what to type; has an exit code
+    ├── GateError            1   a gate was not met: accuracy drop, latency regression, strict accelerator
+    ├── UsageError           2   the command's words are off
+    │   ├── InputError       2   a file, picture, folder or model is not what it should be
+    │   └── OutputExists     2   an output is there already and --force was not given
+    └── EnvironmentMissing   3   this machine lacks something: package, runtime, disk space
+        ├── CameraError      3   a camera cannot be opened, or was lost for good
+        └── AcceleratorError 3   a GPU, delegate or its driver cannot be had
+
+``edge_ran.cli.main`` is the only place that catches them; the library never prints.
+"""
+
+from __future__ import annotations
+
+
+class EdgeRanError(Exception):
+    """Base of all; ``str(error)`` is one line saying what is wrong, ``remedy`` one line saying what to type."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+class GateError(EdgeRanError):
+    """A gate that the user set was not met."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeRanError):
+    """The command's words cannot be carried out as they stand."""
+
+    exit_code = 2
+
+
+class InputError(UsageError):
+    """A file, picture, folder or model is not what it should be."""
+
+
+class OutputExists(UsageError):
+    """An output is there already; nothing was changed."""
+
+
+class EnvironmentMissing(EdgeRanError):
+    """This machine lacks something that the command needs."""
+
+    exit_code = 3
+
+
+class CameraError(EnvironmentMissing):
+    """A camera cannot be opened, or was lost for good."""
+
+
+class AcceleratorError(EnvironmentMissing):
+    """A GPU, a delegate or its driver cannot be had."""

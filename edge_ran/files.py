@@ -1,0 +1,104 @@
+"""Files that are whole or not there: temporary file in the same folder, flush to disk, then rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
+
+TEMPORARY_PREFIX = ".edge-ran-"
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; when the block ends well it becomes ``target``, else it vanishes.
+
+    The temporary name keeps the target's suffix, for writers that choose a format by it.
+
+    Raises:
+        EnvironmentMissing: the disk is full or the folder cannot be written to; ``target`` is as it was.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write ``data`` to ``target`` atomically. Raises EnvironmentMissing as ``atomic_path`` does."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write ``text`` to ``target`` as UTF-8, atomically. Raises EnvironmentMissing as ``atomic_path`` does."""
+    write_bytes(target, text.encode())
+
+
+def read_bytes(source: Path, kind: str = "file") -> bytes:
+    """Return the file's bytes; ``kind`` names it in the error line.
+
+    Raises:
+        InputError: it is missing, a folder, empty or unreadable.
+    """
+    try:
+        data = Path(source).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {kind} {source}: {error.strerror or error}", "check the path") from error
+    if not data:
+        raise InputError(f"{kind} {source} is empty", "make it again")
+    return data
+
+
+def refuse_existing(target: Path, force: bool) -> None:
+    """Raise OutputExists when ``target`` is there and ``force`` is not given. Call it before the long work."""
+    if Path(target).exists() and not force:
+        raise OutputExists(f"{target} exists", "add --force to replace it, or choose another --output")
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed writer left in ``folder``."""
+    for leftover in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
+def sha256(path: Path) -> str:
+    """Return the file's SHA-256 as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _cannot_write(target: Path, error: OSError) -> EnvironmentMissing:
+    if error.errno == errno.ENOSPC:
+        return EnvironmentMissing(f"no space left on the disk of {target}; nothing was written", "free some space")
+    return EnvironmentMissing(f"cannot write {target}: {error.strerror or error}", "choose another --output")
