@@ -116,9 +116,19 @@ def _indoor56() -> Architecture:
     )  # fmt: skip
 
 
+def _edge50() -> Architecture:
+    """The small network that ships: indoor56's scales, half its units' squeeze; 3x3 work spread evenly over the stages.
+
+    Depth as the paper counts it (trunk layers): 1 + 3 * 3 + 3 * 12 + 3 + 1 = 50.
+    """
+    stages = (Stage(64, 32, 1, 1, 2), Stage(128, 64, 2, 1, 1), Stage(192, 96, 2, 1, 1))
+    return Architecture("edge50", 32, 10, 3, 32, 1, 2, stages, ((96, 192, 1),), bottleneck_ratio=2, mask_pool=2)
+
+
 NETWORKS: dict[str, Architecture] = {
     a.name: a
     for a in (
+        _edge50(),
         _indoor56(),
         *(_cifar(depth) for depth in (56, 92, 128, 164, 236, 452)),
         _imagenet("attention56", (1, 1, 1)),
