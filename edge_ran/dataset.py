@@ -1,0 +1,627 @@
+"""Labelled images: a folder of class folders, a CSV manifest or an ``.npz`` -> samples -> pixels.
+
+A *group* is what must not be torn apart when a part is held out: the frames of one clip, the pictures of one place.
+Neighbouring frames of a clip are almost the same picture, so a split by frame measures memory, not skill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import itertools
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import files
+from edge_ran.card import InputSpec
+from edge_ran.errors import InputError
+from edge_ran.preprocess import fit_pixels
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+CACHE_ABOVE_BYTES = 1 << 30
+SHOW_AT_MOST = 5
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    ``path`` is a picture, a clip or an ``.npz``; ``row`` the frame number in the clip or the row of the array, -1 for a
+    picture. ``group`` is empty where none is known; ``split`` is ``train``, ``val``, ``test`` or empty.
+    """
+
+    path: Path
+    label: str
+    group: str = ""
+    split: str = ""
+    row: int = -1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in a fixed order, their labels sorted, and the files that were passed over (name endings, counted)."""
+
+    samples: tuple[Sample, ...]
+    labels: tuple[str, ...]
+    source: Path
+    ignored: tuple[tuple[str, int], ...] = ()
+
+    def part(self, split: str) -> tuple[Sample, ...]:
+        """Return the samples of one split; ``all`` is everything.
+
+        Raises:
+            InputError: there is no such split.
+        """
+        if split == "all":
+            return self.samples
+        chosen = tuple(s for s in self.samples if s.split == SPLIT_NAMES.get(split, split))
+        if not chosen:
+            known = sorted({s.split for s in self.samples} - {""})
+            raise InputError(
+                f"{self.source} has no split {split!r}",
+                f"it has: {', '.join(known)}" if known else "it is not divided: leave --split away",
+            )
+        return chosen
+
+
+# ------------------------------------------------------------------------------------------------ one picture
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a PNG, JPEG, WebP or BMP as (H, W, 3) uint8 in BGR order, upright.
+
+    EXIF rotation is applied, transparency laid over white, 16 bits reduced to 8, grey repeated in three channels.
+
+    Raises:
+        InputError: the file is missing, empty, cut short or not a picture.
+    """
+    data = files.read_bytes(path, "picture")
+    if _cut_short(data):
+        raise InputError(f"picture {path} is truncated", "copy it again")
+    # IMREAD_UNCHANGED alone keeps transparency, and alone ignores EXIF rotation: it is kept for what needs it.
+    flags = cv2.IMREAD_UNCHANGED if _has_alpha(data) else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    frame = None
+    with contextlib.suppress(cv2.error):  # raised for absurd sizes; None for all else
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if frame is None:
+        raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP or BMP")
+    return _eight_bit_bgr(np.asarray(frame), path)
+
+
+def _eight_bit_bgr(frame: NDArray, path: Path) -> NDArray[np.uint8]:
+    if frame.dtype == np.uint16:
+        frame = np.rint(frame / 257.0).astype(np.uint8)
+    if frame.dtype != np.uint8:
+        raise InputError(f"picture {path} has {frame.dtype} pixels", "save it with 8 or 16 bits a channel")
+    if frame.ndim == 2 or frame.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
+    if frame.shape[2] == 4:
+        alpha = frame[:, :, 3:].astype(np.uint16)
+        blended = frame[:, :, :3] * alpha + 255 * (255 - alpha)
+        frame = ((blended + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(frame)
+
+
+def _cut_short(data: bytes) -> bool:
+    """Decoders fill the missing part of a truncated picture with grey and only mutter: look for the end ourselves."""
+    if data[:3] == b"\xff\xd8\xff":
+        position = 2
+        while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        return data.find(b"\xff\xd9", position) < 0  # after the first scan; an EXIF thumbnail has its own end mark
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return b"IEND" not in data[-4096:]
+    if data[:4] == b"RIFF":
+        return len(data) < int.from_bytes(data[4:8], "little") + 8
+    if data[:2] == b"BM":
+        return len(data) < int.from_bytes(data[2:6], "little")
+    return False
+
+
+def _has_alpha(data: bytes) -> bool:
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return data[25:26] in (b"\x04", b"\x06") or b"tRNS" in data[:4096]
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        extended = data[12:16] == b"VP8X" and bool(data[20] & 0x10)
+        return extended or (data[12:16] == b"VP8L" and bool(data[24] & 0x10))
+    return False  # the fourth byte of a BMP's pixel is mostly unused and zero
+
+
+# ------------------------------------------------------------------------------------------------ a whole source
+
+
+def load(
+    source: Path,
+    *,
+    label_column: str = "label",
+    group_column: str = "group",
+    split_column: str = "split",
+    labels: Sequence[str] = (),
+    clip_step_s: float = 1.0,
+) -> Dataset:
+    """List the labelled images of a source, without decoding them.
+
+    Args:
+        source: a folder of class folders (also below ``train/``, ``val/``, ``test/``), whose pictures in a sub-folder
+            of a class share that sub-folder as group; a CSV manifest with the columns ``image,label[,group][,split]``
+            and paths relative to it; or an ``.npz`` with ``x`` (N, H, W, 3) or (N, H, W) uint8 RGB, ``y`` (N,) and
+            perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``.
+        label_column, group_column, split_column: other names of the manifest's columns.
+        labels: keep these classes only; empty keeps all.
+        clip_step_s: seconds between two frames taken from a clip (``.mp4``, ``.mov``, …); a clip is a group.
+
+    Raises:
+        InputError: the source is missing, empty, or not of such a form.
+    """
+    source = Path(source)
+    if clip_step_s <= 0:
+        raise InputError(f"the step between frames must be above 0 s, not {clip_step_s:g}")
+    ignored: Counter[str] = Counter()
+    if source.is_dir():
+        samples = _from_folder(source, clip_step_s, ignored)
+    elif source.suffix.lower() == ".csv":
+        samples = _from_manifest(source, (label_column, group_column, split_column), clip_step_s)
+    elif source.suffix.lower() == ".npz":
+        samples = _from_arrays(source)
+    elif source.exists():
+        raise InputError(f"{source} is not a data set", "give a folder of class folders, a .csv manifest or a .npz")
+    else:
+        raise InputError(f"no such folder or file: {source}", "check the path")
+    if labels:
+        absent = sorted(set(labels) - {s.label for s in samples})
+        if absent:
+            raise InputError(f"{source} has no class {', '.join(map(repr, absent))}", "check the class names")
+        samples = [s for s in samples if s.label in set(labels)]
+    found = tuple(sorted({s.label for s in samples}))
+    return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())))
+
+
+def _from_folder(source: Path, clip_step_s: float, ignored: Counter[str]) -> list[Sample]:
+    children = [child for child in sorted(source.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    by_split = bool(children) and all(child.name.lower() in SPLIT_NAMES for child in children)
+    samples: list[Sample] = []
+    for parent in children if by_split else [source]:
+        split = SPLIT_NAMES[parent.name.lower()] if by_split else ""
+        for folder in sorted(parent.iterdir()):
+            if not folder.is_dir() or folder.name.startswith("."):
+                continue
+            before = len(samples)
+            for path in sorted(folder.rglob("*")):
+                if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+                    continue
+                suffix = path.suffix.lower()
+                inner = path.relative_to(folder).parent.as_posix()
+                group = "" if inner == "." else inner
+                if suffix in PICTURE_SUFFIXES:
+                    samples.append(Sample(path, folder.name, group, split))
+                elif suffix in CLIP_SUFFIXES:
+                    clip = f"{group}/{path.name}".lstrip("/")
+                    samples += [Sample(path, folder.name, clip, split, row) for row in _clip_rows(path, clip_step_s)]
+                else:
+                    ignored[suffix or path.name] += 1
+            if len(samples) == before:
+                raise InputError(
+                    f"class folder {folder} holds no picture",
+                    f"fill it with {', '.join(PICTURE_SUFFIXES)} or delete it",
+                )
+    if not samples:
+        raise InputError(
+            f"{source} holds no class folder with pictures", f"lay it out as {source}/CLASS/PICTURE, one folder a class"
+        )
+    pictures = {s.group for s in samples if s.row < 0}
+    if len(pictures) == 1:  # tiny-imagenet's CLASS/images/*: one sub-folder name everywhere is layout, not a group
+        samples = [Sample(s.path, s.label, "", s.split) if s.row < 0 else s for s in samples]
+    return samples
+
+
+def _from_manifest(source: Path, columns: tuple[str, str, str], clip_step_s: float) -> list[Sample]:
+    label_column, group_column, split_column = columns
+    try:
+        text = files.read_bytes(source, "manifest").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"manifest {source} is not UTF-8 text", "save it as UTF-8 CSV") from error
+    header = text.splitlines()[0]
+    delimiter = max(",;\t", key=header.count)
+    rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    names = rows.fieldnames or ()
+    for wanted in ("image", label_column):
+        if wanted not in names:
+            raise InputError(
+                f"manifest {source} has no column {wanted!r}",
+                f"its columns are {', '.join(names)}; choose with --label-column and --group-column",
+            )
+    for wanted, default in ((group_column, "group"), (split_column, "split")):
+        if wanted != default and wanted not in names:
+            raise InputError(f"manifest {source} has no column {wanted!r}", f"its columns are {', '.join(names)}")
+    samples: list[Sample] = []
+    missing: list[Path] = []
+    for row in rows:
+        image, label = (row["image"] or "").strip(), (row[label_column] or "").strip()
+        if not image or not label:
+            raise InputError(f"manifest {source}, line {rows.line_num}: image or {label_column} is empty", "fill it in")
+        path = source.parent / image
+        group = (row.get(group_column) or "").strip()
+        split = _split_name((row.get(split_column) or "").strip(), f"manifest {source}, line {rows.line_num}")
+        if not path.is_file():
+            missing.append(path)
+        elif path.suffix.lower() in CLIP_SUFFIXES:
+            samples += [Sample(path, label, group or image, split, r) for r in _clip_rows(path, clip_step_s)]
+        else:
+            samples.append(Sample(path, label, group, split))
+    if missing:
+        raise InputError(f"manifest {source} names {len(missing)} missing files; the first: {missing[0]}", "mend it")
+    if not samples:
+        raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
+    return samples
+
+
+def _from_arrays(source: Path) -> list[Sample]:
+    with _arrays(source) as arrays:
+        for wanted in ("x", "y"):
+            if wanted not in arrays:
+                raise InputError(f"{source} has no array {wanted!r}", f"it has: {', '.join(arrays) or 'nothing'}")
+        try:
+            y = arrays["y"]
+            names = [str(name) for name in arrays["labels"]] if "labels" in arrays else None
+            groups = arrays.get("group")
+            splits = arrays.get("split")
+        except ValueError as error:
+            raise InputError(
+                f"{source} cannot be read: {error}", "save plain arrays, without pickled objects"
+            ) from error
+        count = len(_pixels_of(source, arrays))
+    if y.ndim != 1 or len(y) != count or any(a is not None and a.shape != (count,) for a in (groups, splits)):
+        raise InputError(f"{source}: y, group and split must be ({count},), one value for each image of x")
+    if names is not None and not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < len(names)):
+        raise InputError(f"{source}: y must be whole numbers from 0 to {len(names) - 1}, places in labels")
+    return [
+        Sample(
+            source,
+            names[int(y[row])] if names is not None else str(y[row]),
+            str(groups[row]) if groups is not None else "",
+            _split_name(str(splits[row]), f"{source}, row {row}") if splits is not None else "",
+            row,
+        )
+        for row in range(count)
+    ]
+
+
+@contextlib.contextmanager
+def _arrays(source: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    try:
+        arrays = np.load(source, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{source} is not an .npz file", "save it with numpy.savez(FILE, x=…, y=…)") from error
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise InputError(f"{source} is not an .npz file", "save it with numpy.savez(FILE, x=…, y=…)")
+    with arrays:
+        yield arrays
+
+
+def _pixels_of(source: Path, arrays: np.lib.npyio.NpzFile) -> NDArray[np.uint8]:
+    try:
+        x = arrays["x"]
+    except Exception as error:  # zlib.error, zipfile.BadZipFile, ValueError: whatever broken bytes bring
+        raise InputError(f"{source}: x cannot be read: {error}", "save it again") from error
+    if x.dtype != np.uint8 or not (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))) or not x.size:
+        raise InputError(f"{source}: x must be (N, H, W, 3) uint8, not {x.shape} {x.dtype}")
+    x = x[..., None] if x.ndim == 3 else x
+    return np.broadcast_to(x, (*x.shape[:3], 3))
+
+
+def _split_name(text: str, where: str) -> str:
+    if not text:
+        return ""
+    if text.lower() not in SPLIT_NAMES:
+        raise InputError(f"{where}: split {text!r} is unknown", "use train, val or test")
+    return SPLIT_NAMES[text.lower()]
+
+
+def _clip_rows(path: Path, step_s: float) -> list[int]:
+    """Numbers of the frames to take from a clip: the middle of every ``step_s`` seconds, at least one."""
+    with _clip(path) as capture:
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        fps = capture.get(cv2.CAP_PROP_FPS)
+    if count <= 0 or not 0 < fps < 1e4:
+        raise InputError(f"clip {path} does not tell its length", "record or convert it again, as .mp4")
+    steps = max(1, int(count / fps / step_s))
+    return [min(count - 1, int((step + 0.5) * min(step_s * fps, count))) for step in range(min(steps, count))]
+
+
+@contextlib.contextmanager
+def _clip(path: Path) -> Iterator[cv2.VideoCapture]:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise InputError(f"clip {path} cannot be opened", "it must be a video that FFmpeg reads")
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # phones film sideways and write a rotation tag
+        yield capture
+    finally:
+        capture.release()
+
+
+# ------------------------------------------------------------------------------------------------ splitting
+
+
+def split(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Return (training samples, validation samples).
+
+    A ``val`` split in the data is taken as it is. Otherwise ``fraction`` of the training samples is held out, label by
+    label; a group is never torn apart, and every class keeps training samples. ``test`` samples are in neither part.
+
+    Raises:
+        InputError: fewer than two classes, a class with one picture, or a fraction outside (0, 1).
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"the validation fraction must be between 0 and 1, not {fraction:g}")
+    if len(dataset.labels) < 2:
+        raise InputError(
+            f"{dataset.source} has one class only: {', '.join(dataset.labels)}", "add a folder for each other class"
+        )
+    train = [s for s in dataset.samples if s.split in ("train", "")]
+    validation = [s for s in dataset.samples if s.split == "val"]
+    counts = Counter(s.label for s in train)
+    for label in dataset.labels:
+        if counts[label] < 2 - bool(validation):
+            have = "one picture only" if counts[label] else "no picture to train on"
+            raise InputError(f"class {label!r} of {dataset.source} has {have}", "add pictures, or remove the class")
+    if validation:
+        return tuple(train), tuple(validation)
+
+    random = np.random.default_rng(seed)
+    groups = sorted({s.group for s in train} - {""})
+    held = _choose_groups(train, groups, fraction, random) if groups else set()
+    for label in dataset.labels:
+        alone = [i for i, s in enumerate(train) if s.label == label and not s.group]
+        enough = round(fraction * len(alone)) or int(1 < len(alone) == counts[label])
+        held.update(alone[i] for i in random.permutation(len(alone))[:enough])
+    if not held:
+        raise InputError(
+            f"{dataset.source} cannot be divided: its classes have one group each",
+            "film every class in two clips or more, or give a val/ folder",
+        )
+    return tuple(s for i, s in enumerate(train) if i not in held), tuple(train[i] for i in sorted(held))
+
+
+def _choose_groups(train: list[Sample], groups: list[str], fraction: float, random: np.random.Generator) -> set[int]:
+    """Return the places in ``train`` of the groups to hold out: of many random greedy tries, the one with every label
+    nearest to ``fraction`` of its samples."""
+    labels = sorted({s.label for s in train})
+    table = np.zeros((len(groups), len(labels)), np.int64)  # samples by group and label
+    row = {group: i for i, group in enumerate(groups)}
+    column = {label: i for i, label in enumerate(labels)}
+    for sample in train:
+        if sample.group:
+            table[row[sample.group], column[sample.label]] += 1
+    everything = np.bincount([column[s.label] for s in train], minlength=len(labels))
+    wanted = np.maximum(1.0, fraction * table.sum(0))
+    best, chosen = np.inf, np.zeros(len(groups), bool)
+    for _ in range(max(1, min(200, 20_000 // len(groups)))):
+        held, mine = np.zeros(len(labels), np.int64), np.zeros(len(groups), bool)
+        for index in random.permutation(len(groups)):
+            after = held + table[index]
+            nearer = (np.abs(after - wanted) / wanted).sum() < (np.abs(held - wanted) / wanted).sum() - 1e-9
+            if nearer and (after[table[index] > 0] < everything[table[index] > 0]).all():
+                held, mine[index] = after, True
+        distance = (np.abs(held - wanted) / wanted).sum()
+        if distance < best:
+            best, chosen = distance, mine
+    return {i for i, s in enumerate(train) if s.group and chosen[row[s.group]]}
+
+
+def targets(samples: Iterable[Sample], labels: Sequence[str]) -> NDArray[np.int64]:
+    """Return (N,) places of the samples' labels in ``labels``.
+
+    Raises:
+        InputError: a sample's label is not among them.
+    """
+    place = {label: index for index, label in enumerate(labels)}
+    samples = tuple(samples)
+    unknown = sorted({s.label for s in samples} - place.keys())
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} of the data's classes are unknown to the model: {_some(unknown)}",
+            f"the model knows: {_some(labels)}",
+        )
+    return np.array([place[s.label] for s in samples], np.int64)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOW_AT_MOST
+    return ", ".join(names[:SHOW_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+# ------------------------------------------------------------------------------------------------ decoding
+
+
+def pixels(
+    samples: Sequence[Sample], spec: InputSpec, *, progress: Progress | None = None, cache: Path | None = None
+) -> NDArray[np.uint8]:
+    """Decode and fit samples to a network's input, on all cores.
+
+    Args:
+        samples: N of them.
+        spec: the network's input.
+        progress: called with (done, total) from time to time, in the caller's thread.
+        cache: a folder; arrays above 1 GiB become a memory-mapped ``.npy`` there, which is used again while neither
+            files nor ``spec`` change. Without it everything stays in memory.
+
+    Returns:
+        (N, spec.height, spec.width, 3) uint8 in ``spec.color`` order.
+
+    Raises:
+        InputError: a picture is unreadable; names the first and says how many.
+        EnvironmentMissing: no space left for the cache.
+    """
+    shape = (len(samples), spec.height, spec.width, 3)
+    if cache is None or np.prod(shape, dtype=np.int64) <= CACHE_ABOVE_BYTES:
+        out = np.empty(shape, np.uint8)
+        _fill(out, samples, spec, progress)
+        return out
+    target = Path(cache) / f"pixels-{_fingerprint(samples, spec)}.npy"
+    if not target.is_file():
+        files.sweep_temporaries(target.parent)
+        with files.atomic_path(target) as temporary:
+            mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            with open(temporary, "rb+") as file:  # a sparse file on a full disk would kill the process with SIGBUS
+                if hasattr(os, "posix_fallocate"):  # not on macOS
+                    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            _fill(mapped, samples, spec, progress)
+            mapped.flush()
+    return np.load(target, mmap_mode="r")
+
+
+def readable(
+    samples: Sequence[Sample], *, progress: Progress | None = None
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """Decode every sample once; return those that can be read, and one line for each file that cannot."""
+    good = np.zeros(len(samples), bool)
+
+    def note(position: int, frame: NDArray[np.uint8]) -> None:
+        good[position] = True
+
+    problems = _decode(samples, note, progress)
+    return tuple(itertools.compress(samples, good)), tuple(problems)
+
+
+def frames(samples: Sequence[Sample], ahead: int = 16) -> Iterator[NDArray[np.uint8]]:
+    """Yield each sample as a frame, (H, W, 3) uint8 BGR, in order; ``ahead`` of them are decoded in the background.
+
+    Raises:
+        InputError: a picture is unreadable.
+    """
+    runs = [list(run) for _, run in itertools.groupby(samples, key=lambda s: (s.path, s.row < 0))]
+    arrays = _open_arrays(samples)
+    pictures = ThreadPoolExecutor(_threads())
+    try:
+        waiting: list = []
+        for run in runs:
+            if run[0].row < 0:
+                waiting.append(pictures.submit(read_picture, run[0].path))
+                waiting += waiting[-1:] * (len(run) - 1)
+                while len(waiting) > ahead:
+                    yield waiting.pop(0).result()
+                continue
+            while waiting:
+                yield waiting.pop(0).result()
+            yield from _rows(run[0].path, [s.row for s in run], arrays)
+        while waiting:
+            yield waiting.pop(0).result()
+    finally:
+        pictures.shutdown(cancel_futures=True)
+
+
+def _fill(out: NDArray[np.uint8], samples: Sequence[Sample], spec: InputSpec, progress: Progress | None) -> None:
+    def put(position: int, frame: NDArray[np.uint8]) -> None:
+        out[position] = fit_pixels(frame, spec)
+
+    problems = _decode(samples, put, progress)
+    if problems:
+        count = f"{len(problems)} files cannot be read; the first: " if len(problems) > 1 else ""
+        raise InputError(f"{count}{problems[0]}", "mend or delete them, or skip them aloud with --skip-bad")
+
+
+def _decode(
+    samples: Sequence[Sample], use: Callable[[int, NDArray[np.uint8]], None], progress: Progress | None
+) -> list[str]:
+    """Call ``use(position, frame)`` for every sample, in threads and in any order; return what could not be read."""
+    places: dict[Path, list[int]] = defaultdict(list)
+    for position, sample in enumerate(samples):
+        places[sample.path].append(position)
+    arrays = _open_arrays(samples)
+    # One job decodes one picture or one clip, or a handful of an array's rows.
+    jobs = [
+        positions[start : start + step]
+        for path, positions in places.items()
+        for step in [256 if path in arrays else len(positions)]
+        for start in range(0, len(positions), step)
+    ]
+
+    def work(positions: list[int]) -> tuple[int, str]:
+        path = samples[positions[0]].path
+        try:
+            if samples[positions[0]].row < 0:
+                frame = read_picture(path)
+                for position in positions:
+                    use(position, frame)
+            else:
+                positions = sorted(positions, key=lambda p: samples[p].row)
+                decoded = _rows(path, [samples[p].row for p in positions], arrays)
+                for position, frame in zip(positions, decoded, strict=True):
+                    use(position, frame)
+        except InputError as error:
+            return len(positions), str(error)
+        return len(positions), ""
+
+    problems, done = [], 0
+    pool = ThreadPoolExecutor(_threads())
+    try:
+        for count, problem in pool.map(work, jobs):
+            done += count
+            if problem:
+                problems.append(problem)
+            if progress is not None:
+                progress(done, len(samples))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing is left working
+    return problems
+
+
+def _open_arrays(samples: Iterable[Sample]) -> dict[Path, NDArray[np.uint8]]:
+    opened = {}
+    for path in {s.path for s in samples if s.row >= 0 and s.path.suffix.lower() == ".npz"}:
+        with _arrays(path) as arrays:
+            opened[path] = _pixels_of(path, arrays)
+    return opened
+
+
+def _rows(path: Path, rows: list[int], arrays: dict[Path, NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of an array or a clip as BGR, ``rows`` ascending."""
+    if path in arrays:
+        for row in rows:
+            yield np.ascontiguousarray(arrays[path][row, :, :, ::-1])
+        return
+    with _clip(path) as capture:
+        at, frame = -1, None
+        for row in rows:
+            while at < row:
+                if not capture.grab():
+                    raise InputError(f"clip {path} ends at frame {at + 1}, before frame {row}", "copy it again")
+                at, frame = at + 1, None
+            if frame is None:
+                _, frame = capture.retrieve()
+            yield _eight_bit_bgr(np.asarray(frame), path)
+
+
+def _threads() -> int:
+    return max(2, min(8, os.cpu_count() or 1))
+
+
+def _fingerprint(samples: Iterable[Sample], spec: InputSpec) -> str:
+    digest = hashlib.sha256(repr(spec).encode())
+    for sample in samples:
+        status = sample.path.stat()
+        digest.update(f"{sample.path}\0{sample.row}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
