@@ -1,0 +1,337 @@
+"""Sources of frames, each named by one string.
+
+| string                                   | source                | live | end                        |
+|------------------------------------------|-----------------------|------|----------------------------|
+| ``0``, ``/dev/video0``                   | camera                | yes  | lost                       |
+| ``csi://0``                              | camera on the ribbon  | yes  | lost                       |
+| ``rtsp://…`` (``?udp`` forces UDP)       | network camera        | yes  | lost                       |
+| ``http://…`` multipart or a single JPEG  | MJPEG camera          | yes  | lost                       |
+| ``http://….mp4``, ``clip.mp4``           | video                 | no   | end of file, not a fault   |
+| folder, ``shots/*.jpg``, ``shot.png``    | pictures, name order  | no   | end of list, not a fault   |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http, without_password
+from edge_ran.errors import CameraError, InputError, UsageError
+
+OPEN_TIMEOUT_S = 10.0
+PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
+
+# Small probes: FFmpeg's own take five seconds to open an RTSP stream. TCP first: UDP loses packets and smears pictures.
+_RTSP_OPTIONS = "rtsp_flags;prefer_tcp|fflags;nobuffer|flags;low_delay|analyzeduration;500000|probesize;500000"
+_environment = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture.
+
+    ``image`` is (H, W, 3) uint8 BGR, upright; ``index`` counts from 0 without holes as pictures arrive;
+    ``captured_at`` is when it arrived (seconds, ``time.monotonic``); ``timestamp`` its place in the source's own time
+    (seconds); ``capture_ms`` what decoding took; ``name`` the picture's file, if it has one of its own.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    captured_at: float
+    timestamp: float
+    capture_ms: float = 0.0
+    name: str = ""
+
+
+class FrameSource(Protocol):
+    """``name`` is what the user typed; a ``live`` source goes on whether or not it is read; ``fps`` 0 is unknown."""
+
+    name: str
+    live: bool
+    fps: float
+
+    def read(self) -> Frame | None:
+        """Return the next frame, or None at the end of a source that has one.
+
+        Raises:
+            InputError: this one picture is broken; the next may be whole.
+            CameraError: a live source is lost.
+        """
+
+    def close(self) -> None:
+        """Give the device, connection or file back. May be called twice."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield every frame that can be read, to the end."""
+
+
+def open_source(
+    text: str, width: int = 0, height: int = 0, fps: float = 0.0, timeout_s: float = OPEN_TIMEOUT_S
+) -> FrameSource:
+    """Open whatever ``text`` names (see the table above).
+
+    Args:
+        width, height: the camera mode to ask for, pixels; 0 leaves it to the camera. Only for cameras of this machine.
+        fps: frames a second to ask of a camera, or to play a video or folder at; 0 leaves it.
+        timeout_s: a network source that is silent for so long is lost.
+
+    Raises:
+        CameraError: there is no such camera, or it does not answer.
+        InputError: there is no such file, or it is not a video; the folder holds no pictures.
+        UsageError: width and height for a source that has a size of its own.
+    """
+    if width < 0 or height < 0 or fps < 0:
+        raise UsageError("width, height and fps must not be negative")
+    if text.isdigit() or re.fullmatch(r"/dev/video\d+", text):
+        return Device(text, width, height, fps)
+    if text.startswith("csi://"):
+        return _Counted(CsiCamera(text, width or 1280, height or 720, fps or 30.0, timeout_s))
+    if width or height:
+        raise UsageError(f"--width and --height choose a camera's mode; {text} has a size of its own", "leave them out")
+    if text.startswith(("rtsp://", "rtsps://")):
+        if fps:
+            raise UsageError(f"--fps cannot be asked of {text}", "set it in the camera's own settings")
+        return NetworkVideo(text, timeout_s)
+    if text.startswith(("http://", "https://")):
+        opened = open_http(text, fps, timeout_s)
+        return VideoFile(text, fps) if isinstance(opened, HttpVideo) else _Counted(opened)
+    if "://" in text and not text.startswith("file://"):
+        scheme = text.split("://", 1)[0]
+        raise UsageError(f"--camera cannot read {scheme}://", "use rtsp://, http://, https:// or csi://")
+    path = Path(text.removeprefix("file://"))
+    if path.is_dir():
+        return Pictures(text, sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES), fps)
+    if not path.exists() and glob.has_magic(str(path)):
+        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+        return Pictures(text, [p for p in found if p.suffix.lower() in PICTURE_SUFFIXES], fps)
+    if not path.exists():
+        raise InputError(f"no such camera, video or folder: {text}", "try --camera 0, a file, or rtsp://…")
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return Pictures(text, [path], fps)
+    return VideoFile(str(path), fps)
+
+
+class _Source:
+    """What sources share: numbering, iteration, close."""
+
+    name: str
+    live: bool
+    fps: float
+
+    def read(self) -> Frame | None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Frame]:
+        while True:
+            with contextlib.suppress(InputError):
+                frame = self.read()
+                if frame is None:
+                    return
+                yield frame
+
+
+class _Cv2Source(_Source):
+    """A source behind ``cv2.VideoCapture``."""
+
+    def __init__(self, name: str, video: cv2.VideoCapture, live: bool, fps: float) -> None:
+        self.name, self.live, self.fps = name, live, fps
+        self._video = video
+        self._index = 0
+        self._lock = threading.Lock()  # a release during a read is a crash in C++
+
+    def read(self) -> Frame | None:
+        with self._lock:
+            if not self._video.grab():
+                return self._end()
+            arrived = time.monotonic()
+            position_ms = self._video.get(cv2.CAP_PROP_POS_MSEC)
+            whole, image = self._video.retrieve()
+            decoded = time.monotonic()
+        if not whole or image is None or image.size == 0:
+            raise InputError(f"{self.name}: frame {self._index} is broken")
+        if image.ndim == 2:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        captured_at, timestamp = self._times(arrived, position_ms / 1e3)
+        frame = Frame(
+            np.asarray(image, np.uint8), self._index, captured_at, timestamp, capture_ms=(decoded - arrived) * 1e3
+        )
+        self._index += 1
+        return frame
+
+    def _end(self) -> Frame | None:
+        raise CameraError(f"{self.name} stopped sending pictures", "check its cable, power and network")
+
+    def _times(self, arrived: float, position: float) -> tuple[float, float]:
+        return arrived, position
+
+    def close(self) -> None:
+        # A read stuck in the driver keeps the lock; whoever waits for it here would hang as well.
+        if self._lock.acquire(timeout=0.2):
+            self._video.release()
+            self._lock.release()
+
+
+class Device(_Cv2Source):
+    """A camera of this machine."""
+
+    def __init__(self, name: str, width: int, height: int, fps: float) -> None:
+        linux = sys.platform.startswith("linux")
+        number = int(name) if name.isdigit() else int(name.removeprefix("/dev/video"))
+        if linux and not os.path.exists(f"/dev/video{number}"):
+            found = sorted(glob.glob("/dev/video*"))
+            raise CameraError(f"there is no camera {name}", f"found: {', '.join(found)}" if found else "plug one in")
+        video = cv2.VideoCapture(number, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
+        if not video.isOpened():
+            raise CameraError(f"camera {name} cannot be opened", "is another program using it? may you read it?")
+        if width or height or fps:
+            # USB 2 has no room for raw pictures above VGA at full rate; a camera without MJPEG ignores this.
+            video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        for setting, value in (
+            (cv2.CAP_PROP_FRAME_WIDTH, width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, height),
+            (cv2.CAP_PROP_FPS, fps),
+        ):
+            if value:
+                video.set(setting, value)
+        super().__init__(name, video, live=True, fps=max(0.0, video.get(cv2.CAP_PROP_FPS)))
+
+    def _times(self, arrived: float, position: float) -> tuple[float, float]:
+        # V4L2 stamps a picture with the monotonic clock when it was taken: that counts the driver's queue as latency.
+        stamped = 0.0 <= arrived - position < 2.0
+        return (position if stamped else arrived), position
+
+
+class NetworkVideo(_Cv2Source):
+    """RTSP, through FFmpeg."""
+
+    def __init__(self, name: str, timeout_s: float) -> None:
+        milliseconds = int(timeout_s * 1e3)
+        parameters = [
+            *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_TIMEOUT_S * 1e3)),
+            *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds),
+            *(cv2.CAP_PROP_N_THREADS, 1),  # frame threads hold pictures back, one for each thread
+        ]
+        with _environment, _ffmpeg_options(_RTSP_OPTIONS):
+            video = cv2.VideoCapture(name, cv2.CAP_FFMPEG, parameters)
+        if not video.isOpened():
+            raise CameraError(f"{without_password(name)} does not answer", "check the address, user and network")
+        fps = video.get(cv2.CAP_PROP_FPS)
+        super().__init__(without_password(name), video, live=True, fps=fps if 0 < fps <= 240 else 0.0)
+
+
+class VideoFile(_Cv2Source):
+    """A video file or address. Rotation tags are honoured by OpenCV, so portrait phone video is upright."""
+
+    def __init__(self, name: str, fps: float = 0.0) -> None:
+        video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        if not video.isOpened():
+            raise InputError(f"{name} is not a video that can be read", "convert it to MP4, or check the file")
+        own = video.get(cv2.CAP_PROP_FPS)
+        own = own if 0 < own <= 1000 else 25.0
+        super().__init__(name, video, live=False, fps=fps or own)
+        self._speed = self.fps / own
+        self.frames_announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self._last = -1.0 / self.fps
+
+    def _end(self) -> None:
+        return None
+
+    def _times(self, arrived: float, position: float) -> tuple[float, float]:
+        timestamp = position / self._speed
+        if timestamp <= self._last:  # containers without times
+            timestamp = self._last + 1 / self.fps
+        self._last = timestamp
+        return arrived, timestamp
+
+
+class Pictures(_Source):
+    """Picture files in order of their names; ``fps`` 0 means as fast as they are wanted."""
+
+    live = False
+
+    def __init__(self, name: str, paths: list[Path], fps: float = 0.0) -> None:
+        if not paths:
+            raise InputError(f"{name} holds no pictures", f"put {', '.join(sorted(PICTURE_SUFFIXES))} files there")
+        self.name, self.fps = name, fps
+        self._paths = iter(paths)
+        self._index = 0
+
+    def read(self) -> Frame | None:
+        path = next(self._paths, None)
+        if path is None:
+            return None
+        started = time.monotonic()
+        image = _read_picture(path)
+        arrived = time.monotonic()
+        timestamp = self._index / self.fps if self.fps else 0.0
+        frame = Frame(image, self._index, arrived, timestamp, (arrived - started) * 1e3, str(path))
+        self._index += 1
+        return frame
+
+
+class _Counted(_Source):
+    """Numbers the JPEG pictures of a camera that hands them out one by one."""
+
+    live = True
+
+    def __init__(self, camera: HttpCamera | CsiCamera) -> None:
+        self.name, self.fps = without_password(camera.name), camera.fps
+        self._camera = camera
+        self._index = 0
+        self._opened_at = time.monotonic()
+
+    def read(self) -> Frame | None:
+        jpeg = self._camera.read()
+        arrived = time.monotonic()
+        # A whole JPEG begins and ends with its markers; libjpeg would paint the missing part grey without a word.
+        whole = jpeg.startswith(b"\xff\xd8") and jpeg.rstrip(b"\r\n\0").endswith(b"\xff\xd9")
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if whole else None
+        if image is None:
+            raise InputError(f"{self.name} sent a broken picture")
+        decode_ms = (time.monotonic() - arrived) * 1e3
+        frame = Frame(np.asarray(image, np.uint8), self._index, arrived, arrived - self._opened_at, decode_ms)
+        self._index += 1
+        return frame
+
+    def close(self) -> None:
+        self._camera.close()
+
+
+def _read_picture(path: Path) -> NDArray[np.uint8]:
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise InputError(f"{path} is not a picture that can be read")
+    return np.asarray(image, np.uint8)
+
+
+@contextlib.contextmanager
+def _ffmpeg_options(options: str) -> Iterator[None]:
+    """OpenCV takes FFmpeg's options from the environment only; the user's own stand."""
+    key = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    before = os.environ.get(key)
+    os.environ.setdefault(key, options)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(key, None)
