@@ -1,0 +1,31 @@
+# make demo    the main job, end to end: shipped network -> .tflite files -> answers, times and one HTML report
+# make test    every test; ARGS="-k wall" passes words on to pytest
+# make lint    ruff and mypy
+# make wheel   dist/: the wheel and the source archive
+# Each makes .venv first when it is missing or older than what it is made from. PYTHON=python3.12 chooses a Python.
+
+PYTHON ?=
+export PYTHON
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint wheel
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(VENV)/bin/edge-ran demo --force
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+wheel: $(READY)
+	$(VENV)/bin/python -m hatchling build
+
+$(READY): scripts/setup pyproject.toml constraints.txt
+	@scripts/setup
+	@touch $@
