@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran.card import InputSpec
+from edge_ran.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_ran.graph import TensorSpec
 
 
 def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -36,6 +42,71 @@ def normalise(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]
     """(..., 3) uint8 pixels -> (..., 3) float32, (pixel - mean) / std."""
     centred = np.subtract(pixels, np.array(spec.mean, np.float32), dtype=np.float32)
     return np.divide(centred, np.array(spec.std, np.float32), out=centred)
+
+
+def quantise(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
+    """Real values -> the tensor's dtype: value / scale + zero_point, rounded, clipped to the dtype, never wrapping.
+
+    A float tensor (scale 0) takes the values as they are.
+    """
+    dtype = np.dtype(tensor.dtype)
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    if tensor.scale <= 0:
+        raise InputError(f"tensor {tensor.name} is {tensor.dtype} without a quantisation scale", "convert it again")
+    limits = np.iinfo(dtype)
+    steps = np.rint(values.astype(np.float64) / tensor.scale) + tensor.zero_point
+    return np.clip(steps, limits.min, limits.max).astype(dtype)
+
+
+def dequantise(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.float32]:
+    """The tensor's dtype -> real values, float32."""
+    if tensor.scale <= 0:
+        return values.astype(np.float32)
+    return ((values.astype(np.float64) - tensor.zero_point) * tensor.scale).astype(np.float32)
+
+
+class Preprocessor:
+    """Frame -> the array that a runtime's input takes.
+
+    A pixel has 256 values, so normalising and quantising are one table a channel: ``normalise`` and ``quantise`` of
+    0..255, looked up for the fitted pixels. The result is theirs exactly.
+    """
+
+    def __init__(self, spec: InputSpec, tensor: TensorSpec) -> None:
+        """Make the table.
+
+        Args:
+            spec: what the model's card says of its input.
+            tensor: the runtime's input, (1, spec.height, spec.width, 3).
+
+        Raises:
+            InputError: the tensor is not that shape, or its dtype holds no pixels.
+        """
+        if tensor.shape != (1, spec.height, spec.width, 3):
+            raise InputError(f"the input is {tensor.shape}, the card says {(1, spec.height, spec.width, 3)}")
+        if tensor.dtype not in ("float32", "uint8", "int8", "int16"):
+            raise InputError(f"an input of {tensor.dtype} cannot be made from pixels", "convert it with --io uint8")
+        self.spec, self.tensor = spec, tensor
+        pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+        self._table = quantise(normalise(pixels, spec), tensor)[:, None, :]  # (256, 1, 3)
+
+    def __call__(self, frame: NDArray[np.uint8], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Fit, normalise and quantise a frame.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR of any size.
+            out: where to write, of the result's shape and dtype; None = a new array.
+
+        Returns:
+            (1, height, width, 3) in the tensor's dtype; ``out`` where it was given.
+        """
+        if out is None:
+            out = np.empty(self.tensor.shape, self.tensor.dtype)
+        elif out.shape != self.tensor.shape or out.dtype != self.tensor.dtype:
+            raise ValueError(f"out is {out.shape} {out.dtype}, not {self.tensor.shape} {self.tensor.dtype}")
+        cv2.LUT(fit_pixels(frame, self.spec), self._table, dst=out[0])
+        return out
 
 
 def _centre(frame: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:

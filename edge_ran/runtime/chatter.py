@@ -1,0 +1,61 @@
+"""Native libraries talk on file descriptors 1 and 2. Here their words are kept instead of shown."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+class Chatter:
+    """What was said; ``text`` is complete once the ``captured`` block has ended."""
+
+    text = ""
+
+
+@contextlib.contextmanager
+def captured(show: bool = False) -> Iterator[Chatter]:
+    """Keep everything that is written to file descriptors 1 and 2 inside the block, by any thread of the process.
+
+    Args:
+        show: pass it on to stderr afterwards (never to stdout, which is for results).
+    """
+    chatter = Chatter()
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        _flush()
+        kept = [(fd, os.dup(fd)) for fd in (1, 2) if _is_open(fd)]
+        for fd, _ in kept:
+            os.dup2(file.fileno(), fd)
+        try:
+            yield chatter
+        finally:
+            _flush()  # libc's buffers still hold what printf wrote
+            for fd, copy in kept:
+                os.dup2(copy, fd)
+                os.close(copy)
+            file.seek(0)
+            chatter.text = file.read().decode(errors="replace")
+            if show and chatter.text:
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stderr.write(chatter.text)
+                    sys.stderr.flush()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).fflush(None)

@@ -1,0 +1,117 @@
+"""What every runtime is asked for, and what it says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+from edge_ran.catalogue import ACCELERATORS, nearest
+from edge_ran.errors import UsageError
+from edge_ran.graph import TensorSpec
+
+GPU_PRECISIONS = ("fp16", "fp32")
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """What the user asks of the runtime.
+
+    Attributes:
+        accelerator: ``cpu``, ``gpu``, or ``auto`` = the faster of those that agree with the CPU on this device.
+        threads: CPU threads; 0 = every core that this process may use.
+        delegate: a classic TFLite external delegate's shared library; it then takes the accelerator's place.
+        delegate_options: (key, value) pairs handed to the delegate.
+        gpu_precision: arithmetic on the GPU, ``fp16`` (where the adapter has it) or ``fp32``.
+        fallback: False raises GateError instead of going on with the CPU.
+        verbose: let the runtime's own messages through to stderr.
+    """
+
+    accelerator: str = "cpu"
+    threads: int = 0
+    delegate: Path | None = None
+    delegate_options: tuple[tuple[str, str], ...] = ()
+    gpu_precision: str = "fp16"
+    fallback: bool = True
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accelerator not in ACCELERATORS:
+            raise UsageError(f"no accelerator is called {self.accelerator!r}", nearest(self.accelerator, ACCELERATORS))
+        if self.gpu_precision not in GPU_PRECISIONS:
+            raise UsageError(f"no GPU precision is called {self.gpu_precision!r}", "choose fp16 or fp32")
+        if self.threads < 0:
+            raise UsageError(f"--threads {self.threads} is negative", "0 means every core")
+        if self.delegate_options and self.delegate is None:
+            raise UsageError("--delegate-option is for a delegate", "add --delegate LIBRARY")
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What was asked for and what was really got, as the runtime itself tells it.
+
+    ``requested`` and ``actual`` are ``cpu``, ``gpu`` or ``delegate`` (``requested`` also ``auto``); ``adapter`` is the
+    GPU's or the delegate library's name, empty for the CPU; ``is_software`` is True for a GPU made of CPU threads
+    (SwiftShader, llvmpipe); ``driver`` is the adapter's driver and its version; ``fallback_reason`` says why
+    ``actual`` is not what was asked, or why ``auto`` chose it.
+    """
+
+    requested: str
+    actual: str
+    adapter: str = ""
+    is_software: bool = False
+    driver: str = ""
+    fallback_reason: str = ""
+
+    def __str__(self) -> str:
+        software = ", software" if self.is_software else ""
+        return f"{self.actual} ({self.adapter}{software})" if self.adapter else self.actual
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """How much of the graph an engine other than the plain kernels runs.
+
+    ``engine`` is ``XNNPACK``, ``WebGPU`` or the delegate's name; ``delegated`` of ``operators`` run there, in
+    ``partitions`` pieces (every border between pieces costs a copy).
+    """
+
+    engine: str
+    operators: int
+    delegated: int
+    partitions: int
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """A loaded model that takes one input of batch 1. Use it as a context manager, or call ``close``."""
+
+    name: str  # "litert" or "tflite-runtime"
+    version: str
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    accelerator: Accelerator
+    delegation: Delegation
+    threads: int  # CPU threads really used
+    chatter: str  # what the runtime said while it was created
+
+    def run(self, x: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run once and read every output: the time of this call is the whole time of an inference.
+
+        Args:
+            x: the input's shape and dtype exactly (quantised inputs take quantised values).
+
+        Returns:
+            One array for each of ``outputs``, owned by the caller.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the model's memory back. May be called twice."""
+        ...
+
+    def __enter__(self) -> Runtime: ...
+
+    def __exit__(self, *exc: object) -> None: ...

@@ -1,0 +1,90 @@
+"""Make the tiny networks that the tests of the device side run: ``python tests/models/make.py`` (needs the host extra).
+
+They are kept in the repository, so that those tests need no TensorFlow and their golden answers stay put. Each tells
+red, green and blue pictures of 16x16 pixels apart, with one of every operator that matters: a residual unit with
+stride, an attention mask with pooling, bilinear upsampling and a sigmoid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tf_keras import layers
+
+HERE = Path(__file__).parent
+LABELS = ("red", "green", "blue")
+
+
+def network(strided: bool, softmax: bool = True) -> tf_keras.Model:
+    """``strided``: the residual unit's shortcut is one 1x1 convolution of stride 2, which GPUs get wrong in int8."""
+    pixels = layers.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(pixels)
+    kept = x if strided else layers.MaxPool2D(1, 2)(x)
+    shortcut = layers.Conv2D(16, 1, strides=2 if strided else 1, name="shortcut")(kept)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.Add()([layers.Conv2D(16, 1)(x), shortcut])
+    mask = layers.Conv2D(16, 3, padding="same", activation="relu")(layers.MaxPool2D(2)(x))
+    mask = layers.UpSampling2D(2, interpolation="bilinear")(mask)
+    mask = layers.Conv2D(16, 1, activation="sigmoid")(mask)
+    trunk = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    x = layers.Add()([trunk, layers.Multiply()([mask, trunk])])
+    x = layers.GlobalAveragePooling2D()(x)
+    return tf_keras.Model(pixels, layers.Dense(3, activation="softmax" if softmax else None)(x))
+
+
+def pictures(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with one colour channel brighter -> (count, 16, 16, 3) float32 in [-1, 1), (count,) classes."""
+    classes = rng.integers(0, 3, count)
+    pixels = rng.uniform(0, 160, (count, 16, 16, 3))
+    pixels[np.arange(count), :, :, classes] += 90
+    return ((pixels - 128) / 128).astype(np.float32), classes
+
+
+def convert(model: tf_keras.Model, quantised: bool, io: type = tf.float32) -> bytes:
+    signature = tf.TensorSpec((1, 16, 16, 3), tf.float32, name="image")
+    function = tf.function(lambda x: model(x, training=False), input_signature=[signature])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    if quantised:
+        # Corners of the range make the input's scale 1/128: its int8 values are pixel - 128.
+        corners = np.where(np.arange(3) > 0, -1, 127 / 128) * np.ones((1, 16, 16, 3))
+        calibration = [*pictures(50, np.random.default_rng(2))[0][:, None], corners.astype(np.float32)]
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([picture] for picture in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = io
+    return converter.convert()
+
+
+def trained(strided: bool) -> tf_keras.Model:
+    tf_keras.utils.set_random_seed(0)
+    model = network(strided, softmax=True)
+    model.compile(tf_keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    x, y = pictures(600, np.random.default_rng(1))
+    model.fit(x, y, epochs=3, verbose=0)
+    return model
+
+
+def two_inputs() -> bytes:
+    a, b = layers.Input((4,), batch_size=1), layers.Input((4,), batch_size=1)
+    converter = tf.lite.TFLiteConverter.from_keras_model(tf_keras.Model([a, b], layers.Add()([a, b])))
+    return converter.convert()
+
+
+if __name__ == "__main__":
+    good, strided = trained(strided=False), trained(strided=True)
+    logits = network(strided=False, softmax=False)
+    logits.set_weights(good.get_weights())
+    for name, data in {
+        "float32": convert(good, quantised=False),
+        "int8": convert(good, quantised=True, io=tf.int8),
+        "uint8": convert(good, quantised=True, io=tf.uint8),
+        "int8_float_io": convert(good, quantised=True),
+        "int8_strided": convert(strided, quantised=True, io=tf.int8),
+        "logits": convert(logits, quantised=False),
+        "two_inputs": two_inputs(),
+    }.items():
+        (HERE / f"{name}.tflite").write_bytes(data)
+        print(f"{name}.tflite {len(data)} bytes")
