@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json as jsonlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge_ran import __version__
-from edge_ran.errors import EdgeRanError, EnvironmentMissing
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+
+if TYPE_CHECKING:
+    from edge_ran.runtime import RuntimeOptions
 
 app = typer.Typer(
     name="edge-ran",
@@ -28,6 +33,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an output that exists.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show runtime chatter, and tracebacks of errors.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+# What every verb that runs a model takes; _runtime_options makes one RuntimeOptions of them.
+AcceleratorName = Annotated[
+    str, typer.Option("--accelerator", metavar="auto|gpu|cpu", help="auto: the faster one that agrees with the CPU.")
+]
+Cpu = Annotated[bool, typer.Option("--cpu", help="The same as --accelerator cpu.")]
+Gpu = Annotated[bool, typer.Option("--gpu", help="The same as --accelerator gpu.")]
+NoFallback = Annotated[
+    bool, typer.Option("--no-fallback", help="Exit 1 where the accelerator cannot be had, instead of using the CPU.")
+]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = every core.")]
+Delegate = Annotated[
+    Path | None, typer.Option("--delegate", metavar="LIBRARY", help="A TFLite external delegate, as vendors ship it.")
+]
+DelegateOption = Annotated[
+    list[str] | None, typer.Option("--delegate-option", metavar="KEY=VALUE", help="For the delegate; may be repeated.")
+]
+GpuPrecision = Annotated[str, typer.Option("--gpu-precision", metavar="fp16|fp32", help="Arithmetic on the GPU.")]
 
 
 def _version(wanted: bool) -> None:
@@ -65,6 +88,39 @@ def _complain(what: str, remedy: str) -> None:
         print(f"  {remedy}", file=sys.stderr)
 
 
+def _runtime_options(
+    accelerator: str,
+    cpu: bool,
+    gpu: bool,
+    no_fallback: bool,
+    threads: int,
+    delegate: Path | None,
+    delegate_option: list[str] | None,
+    gpu_precision: str,
+    verbose: bool = False,
+) -> RuntimeOptions:
+    """Make one ``RuntimeOptions`` of the options that every verb running a model takes."""
+    from edge_ran.runtime import RuntimeOptions
+
+    if cpu and gpu:
+        raise UsageError("--cpu and --gpu were both given", "choose one, or --accelerator auto")
+    pairs = []
+    for text in delegate_option or []:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UsageError(f"--delegate-option {text!r} is not KEY=VALUE", "for instance --delegate-option threads=2")
+        pairs.append((key, value))
+    return RuntimeOptions(
+        accelerator="cpu" if cpu else "gpu" if gpu else accelerator,
+        threads=threads,
+        delegate=delegate,
+        delegate_options=tuple(pairs),
+        gpu_precision=gpu_precision,
+        fallback=not no_fallback,
+        verbose=verbose,
+    )
+
+
 def _print(json: bool, record: dict[str, Any], text: Callable[[], str]) -> None:
     """Print the record as JSON or the text for people."""
     typer.echo(jsonlib.dumps(record, indent=1, allow_nan=False) if json else text())
@@ -79,6 +135,153 @@ def _host_packages(verb: str) -> Iterator[None]:
         if (error.name or "").split(".")[0] not in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):
             raise
         raise EnvironmentMissing(f"{verb} needs {error.name}", "pip install 'edge-ran[host]'") from error
+
+
+# ------------------------------------------------------------------------------------------------------ train
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder to write.", show_default="runs/DATA-NETWORK")
+    ] = None,
+    network: Annotated[str, typer.Option(help="Network, by name (edge-ran inspect lists them).")] = "edge50",
+    input_size: Annotated[int | None, typer.Option(help="Side of the square input in pixels.")] = None,
+    width: Annotated[float, typer.Option(help="Factor on every number of channels.")] = 1.0,
+    attention: Annotated[str, typer.Option(help="mixed, channel or spatial.")] = "mixed",
+    learning: Annotated[str, typer.Option(help="residual (1+M)T or naive MT.")] = "residual",
+    mask: Annotated[bool, typer.Option(help="Soft mask branches, or the trunk alone.")] = True,
+    upsampling: Annotated[str, typer.Option(help="bilinear or nearest.")] = "bilinear",
+    mask_tail: Annotated[str | None, typer.Option(help="paper or linear.", show_default="the network's own")] = None,
+    shortcut: Annotated[str, typer.Option(help="identity or projection.")] = "identity",
+    fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch",
+    recipe: Annotated[str, typer.Option(help="one-cycle, cosine or paper.")] = "one-cycle",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Decay of the kernels.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Share of the target given to all classes.")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Alpha of mixup, 0 = off.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Mirror at random (not for signs and text).")] = None,
+    brightness: Annotated[float | None, typer.Option(help="Largest relative change of brightness.")] = None,
+    contrast: Annotated[float | None, typer.Option(help="Largest relative change of contrast.")] = None,
+    balance: Annotated[bool, typer.Option(help="Weigh classes by the inverse of their counts.")] = False,
+    validation_fraction: Annotated[float, typer.Option(help="Share held out to choose the best epoch.")] = 0.1,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto: measure both.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Decides order, augmentation and initial weights.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --output after it was stopped.")
+    ] = False,
+    checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints within an epoch.")] = 120.0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave unreadable pictures out instead of stopping.")
+    ] = False,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a network on labelled pictures or clips."""
+    with _host_packages("train"):
+        from edge_ran.host import networks
+        from edge_ran.host.train import recipe as preset
+        from edge_ran.host.train import train as fit_network
+    architecture = networks.configure(
+        network,
+        input_size=input_size,
+        width=width,
+        attention=attention,
+        learning=learning,
+        mask=mask,
+        upsampling=upsampling,
+        mask_tail=mask_tail,
+        shortcut=shortcut,
+    )
+    how = preset(
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        mixup=mixup,
+        flip=flip,
+        brightness=brightness,
+        contrast=contrast,
+    )
+    run = output or Path("runs") / f"{data.resolve().stem}-{architecture.name}"
+    with _training_progress(quiet) as (on_load, on_step, on_epoch), _resumable(run):
+        report = fit_network(
+            data,
+            run,
+            architecture,
+            how,
+            fit_to=fit,
+            validation_fraction=validation_fraction,
+            balance=balance,
+            precision=precision,
+            seed=seed,
+            resume=resume,
+            force=force,
+            skip_bad=skip_bad,
+            checkpoint_s=checkpoint_secs,
+            on_load=on_load,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+    _print(json, dataclasses.asdict(report), lambda: _train_text(report))
+
+
+def _train_text(report: Any) -> str:
+    lines = [f"{report.network}: {report.parameters:,} parameters, {report.epochs} epochs in {report.seconds:.0f} s"]
+    for name, top1, images in (
+        ("validation", report.validation_top1, report.validation_images),
+        ("test", report.test_top1, report.test_images),
+    ):
+        if top1 is not None:
+            lines.append(f"{name}: top-1 {top1:.2%} of {images:,} pictures")
+    lines.append(f"next: edge-ran convert --int8 {report.run}")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _resumable(run: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (run / "checkpoint.npz").exists():
+            print(f"stopped; the last checkpoint is in {run}: continue with --resume", file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
+def _training_progress(quiet: bool) -> Iterator[tuple[Callable[..., None], Callable[..., None], Callable[..., None]]]:
+    """Yield the callbacks on_load, on_step and on_epoch: a bar on a terminal, a line an epoch elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, quiet=quiet)
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal) as bar:
+        loading = bar.add_task("reading pictures", note="", visible=False)
+        training = bar.add_task("training", note="", visible=False)
+
+        def on_load(done: int, total: int) -> None:
+            bar.update(loading, completed=done, total=total, visible=done < total)
+
+        def on_step(p: Any) -> None:
+            note = f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s"
+            bar.update(training, completed=p.step, total=p.steps, note=note, visible=True)
+
+        def on_epoch(history: list[dict[str, float]]) -> None:
+            last = history[-1]
+            text = f"epoch {last['epoch']}: loss {last['loss']:.4f} top-1 {last['top1']:.2%}"
+            if "validation_top1" in last:
+                text += f", validation loss {last['validation_loss']:.4f} top-1 {last['validation_top1']:.2%}"
+            console.print(f"{text}, {last['images_per_s']:.0f} images/s", highlight=False)
+
+        yield on_load, on_step, on_epoch
 
 
 # ---------------------------------------------------------------------------------------------------- inspect
