@@ -174,9 +174,7 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in --output after it was stopped.")
     ] = False,
     checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints within an epoch.")] = 120.0,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable pictures out instead of stopping.")
-    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,

@@ -1,0 +1,32 @@
+"""The only place where TensorFlow may be imported.
+
+Importing it writes a dozen log lines to stderr that no option silences, so the first import happens here, with
+stderr closed to it; what it says is shown again when the import fails or the command line was given ``-v``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+
+def _import_tensorflow_quietly() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            said.seek(0)
+            os.write(saved, said.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+    _import_tensorflow_quietly()

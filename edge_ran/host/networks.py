@@ -11,13 +11,15 @@ Shapes in trailing comments are (height, width, channels); the batch axis is lef
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import tf_keras
 from tf_keras import layers
 
 from edge_ran.catalogue import nearest
-from edge_ran.errors import UsageError
+from edge_ran.errors import InputError, UsageError
+from edge_ran.files import atomic_path, read_bytes
 
 ATTENTION_TYPES = ("mixed", "channel", "spatial")
 LEARNING = ("residual", "naive")
@@ -349,6 +351,26 @@ class _Builder:
         x = layers.Dense(a.classes, name="logits")(x)
         probabilities = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
         return tf_keras.Model(image, probabilities, name=a.name)
+
+
+def save(model: tf_keras.Model, path: Path) -> None:
+    """Write the network as a Keras v3 archive, atomically. Raises EnvironmentMissing when the disk is full."""
+    with atomic_path(path) as temporary:
+        model.save(temporary, save_format="keras")
+
+
+def load(path: Path) -> tf_keras.Model:
+    """Read a Keras archive (.keras or .h5) without running code that it may carry.
+
+    Raises:
+        InputError: the file is missing, damaged, or not a Keras network.
+    """
+    read_bytes(path, "network")
+    try:
+        return tf_keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras, h5py and zipfile each raise their own kinds for a damaged archive
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path} is not a Keras network: {reason}", "train it again, or give another run") from error
 
 
 def multiply_adds(model: tf_keras.Model) -> dict[str, int]:
