@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+COLOURS = {"blue": (200, 40, 30), "green": (30, 190, 50), "red": (40, 30, 200)}  # BGR
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data beside the checkout: ``cifar10.zip``, ``ie_tower.zip``, ``clips/``. Optional."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar_pictures(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real photos: ten class folders with 20 CIFAR-10 test pictures each."""
+    folder = tmp_path_factory.mktemp("cifar")
+    with zipfile.ZipFile(shared_data / "cifar10.zip") as archive:
+        taken: dict[str, int] = {}
+        for name in sorted(archive.namelist()):
+            parts = Path(name).parts
+            if "test" not in parts or not name.endswith(".webp") or taken.get(parts[-2], 0) == 20:
+                continue
+            taken[parts[-2]] = taken.get(parts[-2], 0) + 1
+            target = folder / parts[-2] / parts[-1]
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(archive.read(name))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_models() -> Path:
+    """Small ``.tflite`` files that ``tests/models/make.py`` made."""
+    return Path(__file__).parent / "models"
+
+
+@pytest.fixture
+def make_pictures() -> Callable[..., Path]:
+    """A function that fills a folder with class folders of noisy one-colour PNGs, (height, width) in pixels."""
+
+    def make(
+        folder: Path, classes: tuple[str, ...] = ("blue", "green", "red"), count: int = 8, size=(24, 32), suffix=".png"
+    ) -> Path:
+        random = np.random.default_rng(zlib.crc32(folder.name.encode()))
+        for index, name in enumerate(classes):
+            colour = COLOURS.get(name, (37 * index % 255, 91 * index % 255, 150))
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                noise = random.integers(-25, 26, (*size, 3))
+                picture = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                cv2.imwrite(str(folder / name / f"{number:03d}{suffix}"), picture)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, make_pictures: Callable[..., Path]) -> Path:
+    """A folder of three class folders, blue, green and red, with eight 24x32 PNGs each."""
+    return make_pictures(tmp_path / "pictures")

@@ -1,0 +1,453 @@
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ran import dataset
+from edge_ran.card import InputSpec
+from edge_ran.dataset import Sample
+from edge_ran.errors import EnvironmentMissing, InputError
+
+
+def smooth(height: int = 40, width: int = 64) -> np.ndarray:
+    """A picture without symmetry: (height, width, 3) uint8 BGR."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([4 * x % 256, 6 * y, (x + y) * 2], -1).astype(np.uint8)
+
+
+def encoded(picture: np.ndarray, suffix: str, *options: int) -> bytes:
+    return cv2.imencode(suffix, picture, options)[1].tobytes()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, depth: int, kind: int, row: bytes, extra: bytes = b"") -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for _ in range(height))))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + body + chunk(b"IEND", b"")
+
+
+def exif(orientation: int) -> bytes:
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+
+
+def jpeg_with_exif(picture: np.ndarray, orientation: int) -> bytes:
+    data, block = encoded(picture, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 98), b"Exif\0\0" + exif(orientation)
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+
+
+# What a viewer does with each EXIF orientation (TIFF 6.0, tag 274).
+UPRIGHT = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda p: np.rot90(p, 1),
+}
+
+
+class TestReadPicture:
+    @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".jpg"])
+    def test_every_format(self, tmp_path, suffix):
+        options = {".webp": (cv2.IMWRITE_WEBP_QUALITY, 101), ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 100)}.get(suffix, ())
+        path = tmp_path / f"p{suffix}"
+        path.write_bytes(encoded(smooth(), suffix, *options))
+        picture = dataset.read_picture(path)
+        assert picture.dtype == np.uint8
+        assert picture.shape == (40, 64, 3)
+        if suffix != ".jpg":
+            np.testing.assert_array_equal(picture, smooth())
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_exif_rotation(self, tmp_path, orientation):
+        wanted = UPRIGHT[orientation](smooth())
+        (tmp_path / "p.jpg").write_bytes(jpeg_with_exif(smooth(), orientation))
+        picture = dataset.read_picture(tmp_path / "p.jpg")
+        assert picture.shape == wanted.shape
+        assert np.abs(picture.astype(int) - wanted).mean() < 6  # JPEG; another orientation is off by 40 and more
+
+        opaque = np.dstack([smooth(), np.full((40, 64), 255, np.uint8)])
+        data = encoded(opaque, ".png")
+        (tmp_path / "alpha.png").write_bytes(data[:33] + chunk(b"eXIf", exif(orientation)) + data[33:])
+        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "alpha.png"), wanted)
+
+    @pytest.mark.parametrize("alpha", [0, 128, 255])
+    def test_transparency_over_white(self, tmp_path, alpha):
+        wanted = np.rint((smooth() * float(alpha) + 255 * (255 - alpha)) / 255)
+        layers = np.dstack([smooth(), np.full((40, 64), alpha, np.uint8)])
+        for suffix, options in ((".png", ()), (".webp", (cv2.IMWRITE_WEBP_QUALITY, 101))):
+            path = tmp_path / f"p{suffix}"
+            path.write_bytes(encoded(layers, suffix, *options))
+            assert np.abs(dataset.read_picture(path) - wanted).max() <= (1 if alpha else 0)
+
+    def test_transparency_of_palettes_and_grey(self, tmp_path):
+        palette = chunk(b"PLTE", bytes([1, 2, 3, 10, 20, 30])) + chunk(b"tRNS", bytes([255, 0]))
+        (tmp_path / "palette.png").write_bytes(png(4, 3, 8, 3, bytes([0, 1, 0, 1]), palette))
+        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "palette.png")[0, :2], [[3, 2, 1], [255] * 3])
+        (tmp_path / "grey.png").write_bytes(png(2, 3, 8, 4, bytes([100, 0, 100, 255])))
+        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "grey.png")[0], [[255] * 3, [100] * 3])
+
+    def test_sixteen_bits_and_one(self, tmp_path):
+        (tmp_path / "deep.png").write_bytes(png(4, 3, 16, 0, struct.pack(">4H", 65535, 0, 32896, 257)))
+        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "deep.png")[0, :, 0], [255, 0, 128, 1])
+        (tmp_path / "flat.png").write_bytes(png(4, 3, 1, 0, bytes([0b10100000])))
+        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "flat.png")[0, :, 2], [255, 0, 255, 0])
+
+    def test_grey_jpeg(self, tmp_path):
+        (tmp_path / "p.jpg").write_bytes(encoded(smooth()[:, :, 0], ".jpg"))
+        picture = dataset.read_picture(tmp_path / "p.jpg")
+        assert (picture == picture[:, :, :1]).all()
+
+    @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".jpg"])
+    @pytest.mark.parametrize("part", [0.99, 0.5, 0.02])
+    def test_truncated(self, tmp_path, suffix, part):
+        data = jpeg_with_exif(smooth(), 1) if suffix == ".jpg" else encoded(smooth(), suffix)
+        path = tmp_path / f"p{suffix}"
+        path.write_bytes(data[: int(part * len(data))])
+        with pytest.raises(InputError, match=f"picture .*p{suffix} (is truncated|cannot be decoded)"):
+            dataset.read_picture(path)
+
+    def test_bytes_after_the_end_do_not_matter(self, tmp_path):
+        """Phones append a motion picture to a JPEG."""
+        (tmp_path / "p.jpg").write_bytes(encoded(smooth(), ".jpg") + b"\0" * 5000)
+        assert dataset.read_picture(tmp_path / "p.jpg").shape == (40, 64, 3)
+
+    def test_empty_missing_and_foreign(self, tmp_path):
+        (tmp_path / "empty.png").touch()
+        (tmp_path / "text.png").write_text("hello")
+        for name, words in (("empty.png", "is empty"), ("text.png", "cannot be decoded"), ("none.png", "No such file")):
+            with pytest.raises(InputError, match=words):
+                dataset.read_picture(tmp_path / name)
+
+
+class TestLoad:
+    def test_class_folders(self, pictures):
+        data = dataset.load(pictures)
+        assert data.labels == ("blue", "green", "red")
+        assert Counter(s.label for s in data.samples) == {"blue": 8, "green": 8, "red": 8}
+        assert {(s.group, s.split, s.row) for s in data.samples} == {("", "", -1)}
+
+    def test_split_folders_and_their_names(self, tmp_path, make_pictures):
+        for name, count in (("train", 4), ("valid", 2), ("test", 3)):
+            make_pictures(tmp_path / name, count=count)
+        data = dataset.load(tmp_path)
+        assert Counter(s.split for s in data.samples) == {"train": 12, "val": 6, "test": 9}
+        assert len(data.part("validation")) == 6
+        assert len(data.part("all")) == 27
+        train, validation = dataset.split(data)
+        assert (len(train), len(validation)) == (12, 6)
+
+    def test_sub_folders_of_a_class_are_groups(self, tmp_path, make_pictures):
+        for clip in "abc":
+            make_pictures(tmp_path / clip, count=2)
+        for label in ("blue", "green", "red"):
+            for clip in "abc":
+                (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+                (tmp_path / clip / label).rename(tmp_path / "data" / label / clip)
+        assert {s.group for s in dataset.load(tmp_path / "data").samples} == {"a", "b", "c"}
+
+    def test_one_sub_folder_name_everywhere_is_no_group(self, tmp_path, make_pictures):
+        made = make_pictures(tmp_path / "made", count=2)
+        for label in ("blue", "green", "red"):
+            (tmp_path / "data" / label).mkdir(parents=True)
+            (made / label).rename(tmp_path / "data" / label / "images")
+        assert {s.group for s in dataset.load(tmp_path / "data").samples} == {""}
+
+    def test_other_files_are_counted_not_read(self, pictures):
+        (pictures / "red" / "notes.txt").write_text("x")
+        (pictures / "red" / "IMG.HEIC").write_text("x")
+        (pictures / "red" / ".DS_Store").write_text("x")
+        data = dataset.load(pictures)
+        assert data.ignored == ((".heic", 1), (".txt", 1))
+        assert len(data.samples) == 24
+
+    def test_folders_without_pictures(self, tmp_path, pictures):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(InputError, match="no class folder with pictures"):
+            dataset.load(tmp_path / "empty")
+        (pictures / "violet").mkdir()
+        (pictures / "violet" / "IMG.HEIC").write_text("x")
+        with pytest.raises(InputError, match=r"violet holds no picture, only files ending in \.heic"):
+            dataset.load(pictures)
+        with pytest.raises(InputError, match="no such folder"):
+            dataset.load(tmp_path / "nowhere")
+
+    def test_pictures_without_class_folders(self, tmp_path):
+        (tmp_path / "p.png").write_bytes(encoded(smooth(), ".png"))
+        with pytest.raises(InputError, match="no class folder") as caught:
+            dataset.load(tmp_path)
+        assert "CLASS/PICTURE" in caught.value.remedy
+
+    def test_manifest(self, pictures):
+        lines = [
+            f"{p.relative_to(pictures)};{p.parent.name};clip{int(p.stem) % 4};test" for p in pictures.rglob("*.png")
+        ]
+        path = pictures / "list.csv"
+        path.write_text("image;colour;clip;split\n" + "\n".join(lines) + "\n", encoding="utf-8-sig")
+        data = dataset.load(path, label_column="colour", group_column="clip", labels=("red", "blue"))
+        assert data.labels == ("blue", "red")
+        assert Counter(s.group for s in data.samples) == {f"clip{i}": 4 for i in range(4)}
+        assert {s.split for s in data.samples} == {"test"}
+        with pytest.raises(InputError, match="no column 'label'"):
+            dataset.load(path)
+        with pytest.raises(InputError, match="no column 'floor'"):
+            dataset.load(path, label_column="colour", group_column="floor")
+        with pytest.raises(InputError, match="no class 'pink'"):
+            dataset.load(path, label_column="colour", labels=("pink",))
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("image,label\nred/000.png,\n", "line 2: image or label is empty"),
+            ("image,label\nred/nine.png,red\nred/ten.png,red\n", "names 2 missing files; the first: .*nine.png"),
+            ("image,label\n", "lists no picture"),
+            ("image,label,split\nred/000.png,red,exam\n", "line 2: split 'exam' is unknown"),
+        ],
+    )
+    def test_faults_of_a_manifest(self, pictures, text, words):
+        (pictures / "list.csv").write_text(text)
+        with pytest.raises(InputError, match=words):
+            dataset.load(pictures / "list.csv")
+
+    def test_arrays(self, tmp_path):
+        x = np.stack([smooth(8, 8) + i for i in range(6)])
+        path = tmp_path / "data.npz"
+        np.savez(path, x=x, y=np.arange(6) % 2, labels=np.array(["cat", "dog"]), group=np.array(list("aabbcc")))
+        data = dataset.load(path)
+        assert data.labels == ("cat", "dog")
+        assert [s.group for s in data.samples] == list("aabbcc")
+        np.testing.assert_array_equal(dataset.pixels(data.samples, InputSpec(8, 8)), x)
+        np.testing.assert_array_equal(dataset.pixels(data.samples, InputSpec(8, 8, color="bgr")), x[..., ::-1])
+        np.savez(path, x=x[..., 0], y=np.array(list("uvwxyz")))
+        grey = dataset.load(path)
+        assert grey.labels == tuple("uvwxyz")
+        np.testing.assert_array_equal(dataset.pixels(grey.samples, InputSpec(8, 8))[..., 1], x[..., 0])
+
+    @pytest.mark.parametrize(
+        ("arrays", "words"),
+        [
+            ({"x": np.zeros((2, 8, 8, 3), np.float32), "y": np.zeros(2)}, "uint8"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.zeros((2, 5))}, "one value for each"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([0, 7]), "labels": np.array(["a"])}, "0 to 0"),
+            ({"images": np.zeros(3)}, "no array 'x'"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([None, {}])}, "cannot be read"),
+        ],
+    )
+    def test_faults_of_arrays(self, tmp_path, arrays, words):
+        np.savez(tmp_path / "data.npz", **arrays)
+        with pytest.raises(InputError, match=words):
+            dataset.load(tmp_path / "data.npz")
+
+    def test_random_bytes_as_arrays(self, tmp_path):
+        (tmp_path / "data.npz").write_bytes(os.urandom(500))
+        with pytest.raises(InputError, match=r"not an \.npz file"):
+            dataset.load(tmp_path / "data.npz")
+
+
+def write_clip(path: Path, seconds: int, fps: int = 10, size: tuple[int, int] = (48, 64)) -> None:
+    """A clip that brightens by 20 a second, its left half a quarter as bright."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size[::-1])
+    assert writer.isOpened()
+    for number in range(seconds * fps):
+        frame = np.full((*size, 3), 60 + 20 * (number // fps), np.uint8)
+        frame[:, : size[1] // 2] //= 4
+        writer.write(frame)
+    writer.release()
+
+
+class TestClips:
+    def test_a_frame_each_second_and_the_clip_as_group(self, tmp_path):
+        for label, seconds in (("hall", 5), ("stairs", 2)):
+            (tmp_path / label).mkdir()
+            write_clip(tmp_path / label / "walk.mp4", seconds)
+        data = dataset.load(tmp_path)
+        assert [(s.label, s.row) for s in data.samples] == [("hall", 10 * i + 5) for i in range(5)] + [
+            ("stairs", 5),
+            ("stairs", 15),
+        ]
+        assert {s.group for s in data.samples} == {"walk.mp4"}
+        x = dataset.pixels(data.samples, InputSpec(48, 64))
+        assert np.abs(x[:5, :, 40:].mean((1, 2, 3)) - [60, 80, 100, 120, 140]).max() < 4
+        frames = list(dataset.frames(data.samples))
+        assert np.abs(np.stack(frames)[..., ::-1].astype(int) - x).max() == 0
+        assert len(dataset.load(tmp_path, clip_step_s=0.5).samples) == 14
+
+    def test_rotation_tag(self, tmp_path):
+        """Phones film sideways: a display matrix in the track header says how to hold it."""
+        (tmp_path / "hall").mkdir()
+        path = tmp_path / "hall" / "phone.mp4"
+        write_clip(path, 1)
+        data = bytearray(path.read_bytes())
+        matrix = data.index(b"tkhd") + 4 + 40
+        quarter = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
+        assert struct.unpack(">9i", data[matrix : matrix + 36])[0] == 1 << 16
+        data[matrix : matrix + 36] = quarter
+        path.write_bytes(data)
+        (frame,) = dataset.frames(dataset.load(tmp_path).samples)
+        assert frame.shape == (64, 48, 3)
+        assert frame[:28].mean() < 25 < 50 < frame[36:].mean()  # the dark half has turned from the left to the top
+
+    def test_not_a_clip(self, tmp_path):
+        (tmp_path / "hall").mkdir()
+        (tmp_path / "hall" / "walk.mp4").write_bytes(b"no video" * 100)
+        with pytest.raises(InputError, match=r"walk.mp4 cannot be opened"):
+            dataset.load(tmp_path)
+
+
+def made_up(groups: dict[str, dict[str, int]]) -> dataset.Dataset:
+    samples = tuple(
+        Sample(Path(f"{group}-{label}-{i}.png"), label, group)
+        for group, labels in groups.items()
+        for label, count in labels.items()
+        for i in range(count)
+    )
+    return dataset.Dataset(samples, tuple(sorted({s.label for s in samples})), Path("made-up"))
+
+
+class TestSplit:
+    def test_stratified_reproducible_and_complete(self):
+        data = made_up({"": {"a": 100, "b": 50, "c": 5}})
+        train, validation = dataset.split(data, 0.2, seed=3)
+        assert Counter(s.label for s in validation) == {"a": 20, "b": 10, "c": 1}
+        assert set(train) | set(validation) == set(data.samples)
+        assert not set(train) & set(validation)
+        assert dataset.split(data, 0.2, seed=3) == (train, validation)
+        assert dataset.split(data, 0.2, seed=4) != (train, validation)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_groups_stay_whole(self, seed):
+        random = np.random.default_rng(seed)
+        data = made_up(
+            {f"clip{i}": {"a": int(random.integers(1, 30)), "b": int(random.integers(0, 9))} for i in range(40)}
+        )
+        train, validation = dataset.split(data, 0.25, seed)
+        assert not {s.group for s in train} & {s.group for s in validation}
+        for label in "ab":
+            held, kept = (sum(s.label == label for s in part) for part in (validation, train))
+            assert 0.2 < held / (held + kept) < 0.3
+
+    def test_every_class_keeps_something_to_train_on(self):
+        data = made_up({"one": {"a": 5}, "two": {"a": 5, "b": 9}, "three": {"b": 1}})
+        train, validation = dataset.split(data, 0.5)
+        assert {s.label for s in train} == {"a", "b"}
+        assert validation
+
+    def test_refusals(self):
+        with pytest.raises(InputError, match="one class only: a"):
+            dataset.split(made_up({"": {"a": 9}}))
+        with pytest.raises(InputError, match=r"class 'b' .* has one picture only"):
+            dataset.split(made_up({"": {"a": 9, "b": 1}}))
+        with pytest.raises(InputError, match="cannot be divided"):
+            dataset.split(made_up({"x": {"a": 9}, "y": {"b": 9}}))
+        with pytest.raises(InputError, match="between 0 and 1"):
+            dataset.split(made_up({"": {"a": 9, "b": 9}}), 1.0)
+
+    def test_targets(self):
+        samples = made_up({"": {"b": 2, "a": 1}}).samples
+        np.testing.assert_array_equal(dataset.targets(samples, ("a", "b", "c")), [1, 1, 0])
+        with pytest.raises(InputError, match="1 of the data's classes are unknown to the model: b"):
+            dataset.targets(samples, ("a", "c"))
+
+
+class TestPixels:
+    def test_fitted_and_in_order(self, pictures):
+        data = dataset.load(pictures)
+        seen = []
+        x = dataset.pixels(data.samples, InputSpec(16, 12), progress=lambda *pair: seen.append(pair))
+        assert x.shape == (24, 16, 12, 3)
+        assert x.dtype == np.uint8
+        strongest = x.mean((1, 2)).argmax(1)  # RGB
+        np.testing.assert_array_equal(strongest, [{"red": 0, "green": 1, "blue": 2}[s.label] for s in data.samples])
+        assert seen[-1] == (24, 24)
+
+    def test_unreadable_files_are_named_and_counted_or_skipped_aloud(self, pictures):
+        (pictures / "red" / "003.png").write_bytes(b"")
+        (pictures / "red" / "005.png").write_bytes(b"nonsense")
+        data = dataset.load(pictures)
+        with pytest.raises(InputError, match=r"2 files cannot be read; the first: picture .*003\.png is empty"):
+            dataset.pixels(data.samples, InputSpec(8, 8))
+        good, problems = dataset.readable(data.samples)
+        assert len(good) == 22
+        assert [p.split("/")[-1] for p in problems] == ["003.png is empty", "005.png cannot be decoded"]
+        assert dataset.pixels(good, InputSpec(8, 8)).shape[0] == 22
+        with pytest.raises(InputError, match="is empty"):
+            list(dataset.frames(data.samples))
+
+    def test_large_arrays_live_in_a_file(self, pictures, tmp_path, monkeypatch):
+        samples = dataset.load(pictures).samples
+        plain = dataset.pixels(samples, InputSpec(8, 8), cache=tmp_path / "cache")
+        assert not (tmp_path / "cache").exists()
+        monkeypatch.setattr(dataset, "CACHE_ABOVE_BYTES", 1000)
+        mapped = dataset.pixels(samples, InputSpec(8, 8), cache=tmp_path / "cache")
+        assert isinstance(mapped, np.memmap)
+        np.testing.assert_array_equal(mapped, plain)
+        (file,) = (tmp_path / "cache").iterdir()
+        before = file.stat().st_mtime_ns
+        dataset.pixels(samples, InputSpec(8, 8), cache=tmp_path / "cache")
+        assert file.stat().st_mtime_ns == before
+        os.utime(samples[0].path, ns=(1, 1))
+        dataset.pixels(samples, InputSpec(8, 8), cache=tmp_path / "cache")
+        assert len(list((tmp_path / "cache").iterdir())) == 2
+
+    def test_a_full_disk_leaves_nothing(self, pictures, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(dataset, "CACHE_ABOVE_BYTES", 1000)
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(EnvironmentMissing, match="no space left"):
+            dataset.pixels(dataset.load(pictures).samples, InputSpec(8, 8), cache=tmp_path / "cache")
+        assert list((tmp_path / "cache").iterdir()) == []
+
+
+class TestSummarise:
+    def test_of_sound_data(self, pictures):
+        record = dataset.summarise(dataset.load(pictures))
+        assert record["images"] == 24
+        assert record["classes"] == {"blue": 8, "green": 8, "red": 8}
+        assert record["splits"] == {"all": record["classes"]}
+        assert record["sizes"]["median"] == [24, 32]
+        assert record["problems"] == []
+
+    def test_troubles(self, tmp_path, make_pictures):
+        make_pictures(tmp_path / "train", count=12)
+        make_pictures(tmp_path / "test", count=1)
+        twin = encoded(smooth(), ".png")
+        for place in ("train/red/twin.png", "test/red/twin.png", "train/green/twin.png"):
+            (tmp_path / place).write_bytes(twin)
+        (tmp_path / "train/blue/bad.jpg").write_bytes(twin[:50])
+        (tmp_path / "train/blue/note.heic").touch()
+        problems = "\n".join(dataset.summarise(dataset.load(tmp_path))["problems"])
+        assert "1 unreadable files, the first: picture" in problems
+        assert "1 files ending in .heic" in problems
+        assert "2 pairs of almost equal pictures in two splits" in problems
+        assert "2 pairs of almost equal pictures under two labels" in problems
+
+    def test_frames_of_clips_without_groups(self, shared_data, tmp_path, cifar_pictures):
+        """Real frames at one a second are recognised as such; CIFAR's numbered files are not."""
+        with zipfile.ZipFile(shared_data / "ie_tower.zip") as archive:
+            archive.extractall(tmp_path)
+        (manifest,) = tmp_path.rglob("frames.csv")
+        areas = ("hallway", "stairs", "elevator", "central")
+        loose = dataset.load(manifest, label_column="area", labels=areas)
+        x = dataset.pixels(loose.samples, InputSpec(32, 32))
+        assert "frames of one clip" in dataset.frame_leak(loose.samples, x)
+        grouped = dataset.load(manifest, label_column="area", group_column="clip", labels=areas)
+        assert dataset.frame_leak(grouped.samples, x) == ""
+        photos = dataset.load(cifar_pictures)
+        assert dataset.frame_leak(photos.samples, dataset.pixels(photos.samples, InputSpec(32, 32))) == ""
