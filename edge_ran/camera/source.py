@@ -240,7 +240,7 @@ class VideoFile(_Cv2Source):
 
     def __init__(self, name: str, fps: float = 0.0) -> None:
         video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
-        if not video.isOpened():
+        if not video.isOpened() or _is_text(name):
             raise InputError(f"{name} is not a video that can be read", "convert it to MP4, or check the file")
         own = video.get(cv2.CAP_PROP_FPS)
         own = own if 0 < own <= 1000 else 25.0
@@ -311,6 +311,14 @@ class _Counted(_Source):
 
     def close(self) -> None:
         self._camera.close()
+
+
+def _is_text(name: str) -> bool:
+    """FFmpeg plays any text file, as a terminal would show it."""
+    if "://" in name:
+        return False
+    with open(name, "rb") as file:
+        return b"\0" not in file.read(1 << 16)
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

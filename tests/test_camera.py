@@ -1,0 +1,481 @@
+"""Sources by one string, and the capture that keeps them fresh and honest."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, wait_for, write_clip
+
+from edge_ran.camera import Capture, Frame, Limits, Notice, open_source
+from edge_ran.camera.mjpeg import without_password
+from edge_ran.errors import CameraError, InputError, UsageError
+
+QUICK = Limits(stall_s=0.6, frozen_s=0.6, reconnect_s=30.0)
+
+
+class Said(list):
+    """Collects notices."""
+
+    def __call__(self, notice: Notice) -> None:
+        self.append(notice)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [notice.kind for notice in self]
+
+
+# ------------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_a_clip_gives_every_frame_in_order_with_its_own_time(tmp_path: Path, suffix: str) -> None:
+    clip = write_clip(tmp_path / f"clip{suffix}", frames=24, fps=12)
+    frames = list(open_source(str(clip)))
+    assert [number_of(f.image) for f in frames] == list(range(24))
+    assert [f.index for f in frames] == list(range(24))
+    assert np.allclose([f.timestamp for f in frames], np.arange(24) / 12, atol=0.002)
+    assert frames[0].image.shape == (240, 320, 3)
+    assert frames[0].image.dtype == np.uint8
+
+
+def test_the_real_clips(shared_data: Path) -> None:
+    for name, size, count in (("car-detection.mp4", (432, 768, 3), 377),):
+        source = open_source(str(shared_data / "clips" / name))
+        frames = [(f.index, f.timestamp, f.image.shape) for f in source]
+        assert len(frames) == count
+        assert {shape for _, _, shape in frames} == {size}
+        assert np.allclose(np.diff([t for _, t, _ in frames]), 1 / 12.5, atol=0.002)
+
+
+def test_portrait_phone_video_is_upright(tmp_path: Path) -> None:
+    path = tmp_path / "phone.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 32))
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:, :32] = (0, 0, 255)  # the left half of the sensor is red
+    for _ in range(5):
+        writer.write(image)
+    writer.release()
+    _tag_rotation_90(path)
+    frame = open_source(str(path)).read()
+    assert frame is not None
+    assert frame.image.shape == (64, 32, 3)
+    assert frame.image[:28].mean(axis=(0, 1))[2] > 200  # a quarter turn clockwise puts the left side on top
+    assert frame.image[36:].mean() < 30
+
+
+def _tag_rotation_90(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    matrix = data.find(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times and ids, reserved, layer … volume
+    assert struct.unpack(">9i", data[matrix : matrix + 36])[0] == 1 << 16
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def test_pictures_come_in_order_of_their_names_and_a_broken_one_is_left_out(tmp_path: Path) -> None:
+    for index in (2, 0, 1):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), numbered(index))
+    (tmp_path / "1.png").write_bytes(b"\x89PNG nonsense")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    said = Said()
+    capture = Capture(lambda: open_source(str(tmp_path)), notify=said)
+    frames = _all(capture)
+    assert [(f.index, number_of(f.image), Path(f.name).name) for f in frames] == [(0, 0, "0.png"), (2, 2, "2.png")]
+    assert said.kinds == ["corrupt"]
+    assert "1.png" in said[0].text
+    assert (capture.captured, dict(capture.dropped)) == (3, {"corrupt": 1})
+    assert [f.name for f in open_source(str(tmp_path / "[02].png"))] == [str(tmp_path / f"{i}.png") for i in (0, 2)]
+    assert len(list(open_source(str(tmp_path / "0.png")))) == 1
+
+
+def test_gray_and_16_bit_pictures_become_bgr(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "gray.png"), np.full((8, 8), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 8, 3), 77 * 257, np.uint16))
+    for frame in open_source(str(tmp_path)):
+        assert frame.image.shape == (8, 8, 3)
+        assert np.array_equal(frame.image, np.full((8, 8, 3), 77, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("97", CameraError),
+        ("/dev/video97", CameraError),
+        ("nowhere.mp4", InputError),
+        ("ftp://host/cam", UsageError),
+        ("http://127.0.0.1:1/stream", CameraError),
+        ("rtsp://127.0.0.1:1/cam", CameraError),
+        ("csi://x", CameraError),
+    ],
+)
+def test_what_is_not_there_is_one_clear_line(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        open_source(text)
+    assert "\n" not in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_what_is_not_a_video_is_refused(tmp_path: Path) -> None:
+    for name, data in (("random.mp4", os.urandom(5000)), ("empty.mp4", b""), ("words.txt", b"hello " * 99)):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match=name):
+            open_source(str(tmp_path / name))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="no pictures"):
+        open_source(str(tmp_path / "folder"))
+    with pytest.raises(UsageError, match="width"):
+        open_source(str(write_clip(tmp_path / "c.avi", 2)), width=320)
+
+
+def test_a_clip_cut_short_is_said(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.avi", 40)
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    said = Said()
+    frames = _all(Capture(lambda: open_source(str(cut)), realtime=False, notify=said))
+    assert [number_of(f.image) for f in frames] == list(range(len(frames)))
+    assert 5 < len(frames) < 36
+    assert said.kinds in ([], ["short"])  # an AVI without its index does not announce a count
+    said.clear()
+    source = open_source(str(whole))
+    source.frames_announced = 400
+    _all(Capture(lambda: source, realtime=False, notify=said))
+    assert said.kinds == ["short"]
+
+
+def test_a_file_is_played_at_its_own_pace_or_as_fast_as_possible(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", frames=16, fps=20)
+    frames = _all(Capture(lambda: open_source(str(clip))))
+    assert len(frames) == 16
+    late = [f.captured_at - frames[0].captured_at - f.timestamp for f in frames]
+    assert min(late) > -0.03  # never ahead of its own time, whatever the machine
+    at_once = _all(Capture(lambda: open_source(str(clip)), realtime=False))
+    assert [number_of(f.image) for f in at_once] == list(range(16))
+    slower = open_source(str(clip), fps=5)
+    assert np.allclose([f.timestamp for f in slower], np.arange(16) / 5, atol=0.002)
+
+
+def test_a_slow_consumer_still_gets_every_frame_of_a_file(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", frames=10, fps=200)
+    capture = Capture(lambda: open_source(str(clip)))
+    frames = []
+    while frame := capture.next():
+        time.sleep(0.02)
+        frames.append(frame)
+    assert [number_of(f.image) for f in frames] == list(range(10))
+    assert (capture.captured, sum(capture.dropped.values())) == (10, 0)
+
+
+# ----------------------------------------------------------------------------------------- live sources
+
+
+def test_only_the_newest_frame_of_a_live_source_waits() -> None:
+    with MjpegServer(lambda n: jpeg(numbered(n)), fps=100) as server:
+        capture = Capture(lambda: open_source(server.url))
+        seen = []
+        for _ in range(5):
+            wait_for(lambda: capture.captured >= (seen[-1].index + 8 if seen else 8))
+            frame = capture.next()
+            assert frame is not None
+            seen.append(frame)
+        capture.close()
+    assert all(number_of(f.image) == f.index for f in seen)
+    assert all(b.index - a.index >= 6 for a, b in zip(seen, seen[1:], strict=False))  # never a stale one
+    assert capture.captured == len(seen) + sum(capture.dropped.values())
+    assert capture.dropped["superseded"] > 10
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_http_mjpeg_with_and_without_content_lengths(lengths: bool) -> None:
+    with MjpegServer(lambda n: jpeg(numbered(n)), fps=200, lengths=lengths) as server:
+        source = open_source(server.url)
+        frames = [source.read() for _ in range(10)]
+        source.close()
+    assert [number_of(f.image) for f in frames if f] == list(range(10))
+
+
+def test_http_snapshots_are_polled_at_the_pace_asked_for() -> None:
+    with MjpegServer(lambda n: jpeg(numbered(n))) as server:
+        source = open_source(server.url.replace("/stream", "/shot.jpg"), fps=50)
+        frames = [source.read() for _ in range(5)]
+        assert [number_of(f.image) for f in frames if f] == list(range(5))
+        assert server.connections == 5
+        with pytest.raises(CameraError, match="404"):
+            open_source(server.url + "x")
+        with pytest.raises(InputError, match="text/html"):
+            open_source(server.url.replace("/stream", "/page"))
+
+
+def test_broken_pictures_are_said_once_and_never_handed_out() -> None:
+    def picture(n: int) -> bytes:
+        whole = jpeg(numbered(n))
+        return whole[: len(whole) // 2] if 5 <= n < 15 else b"not a picture" if 15 <= n < 20 else whole
+
+    said = Said()
+    with MjpegServer(picture, fps=100) as server:
+        capture = Capture(lambda: open_source(server.url), notify=said)
+        frames = _take(capture, lambda f: f.index >= 25)
+        capture.close()
+    assert all(number_of(f.image) == f.index for f in frames)
+    assert not {f.index for f in frames} & set(range(5, 20))
+    assert capture.dropped["corrupt"] == 15
+    assert said.kinds == ["corrupt", "back"]
+
+
+def test_black_pictures_are_said_once_and_never_handed_out() -> None:
+    black = jpeg(np.full((120, 160, 3), 4, np.uint8))
+    said = Said()
+    with MjpegServer(lambda n: black if 5 <= n < 30 else jpeg(numbered(n)), fps=100) as server:
+        capture = Capture(lambda: open_source(server.url), notify=said)
+        frames = _take(capture, lambda f: f.index >= 35)
+        capture.close()
+    assert not {f.index for f in frames} & set(range(5, 30))
+    assert capture.dropped["black"] == 25
+    assert said.kinds == ["black", "back"]
+    assert [gap.kind for gap in capture.gaps] == ["black"]
+
+
+def test_a_frozen_picture_is_noticed_and_the_camera_opened_again() -> None:
+    frozen = threading.Event()
+    still = jpeg(numbered(7))
+    said = Said()
+    with MjpegServer(lambda n: still if frozen.is_set() else jpeg(numbered(n)), fps=60) as server:
+        capture = Capture(lambda: open_source(server.url), notify=said, limits=QUICK)
+        assert capture.next()
+        frozen.set()
+        consumer = threading.Thread(target=_take, args=(capture, lambda f: "back" in said.kinds))
+        consumer.start()
+        wait_for(lambda: server.connections >= 2)
+        handed_out = capture.captured - sum(capture.dropped.values())
+        wait_for(lambda: capture.dropped["frozen"] > 30)
+        assert capture.captured - sum(capture.dropped.values()) <= handed_out + 1
+        frozen.clear()
+        consumer.join(20)
+        capture.close()
+    assert said.kinds == ["frozen", "back"]
+
+
+def test_a_picture_may_stand_still_where_the_user_says_so() -> None:
+    still = jpeg(numbered(7))
+    limits = Limits(stall_s=5, frozen_s=0)
+    with MjpegServer(lambda n: still, fps=100) as server:
+        capture = Capture(lambda: open_source(server.url), limits=limits)
+        frames = _take(capture, lambda f: f.index > 120)
+        capture.close()
+    assert frames
+    assert not capture.dropped["frozen"]
+
+
+def test_a_change_of_resolution_is_said_and_lived_with() -> None:
+    said = Said()
+    with MjpegServer(lambda n: jpeg(numbered(n, *((160, 120) if n < 10 else (320, 240)))), fps=50) as server:
+        capture = Capture(lambda: open_source(server.url), notify=said)
+        frames = _take(capture, lambda f: f.index >= 20)
+        capture.close()
+    assert {f.image.shape for f in frames} == {(120, 160, 3), (240, 320, 3)}
+    assert said.kinds == ["resolution"]
+    assert "160x120 to 320x240" in said[0].text
+
+
+def test_a_server_that_dies_and_comes_back() -> None:
+    said = Said()
+    server = MjpegServer(lambda n: jpeg(numbered(n)), fps=50).start()
+    capture = Capture(lambda: open_source(server.url), notify=said, limits=QUICK)
+    first = capture.next()
+    assert first
+    server.kill()
+    wait_for(lambda: said.kinds == ["lost"])
+    server.start()
+    frames = _take(capture, lambda f: "back" in said.kinds)
+    capture.close()
+    server.kill()
+    indices = [f.index for f in (first, *frames)]
+    assert indices == sorted(set(indices))
+    assert said.kinds == ["lost", "back"]
+    assert [gap.kind for gap in capture.gaps] == ["lost"]
+    assert capture.gaps[0].seconds > 0
+
+
+def test_a_stall_without_a_closed_connection_is_noticed() -> None:
+    stalled = threading.Event()
+    said = Said()
+    with MjpegServer(lambda n: None if stalled.is_set() else jpeg(numbered(n)), fps=50) as server:
+        capture = Capture(lambda: open_source(server.url, timeout_s=30), notify=said, limits=QUICK)
+        assert capture.next()
+        stalled.set()
+        threading.Timer(1.5, stalled.clear).start()
+        _take(capture, lambda f: "back" in said.kinds)
+        capture.close()
+        assert server.connections >= 2
+    assert said.kinds == ["stalled", "back"]
+
+
+def test_a_camera_lost_for_good_ends_in_an_error_and_not_in_a_busy_loop() -> None:
+    opened = []
+    server = MjpegServer(lambda n: jpeg(numbered(n)), fps=50).start()
+
+    def open_() -> object:
+        opened.append(time.monotonic())
+        return open_source(server.url)
+
+    said = Said()
+    capture = Capture(open_, notify=said, limits=Limits(stall_s=1, frozen_s=0, reconnect_s=2))  # type: ignore[arg-type]
+    assert capture.next()
+    server.kill()
+    with pytest.raises(CameraError, match="lost for good"):
+        _take(capture, lambda f: False)
+    capture.close()
+    assert 2 <= len(opened) <= 5  # 0.5, 1, 2 … seconds apart
+    assert said.kinds == ["lost"]
+
+
+def test_stop_ends_a_wait_at_once() -> None:
+    stop = threading.Event()
+    with MjpegServer(lambda n: None, fps=50) as server:
+        capture = Capture(lambda: open_source(server.url), stop=stop)
+        threading.Timer(0.2, stop.set).start()
+        assert capture.next() is None
+        capture.close()
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "h264"])
+def test_rtsp_is_read_killed_restarted_and_stalled(codec: str) -> None:
+    with rtsp_server(codec) as server:
+        said = Said()
+        capture = Capture(lambda: open_source(server.url, timeout_s=2), notify=said, limits=Limits(2, 0, 60))
+        assert _take(capture, lambda f: f.index >= 10)[0].image.shape == (240, 320, 3)
+        server.kill()
+        wait_for(lambda: "lost" in said.kinds or _peek(capture, said))
+        server.start()
+        _take(capture, lambda f: "back" in said.kinds)
+        before = len(said)
+        assert server.process
+        os.kill(server.process.pid, 19)  # SIGSTOP: the connection stays open, nothing comes
+        threading.Timer(5, os.kill, (server.process.pid, 18)).start()
+        _take(capture, lambda f: len(said) >= before + 2)
+        capture.close()
+    assert said.kinds[0] in ("lost", "stalled")
+    assert said.kinds[1:] in (["back", "stalled", "back"], ["back", "lost", "back"])
+    assert len(capture.gaps) == 2
+
+
+def _peek(capture: Capture, said: Said) -> bool:
+    capture._watch(time.monotonic())
+    return "stalled" in said.kinds
+
+
+# ------------------------------------------------------------------------------- cameras of this machine, doubled
+
+
+class _FakeVideo:
+    """Stands for cv2.VideoCapture on a V4L2 device: a driver that stamps its pictures and can be unplugged."""
+
+    plugged = True
+
+    def __init__(self, *args: object) -> None:
+        self.settings: dict[int, float] = {}
+        self.count = 0
+
+    def isOpened(self) -> bool:
+        return _FakeVideo.plugged
+
+    def set(self, key: int, value: float) -> bool:
+        self.settings[key] = value
+        return True
+
+    def get(self, key: int) -> float:
+        if key == cv2.CAP_PROP_POS_MSEC:
+            return (time.monotonic() - 0.05) * 1e3
+        return self.settings.get(key, 0.0)
+
+    def grab(self) -> bool:
+        time.sleep(0.01)
+        return _FakeVideo.plugged
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        self.count += 1
+        return True, numbered(self.count)
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture()
+def fake_device(monkeypatch: pytest.MonkeyPatch) -> type[_FakeVideo]:
+    monkeypatch.setattr(cv2, "VideoCapture", _FakeVideo)
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda p: _FakeVideo.plugged if "/dev/video" in str(p) else exists(p))
+    monkeypatch.setattr(_FakeVideo, "plugged", True)
+    return _FakeVideo
+
+
+def test_a_device_gets_the_mode_asked_for_and_the_drivers_own_time_is_used(fake_device: type[_FakeVideo]) -> None:
+    source = open_source("/dev/video0", width=640, height=480, fps=15)
+    frame = source.read()
+    assert frame
+    assert 0.04 < time.monotonic() - frame.captured_at < 2.0  # the driver's stamp, not the time of reading
+    settings = source._video.settings
+    assert (settings[cv2.CAP_PROP_FRAME_WIDTH], settings[cv2.CAP_PROP_FRAME_HEIGHT]) == (640, 480)
+    assert (source.live, source.fps) == (True, 15)
+
+
+def test_an_unplugged_device_is_said_once_and_found_again(
+    fake_device: type[_FakeVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Said()
+    capture = Capture(lambda: open_source("0"), notify=said)
+    assert capture.next()
+    fake_device.plugged = False
+    wait_for(lambda: said.kinds == ["lost"])
+    fake_device.plugged = True
+    _take(capture, lambda f: "back" in said.kinds)
+    capture.close()
+    assert said.kinds == ["lost", "back"]
+
+
+def test_a_csi_camera_is_the_boards_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = b"".join(jpeg(numbered(n)) for n in range(8))
+    (tmp_path / "stream").write_bytes(stream)
+    program = tmp_path / "rpicam-vid"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\ncat {tmp_path}/stream\nexec sleep 30\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    source = open_source("csi://1", width=320, height=240, fps=20, timeout_s=0.5)
+    assert [number_of(source.read().image) for _ in range(8)] == list(range(8))
+    with pytest.raises(CameraError, match="nothing for"):
+        source.read()
+    source.close()
+    assert source._camera._process.returncode is not None
+    arguments = (tmp_path / "arguments").read_text()
+    assert "--camera 1" in arguments
+    assert "--width 320 --height 240 --framerate 20" in arguments
+
+
+def test_passwords_are_not_repeated() -> None:
+    assert without_password("rtsp://user:secret@host:554/x") == "rtsp://host:554/x"
+    with pytest.raises(CameraError) as caught:
+        open_source("rtsp://user:secret@127.0.0.1:1/cam")
+    assert "secret" not in str(caught.value)
+
+
+def _all(capture: Capture) -> list[Frame]:
+    frames = []
+    while frame := capture.next():
+        frames.append(frame)
+    capture.close()
+    return frames
+
+
+def _take(capture: Capture, enough) -> list[Frame]:
+    frames = []
+    while frame := capture.next():
+        frames.append(frame)
+        if enough(frame):
+            break
+    return frames
