@@ -282,6 +282,65 @@ def _training_progress(quiet: bool) -> Iterator[tuple[Callable[..., None], Calla
         yield on_load, on_step, on_epoch
 
 
+# ---------------------------------------------------------------------------------------------------- dataset
+
+LabelColumn = Annotated[str, typer.Option(help="The manifest's column of labels.")]
+GroupColumn = Annotated[str, typer.Option(help="The manifest's column of what must stay together: clip, place.")]
+ClassNames = Annotated[str, typer.Option("--classes", metavar="A,B,…", help="Use these classes only.")]
+ClipStep = Annotated[float, typer.Option(help="Seconds between the frames taken from a clip.")]
+
+
+@contextlib.contextmanager
+def _bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a callback (done, total) that draws a bar on a terminal; None where nobody looks."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@app.command()
+def dataset(
+    data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
+    label_column: LabelColumn = "label",
+    group_column: GroupColumn = "group",
+    classes: ClassNames = "",
+    clip_step: ClipStep = 1.0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count labelled pictures and look for trouble: unreadable files, twins across splits, frames of one clip."""
+    from edge_ran.dataset import load, summarise
+
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    found = load(data, label_column=label_column, group_column=group_column, labels=names, clip_step_s=clip_step)
+    with _bar("reading pictures", quiet) as progress:
+        record = summarise(found, progress=progress)
+    _print(json, record, lambda: _dataset_text(record))
+
+
+def _dataset_text(record: dict[str, Any]) -> str:
+    splits = record["splits"]
+    width = max(len(label) for label in (*record["classes"], "class"))
+    lines = ["  ".join([f"{'class':<{width}}", *(f"{name:>7}" for name in splits)])]
+    for label in (*record["classes"], ""):
+        counts = [splits[name][label] if label else sum(splits[name].values()) for name in splits]
+        lines.append("  ".join([f"{label or 'sum':<{width}}", *(f"{count:>7,}" for count in counts)]))
+    if record["sizes"]:
+        least, middle, most = ("x".join(map(str, record["sizes"][name][::-1])) for name in ("min", "median", "max"))
+        lines.append(
+            f"pictures of {middle} pixels, {least} to {most}" if least != most else f"pictures of {most} pixels"
+        )
+    if record["groups"]:
+        lines.append(f"{record['groups']} groups that a split keeps whole")
+    return "\n".join([*lines, *(f"! {problem}" for problem in record["problems"])])
+
+
 # ---------------------------------------------------------------------------------------------------- inspect
 
 
