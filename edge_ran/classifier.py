@@ -88,17 +88,23 @@ class Classifier:
             a sigmoid for each class.
         """
         start = time.perf_counter()
-        x = self._preprocess(frame, self._input)
+        x = self.prepare(frame, self._input)
+        preprocess_ms = 1e3 * (time.perf_counter() - start)
+        scores = self.infer(x)
+        self.stages_ms = {"preprocess": preprocess_ms, **self.stages_ms}
+        return scores
+
+    def prepare(self, frame: NDArray[np.uint8], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the network's input for a frame. Safe in another thread, beside an inference, unless ``out`` is shared."""
+        return self._preprocess(frame, out)
+
+    def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Return ``scores`` for what ``prepare`` made; ``stages_ms`` then has no ``preprocess``."""
         ready = time.perf_counter()
         output = self.runtime.run(x)[0]
         done = time.perf_counter()
         scores = self._postprocess(output)
-        end = time.perf_counter()
-        self.stages_ms = {
-            "preprocess": 1e3 * (ready - start),
-            "inference": 1e3 * (done - ready),
-            "postprocess": 1e3 * (end - done),
-        }
+        self.stages_ms = {"inference": 1e3 * (done - ready), "postprocess": 1e3 * (time.perf_counter() - done)}
         return scores
 
     def classify(self, frame: NDArray[np.uint8]) -> tuple[Prediction, ...]:
