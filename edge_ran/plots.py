@@ -1,0 +1,219 @@
+"""Pictures of numbers: training curves, confusion, latency, accuracy against latency, where the time goes.
+
+Every function writes one file, atomically; the suffix chooses the format (``.svg``, ``.png`` or ``.pdf``). matplotlib
+is loaded when the first picture is drawn; without it they raise EnvironmentMissing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edge_ran.errors import EnvironmentMissing, UsageError
+from edge_ran.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = (".svg", ".png", ".pdf")
+# Okabe and Ito's colours, told apart with any colour vision.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7F7F7F")
+INK, FAINT = "#333333", "#DDDDDD"
+STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "svg.hashsalt": "edge-ran",  # the same numbers give the same file
+    "savefig.dpi": 150,
+}
+MOST_CELLS_WITH_NUMBERS = 20
+
+
+def training_curves(history: Sequence[Mapping[str, float]], target: Path) -> None:
+    """Draw loss and accuracy by epoch.
+
+    Args:
+        history: one record an epoch with ``epoch``, ``loss``, ``top1`` (0..1) and perhaps ``validation_loss`` and
+            ``validation_top1``.
+        target: the file to write.
+    """
+    epochs = [record["epoch"] for record in history]
+    with _figure(target, 9, 3.6) as figure:
+        for place, (key, title, factor) in enumerate((("loss", "loss", 1), ("top1", "top-1 accuracy in %", 100))):
+            axes = figure.add_subplot(1, 2, place + 1)
+            for colour, (prefix, name) in zip(COLOURS, (("", "training"), ("validation_", "validation")), strict=False):
+                if any(prefix + key in record for record in history):
+                    values = [factor * record.get(prefix + key, np.nan) for record in history]
+                    axes.plot(epochs, values, color=colour, label=name, marker="." if len(epochs) < 40 else "")
+            axes.set_title(title)
+            axes.set_xlabel("epoch")
+            axes.locator_params(axis="x", integer=True)
+            axes.legend()
+
+
+def confusion(matrix: ArrayLike, labels: Sequence[str], target: Path, title: str = "") -> None:
+    """Draw a confusion matrix, each row in per cent of its true class.
+
+    Args:
+        matrix: (classes, classes) counts, true classes in rows.
+        labels: the classes' names.
+        target: the file to write.
+        title: what is shown.
+    """
+    counts = np.asarray(matrix)
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    classes = len(labels)
+    side = min(16.0, 3.0 + 0.42 * classes)
+    with _figure(target, side + 1, side) as figure:
+        axes = figure.add_subplot()
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        axes.grid(False)
+        step = max(1, classes // 60)  # beyond, names would lie on each other
+        axes.set_xticks(range(0, classes, step), labels[::step], rotation=90 if classes > 4 else 0)
+        axes.set_yticks(range(0, classes, step), labels[::step])
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        axes.set_title(title or "confusion, % of each true class")
+        if classes <= MOST_CELLS_WITH_NUMBERS:
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                axes.text(
+                    column,
+                    row,
+                    f"{share[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if share[row, column] > 55 else INK,
+                )
+        figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
+
+
+def latency_histogram(samples_ms: Mapping[str, ArrayLike], target: Path, title: str = "") -> None:
+    """Draw the distribution of run times, and every run in its order.
+
+    Args:
+        samples_ms: (N,) milliseconds of every run, by name.
+        target: the file to write.
+        title: what is shown.
+    """
+    series = {name: np.asarray(values, float) for name, values in samples_ms.items()}
+    everything = np.concatenate(list(series.values()))
+    right = float(np.percentile(everything, 99)) * 1.05  # far outliers are for the picture of every run
+    bins = np.linspace(float(everything.min()) * 0.98, max(right, float(everything.min()) * 1.02), 60)
+    with _figure(target, 9, 3.6) as figure:
+        left, runs = figure.subplots(1, 2)
+        for colour, (name, values) in zip(COLOURS * len(series), series.items(), strict=False):
+            median = float(np.median(values))
+            left.hist(np.minimum(values, bins[-1]), bins, color=colour, alpha=0.6, label=f"{name}: {median:.3g} ms")
+            left.axvline(median, color=colour, linewidth=1.2)
+            runs.plot(values, ".", color=colour, markersize=3, label=name)
+        left.set_title(title or "run time")
+        left.set_xlabel("ms (the last bar holds all above)")
+        left.set_ylabel("runs")
+        left.legend(title="median")
+        runs.set_title("every run in order")
+        runs.set_xlabel("run")
+        runs.set_ylabel("ms")
+        runs.set_ylim(bottom=0)
+
+
+def shares(values_ms: Mapping[str, float], target: Path, title: str = "") -> None:
+    """Draw where the time goes as bars, the order kept.
+
+    Args:
+        values_ms: milliseconds by name.
+        target: the file to write.
+        title: what is shown.
+    """
+    names, values = list(values_ms), list(values_ms.values())
+    whole = sum(values) or 1.0
+    with _figure(target, 8, 1.2 + 0.3 * len(names)) as figure:
+        axes = figure.add_subplot()
+        bars = axes.barh(range(len(names)), values, color=COLOURS[0])
+        axes.bar_label(bars, [f" {value:.3g} ms, {100 * value / whole:.0f} %" for value in values], fontsize=8)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.margins(x=0.2)
+        axes.grid(False, axis="y")
+        axes.set_xlabel("ms")
+        axes.set_title(title)
+
+
+def accuracy_against_latency(points: Sequence[tuple[str, float, float]], target: Path, title: str = "") -> None:
+    """Draw models or settings as points, and the line of those that none other beats in both (Pareto front).
+
+    Args:
+        points: (name, median milliseconds, accuracy 0..1) of each.
+        target: the file to write.
+        title: what is shown.
+    """
+    best = front([(ms, accuracy) for _, ms, accuracy in points])
+    with _figure(target, 7, 4.5) as figure:
+        axes = figure.add_subplot()
+        line = sorted(best, key=lambda i: points[i][1])
+        axes.plot([points[i][1] for i in line], [100 * points[i][2] for i in line], color=FAINT, linewidth=2, zorder=1)
+        for index, (name, ms, accuracy) in enumerate(points):
+            axes.plot(ms, 100 * accuracy, "o", color=COLOURS[0] if index in best else COLOURS[-1], zorder=2)
+            axes.annotate(name, (ms, 100 * accuracy), (5, 5), textcoords="offset points", fontsize=8)
+        axes.set_xlim(left=0)
+        axes.margins(0.15)
+        axes.set_xlabel("median ms a picture")
+        axes.set_ylabel("top-1 accuracy in %")
+        axes.set_title(title or "accuracy against latency")
+
+
+def front(points: Sequence[tuple[float, float]]) -> set[int]:
+    """Return the places of the (cost, worth) pairs that no other equals or beats in both."""
+    return {
+        i
+        for i, (cost, worth) in enumerate(points)
+        if not any(c <= cost and w >= worth and (c, w) != (cost, worth) for c, w in points)
+    }
+
+
+@contextlib.contextmanager
+def _figure(target: Path, width: float, height: float) -> Iterator[Figure]:
+    """Yield a figure of that many inches; write it when the block ends well."""
+    check_target(target)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    # No pyplot: it keeps figures alive and wants a display.
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        with atomic_path(Path(target)) as temporary:
+            figure.savefig(temporary, metadata={"Date": None} if Path(target).suffix.lower() == ".svg" else None)
+
+
+def check_target(target: Path) -> None:
+    """Raise before the long work when the picture could not be drawn after it.
+
+    Raises:
+        UsageError: the suffix is not a picture's.
+        EnvironmentMissing: matplotlib is not installed.
+    """
+    if Path(target).suffix.lower() not in FORMATS:
+        raise UsageError(f"cannot draw a picture into {target}", f"let its name end in {', '.join(FORMATS)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise EnvironmentMissing("pictures need matplotlib", "pip install 'edge-ran[report]'") from error
