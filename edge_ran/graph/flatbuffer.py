@@ -1,0 +1,153 @@
+"""Opens the FlatBuffer of a ``.tflite`` after checking all of it, as C++ does with ``flatbuffers::Verifier``.
+
+The Python classes generated from tensorflow/lite's schema.fbs (package ``tflite``) read without checks, and so do the
+runtimes' loaders, which crash on a wrong offset. Once ``open_model`` has returned, both can be trusted with the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tflite
+
+from edge_ran.errors import InputError
+
+MODEL_IDENTIFIER = b"TFL3"
+
+# What reading damaged bytes may raise.
+DAMAGE = (struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
+
+
+class GuardedBytes(bytes):
+    """Bytes that refuse a slice beyond their end; plain ones shorten it, which hides a file that is cut short."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice) and key.stop is not None and key.stop > len(self):
+            raise IndexError("a text ends beyond the end of the file")
+        return super().__getitem__(key)
+
+
+@contextlib.contextmanager
+def untrusted(path: Path | str) -> Iterator[None]:
+    """Turn whatever damaged bytes make a reader raise into one InputError."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise InputError(f"{path} is cut short or damaged: {one_line(error)}", "get or convert it again") from error
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def open_model(data: bytes, path: Path | str) -> tflite.Model:
+    """Return the root of the model, every table, vector and text of which lies inside ``data``.
+
+    Raises:
+        InputError: ``data`` is something else, is cut short or is damaged.
+    """
+    if data[4:8] != MODEL_IDENTIFIER:
+        raise InputError(f"{path} is not a .tflite model", "edge-ran convert makes one")
+    with untrusted(path):
+        model = tflite.Model.GetRootAs(GuardedBytes(data))
+        _Verifier(len(data)).table(model)
+        return model
+
+
+class _Verifier:
+    """Walks over everything that can be reached from the root. A table or vector element costs one of a budget of as
+    many as the file has bytes: honest ones do not overlap, so only a hostile file, made to take for ever, runs out.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.budget = size
+
+    def spend(self, count: int) -> None:
+        self.budget -= count
+        if self.budget < 0:
+            raise ValueError("its vectors are larger than the file")
+
+    def table(self, item: Any) -> None:
+        """Check a table and all below it; ``item`` is a generated object."""
+        self.spend(1)
+        self.layout(item._tab)
+        scalars_and_tables, vectors, unions = _fields(item.__class__)
+        for read in scalars_and_tables:
+            value = read(item)
+            if hasattr(value, "_tab"):
+                self.table(value)
+        for length, all_, one in vectors:
+            count = length(item)
+            self.spend(count)
+            if all_ is not None:
+                all_(item)  # NumPy refuses a view that leaves the buffer
+            else:
+                for i in range(count):
+                    value = one(item, i)
+                    if hasattr(value, "_tab"):
+                        self.table(value)
+        for kind, read, members in unions:
+            value = read(item)
+            if value is None:
+                continue
+            self.layout(value)
+            cls = getattr(tflite, members.get(kind(item), ""), None)
+            if cls is not None:  # else a member that a newer schema added
+                member = cls()
+                member.Init(value.Bytes, value.Pos)
+                self.table(member)
+
+    def layout(self, table: Any) -> None:
+        """Check that a table and the list of its fields' places are inside the file."""
+        position = table.Pos
+        (back,) = struct.unpack_from("<i", table.Bytes, position)
+        fields = position - back
+        if not 0 <= fields <= self.size - 4:
+            raise ValueError("a table lies outside the file")
+        fields_bytes, table_bytes = struct.unpack_from("<HH", table.Bytes, fields)
+        if fields_bytes < 4 or fields_bytes % 2 or table_bytes < 4:
+            raise ValueError("a table has a wrong size")
+        if max(fields + fields_bytes, position + table_bytes) > self.size:
+            raise ValueError("a table ends beyond the end of the file")
+        places = struct.unpack_from(f"<{fields_bytes // 2 - 2}H", table.Bytes, fields + 4)
+        if any(place and not 4 <= place < table_bytes for place in places):
+            raise ValueError("a field lies outside its table")
+
+
+def enumeration(cls: type) -> dict[int, str]:
+    """The names of a generated enumeration, by number."""
+    return {number: name for name, number in vars(cls).items() if isinstance(number, int)}
+
+
+_UNIONS = {
+    "BuiltinOptions": enumeration(tflite.BuiltinOptions),
+    "BuiltinOptions2": enumeration(tflite.BuiltinOptions2),
+    "Details": enumeration(tflite.QuantizationDetails),
+    "ArraySegments": enumeration(tflite.SparseIndexVector),
+    "ArrayIndices": enumeration(tflite.SparseIndexVector),
+}
+
+
+@functools.cache
+def _fields(cls: type) -> tuple[list, list, list]:
+    """The accessors of a generated class: of scalars and tables, of vectors, and of unions."""
+    methods = {
+        name: method
+        for name, method in vars(cls).items()
+        if hasattr(method, "__code__") and not name.startswith("Init")
+    }
+    vectors = [name.removesuffix("Length") for name in methods if f"{name.removesuffix('Length')}IsNone" in methods]
+    vectors = [name for name in dict.fromkeys(vectors) if f"{name}Length" in methods]
+    of_vectors = {f"{name}{suffix}" for name in vectors for suffix in ("", "Length", "AsNumpy", "IsNone")}
+    plain = [method for name, method in methods.items() if name not in of_vectors and name not in _UNIONS]
+    return (
+        plain,
+        [(methods[f"{name}Length"], methods.get(f"{name}AsNumpy"), methods[name]) for name in vectors],
+        [(methods[f"{name}Type"], methods[name], _UNIONS[name]) for name in methods if name in _UNIONS],
+    )

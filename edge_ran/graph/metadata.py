@@ -1,0 +1,291 @@
+"""A model's card inside its ``.tflite``, as standard TFLite metadata (metadata_schema.fbs, identifier M001).
+
+It is what MediaPipe Tasks and LiteRT's tools read: a FlatBuffer under the name ``TFLITE_METADATA`` that describes the
+tensors, and a zip archive appended to the file that holds ``labels.txt`` and, for us, ``edge_ran_card.json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import tflite
+
+from edge_ran.card import InputSpec, ModelCard
+from edge_ran.errors import InputError
+from edge_ran.files import read_bytes
+from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, one_line, open_model, untrusted
+from edge_ran.graph.structure import Graph, TensorSpec, parse_graph, text
+
+METADATA_IDENTIFIER = b"M001"
+METADATA_NAME = "TFLITE_METADATA"
+CARD_FILE = "edge_ran_card.json"
+LABELS_FILE = "labels.txt"
+_MOST_CARD_BYTES = 1 << 26  # of all packed files, unpacked: a small archive may claim to hold terabytes
+_ALIGNMENT = 16  # of constant tensors in the file; runtimes map them straight into memory
+_ZIP_DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
+
+
+def attach_card(model: bytes, card: ModelCard) -> bytes:
+    """Return ``model`` with ``card`` inside, in place of any that it had; its weights are the same bytes.
+
+    Raises:
+        InputError: the model is damaged, has more than one input or output, or other outputs than the card's labels.
+    """
+    graph = parse_graph(model)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise InputError(f"a classifier has 1 input and 1 output, not {len(graph.inputs)} and {len(graph.outputs)}")
+    classes = graph.outputs[0].shape[-1] if graph.outputs[0].shape else 1
+    if classes != len(card.labels):
+        raise InputError(f"the card has {len(card.labels)} labels, the model {classes} outputs")
+    model = _prepend_metadata(model[: _archive_start(model)], _metadata(card))
+    archive = io.BytesIO(model)
+    with zipfile.ZipFile(archive, "a") as packed:  # stored, not deflated: readers map the file and look in
+        packed.writestr(zipfile.ZipInfo(LABELS_FILE), "".join(f"{label}\n" for label in card.labels))
+        packed.writestr(zipfile.ZipInfo(CARD_FILE), card.to_json())
+    return archive.getvalue()
+
+
+def read_card(path: Path | str) -> ModelCard | None:
+    """Return what the ``.tflite`` says of itself: our card, else one made from foreign standard metadata, else None.
+
+    None also where foreign metadata belongs to something else than a classifier of RGB pictures.
+
+    Raises:
+        InputError: the file or its card is damaged.
+    """
+    data = read_bytes(Path(path), "model")
+    model = open_model(data, path)
+    files = _packed_files(data, path)
+    if CARD_FILE in files:
+        return ModelCard.from_json(files[CARD_FILE])
+    with untrusted(path):
+        metadata = _standard_metadata(model)
+        return _foreign_card(metadata, parse_graph(data, path), files) if metadata else None
+
+
+def _standard_metadata(model: tflite.Model) -> _Table | None:
+    """The root of the standard metadata, if the file has it."""
+    for i in range(model.MetadataLength()):
+        entry = model.Metadata(i)
+        if entry.Name() == METADATA_NAME.encode():
+            if entry.Buffer() >= model.BuffersLength():
+                raise ValueError("its metadata is missing")
+            raw = GuardedBytes(model.Buffers(entry.Buffer()).DataAsNumpy())
+            if raw[4:8] != METADATA_IDENTIFIER:
+                raise ValueError("its metadata is of an unknown kind")
+            return _Table(flatbuffers.table.Table(raw, int.from_bytes(raw[:4], "little")))
+    return None
+
+
+def _foreign_card(metadata: _Table, graph: Graph, files: dict[str, bytes]) -> ModelCard | None:
+    subgraphs = metadata.tables(3)
+    inputs, outputs = (subgraphs[0].tables(2), subgraphs[0].tables(3)) if subgraphs else ([], [])
+    if not inputs or not outputs or len(graph.inputs) != 1:
+        return None
+    image = graph.inputs[0]
+    if len(image.shape) != 4 or image.shape[3] != 3 or not all(image.shape):
+        return None
+    labels: tuple[str, ...] = ()
+    for associated in outputs[0].tables(6):
+        if associated.byte(2) == 2 and not labels:  # TENSOR_AXIS_LABELS; the first one is the default
+            name = associated.string(0)
+            if name not in files:
+                raise InputError(f"{graph.path}: its {name} is missing; the file is cut short", "get the file again")
+            labels = tuple(files[name].decode().splitlines())
+    mean, std = _normalisation(inputs[0], image)
+    return ModelCard(
+        name=metadata.string(0) or graph.path.stem,
+        labels=labels,
+        input=InputSpec(image.shape[1], image.shape[2], mean, std),
+        precision=graph.precision,
+        training={key: text for key, slot in (("description", 1), ("author", 4)) if (text := metadata.string(slot))},
+        versions={"model": version} if (version := metadata.string(2)) else {},
+        license=metadata.string(5),
+    )
+
+
+def _normalisation(described: _Table, image: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    for unit in described.tables(4):
+        options = unit.table(1)
+        if unit.byte(0) == 1 and options is not None:  # NormalizationOptions; one number stands for all channels
+            mean, std = options.floats(0), options.floats(1)
+            return mean * (3 if len(mean) == 1 else 1), std * (3 if len(std) == 1 else 1)
+    if image.scale:  # nothing said of a quantised input: it takes pixels as they are
+        return (float(image.zero_point),) * 3, (1 / image.scale,) * 3
+    return (0.0,) * 3, (1.0,) * 3
+
+
+def _packed_files(data: bytes, path: Path | str) -> dict[str, bytes]:
+    """The associated files in the archive at the end, by name; empty where there is none."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            entries = packed.infolist()
+            if sum(entry.file_size for entry in entries) > _MOST_CARD_BYTES:
+                raise InputError(f"{path}: its associated files claim more than {_MOST_CARD_BYTES} bytes")
+            return {entry.filename: packed.read(entry) for entry in entries}
+    except _ZIP_DAMAGE as error:
+        raise InputError(
+            f"{path}: its associated files are damaged: {one_line(error)}", "get the file again"
+        ) from error
+
+
+def _archive_start(model: bytes) -> int:
+    """Where the archive at the end begins, else the length of the file."""
+    with contextlib.suppress(*_ZIP_DAMAGE), zipfile.ZipFile(io.BytesIO(model)) as packed:
+        return min((entry.header_offset for entry in packed.infolist()), default=len(model))
+    return len(model)
+
+
+def _metadata(card: ModelCard) -> bytes:
+    """The card as standard metadata: a ModelMetadata FlatBuffer. Numbers are the schema's field numbers."""
+    b = flatbuffers.Builder(1024)
+
+    def associated(name: str, description: str, kind: int) -> int:
+        return _table(b, {0: b.CreateString(name), 1: b.CreateString(description)}, bytes_={2: kind})
+
+    def floats(values: Iterable[float]) -> int:
+        return int(b.CreateNumpyVector(np.asarray(list(values), np.float32)))
+
+    spec = card.input
+    lowest = [(0 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
+    highest = [(255 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
+    rgb = 1 if spec.color == "rgb" else 0  # the schema knows RGB and GRAYSCALE only; 0 is unknown
+    size = _table(b, {}, uint32s={0: spec.width, 1: spec.height})
+    image = _table(b, {1: size}, bytes_={0: rgb})
+    normalise = _table(b, {1: _table(b, {0: floats(spec.mean), 1: floats(spec.std)})}, bytes_={0: 1})
+    described_input = _table(
+        b,
+        {
+            0: b.CreateString("image"),
+            1: b.CreateString(f"{spec.color.upper()} picture of {spec.height} x {spec.width} pixels"),
+            3: _table(b, {1: image}, bytes_={0: 2}),
+            4: _offsets(b, [normalise]),
+            5: _table(b, {0: floats(highest), 1: floats(lowest)}),
+        },
+    )
+    described_output = _table(
+        b,
+        {
+            0: b.CreateString("probability"),
+            1: b.CreateString("Probability of each label"),
+            3: _table(b, {1: _table(b, {})}, bytes_={0: 1}),
+            5: _table(b, {0: floats([1]), 1: floats([0])}),
+            6: _offsets(b, [associated(LABELS_FILE, "Labels in the order of the outputs", 2)]),
+        },
+    )
+    subgraph = _table(b, {2: _offsets(b, [described_input]), 3: _offsets(b, [described_output])})
+    root = _table(
+        b,
+        {
+            0: b.CreateString(card.name),
+            1: b.CreateString(f"Image classifier {card.network}, {card.precision}".replace(" ,", ",")),
+            3: _offsets(b, [subgraph]),
+            5: b.CreateString(card.license),
+            6: _offsets(b, [associated(CARD_FILE, "Everything known of the model, as JSON", 1)]),
+            7: b.CreateString("1.0.0"),
+        },
+    )
+    b.Finish(root, METADATA_IDENTIFIER)
+    return bytes(b.Output())
+
+
+def _prepend_metadata(model: bytes, metadata: bytes) -> bytes:
+    """Return ``model`` with a new root in front that has ``metadata`` besides everything that the old root has.
+
+    FlatBuffer offsets point forward, so a new root before the old file can share its tables, and no weight moves in
+    relation to another. The prefix keeps the alignment of the weights.
+    """
+    old = tflite.Model.GetRootAs(model)
+    table = old._tab
+    if any(old.Buffers(i).Offset() > 1 for i in range(old.BuffersLength())):
+        raise InputError("a model with its weights outside the FlatBuffer cannot carry a card")
+    b = flatbuffers.Builder(len(metadata) + 1024)
+
+    def kept(position: int) -> int:
+        # The builder writes backwards and counts from its end, which is where the old file begins.
+        return -position
+
+    def at(slot: int) -> int:
+        offset = table.Offset(4 + 2 * slot)
+        return kept(table.Indirect(table.Pos + offset)) if offset else 0
+
+    b.StartVector(1, len(metadata), _ALIGNMENT)
+    b.head -= len(metadata)
+    b.Bytes[b.head : b.head + len(metadata)] = metadata
+    buffer = _table(b, {0: b.EndVector()})
+    name = b.CreateString(METADATA_NAME)
+    buffers = [kept(old.Buffers(i)._tab.Pos) for i in range(old.BuffersLength())]
+    entries = [old.Metadata(i) for i in range(old.MetadataLength())]
+    entry = _table(b, {0: name}, uint32s={1: len(buffers)})
+    metadata_vector = _offsets(b, [*(kept(e._tab.Pos) for e in entries if e.Name() != METADATA_NAME.encode()), entry])
+    slots = {slot: at(slot) for slot in (1, 2, 3, 5, 7)}  # codes, subgraphs, description, metadata_buffer, signatures
+    root = _table(b, {**slots, 4: _offsets(b, [*buffers, buffer]), 6: metadata_vector}, uint32s={0: old.Version()})
+    b.Finish(root, MODEL_IDENTIFIER)
+    return bytes(b.Output()) + model
+
+
+def _table(
+    b: flatbuffers.Builder, offsets: dict[int, int], bytes_: dict[int, int] | None = None, uint32s: dict | None = None
+) -> int:
+    """Write a table with these fields, by field number."""
+    b.StartObject(1 + max((*offsets, *(bytes_ or ()), *(uint32s or ())), default=-1))
+    for slot, offset in offsets.items():
+        b.PrependUOffsetTRelativeSlot(slot, offset, 0)
+    for slot, number in (uint32s or {}).items():
+        b.PrependUint32Slot(slot, number, 0)
+    for slot, number in (bytes_ or {}).items():
+        b.PrependUint8Slot(slot, number, 0)
+    return int(b.EndObject())
+
+
+def _offsets(b: flatbuffers.Builder, offsets: list[int]) -> int:
+    """Write a vector of tables."""
+    b.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        b.PrependUOffsetTRelative(offset)
+    return int(b.EndVector())
+
+
+class _Table:
+    """A table of the metadata schema; fields by number."""
+
+    def __init__(self, table: Any) -> None:
+        self.raw = table
+
+    def offset(self, slot: int) -> int:
+        return int(self.raw.Offset(4 + 2 * slot))
+
+    def byte(self, slot: int) -> int:
+        return (
+            int(self.raw.Get(flatbuffers.number_types.Uint8Flags, self.raw.Pos + o)) if (o := self.offset(slot)) else 0
+        )
+
+    def string(self, slot: int) -> str:
+        return text(self.raw.String(self.raw.Pos + o)) if (o := self.offset(slot)) else ""
+
+    def table(self, slot: int) -> _Table | None:
+        return self.at(self.raw.Indirect(self.raw.Pos + o)) if (o := self.offset(slot)) else None
+
+    def tables(self, slot: int) -> list[_Table]:
+        o = self.offset(slot)
+        count = self.raw.VectorLen(o) if o else 0
+        if count > 1000:
+            raise ValueError("its metadata has a vector of more than 1000 tables")
+        return [self.at(self.raw.Indirect(self.raw.Vector(o) + 4 * i)) for i in range(count)]
+
+    def floats(self, slot: int) -> tuple[float, ...]:
+        o = self.offset(slot)
+        return tuple(self.raw.GetVectorAsNumpy(flatbuffers.number_types.Float32Flags, o).tolist()) if o else ()
+
+    def at(self, position: int) -> _Table:
+        return _Table(flatbuffers.table.Table(self.raw.Bytes, position))
