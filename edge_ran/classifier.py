@@ -17,7 +17,7 @@ from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, TensorSpec, read_card, read_graph
 from edge_ran.preprocess import Preprocessor, dequantise
-from edge_ran.runtime import Runtime, RuntimeOptions, open_runtime
+from edge_ran.runtime import Runtime, RuntimeOptions, batch_of_one, open_runtime
 
 Triple = tuple[float, float, float]
 
@@ -70,11 +70,12 @@ class Classifier:
         self.card = read_card(path)
         self.labels = _labels(graph, self.card, labels)
         self.spec = input_spec(graph, self.card, mean, std)
-        self._preprocess = Preprocessor(self.spec, graph.inputs[0])
+        tensor = batch_of_one(graph.inputs[0])
+        self._preprocess = Preprocessor(self.spec, tensor)
         self._temperature = self.card.temperature if self.card else 1.0
         self._gives_probabilities = gives_probabilities(graph)
         self.runtime: Runtime = open_runtime(path, options or RuntimeOptions())
-        self._input = np.empty(graph.inputs[0].shape, graph.inputs[0].dtype)
+        self._input = np.empty(tensor.shape, tensor.dtype)
         self.stages_ms: dict[str, float] = {}
 
     def scores(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -95,7 +96,7 @@ class Classifier:
         return scores
 
     def prepare(self, frame: NDArray[np.uint8], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return the network's input for a frame. Safe in another thread, beside an inference, unless ``out`` is shared."""
+        """Return the network's input for a frame. May run in another thread beside ``infer``, with its own ``out``."""
         return self._preprocess(frame, out)
 
     def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
@@ -142,12 +143,15 @@ def check_image_classifier(graph: Graph) -> None:
     remedy = "an image classifier takes one (1, H, W, 3) picture and gives (1, classes)"
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         what = f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
-    elif (shape := graph.inputs[0].shape)[:1] != (1,) or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
-        what = f"its input is {shape}"
-    elif (shape := graph.outputs[0].shape)[-1:] < (2,) or set(shape[:-1]) - {1}:
-        what = f"its output is {shape}"
     else:
-        return
+        shape = batch_of_one(graph.inputs[0]).shape
+        row = batch_of_one(graph.outputs[0]).shape
+        if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or min(shape) < 1:
+            what = f"its input is {shape}"
+        elif row[-1:] < (2,) or set(row[:-1]) - {1}:
+            what = f"its output is {row}"
+        else:
+            return
     raise InputError(f"{graph.path} is not an image classifier: {what}", remedy)
 
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models import colours
 
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.classifier import Classifier, check_image_classifier, input_spec, read_labels
@@ -9,30 +10,22 @@ from edge_ran.errors import InputError
 from edge_ran.graph import attach_card, read_graph
 
 MODELS = Path(__file__).parent / "models"
-LABELS = ("red", "green", "blue")
-
-
-def picture(colour: str, size=(60, 80)) -> np.ndarray:
-    """(H, W, 3) BGR noise with one channel brighter."""
-    pixels = np.random.default_rng(0).uniform(0, 160, (*size, 3))
-    pixels[:, :, LABELS[::-1].index(colour)] += 90
-    return pixels.astype(np.uint8)
 
 
 def with_card(tmp_path: Path, model: str, **changes) -> Path:
-    fields = {"name": "colours", "labels": LABELS, "input": InputSpec(16, 16)} | changes
+    fields = {"name": "colours", "labels": colours.LABELS, "input": InputSpec(16, 16)} | changes
     path = tmp_path / f"{model}.tflite"
     path.write_bytes(attach_card((MODELS / f"{model}.tflite").read_bytes(), ModelCard(**fields)))
     return path
 
 
 @pytest.mark.parametrize("model", ["float32", "int8", "uint8", "int8_float_io", "logits"])
-@pytest.mark.parametrize("colour", LABELS)
+@pytest.mark.parametrize("colour", colours.LABELS)
 def test_tells_colours_apart(model, colour, tmp_path):
     with Classifier(with_card(tmp_path, model)) as classifier:
-        predictions = classifier.classify(picture(colour))
+        predictions = classifier.classify(colours.frame(colour))
     assert predictions[0].label == colour
-    assert predictions[0].index == LABELS.index(colour)
+    assert predictions[0].index == colours.LABELS.index(colour)
     scores = [prediction.score for prediction in predictions]
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=0.02)
@@ -41,15 +34,15 @@ def test_tells_colours_apart(model, colour, tmp_path):
 
 @pytest.mark.parametrize("model", ["float32", "int8", "uint8"])
 def test_a_file_without_a_card_runs(model):
-    with Classifier(MODELS / f"{model}.tflite", labels=LABELS) as classifier:
+    with Classifier(MODELS / f"{model}.tflite", labels=colours.LABELS) as classifier:
         assert classifier.card is None
-        assert classifier.classify(picture("green"))[0].label == "green"
+        assert classifier.classify(colours.frame("green"))[0].label == "green"
     with Classifier(MODELS / f"{model}.tflite") as classifier:
         assert classifier.labels == ("0", "1", "2")
 
 
 def test_precisions_and_logits_agree(tmp_path):
-    frame = picture("red")
+    frame = colours.frame("red")
     reference = Classifier(with_card(tmp_path, "float32")).scores(frame)
     assert reference.shape == (3,)
     assert reference.dtype == np.float32
@@ -68,13 +61,13 @@ def test_mean_and_std_take_the_place_of_the_cards(tmp_path):
     path = with_card(tmp_path, "float32")
     with Classifier(path, mean=(0, 0, 0), std=(1, 1, 1)) as classifier:
         assert classifier.spec.mean == (0, 0, 0)
-        changed = classifier.scores(picture("red"))
-    assert not np.allclose(changed, Classifier(path).scores(picture("red")))
+        changed = classifier.scores(colours.frame("red"))
+    assert not np.allclose(changed, Classifier(path).scores(colours.frame("red")))
 
 
 @pytest.mark.parametrize("model", ["float32", "int8", "logits"])
 def test_temperature_softens_and_keeps_the_order(model, tmp_path):
-    frame = picture("blue")
+    frame = colours.frame("blue")
     plain = Classifier(with_card(tmp_path, model)).classify(frame)
     soft = Classifier(with_card(tmp_path, model, temperature=3.0)).classify(frame)
     assert soft[0].label == plain[0].label
@@ -84,9 +77,17 @@ def test_temperature_softens_and_keeps_the_order(model, tmp_path):
 
 def test_stages_of_the_last_call():
     classifier = Classifier(MODELS / "float32.tflite")
-    classifier.scores(picture("red"))
+    classifier.scores(colours.frame("red"))
     assert set(classifier.stages_ms) == {"preprocess", "inference", "postprocess"}
     assert min(classifier.stages_ms.values()) > 0
+
+
+def test_a_batch_that_is_not_fixed_is_run_as_one():
+    graph = read_graph(MODELS / "any_batch.tflite")
+    assert graph.inputs[0].shape == (-1, 16, 16, 3)
+    with Classifier(MODELS / "any_batch.tflite", labels=colours.LABELS) as classifier:
+        assert classifier.runtime.input.shape == (1, 16, 16, 3)
+        assert classifier.classify(colours.frame("blue"))[0].label == "blue"
 
 
 @pytest.mark.parametrize("labels", [("a", "b"), tuple("abcd"), ()])

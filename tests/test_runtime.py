@@ -165,6 +165,7 @@ def test_captured_gives_them_back_after_an_error(capfd):
         {"accelerator": "gpuu"},
         {"gpu_precision": "fp8"},
         {"threads": -1},
+        {"runtime": "onnx"},
         {"delegate_options": (("a", "b"),)},
     ],
 )
@@ -178,6 +179,16 @@ def test_no_runtime_installed_says_what_to_type(monkeypatch):
     with pytest.raises(EnvironmentMissing, match="no TFLite runtime") as caught:
         open_runtime(MODELS / "float32.tflite")
     assert "pip install" in caught.value.remedy
+
+
+def test_a_runtime_by_name(monkeypatch):
+    installed = [interpreter.Package("litert", "x", "1"), interpreter.Package("tflite-runtime", "y", "2")]
+    monkeypatch.setattr(interpreter, "installed", lambda: installed)
+    assert interpreter.package().name == "litert"
+    assert interpreter.package("tflite-runtime").name == "tflite-runtime"
+    monkeypatch.setattr(interpreter, "installed", lambda: installed[:1])
+    with pytest.raises(EnvironmentMissing, match="tflite-runtime is not installed"):
+        interpreter.package("tflite-runtime")
 
 
 def test_tflite_runtime_beside_numpy_2_is_one_line(monkeypatch):

@@ -19,9 +19,9 @@ from typing import Any
 from edge_ran.errors import InputError
 from edge_ran.graph import TensorSpec, read_graph
 from edge_ran.runtime import interpreter
-from edge_ran.runtime.types import Accelerator, Delegation, Runtime, RuntimeOptions
+from edge_ran.runtime.types import Accelerator, Delegation, Runtime, RuntimeOptions, batch_of_one
 
-__all__ = ["Accelerator", "Delegation", "Runtime", "RuntimeOptions", "TensorSpec", "open_runtime"]
+__all__ = ["Accelerator", "Delegation", "Runtime", "RuntimeOptions", "TensorSpec", "batch_of_one", "open_runtime"]
 
 DEFAULT = RuntimeOptions()
 
@@ -43,5 +43,5 @@ def open_runtime(path: Path | str, options: RuntimeOptions = DEFAULT, **changes:
     if len(graph.inputs) != 1:
         raise InputError(f"{path} has {len(graph.inputs)} inputs, one is needed", "edge-ran inspect it")
     return interpreter.InterpreterRuntime(
-        graph, interpreter.package(), options.threads, Accelerator("cpu", "cpu"), verbose=options.verbose
+        graph, interpreter.package(options.runtime), options.threads, Accelerator("cpu", "cpu"), verbose=options.verbose
     )

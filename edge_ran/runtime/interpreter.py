@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_ran.errors import EnvironmentMissing, InputError
 from edge_ran.graph import Graph
 from edge_ran.runtime import chatter
-from edge_ran.runtime.types import Accelerator, Delegation
+from edge_ran.runtime.types import Accelerator, Delegation, batch_of_one
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ def installed() -> list[Package]:
     return packages
 
 
-def package() -> Package:
-    """Return the runtime that serves: LiteRT where it is installed, else tflite-runtime.
+def package(name: str = "") -> Package:
+    """Return the runtime that serves: LiteRT where it is installed, else tflite-runtime, or the one of that name.
 
     Raises:
-        EnvironmentMissing: neither is installed.
+        EnvironmentMissing: it is not installed.
     """
-    found = installed()
+    found = [package for package in installed() if name in ("", package.name)]
     if not found:
         raise EnvironmentMissing(
-            "no TFLite runtime is installed",
+            f"{name or 'no TFLite runtime'} is {'not ' if name else ''}installed",
             "pip install ai-edge-litert  (on an old board: pip install 'edge-ran[tflite-runtime]')",
         )
     return found[0]
@@ -110,7 +110,7 @@ class InterpreterRuntime:
         """
         module = load(package)
         self.name, self.version = package.name, package.version
-        self.input, self.outputs = graph.inputs[0], graph.outputs
+        self.input, self.outputs = batch_of_one(graph.inputs[0]), tuple(map(batch_of_one, graph.outputs))
         self.threads = threads or available_cores()
         self.accelerator = accelerator
         try:
@@ -119,13 +119,15 @@ class InterpreterRuntime:
                 self._interpreter = module.Interpreter(
                     model_path=str(graph.path), num_threads=self.threads, experimental_delegates=delegates
                 )
+                self._input_index = self._interpreter.get_input_details()[0]["index"]
+                if self.input != graph.inputs[0]:
+                    self._interpreter.resize_tensor_input(self._input_index, self.input.shape)
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{graph.path}: {package.name} cannot run it: {reason}", "edge-ran inspect it") from error
         finally:
             self.chatter = said.text
-        self._input_index = self._interpreter.get_input_details()[0]["index"]
         self._output_indices = [detail["index"] for detail in self._interpreter.get_output_details()]
         self.delegation = self._delegation(delegate[0].name if delegate else "XNNPACK")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +13,7 @@ from edge_ran.catalogue import ACCELERATORS, nearest
 from edge_ran.errors import UsageError
 from edge_ran.graph import TensorSpec
 
+RUNTIMES = ("litert", "tflite-runtime")
 GPU_PRECISIONS = ("fp16", "fp32")
 
 
@@ -24,6 +26,7 @@ class RuntimeOptions:
         threads: CPU threads; 0 = every core that this process may use.
         delegate: a classic TFLite external delegate's shared library; it then takes the accelerator's place.
         delegate_options: (key, value) pairs handed to the delegate.
+        runtime: ``litert`` or ``tflite-runtime``; empty = the preferred one of those installed.
         gpu_precision: arithmetic on the GPU, ``fp16`` (where the adapter has it) or ``fp32``.
         fallback: False raises GateError instead of going on with the CPU.
         verbose: let the runtime's own messages through to stderr.
@@ -33,6 +36,7 @@ class RuntimeOptions:
     threads: int = 0
     delegate: Path | None = None
     delegate_options: tuple[tuple[str, str], ...] = ()
+    runtime: str = ""
     gpu_precision: str = "fp16"
     fallback: bool = True
     verbose: bool = False
@@ -40,12 +44,19 @@ class RuntimeOptions:
     def __post_init__(self) -> None:
         if self.accelerator not in ACCELERATORS:
             raise UsageError(f"no accelerator is called {self.accelerator!r}", nearest(self.accelerator, ACCELERATORS))
+        if self.runtime and self.runtime not in RUNTIMES:
+            raise UsageError(f"no runtime is called {self.runtime!r}", nearest(self.runtime, RUNTIMES))
         if self.gpu_precision not in GPU_PRECISIONS:
             raise UsageError(f"no GPU precision is called {self.gpu_precision!r}", "choose fp16 or fp32")
         if self.threads < 0:
             raise UsageError(f"--threads {self.threads} is negative", "0 means every core")
         if self.delegate_options and self.delegate is None:
             raise UsageError("--delegate-option is for a delegate", "add --delegate LIBRARY")
+
+
+def batch_of_one(tensor: TensorSpec) -> TensorSpec:
+    """The tensor with a batch that is not fixed (-1, as TFLiteConverter leaves it) fixed to 1."""
+    return dataclasses.replace(tensor, shape=(1, *tensor.shape[1:])) if tensor.shape[:1] == (-1,) else tensor
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""The device install: the wheel in fresh environments that hold no TensorFlow, one for each runtime.
+
+Goldens are Keras's own answers. LiteRT and tflite-runtime round int8 differently, so each has its own tolerance.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+GOLDEN = json.loads((TESTS / "models" / "golden.json").read_text())
+CLASSIFY = """
+import importlib.util, json, sys
+sys.path.insert(0, sys.argv[1])
+import colours
+assert not [m for m in ("tensorflow", "tf_keras") if importlib.util.find_spec(m)]
+import cv2, numpy
+from edge_ran.classifier import Classifier
+found = {"numpy": numpy.__version__}
+for model in ("float32", "int8", "uint8"):
+    with Classifier(f"{sys.argv[1]}/{model}.tflite", labels=colours.LABELS) as classifier:
+        found["runtime"], found["version"] = classifier.runtime.name, classifier.runtime.version
+        found[model] = {label: classifier.scores(colours.frame(label)).tolist() for label in colours.LABELS}
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=TESTS.parent)
+    return next(folder.glob("*.whl"))
+
+
+def device_environment(folder: Path, wheel: Path, runtime: str) -> Path:
+    """Make an environment with the wheel and what it requires there; return its Python."""
+    _run(sys.executable, "-m", "venv", "--without-pip", folder)
+    python = folder / "bin" / "python"
+    wanted: list[str] = [f"{wheel}"]
+    if runtime == "tflite-runtime":
+        # As on a 32-bit board: there LiteRT's requirement does not apply, and the extra brings the runtime.
+        with zipfile.ZipFile(wheel) as packed:
+            name = next(name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
+            lines = re.findall(r"^Requires-Dist: (.*)$", packed.read(name).decode(), re.MULTILINE)
+        plain = [line for line in lines if "extra ==" not in line and not line.startswith("ai-edge-litert")]
+        extra = [line.partition(";")[0] for line in lines if re.search("extra == .tflite-runtime.", line)]
+        assert extra
+        _install(python, *plain, *extra)
+        wanted = ["--no-deps", f"{wheel}"]
+    _install(python, *wanted)
+    return python
+
+
+@pytest.mark.parametrize(("runtime", "float_tolerance", "int8_tolerance"), [
+    ("litert", 1e-5, 0.03),
+    ("tflite-runtime", 1e-5, 0.06),
+])  # fmt: skip
+def test_classifies_without_tensorflow(runtime, float_tolerance, int8_tolerance, wheel, tmp_path):
+    if runtime == "tflite-runtime" and sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime 2.14 has wheels for Python 3.8 to 3.11")
+    python = device_environment(tmp_path / "venv", wheel, runtime)
+    found = json.loads(_run(python, "-I", "-c", CLASSIFY, TESTS / "models", cwd=tmp_path))
+    assert found["runtime"] == runtime
+    assert (int(found["numpy"].partition(".")[0]) < 2) == (runtime == "tflite-runtime")
+    for label, golden in GOLDEN.items():
+        assert found["float32"][label] == pytest.approx(golden, abs=float_tolerance)
+        assert found["int8"][label] == pytest.approx(golden, abs=int8_tolerance)
+        assert found["uint8"][label] == pytest.approx(golden, abs=int8_tolerance)
+    assert "edge-ran" in _run(python.with_name("edge-ran"), "--version", cwd=tmp_path)
+
+
+def _install(python: Path, *words: object) -> None:
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check")
+    try:
+        _run(*pip, "--only-binary", ":all:", *words)
+    except AssertionError as error:
+        if re.search(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError", str(error)):
+            pytest.skip("no package index can be reached from here")
+        raise
+
+
+def _run(*command: object, cwd: Path | None = None) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{words}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+    return done.stdout
