@@ -1,0 +1,140 @@
+"""The house stands: imports go down the floors, TensorFlow stays behind its wall, and help needs no heavy package."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "edge_ran"
+
+# From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
+FLOORS = (
+    ("errors", "latency"),
+    ("files", "card", "catalogue"),
+    ("graph", "plots", "runs"),
+    ("preprocess", "runtime", "camera"),
+    ("dataset", "classifier"),
+    ("evaluate", "bench", "stream", "report"),
+    ("host",),
+    ("cli",),
+)
+TENSORFLOW = {"tensorflow", "tf_keras", "tensorflow_model_optimization"}
+# What `pip install edge-ran` brings, besides the runtimes; matplotlib and jinja2 come with the extra "report".
+DEVICE = {"numpy", "cv2", "flatbuffers", "ai_edge_litert", "tflite_runtime", "typer", "rich", "tomli"}
+REPORT = {"matplotlib", "jinja2"}
+HEAVY = sorted(TENSORFLOW | REPORT | {"numpy", "cv2", "ai_edge_litert", "tflite_runtime", "flatbuffers"})
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = _modules()
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of what a module imports anywhere in it; ``from package import submodule`` is the submodule."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{path}: write relative imports in full"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                names.add(full if full in MODULES else node.module)
+    return names
+
+
+def _family(module: str) -> str:
+    """The room: the first name below the package; ``__main__`` only opens the cli's door."""
+    return module.split(".")[1].replace("__main__", "cli") if "." in module else ""
+
+
+def test_every_module_has_a_floor_and_every_floor_its_modules():
+    families = {_family(module) for module in MODULES} - {""}
+    assert families == {name for floor in FLOORS for name in floor}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _family(m)])
+def test_imports_go_down_the_floors(module: str):
+    floor = {name: number for number, names in enumerate(FLOORS, start=1) for name in names}
+    own = _family(module)
+    wrong = [
+        f"{imported} (floor {floor[_family(imported)]})"
+        for imported in sorted(_imports(MODULES[module]))
+        if imported in MODULES and _family(imported) not in ("", own) and floor[_family(imported)] >= floor[own]
+    ]
+    assert not wrong, f"{module} on floor {floor[own]} imports {', '.join(wrong)}"
+
+
+def test_no_module_imports_itself_by_a_detour():
+    order = graphlib.TopologicalSorter({m: _imports(p) & MODULES.keys() for m, p in MODULES.items()})
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_the_device_side_needs_only_its_own_packages():
+    standard = set(sys.stdlib_module_names)
+    for module, path in MODULES.items():
+        if _family(module) != "host":
+            foreign = {name.split(".")[0] for name in _imports(path)} - standard - {"edge_ran"}
+            assert foreign <= DEVICE | REPORT, f"{module} imports {sorted(foreign - DEVICE - REPORT)}"
+
+
+def test_contributing_draws_the_same_floors():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawn = {int(n): set(re.findall(r"\w+", names)) for n, names in re.findall(r"^(\d)  (.+?)(?:  .*)?$", text, re.M)}
+    assert drawn == {n: set(names) for n, names in enumerate(FLOORS, start=1)}
+
+
+def _python(code: str, *absent: str) -> subprocess.CompletedProcess[str]:
+    hide = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
+    return subprocess.run([sys.executable, "-c", hide + code], capture_output=True, text=True, timeout=120)
+
+
+def test_the_device_side_imports_without_tensorflow_and_pictures():
+    names = [m for m in MODULES if _family(m) != "host" and m != "edge_ran.__main__"]
+    done = _python(f"import importlib\nfor name in {names!r}: importlib.import_module(name)", *TENSORFLOW, *REPORT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_hidden_package_is_really_hidden():
+    assert "ModuleNotFoundError" in _python("import numpy", "numpy").stderr
+
+
+def test_help_of_every_verb_needs_no_heavy_package():
+    code = """
+from edge_ran import cli
+
+def verbs(app, above):
+    for command in app.registered_commands:
+        yield [*above, command.name or command.callback.__name__.replace("_", "-")]
+    for group in app.registered_groups:
+        yield [*above, group.name or group.typer_instance.info.name]
+        yield from verbs(group.typer_instance, [*above, group.name or group.typer_instance.info.name])
+
+for words in [[], *verbs(cli.app, [])]:
+    sys.argv = ["edge-ran", *words, "--help"]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    print("VERB", *words, "ENDED", code)
+"""
+    done = _python(code, *HEAVY)
+    assert done.returncode == 0, done.stderr
+    ended = re.findall(r"^VERB (.*)ENDED (\S+)$", done.stdout, re.M)
+    assert len(ended) > 5
+    assert [words for words, exit_code in ended if exit_code != "0"] == [], done.stdout + done.stderr
