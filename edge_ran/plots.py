@@ -173,8 +173,8 @@ def accuracy_against_latency(points: Sequence[tuple[str, float, float]], target:
         for index, (name, ms, accuracy) in enumerate(points):
             axes.plot(ms, 100 * accuracy, "o", color=COLOURS[0] if index in best else COLOURS[-1], zorder=2)
             axes.annotate(name, (ms, 100 * accuracy), (5, 5), textcoords="offset points", fontsize=8)
-        axes.set_xlim(left=0)
         axes.margins(0.15)
+        axes.set_xlim(left=0)
         axes.set_xlabel("median ms a picture")
         axes.set_ylabel("top-1 accuracy in %")
         axes.set_title(title or "accuracy against latency")

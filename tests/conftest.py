@@ -44,6 +44,21 @@ def test_models() -> Path:
     return Path(__file__).parent / "models"
 
 
+@pytest.fixture(scope="session")
+def labelled_model(test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function: name of a test model -> the same with a card (red, green, blue; 16x16; ``accuracy`` as given)."""
+    from edge_ran.card import InputSpec, ModelCard
+    from edge_ran.graph import attach_card
+
+    def make(name: str = "int8", **accuracy: object) -> Path:
+        card = ModelCard("colours", ("red", "green", "blue"), InputSpec(16, 16), accuracy=accuracy)
+        path = tmp_path_factory.mktemp("model") / f"{name}.tflite"
+        path.write_bytes(attach_card((test_models / path.name).read_bytes(), card))
+        return path
+
+    return make
+
+
 @pytest.fixture
 def make_pictures() -> Callable[..., Path]:
     """A function that fills a folder with class folders of noisy one-colour PNGs, (height, width) in pixels."""

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from edge_ran import dataset
+from edge_ran.classifier import Classifier
+from edge_ran.cli import app
+from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
+from edge_ran.evaluate import _by_group, _paired_drop, check_drop, evaluate, wilson, write_predictions
+
+
+@pytest.fixture
+def mixed(pictures) -> Path:
+    """24 pictures, three of which lie in a wrong class's folder: two blue ones in red, one green one in blue."""
+    for source, target in (("blue/000", "red/a"), ("blue/001", "red/b"), ("green/000", "blue/c")):
+        (pictures / f"{source}.png").rename(pictures / f"{target}.png")
+    return pictures
+
+
+def command(*arguments: object):
+    """Run the command line in this process; its errors are raised."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if isinstance(result.exception, EdgeRanError):
+        raise result.exception
+    return result
+
+
+def test_counts(labelled_model, mixed):
+    report = evaluate(labelled_model("int8"), dataset.load(mixed))
+    assert report.labels == ("red", "green", "blue")
+    assert report.confusion == [[8, 0, 2], [0, 7, 0], [0, 1, 6]]
+    assert report.images == 24
+    assert report.top1 == pytest.approx(21 / 24)
+    assert report.top1_interval == wilson(21, 24)
+    assert report.balanced == pytest.approx((8 / 10 + 1 + 6 / 7) / 3)
+    assert report.per_class["red"].recall == 0.8
+    assert report.per_class["red"].precision == 1
+    assert report.per_class["blue"].precision == pytest.approx(6 / 8)
+    assert report.top5 is None
+    assert report.split == "all"
+    assert report.accelerator["actual"] == "cpu"
+    assert report.ms_per_image == pytest.approx(sum(report.stages_ms.values()))
+    assert set(report.stages_ms) == {"preprocess", "inference", "postprocess"}
+
+
+def test_is_what_the_classifier_says(labelled_model, mixed):
+    model, data = labelled_model("float32"), dataset.load(mixed)
+    report = evaluate(model, data)
+    with Classifier(model) as classifier:
+        said = [classifier.classify(dataset.read_picture(s.path))[0].label for s in data.samples]
+    assert report.top1 == np.mean([label == s.label for label, s in zip(said, data.samples, strict=True)])
+    confidence = report.scores.max(1)
+    one_bin = abs(confidence.mean() - report.top1)
+    assert one_bin - 1e-6 <= report.calibration_error <= 1
+
+
+def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_models):
+    (pictures / "red").rename(pictures / "violet")
+    with pytest.raises(InputError, match="unknown to the model: violet") as caught:
+        evaluate(labelled_model(), dataset.load(pictures))
+    assert "red, green, blue" in caught.value.remedy
+    with pytest.raises(InputError, match="3 of the data's classes are unknown to the model: blue, green, violet"):
+        evaluate(test_models / "int8.tflite", dataset.load(pictures))
+    report = evaluate(test_models / "int8.tflite", dataset.load(pictures), labels=("violet", "green", "blue"))
+    assert report.top1 == 1
+
+
+def test_some_classes_only(labelled_model, pictures):
+    report = evaluate(labelled_model(), dataset.load(pictures, labels=("red", "blue")))
+    assert report.per_class["green"].images == 0
+    assert report.per_class["green"].recall is None
+    assert report.balanced == 1
+    assert "no image shows green" in report.warnings[0]
+
+
+def test_split_choice(labelled_model, tmp_path, make_pictures):
+    for name, count in (("train", 3), ("val", 2), ("test", 1)):
+        make_pictures(tmp_path / name, count=count)
+    data, model = dataset.load(tmp_path), labelled_model()
+    assert [evaluate(model, data, split=s).images for s in ("auto", "test", "validation", "all")] == [3, 3, 6, 18]
+    assert "flatters" in evaluate(model, data, split="train").warnings[0]
+    with pytest.raises(InputError, match="no split 'exam'"):
+        evaluate(model, data, split="exam")
+
+
+def test_reference_and_gate(labelled_model, mixed):
+    report = evaluate(labelled_model("int8"), dataset.load(mixed), reference=labelled_model("float32"), max_drop=1)
+    assert report.agreement == 1
+    assert report.reference_top1 == report.top1
+    assert report.drop_points == 0
+    assert report.drop_interval == (0, 0)
+    check_drop(report, 0)
+
+
+def test_gate_against_the_card(labelled_model, mixed):
+    data = dataset.load(mixed)
+    report = evaluate(labelled_model(top1=0.9, images=9, dataset="d", split="test"), data, max_drop=1)
+    assert report.drop_points == pytest.approx(2.5)
+    assert "same images only" in report.warnings[0]
+    check_drop(report, 2.5)
+    with pytest.raises(GateError, match=r"2\.50 points below its card, 1 are allowed"):
+        check_drop(report, 1)
+    with pytest.raises(UsageError, match="carries no accuracy"):
+        evaluate(labelled_model(), data, max_drop=1)
+
+
+def test_unreadable_pictures(labelled_model, pictures):
+    (pictures / "red" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (pictures / "red" / "001.png").write_bytes(b"")
+    data = dataset.load(pictures)
+    with pytest.raises(InputError, match=r"red/000\.png is truncated"):
+        evaluate(labelled_model(), data)
+    report = evaluate(labelled_model(), data, skip_bad=True)
+    assert report.images == 22
+    assert len(report.skipped) == 2
+
+
+def test_top5_counts_the_five_best(labelled_model, monkeypatch, tmp_path):
+    """A classifier double with seven classes whose order is known."""
+
+    class Seven:
+        labels, card, stages_ms = tuple("abcdefg"), None, {"inference": 2.0}
+        runtime = type("R", (), {"name": "double", "version": "0"})()
+
+        def __init__(self, *_, **__):
+            from edge_ran.runtime import Accelerator
+
+            self.runtime.accelerator = Accelerator("cpu", "cpu")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def scores(self, frame):
+            return np.array([7, 6, 5, 4, 3, 2, 1], np.float32) / 28
+
+    monkeypatch.setattr("edge_ran.evaluate.Classifier", Seven)
+    x = np.zeros((7, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "d.npz", x=x, y=np.array(list("abcdefg")))
+    report = evaluate(Path("m"), dataset.load(tmp_path / "d.npz"))
+    assert report.top1 == pytest.approx(1 / 7)
+    assert report.top5 == pytest.approx(5 / 7)
+    assert report.ms_per_image == pytest.approx(2)
+
+
+def test_wilson_equals_the_literature():
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    assert wilson(10, 10)[1] == pytest.approx(1)
+
+
+def test_groups_widen_the_interval():
+    right = np.repeat(np.arange(20) % 4 > 0, 50)  # whole clips are right or wrong
+    groups = [f"clip{i:02d}" for i in range(20) for _ in range(50)]
+    low, high = _by_group(right, groups)
+    assert low < 0.6
+    assert high > 0.88
+    independent = wilson(int(right.sum()), len(right))
+    assert high - low > 4 * (independent[1] - independent[0])
+
+
+def test_paired_drop():
+    before = np.array([1] * 80 + [0] * 20, bool)
+    after = before.copy()
+    after[:4], after[-1] = False, True  # four lost, one won
+    drop, (low, high) = _paired_drop(before, after)
+    assert drop == pytest.approx(3)
+    half = 100 * 1.96 * np.sqrt(5 - 9 / 100) / 100
+    assert (low, high) == pytest.approx((3 - half, 3 + half), abs=0.01)
+
+
+def test_predictions_file(labelled_model, mixed, tmp_path):
+    report = evaluate(labelled_model(), dataset.load(mixed))
+    write_predictions(report, tmp_path / "p.csv")
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert len(rows) == 24
+    assert sum(row["right"] == "0" for row in rows) == 3
+    assert {row["predicted"] for row in rows if row["label"] == "red"} == {"red", "blue"}
+
+
+def test_command(labelled_model, mixed, tmp_path):
+    model = labelled_model("int8")
+    plot = tmp_path / "confusion.png"
+    result = command("evaluate", model, mixed, "--json", "--reference", labelled_model("float32"), "--plot", plot)
+    record = json.loads(result.stdout)
+    assert record["top1"] == pytest.approx(21 / 24)
+    assert {"images", "top5", "per_class", "confusion", "agreement", "drop_points", "accelerator"} <= record.keys()
+    assert plot.stat().st_size > 5000
+    text = command("evaluate", model, mixed).stdout
+    assert "top-1  87.50%" in text
+    assert "24 images (all)" in text
+    with pytest.raises(EdgeRanError, match="exists"):
+        command("evaluate", model, mixed, "--plot", plot)
+
+
+def test_command_gate_prints_and_fails(labelled_model, mixed):
+    model = labelled_model(top1=0.99)
+    result = CliRunner().invoke(app, ["evaluate", str(model), str(mixed), "--json", "--max-drop", "0.5"])
+    assert json.loads(result.stdout)["drop_points"] == pytest.approx(11.5)
+    assert isinstance(result.exception, GateError)
+    assert result.exception.exit_code == 1
