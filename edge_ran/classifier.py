@@ -17,7 +17,7 @@ from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, TensorSpec, read_card, read_graph
 from edge_ran.preprocess import Preprocessor, dequantise
-from edge_ran.runtime import Runtime, RuntimeOptions, batch_of_one, open_runtime
+from edge_ran.runtime import Runtime, RuntimeOptions, open_runtime
 
 Triple = tuple[float, float, float]
 
@@ -70,7 +70,7 @@ class Classifier:
         self.card = read_card(path)
         self.labels = _labels(graph, self.card, labels)
         self.spec = input_spec(graph, self.card, mean, std)
-        tensor = batch_of_one(graph.inputs[0])
+        tensor = graph.inputs[0]
         self._preprocess = Preprocessor(self.spec, tensor)
         self._temperature = self.card.temperature if self.card else 1.0
         self._gives_probabilities = gives_probabilities(graph)
@@ -144,8 +144,8 @@ def check_image_classifier(graph: Graph) -> None:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         what = f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
     else:
-        shape = batch_of_one(graph.inputs[0]).shape
-        row = batch_of_one(graph.outputs[0]).shape
+        shape = graph.inputs[0].shape
+        row = graph.outputs[0].shape
         if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or min(shape) < 1:
             what = f"its input is {shape}"
         elif row[-1:] < (2,) or set(row[:-1]) - {1}:

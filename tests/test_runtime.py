@@ -22,9 +22,10 @@ def test_runs_every_precision_on_the_cpu(name):
         assert not runtime.accelerator.is_software
         dtype = np.dtype(runtime.input.dtype)
         assert dtype == {"int8": np.int8, "uint8": np.uint8}.get(name, np.float32)
+        dark, bright = {"int8": (-64, 64), "uint8": (64, 192)}.get(name, (-0.5, 0.5))
         for brighter in range(3):
-            x = np.full(runtime.input.shape, -0.5 if dtype == np.float32 else 60, dtype)
-            x[..., brighter] = 0.5 if dtype == np.float32 else 120
+            x = np.full(runtime.input.shape, dark, dtype)
+            x[..., brighter] = bright
             first, second = runtime.run(x), runtime.run(x)
             assert [output.shape for output in first] == [(1, 3)]
             assert first[0].argmax() == brighter

@@ -19,9 +19,9 @@ from typing import Any
 from edge_ran.errors import InputError
 from edge_ran.graph import TensorSpec, read_graph
 from edge_ran.runtime import interpreter
-from edge_ran.runtime.types import Accelerator, Delegation, Runtime, RuntimeOptions, batch_of_one
+from edge_ran.runtime.types import Accelerator, Delegation, Runtime, RuntimeOptions
 
-__all__ = ["Accelerator", "Delegation", "Runtime", "RuntimeOptions", "TensorSpec", "batch_of_one", "open_runtime"]
+__all__ = ["Accelerator", "Delegation", "Runtime", "RuntimeOptions", "TensorSpec", "open_runtime"]
 
 DEFAULT = RuntimeOptions()
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_ran.errors import EnvironmentMissing, InputError
 from edge_ran.graph import Graph
 from edge_ran.runtime import chatter
-from edge_ran.runtime.types import Accelerator, Delegation, batch_of_one
+from edge_ran.runtime.types import Accelerator, Delegation
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class InterpreterRuntime:
         """
         module = load(package)
         self.name, self.version = package.name, package.version
-        self.input, self.outputs = batch_of_one(graph.inputs[0]), tuple(map(batch_of_one, graph.outputs))
+        self.input, self.outputs = graph.inputs[0], graph.outputs
         self.threads = threads or available_cores()
         self.accelerator = accelerator
         try:
@@ -120,8 +120,6 @@ class InterpreterRuntime:
                     model_path=str(graph.path), num_threads=self.threads, experimental_delegates=delegates
                 )
                 self._input_index = self._interpreter.get_input_details()[0]["index"]
-                if self.input != graph.inputs[0]:
-                    self._interpreter.resize_tensor_input(self._input_index, self.input.shape)
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -52,11 +51,6 @@ class RuntimeOptions:
             raise UsageError(f"--threads {self.threads} is negative", "0 means every core")
         if self.delegate_options and self.delegate is None:
             raise UsageError("--delegate-option is for a delegate", "add --delegate LIBRARY")
-
-
-def batch_of_one(tensor: TensorSpec) -> TensorSpec:
-    """The tensor with a batch that is not fixed (-1, as TFLiteConverter leaves it) fixed to 1."""
-    return dataclasses.replace(tensor, shape=(1, *tensor.shape[1:])) if tensor.shape[:1] == (-1,) else tensor
 
 
 @dataclass(frozen=True)
