@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import threading
@@ -186,7 +187,7 @@ def test_only_the_newest_frame_of_a_live_source_waits() -> None:
             seen.append(frame)
         capture.close()
     assert all(number_of(f.image) == f.index for f in seen)
-    assert all(b.index - a.index >= 6 for a, b in zip(seen, seen[1:], strict=False))  # never a stale one
+    assert all(b.index - a.index >= 6 for a, b in itertools.pairwise(seen))  # never a stale one
     assert capture.captured == len(seen) + sum(capture.dropped.values())
     assert capture.dropped["superseded"] > 10
 
@@ -406,7 +407,7 @@ class _FakeVideo:
         pass
 
 
-@pytest.fixture()
+@pytest.fixture
 def fake_device(monkeypatch: pytest.MonkeyPatch) -> type[_FakeVideo]:
     monkeypatch.setattr(cv2, "VideoCapture", _FakeVideo)
     exists = os.path.exists

@@ -21,11 +21,13 @@ arrived broken, is never handed out.
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +81,8 @@ class Capture:
     Args:
         open_source: opens the source; called again whenever it was lost.
         realtime: play files at their own pace; else as fast as frames are taken.
+        prepare: makes the network's input of a file's picture, here, beside the inference of the one before. Of a live
+            source most pictures may be superseded, so there it is left to whoever takes the newest.
         limits: when a live source counts as faulty, and for how long to try again.
         notify: told of every notice, from any thread; must return at once.
         stop: when set, ``next`` returns None.
@@ -92,6 +96,7 @@ class Capture:
         open_source: Callable[[], FrameSource],
         *,
         realtime: bool = True,
+        prepare: Callable[[NDArray[np.uint8]], NDArray[Any]] | None = None,
         limits: Limits | None = None,
         notify: Callable[[Notice], None] = lambda notice: None,
         stop: threading.Event | None = None,
@@ -99,6 +104,7 @@ class Capture:
         self._open, self._limits, self._notify = open_source, limits or Limits(), notify
         self._stop = stop or threading.Event()
         source = open_source()
+        self._prepare = None if source.live else prepare
         self.name, self.live, self.fps = source.name, source.live, source.fps
         self.captured = 0
         self.dropped: Counter[str] = Counter()
@@ -121,8 +127,10 @@ class Capture:
 
     # ------------------------------------------------------------------------------- the consumer's side
 
-    def next(self) -> Frame | None:
-        """Return the newest frame (live) or the next one (file); wait for it. None at the end, or when stopped.
+    def next(self, until: float = math.inf) -> Frame | None:
+        """Return the newest frame (live) or the next one (file); wait for it.
+
+        None at the end, when stopped, or when the time ``until`` (``time.monotonic``) has come.
 
         Raises:
             CameraError: a live source is lost for good.
@@ -133,9 +141,12 @@ class Capture:
                     raise self._failure
                 if self._ended or self._closed or self._stop.is_set():
                     return None
-                self._watch(time.monotonic())
-                self._changed.wait(_TICK_S)
-            if self._stop.is_set():
+                now = time.monotonic()
+                if now >= until:
+                    return None
+                self._watch(now)
+                self._changed.wait(min(_TICK_S, until - now))
+            if self._stop.is_set() or time.monotonic() >= until:
                 return None
             frame = self._waiting.popleft()
             if not self.live:
@@ -218,6 +229,10 @@ class Capture:
         if frame is None:
             self._finish(source)
             return False
+        if self._prepare:
+            began = time.perf_counter()
+            prepared = self._prepare(frame.image)
+            frame = dataclasses.replace(frame, prepared=prepared, prepare_ms=(time.perf_counter() - began) * 1e3)
         if self._realtime:
             frame = self._wait_until_due(frame)
         return self._receive(generation, frame, "")

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -46,6 +46,7 @@ class Frame:
     ``image`` is (H, W, 3) uint8 BGR, upright; ``index`` counts from 0 without holes as pictures arrive;
     ``captured_at`` is when it arrived (seconds, ``time.monotonic``); ``timestamp`` its place in the source's own time
     (seconds); ``capture_ms`` what decoding took; ``name`` the picture's file, if it has one of its own.
+    ``prepared`` is the network's input where the capture was told to make it, in ``prepare_ms``.
     """
 
     image: NDArray[np.uint8]
@@ -54,6 +55,8 @@ class Frame:
     timestamp: float
     capture_ms: float = 0.0
     name: str = ""
+    prepared: NDArray[Any] | None = None
+    prepare_ms: float = 0.0
 
 
 class FrameSource(Protocol):

@@ -1,0 +1,227 @@
+"""A pipeline, not a loop: while one frame is classified, the next is captured, decoded and (of a file) preprocessed.
+
+The capture has a thread of its own; OpenCV and the CPU runtime let other threads run while they work, so the stages
+overlap although this is Python.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran.camera import Capture, Frame, FrameSource, Gap, Limits, Notice
+from edge_ran.classifier import Classifier, Prediction
+from edge_ran.errors import InputError, UsageError
+from edge_ran.latency import LatencyStats
+from edge_ran.runtime import Accelerator
+from edge_ran.stream.decide import UNKNOWN, Decider
+
+STAGES = ("capture", "preprocess", "inference", "postprocess", "end_to_end")
+_KEPT_TIMES = 1 << 16  # percentiles are of the last so many frames: memory stays flat over days
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one frame.
+
+    ``predictions`` are the most probable classes after smoothing, best first; ``label`` is the answer, or "unknown",
+    and ``score`` its probability (of an unknown: the best class's); ``changed`` says that the answer is a new one.
+    ``stages_ms`` has ``capture`` (decoding), ``preprocess``, ``inference``, ``postprocess`` and ``end_to_end``: from the
+    picture's arrival to this result, waiting included. ``fps`` is the present rate of results.
+    """
+
+    frame: Frame
+    predictions: tuple[Prediction, ...]
+    label: str
+    score: float
+    changed: bool
+    stages_ms: dict[str, float]
+    fps: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in numbers: ``captured`` = ``classified`` + the sum of ``dropped``, whose keys are the reasons.
+
+    ``fps`` counts everything, capture included; ``latency`` is capture to result and ``stages_ms`` the median of each
+    stage, both of the last 65,536 frames; ``ended_by`` is ``end``, ``frames``, ``duration``, ``stop`` or ``fault``.
+    """
+
+    source: str
+    captured: int
+    classified: int
+    dropped: dict[str, int]
+    seconds: float
+    fps: float
+    latency: LatencyStats | None
+    stages_ms: dict[str, float]
+    gaps: tuple[Gap, ...]
+    accelerator: Accelerator
+    ended_by: str
+
+
+class Stream:
+    """Iterate over it for results. Use it as a context manager, or call ``close``; then ask for the ``summary``."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        open_source: Callable[[], FrameSource],
+        *,
+        decide: Decider | None = None,
+        top_k: int = 3,
+        realtime: bool = True,
+        limits: Limits | None = None,
+        max_frames: int = 0,
+        duration_s: float = 0.0,
+        notify: Callable[[Notice], None] = lambda notice: None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Open the source.
+
+        Args:
+            classifier: what classifies; stays the caller's to close.
+            open_source: opens the source, now and whenever it was lost.
+            decide: smoothing and the threshold of "unknown"; None = each frame for itself.
+            top_k: predictions of a result.
+            realtime: play files at their own pace.
+            limits: when a live source counts as faulty, and for how long to try again.
+            max_frames: end after so many results; 0 = go on.
+            duration_s: end after so many seconds; 0 = go on.
+            notify: told of faults, from any thread; must return at once.
+            stop: set it to end the run.
+
+        Raises:
+            CameraError, InputError, UsageError: the source cannot be opened, or a number is out of range.
+        """
+        if top_k < 1 or max_frames < 0 or duration_s < 0:
+            raise UsageError("--top-k must be 1 or more, --max-frames and --duration 0 or more")
+        self._classifier, self._decide, self._top_k = classifier, decide or Decider(), top_k
+        self._max_frames, self._duration_s = max_frames, duration_s
+        self._stop = stop or threading.Event()
+        self._capture = Capture(
+            open_source,
+            realtime=realtime,
+            prepare=classifier.prepare,
+            limits=limits,
+            notify=notify,
+            stop=self._stop,
+        )
+        self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
+        self._times = {stage: _Times() for stage in STAGES}
+        self._classified = 0
+        self._began_at = time.monotonic()
+        self._ended_at: float | None = None
+        self._ended_by = "fault"
+        self._last_result_at, self._interval_s = 0.0, 0.0
+
+    def __iter__(self) -> Iterator[Result]:
+        """Yield a result for every frame that is classified.
+
+        Raises:
+            CameraError: a live source is lost for good.
+            InputError: a file of which not one frame can be read.
+        """
+        until = self._began_at + self._duration_s if self._duration_s else math.inf
+        while not self._max_frames or self._classified < self._max_frames:
+            frame = self._capture.next(until)
+            if frame is None:
+                break
+            yield self._classify(frame)
+        self._ended_by = (
+            "stop"
+            if self._stop.is_set()
+            else "frames"
+            if self._max_frames and self._classified >= self._max_frames
+            else "duration"
+            if time.monotonic() >= until
+            else "end"
+        )
+        if self._ended_by == "end" and not self._classified:
+            raise InputError(f"not one frame of {self.name} can be read", "check the file")
+
+    def _classify(self, frame: Frame) -> Result:
+        classifier = self._classifier
+        prepared, prepare_ms = frame.prepared, frame.prepare_ms
+        if prepared is None:
+            scores = classifier.scores(frame.image)
+            prepare_ms = classifier.stages_ms["preprocess"]
+        else:
+            scores = classifier.infer(prepared)
+        inferred_at = time.perf_counter()
+        smoothed, answer, changed = self._decide(scores, frame.captured_at)
+        predictions = classifier.rank(smoothed)[: self._top_k]
+        now = time.monotonic()
+        stages_ms = {
+            "capture": frame.capture_ms,
+            "preprocess": prepare_ms,
+            "inference": classifier.stages_ms["inference"],
+            "postprocess": classifier.stages_ms["postprocess"] + (time.perf_counter() - inferred_at) * 1e3,
+            "end_to_end": (now - frame.captured_at) * 1e3,
+        }
+        for stage, milliseconds in stages_ms.items():
+            self._times[stage].add(milliseconds)
+        self._classified += 1
+        label = "unknown" if answer == UNKNOWN else classifier.labels[answer]
+        score = predictions[0].score if answer == UNKNOWN else float(smoothed[answer])
+        return Result(frame, predictions, label, score, changed, stages_ms, self._rate(now))
+
+    def _rate(self, now: float) -> float:
+        interval, self._last_result_at = now - self._last_result_at, now
+        if self._classified < 2:
+            return 0.0
+        # The mean of the first intervals, then one that forgets over about twenty.
+        weight = max(0.05, 1 / (self._classified - 1))
+        self._interval_s += weight * (interval - self._interval_s)
+        return 1 / self._interval_s if self._interval_s > 0 else 0.0
+
+    def close(self) -> None:
+        """End the capture. May be called twice."""
+        self._capture.close()
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def summary(self) -> Summary:
+        """Return the run in numbers; complete after ``close``."""
+        seconds = (self._ended_at or time.monotonic()) - self._began_at
+        latency = self._times["end_to_end"].kept()
+        return Summary(
+            source=self.name,
+            captured=self._capture.captured,
+            classified=self._classified,
+            dropped={reason: count for reason, count in self._capture.dropped.items() if count},
+            seconds=seconds,
+            fps=self._classified / seconds if seconds > 0 else 0.0,
+            latency=LatencyStats.from_ms(latency.tolist()) if latency.size else None,
+            stages_ms={stage: float(np.median(t.kept())) for stage, t in self._times.items() if t.kept().size},
+            gaps=tuple(self._capture.gaps),
+            accelerator=self._classifier.runtime.accelerator,
+            ended_by=self._ended_by,
+        )
+
+
+class _Times:
+    """The last ``_KEPT_TIMES`` times of a stage, milliseconds, in memory that does not grow."""
+
+    def __init__(self) -> None:
+        self._ring = np.empty(_KEPT_TIMES, np.float32)
+        self._count = 0
+
+    def add(self, milliseconds: float) -> None:
+        self._ring[self._count % _KEPT_TIMES] = milliseconds
+        self._count += 1
+
+    def kept(self) -> NDArray[np.float32]:
+        return self._ring[: min(self._count, _KEPT_TIMES)]
