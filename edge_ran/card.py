@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,9 +37,10 @@ class InputSpec:
     fit: str = "stretch"
 
     def __post_init__(self) -> None:
-        if not (0 < self.height <= 8192 and 0 < self.width <= 8192):
+        if not all(isinstance(side, int) and 0 < side <= 8192 for side in (self.height, self.width)):
             raise InputError(f"card: input size {self.height}x{self.width} is outside 1..8192 pixels")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
+        numbers = (*self.mean, *self.std)
+        if (len(self.mean), len(self.std)) != (3, 3) or not (all(map(math.isfinite, numbers)) and min(self.std) > 0):
             raise InputError("card: mean and std need three numbers each, std above 0")
         if self.color not in COLORS or self.fit not in FITS:
             raise InputError(f"card: color {self.color!r} or fit {self.fit!r} is unknown")
@@ -66,6 +69,19 @@ class ModelCard:
     temperature: float = 1.0
     license: str = ""
 
+    def __post_init__(self) -> None:
+        texts = (self.name, self.network, self.precision, self.license, *self.labels, *self.rewrites)
+        records = (self.options, self.training, self.calibration, self.accuracy, self.versions)
+        number = isinstance(self.temperature, (int, float)) and math.isfinite(self.temperature)
+        if not (all(isinstance(t, str) for t in texts) and all(isinstance(r, dict) for r in records) and number):
+            raise InputError("card: a field has the wrong type")
+        if self.temperature <= 0:
+            raise InputError(f"card: temperature {self.temperature} is not above 0")
+        for text in texts:
+            # They reach terminals and labels.txt, one a line. Cs: half a character, which no file can hold.
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+                raise InputError(f"card: {text!r} holds a control character")
+
     def to_json(self) -> str:
         return json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
 
@@ -77,28 +93,25 @@ class ModelCard:
             InputError: it is not JSON, of a newer schema, or a field has the wrong type.
         """
         try:
-            record = json.loads(text)
+            record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+            json.dumps(record, ensure_ascii=False).encode()  # half a character in it would break whoever prints it
             version = record.pop("schema_version")
             if version != SCHEMA_VERSION:
-                raise InputError(f"the card has schema version {version}, this edge-ran reads {SCHEMA_VERSION}")
+                raise InputError(f"the card has schema version {version!r:.20}, this edge-ran reads {SCHEMA_VERSION}")
             known = {f.name for f in dataclasses.fields(cls)}
             record = {key: value for key, value in record.items() if key in known}
             spec = dict(record.pop("input"))
             spec["mean"] = tuple(float(v) for v in spec["mean"])
             spec["std"] = tuple(float(v) for v in spec["std"])
-            labels = tuple(record.pop("labels"))
-            rewrites = tuple(record.pop("rewrites", ()))
-            card = cls(labels=labels, input=InputSpec(**spec), rewrites=rewrites, **record)
-        except InputError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"the model's card cannot be read: {error}", "convert the model again") from error
-        card._check()
-        return card
+            labels, rewrites = record.pop("labels"), record.pop("rewrites", [])
+            if not (isinstance(labels, list) and isinstance(rewrites, list)):
+                raise TypeError("labels and rewrites must be lists")
+            return cls(labels=tuple(labels), input=InputSpec(**spec), rewrites=tuple(rewrites), **record)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            what = " ".join(str(error).split())[:120]
+            raise InputError(f"the model's card cannot be read: {what}", "convert the model again") from error
 
-    def _check(self) -> None:
-        texts = (self.name, self.network, self.precision, self.license, *self.labels, *self.rewrites)
-        records = (self.options, self.training, self.calibration, self.accuracy, self.versions)
-        numeric = isinstance(self.temperature, (int, float)) and self.temperature > 0
-        if not (all(isinstance(t, str) for t in texts) and all(isinstance(r, dict) for r in records) and numeric):
-            raise InputError("the model's card has a field of the wrong type", "convert the model again")
+
+def _finite(number: str) -> float | None:
+    """NaN and infinity, say of a training that diverged, become null: JSON has no word for them."""
+    return value if math.isfinite(value := float(number)) else None

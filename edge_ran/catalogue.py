@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -119,10 +120,10 @@ def folder(name: str) -> Path:
 def _entry(kind: str, name: str, cls: type[Entry]) -> Entry:
     path = Path(name)
     if path.suffix != ".toml":
-        path = folder(kind) / f"{name}.toml"
-        if not path.is_file():
-            known = sorted(p.stem for p in folder(kind).glob("*.toml"))
+        known = sorted(p.stem for p in folder(kind).glob("*.toml"))
+        if name not in known:
             raise UsageError(f"no {kind[:-1]} is called {name!r}", nearest(name, known))
+        path = folder(kind) / f"{name}.toml"
     try:
         record: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -135,7 +136,7 @@ def _entry(kind: str, name: str, cls: type[Entry]) -> Entry:
             raise InputError(f"{path}: unknown key {key!r}", nearest(key, fields))
         # Under "from __future__ import annotations" a field's type is its source text.
         wanted: tuple[type, ...] = {"str": (str,), "int": (int,), "float": (int, float)}[str(fields[key].type)]
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) or value in (math.inf, -math.inf) or value != value:
             raise InputError(f"{path}: {key} must be {fields[key].type}, not {value!r}")
     missing = [f.name for f in fields.values() if f.default is dataclasses.MISSING and f.name not in record]
     if missing:

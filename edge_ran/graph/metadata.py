@@ -99,14 +99,14 @@ def _foreign_card(metadata: _Table, graph: Graph, files: dict[str, bytes]) -> Mo
             name = associated.string(0)
             if name not in files:
                 raise InputError(f"{graph.path}: its {name} is missing; the file is cut short", "get the file again")
-            labels = tuple(files[name].decode().splitlines())
+            labels = tuple(line.rstrip("\r") for line in files[name].decode().rstrip("\r\n").split("\n"))
     mean, std = _normalisation(inputs[0], image)
     return ModelCard(
         name=metadata.string(0) or graph.path.stem,
         labels=labels,
         input=InputSpec(image.shape[1], image.shape[2], mean, std),
         precision=graph.precision,
-        training={key: text for key, slot in (("description", 1), ("author", 4)) if (text := metadata.string(slot))},
+        training={key: said for key, slot in (("description", 1), ("author", 4)) if (said := metadata.string(slot))},
         versions={"model": version} if (version := metadata.string(2)) else {},
         license=metadata.string(5),
     )

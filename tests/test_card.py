@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from edge_ran.card import InputSpec, ModelCard
+from edge_ran.errors import InputError
+
+CARD = ModelCard(
+    name="shelf",
+    labels=("tea", "Кофе", "水", "👩‍🍳"),
+    input=InputSpec(32, 48, mean=(1.0, 2.0, 3.5), std=(4.0, 5.0, 6.0), color="bgr", fit="crop"),
+    network="cifar_attention56",
+    options={"width": 0.5},
+    precision="int8",
+    training={"epochs": 3, "history": [1.5, None]},
+    calibration={"images": 200},
+    accuracy={"top1": 0.91},
+    versions={"edge-ran": "0.1.0"},
+    rewrites=("fold_batch_norm",),
+    temperature=1.3,
+    license="Apache-2.0",
+)
+
+
+def record(**changes) -> dict:
+    return {**json.loads(CARD.to_json()), **changes}
+
+
+def test_a_card_survives_the_journey_through_json():
+    assert ModelCard.from_json(CARD.to_json()) == CARD
+    assert ModelCard.from_json(CARD.to_json().encode()) == CARD
+
+
+def test_unknown_keys_are_left_out_and_optional_ones_have_defaults():
+    minimal = {"schema_version": 1, "name": "n", "labels": ["a", "b"], "novelty": 3}
+    minimal["input"] = {"height": 8, "width": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    card = ModelCard.from_json(json.dumps(minimal))
+    assert card == ModelCard("n", ("a", "b"), InputSpec(8, 8, (0, 0, 0), (1, 1, 1)))
+    assert (card.input.color, card.input.fit, card.temperature) == ("rgb", "stretch", 1.0)
+
+
+def test_numbers_that_json_cannot_hold_become_unknown():
+    card = dataclasses.replace(CARD, training={"loss": math.nan, "best": math.inf})
+    assert ModelCard.from_json(card.to_json()).training == {"loss": None, "best": None}
+    assert ModelCard.from_json(CARD.to_json().replace("0.91", "1e999")).accuracy == {"top1": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\x00\xff\xfe",
+        "not json",
+        "[]",
+        "null",
+        "{}",
+        "[" * 100_000,
+        json.dumps(record(schema_version=2)),
+        json.dumps(record(schema_version="x" * 10_000)),
+        json.dumps(record(labels="abc")),
+        json.dumps(record(labels=[1, 2])),
+        json.dumps(record(labels=None)),
+        json.dumps(record(name=3)),
+        json.dumps(record(name="half \ud800")),
+        json.dumps(record(training={"note": "half \ud800"})),
+        json.dumps(record(labels=["red", "\x1b[2J"])),
+        json.dumps(record(labels=["two\nlines"])),
+        json.dumps(record(training=[])),
+        json.dumps(record(temperature=0)),
+        json.dumps(record(temperature="warm")),
+        json.dumps(record(input=3)),
+        json.dumps(record(input={})),
+        json.dumps(record(input={**record()["input"], "angle": 3})),
+        json.dumps(record(input={**record()["input"], "mean": [math.nan] * 3})),
+        json.dumps(record(input={**record()["input"], "height": 32.5})),
+        json.dumps(record(input={**record()["input"], "height": "32"})),
+    ],
+)
+def test_what_is_not_a_card_is_one_line(text):
+    with pytest.raises(InputError) as caught:
+        ModelCard.from_json(text)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"height": 0},
+        {"width": 8193},
+        {"mean": (0.0,)},
+        {"std": (1.0, 1.0, 0.0)},
+        {"std": (1.0, 1.0, math.inf)},
+        {"mean": (math.nan, 0.0, 0.0)},
+        {"color": "yuv"},
+        {"fit": "pad"},
+    ],
+)
+def test_an_input_that_cannot_be_is_refused(wrong):
+    with pytest.raises(InputError):
+        dataclasses.replace(InputSpec(32, 32), **wrong)

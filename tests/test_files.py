@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_ran import files
+from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
+
+
+def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path):
+    target = tmp_path / "deep" / "card.json"
+    files.write_text(target, "Größe")
+    files.write_bytes(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert os.listdir(target.parent) == ["card.json"]
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path):
+    target = tmp_path / "model.tflite"
+    target.write_bytes(b"old")
+
+    def fail_half_way():
+        with files.atomic_path(target) as temporary:
+            assert temporary.suffix == ".tflite"
+            temporary.write_bytes(b"half")
+            raise RuntimeError("the converter gave up")
+
+    with pytest.raises(RuntimeError, match="gave up"):
+        fail_half_way()
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["model.tflite"]
+
+
+def test_a_writer_that_is_killed_leaves_the_old_file_and_the_sweep_removes_the_rest(tmp_path: Path):
+    target = tmp_path / "model.bin"
+    target.write_bytes(b"old")
+    script = f"""
+import os, signal
+from pathlib import Path
+from edge_ran.files import atomic_path
+with atomic_path(Path({str(target)!r})) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert target.read_bytes() == b"old"
+    assert len(os.listdir(tmp_path)) == 2
+    files.sweep_temporaries(tmp_path)
+    assert os.listdir(tmp_path) == ["model.bin"]
+
+
+def test_files_are_readable_as_the_umask_says(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        files.write_bytes(tmp_path / "f", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_said(tmp_path: Path):
+    target = tmp_path / "out"
+    with pytest.raises(EnvironmentMissing, match="no space left") as caught, files.atomic_path(target):
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+    assert caught.value.exit_code == 3
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_in_the_way_is_said(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(EnvironmentMissing, match="cannot write"):
+        files.write_bytes(tmp_path / "file" / "inside", b"y")
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    with pytest.raises(EnvironmentMissing, match="cannot write"):
+        files.write_bytes(tmp_path / "folder", b"y")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("missing", "No such file"), ("folder", "directory"), ("empty", "is empty")]
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, what: str):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    with pytest.raises(InputError, match=what) as caught:
+        files.read_bytes(tmp_path / name, "picture")
+    assert "picture" in str(caught.value)
+
+
+def test_an_output_that_exists_needs_force(tmp_path: Path):
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputExists) as caught:
+        files.refuse_existing(tmp_path / "out", force=False)
+    assert "--force" in caught.value.remedy
+    files.refuse_existing(tmp_path / "out", force=True)
+    files.refuse_existing(tmp_path / "new", force=False)
+
+
+def test_sha256_of_every_python_version(tmp_path: Path):
+    data = os.urandom((1 << 20) + 17)
+    (tmp_path / "f").write_bytes(data)
+    assert files.sha256(tmp_path / "f") == hashlib.sha256(data).hexdigest()
+    with open(tmp_path / "f", "rb") as file:
+        assert files._sha256(file) == hashlib.sha256(data).hexdigest()
