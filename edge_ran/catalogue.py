@@ -136,7 +136,8 @@ def _entry(kind: str, name: str, cls: type[Entry]) -> Entry:
             raise InputError(f"{path}: unknown key {key!r}", nearest(key, fields))
         # Under "from __future__ import annotations" a field's type is its source text.
         wanted: tuple[type, ...] = {"str": (str,), "int": (int,), "float": (int, float)}[str(fields[key].type)]
-        if not isinstance(value, wanted) or isinstance(value, bool) or value in (math.inf, -math.inf) or value != value:
+        unfit = isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
+        if unfit or not isinstance(value, wanted):
             raise InputError(f"{path}: {key} must be {fields[key].type}, not {value!r}")
     missing = [f.name for f in fields.values() if f.default is dataclasses.MISSING and f.name not in record]
     if missing:

@@ -66,9 +66,13 @@ def test_files_are_readable_as_the_umask_says(tmp_path: Path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_is_said(tmp_path: Path):
     target = tmp_path / "out"
-    with pytest.raises(EnvironmentMissing, match="no space left") as caught, files.atomic_path(target):
-        with open("/dev/full", "wb", buffering=0) as full:
+
+    def fill():
+        with files.atomic_path(target), open("/dev/full", "wb", buffering=0) as full:
             full.write(b"x")
+
+    with pytest.raises(EnvironmentMissing, match="no space left") as caught:
+        fill()
     assert caught.value.exit_code == 3
     assert os.listdir(tmp_path) == []
 

@@ -1,0 +1,109 @@
+"""Run folders, and which model a command takes when none is named.
+
+A run folder holds what one training made: ``card.json``, ``model.keras`` (the float network), ``metrics.csv``,
+``curves.png``, the checkpoint, and what ``convert`` made of it, ``<precision>.tflite``. Without a name, commands take
+the newest run under ``runs/`` of the working folder, else the network that ships inside the package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_ran.card import ModelCard
+from edge_ran.errors import InputError
+from edge_ran.files import TEMPORARY_PREFIX, read_bytes
+
+RUNS = "runs"
+SHIPPED = Path(__file__).resolve().parent / "shipped"
+SHIPPED_TFLITE = "int8.tflite"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run; ``path`` may be any folder, ``open_run`` makes sure that it is a finished run."""
+
+    path: Path
+
+    @property
+    def card_path(self) -> Path:
+        return self.path / "card.json"
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has come to its end here; a run that was killed has a checkpoint only."""
+        return self.card_path.is_file() and self.model_path.is_file()
+
+    @property
+    def is_shipped(self) -> bool:
+        return self.path.resolve() == SHIPPED
+
+    def card(self) -> ModelCard:
+        """Read ``card.json``. Raises InputError."""
+        return ModelCard.from_json(read_bytes(self.card_path, "card"))
+
+    def tflites(self) -> list[Path]:
+        """Return the ``.tflite`` files that are here, the newest first."""
+        found = [path for path in self.path.glob("*.tflite") if not path.name.startswith(TEMPORARY_PREFIX)]
+        return sorted(found, key=_age)
+
+
+def open_run(path: Path | str) -> RunFolder:
+    """Return the run in the folder ``path``.
+
+    Raises:
+        InputError: there is no such folder, or no finished run in it.
+    """
+    run = RunFolder(Path(path))
+    if not run.path.is_dir():
+        raise InputError(f"there is no run folder {path}", "edge-ran train makes one")
+    if not run.is_finished:
+        missing = " and ".join(p.name for p in (run.card_path, run.model_path) if not p.is_file())
+        remedy = f"finish it: edge-ran train --resume -o {path}" if any(run.path.glob("checkpoint*")) else ""
+        raise InputError(f"{path} is not a finished run: {missing} missing", remedy or "edge-ran train makes one")
+    return run
+
+
+def newest_run(cwd: Path) -> Path | None:
+    """Return the run under ``cwd/runs`` that was finished last, or None."""
+    finished = [run.path for run in _runs(cwd) if run.is_finished]
+    return min(finished, key=lambda path: _age(RunFolder(path).model_path), default=None)
+
+
+def default_run(cwd: Path) -> Path:
+    """Return the newest run of ``cwd``, else the one that ships. Raises InputError when this package ships none."""
+    return newest_run(cwd) or _shipped(RunFolder(SHIPPED).model_path).parent
+
+
+def default_tflite(cwd: Path) -> Path:
+    """Return the newest ``.tflite`` of the runs of ``cwd``, else the one that ships. Raises InputError without one."""
+    found = [path for run in _runs(cwd) for path in run.tflites()]
+    return min(found, key=_age, default=None) or _shipped(SHIPPED / SHIPPED_TFLITE)
+
+
+def tflite_path(run: Path, precision: str, cwd: Path) -> Path:
+    """Return where ``convert`` writes: into the run's own folder, for the shipped one into ``cwd/runs/shipped``."""
+    folder = cwd / RUNS / "shipped" if RunFolder(run).is_shipped else run
+    return folder / f"{precision}.tflite"
+
+
+def _runs(cwd: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in (Path(cwd) / RUNS).glob("*") if path.is_dir()]
+
+
+def _age(path: Path) -> tuple[int, str]:
+    """Sorts the newest first, and by name what was written at the same moment."""
+    return -path.stat().st_mtime_ns, str(path)
+
+
+def _shipped(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(
+            f"no model is named, there is no run under {RUNS}/, and this installation ships no network",
+            "edge-ran train DATA, or name a run folder or a .tflite",
+        )
+    return path

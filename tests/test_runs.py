@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edge_ran import runs
+from edge_ran.card import InputSpec, ModelCard
+from edge_ran.errors import InputError
+
+CARD = ModelCard("n", ("a", "b"), InputSpec(8, 8))
+
+
+def make(folder: Path, age_s: float, *names: str) -> Path:
+    """A folder with these files, all of them ``age_s`` seconds old."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = folder / name
+        path.write_text(CARD.to_json() if name == "card.json" else "x")
+        os.utime(path, (1e9 - age_s, 1e9 - age_s))
+    return folder
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = make(tmp_path / "package" / "shipped", 0, "card.json", "model.keras", "int8.tflite")
+    monkeypatch.setattr(runs, "SHIPPED", folder)
+    return folder
+
+
+def test_the_run_finished_last_is_the_newest(tmp_path: Path, shipped: Path):
+    assert runs.newest_run(tmp_path) is None
+    assert runs.default_run(tmp_path) == shipped
+    make(tmp_path / "runs" / "b-old", 90, "card.json", "model.keras")
+    new = make(tmp_path / "runs" / "a-new", 60, "card.json", "model.keras")
+    make(tmp_path / "runs" / "killed", 1, "card.json", "checkpoint.npz")
+    make(tmp_path / "runs" / "shipped", 1, "int8.tflite")
+    (tmp_path / "runs" / "notes.txt").write_text("x")
+    assert runs.newest_run(tmp_path) == new
+    assert runs.default_run(tmp_path) == new
+    os.utime(new / "card.json")  # the accuracy written later makes no newer training
+    os.utime(tmp_path / "runs" / "b-old" / "model.keras", (1e9, 1e9))
+    assert runs.default_run(tmp_path) == tmp_path / "runs" / "b-old"
+
+
+def test_the_tflite_written_last_is_the_default(tmp_path: Path, shipped: Path):
+    assert runs.default_tflite(tmp_path) == shipped / "int8.tflite"
+    make(tmp_path / "runs" / "one", 50, "card.json", "model.keras", "fp16.tflite")
+    assert runs.default_tflite(tmp_path) == tmp_path / "runs" / "one" / "fp16.tflite"
+    make(tmp_path / "runs" / "shipped", 40, "int8.tflite", "fp32.tflite")
+    make(tmp_path / "runs" / "shipped", 1, ".edge-ran-abc.tflite")  # somebody is writing it right now
+    assert runs.default_tflite(tmp_path) == tmp_path / "runs" / "shipped" / "fp32.tflite"
+    run = runs.RunFolder(tmp_path / "runs" / "shipped")
+    assert [path.name for path in run.tflites()] == ["fp32.tflite", "int8.tflite"]
+
+
+def test_a_package_that_ships_nothing_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs, "SHIPPED", tmp_path / "none")
+    for default in (runs.default_run, runs.default_tflite):
+        with pytest.raises(InputError, match="ships no network") as caught:
+            default(tmp_path)
+        assert "edge-ran train" in caught.value.remedy
+
+
+def test_an_open_run_gives_its_card(tmp_path: Path):
+    run = runs.open_run(make(tmp_path / "r", 0, "card.json", "model.keras"))
+    assert run.card() == CARD
+    (run.path / "card.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        run.card()
+
+
+@pytest.mark.parametrize(
+    ("names", "what", "remedy"),
+    [
+        (("card.json",), "model.keras missing", "edge-ran train makes one"),
+        (("checkpoint.npz",), "card.json and model.keras missing", "--resume"),
+        (None, "there is no run folder", "edge-ran train makes one"),
+    ],
+)
+def test_what_is_no_finished_run_is_said(tmp_path: Path, names, what: str, remedy: str):
+    if names is not None:
+        make(tmp_path / "r", 0, *names)
+    with pytest.raises(InputError, match=what) as caught:
+        runs.open_run(tmp_path / "r")
+    assert remedy in caught.value.remedy
+
+
+def test_convert_writes_into_the_run_but_never_into_the_package(tmp_path: Path, shipped: Path):
+    run = tmp_path / "runs" / "r"
+    assert runs.tflite_path(run, "int8", tmp_path) == run / "int8.tflite"
+    assert runs.tflite_path(shipped, "fp16", tmp_path) == tmp_path / "runs" / "shipped" / "fp16.tflite"
