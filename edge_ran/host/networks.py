@@ -373,6 +373,71 @@ def load(path: Path) -> tf_keras.Model:
         raise InputError(f"{path} is not a Keras network: {reason}", "train it again, or give another run") from error
 
 
+@dataclass(frozen=True)
+class Part:
+    """One place of the paper in a network: parameters, and multiply-adds of one picture."""
+
+    place: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a network is made of; ``parameters`` counts the statistics of BatchNorm, too."""
+
+    network: str
+    input_size: int
+    classes: int
+    layers: int
+    parameters: int
+    trainable_parameters: int
+    multiply_adds: int
+    parts: tuple[Part, ...]
+
+
+def summarise(a: Architecture) -> Summary:
+    """Build the network and count it, by its places in the paper."""
+    model = build(a)
+    work = multiply_adds(model)
+    parts: dict[str, Part] = {}
+    for layer in model.layers:
+        place = _place(layer.name)
+        before = parts.get(place, Part(place, (), 0, 0))
+        parts[place] = Part(
+            place,
+            tuple(layer.output_shape[1:]) if isinstance(layer.output_shape, tuple) else before.output,
+            before.parameters + layer.count_params(),
+            before.multiply_adds + work.get(layer.name, 0),
+        )
+    return Summary(
+        network=a.name,
+        input_size=a.input_size,
+        classes=a.classes,
+        layers=len(model.layers),
+        parameters=model.count_params(),
+        trainable_parameters=sum(int(w.shape.num_elements()) for w in model.trainable_weights),
+        multiply_adds=sum(work.values()),
+        parts=tuple(parts.values()),
+    )
+
+
+def _place(layer: str) -> str:
+    """stage1_module2_trunk_unit1_conv1 -> stage1 module2 trunk; the name says where in the paper a layer stands."""
+    words = layer.split("_")
+    if words[0] in ("stem", "image"):
+        return "stem"
+    if words[0] in ("pool", "logits", "probabilities"):
+        return "classifier"
+    if words[0] == "tail":
+        return "tail"
+    if words[1].startswith("module"):
+        branch = {"gate": "gate", "residual": "gate"}.get(words[2], words[2])
+        return f"{words[0]} {words[1]} {branch}"
+    return f"{words[0]} {words[1]}"
+
+
 def multiply_adds(model: tf_keras.Model) -> dict[str, int]:
     """Multiply-adds of one forward pass at batch 1, for each convolution and dense layer by name."""
     counts: dict[str, int] = {}

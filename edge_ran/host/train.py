@@ -175,7 +175,7 @@ def train(
             "top1": round(float(measured[1] or 0.0), 6),
         }
     card = ModelCard(
-        name=f"{architecture.name}-{data.summary['name']}",
+        name=f"{architecture.name}-{data.summary['dataset']}",
         labels=data.labels,
         input=spec,
         network=architecture.name,
@@ -184,7 +184,7 @@ def train(
             **data.summary,
             "recipe": dataclasses.asdict(how),
             "seed": seed,
-            "best_epoch": max(history, key=lambda r: r.get("validation_top1", r["epoch"]))["epoch"],
+            "best_epoch": int(max(history, key=_rank)["epoch"]),
             "precision": chosen,
         },
         accuracy=accuracy,
@@ -260,6 +260,10 @@ def versions() -> dict[str, str]:
         "tf_keras": tf_keras.__version__,
         "python": platform.python_version(),
     }
+
+
+def _rank(record: dict[str, float]) -> tuple[float, float, float]:
+    return record.get("validation_top1", 0.0), -record.get("validation_loss", 0.0), record["epoch"]
 
 
 def _claim(run: Path, resume: bool, force: bool) -> None:

@@ -1,0 +1,186 @@
+"""Training: learns, resumes to the same bits after SIGKILL, refuses what cannot be learnt from, leaves whole files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+
+from edge_ran.card import ModelCard
+from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
+from edge_ran.host import networks
+from edge_ran.host.fit import Recipe, fit_temperature, scores
+from edge_ran.host.train import RECIPES, recipe, train
+
+TINY = networks.configure("edge50", width=0.125)
+QUICK = Recipe("quick", epochs=2, batch_size=8, learning_rate=0.05, schedule="one-cycle", warmup=0.2)
+
+
+def weights(run: Path) -> list[np.ndarray]:
+    return networks.load(run / "model.keras").get_weights()
+
+
+def test_a_run_folder_holds_everything(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    report = train(pictures, run, TINY, QUICK, validation_fraction=0.25)
+    card = ModelCard.from_json((run / "card.json").read_text())
+    assert card.labels == ("blue", "green", "red")
+    assert card.network == "edge50"
+    assert card.training["recipe"]["epochs"] == 2
+    assert card.accuracy["split"] == "validation"
+    assert card.accuracy["top1"] == pytest.approx(report.validation_top1, abs=1e-6)
+    assert card.accuracy["images"] == report.validation_images == 6
+    with open(run / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["epoch"] for r in rows] == ["1", "2"]
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert any(p.name.startswith("events") for p in (run / "tensorboard").iterdir())
+    assert not list(run.glob(".edge-ran-*"))
+    model = networks.load(run / "model.keras")
+    assert model.count_params() == report.parameters
+
+
+def test_it_learns(make_pictures, tmp_path: Path) -> None:
+    """Three colours are told apart after a few steps; a network that does not learn stays near a third."""
+    data = make_pictures(tmp_path / "data", count=40)
+    how = Recipe("learn", epochs=6, batch_size=16, learning_rate=0.1, schedule="cosine", warmup=0.1)
+    assert train(data, tmp_path / "run", TINY, how, validation_fraction=0.2).validation_top1 > 0.9
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mixup": 0.2, "label_smoothing": 0.1}, {"brightness": 0.3, "contrast": 0.3, "flip": False}]
+)
+def test_options_train(pictures: Path, tmp_path: Path, changes: dict) -> None:
+    how = recipe("cosine", epochs=1, batch_size=8, **changes)
+    report = train(pictures, tmp_path / "run", TINY, how, validation_fraction=0.25, balance=True)
+    assert 0 <= report.validation_top1 <= 1
+
+
+def test_bfloat16_run_is_saved_as_float32(pictures: Path, tmp_path: Path) -> None:
+    report = train(pictures, tmp_path / "run", TINY, QUICK, validation_fraction=0.25, precision="bfloat16")
+    assert report.precision == "bfloat16"
+    assert {w.dtype for w in weights(tmp_path / "run")} == {np.dtype(np.float32)}
+    assert networks.load(tmp_path / "run" / "model.keras").get_layer("stem_conv").compute_dtype == "float32"
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from edge_ran.host import networks
+from edge_ran.host.fit import Recipe
+from edge_ran.host.train import train
+how = Recipe("quick", epochs=3, batch_size=4, learning_rate=0.05, schedule="one-cycle", warmup=0.2, mixup=0.2)
+train(Path(sys.argv[1]), Path(sys.argv[2]), networks.configure("edge50", width=0.125), how, validation_fraction=0.25,
+      resume=len(sys.argv) > 3, checkpoint_s=0.0, on_step=lambda p: print(p.step, flush=True))
+"""
+
+
+def test_killed_run_resumes_to_the_same_bits(pictures: Path, tmp_path: Path) -> None:
+    """SIGKILL inside an epoch and at an arbitrary moment (often a checkpoint's write); then the undisturbed result."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    subprocess.run([sys.executable, "-c", SCRIPT, str(pictures), str(undisturbed)], check=True, capture_output=True)
+    extra: list[str] = []
+    for stop_at in (2, 6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(pictures), str(killed), *extra], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= stop_at:
+                time.sleep(0.003 * stop_at)
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL
+        assert not (killed / "card.json").exists()
+        extra = ["resume"]
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(pictures), str(killed), "resume"], check=True, capture_output=True
+    )
+    for a, b in zip(weights(undisturbed), weights(killed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not list(killed.glob(".edge-ran-*"))
+
+
+def test_a_resumed_run_must_be_the_same_run(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(pictures, run, TINY, QUICK, validation_fraction=0.25)
+    with pytest.raises(InputError, match="other data or settings"):
+        train(pictures, run, TINY, QUICK, validation_fraction=0.25, seed=1, resume=True)
+    with pytest.raises(OutputExists):
+        train(pictures, run, TINY, QUICK, validation_fraction=0.25)
+    (run / "checkpoint.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(InputError, match="damaged"):
+        train(pictures, run, TINY, QUICK, validation_fraction=0.25, resume=True)
+    with pytest.raises(InputError, match="not a run"):
+        train(pictures, tmp_path / "nothing", TINY, QUICK, resume=True)
+
+
+def test_a_diverging_run_says_so(pictures: Path, tmp_path: Path) -> None:
+    wild = Recipe("wild", epochs=40, batch_size=8, learning_rate=100.0, schedule="constant", weight_decay=0.9)
+    with pytest.raises(InputError, match="no longer a number") as caught:
+        train(pictures, tmp_path / "run", TINY, wild, validation_fraction=0.25)
+    assert "--learning-rate" in caught.value.remedy
+
+
+def test_bad_folders_are_refused(make_pictures, tmp_path: Path) -> None:
+    one = make_pictures(tmp_path / "one", classes=("blue",))
+    (tmp_path / "empty").mkdir()
+    for source in (one, tmp_path / "empty", tmp_path / "absent"):
+        with pytest.raises(EdgeRanError) as caught:
+            train(source, tmp_path / "run", TINY, QUICK)
+        assert caught.value.exit_code == 2
+    assert not (tmp_path / "run" / "card.json").exists()
+
+
+def test_schedules() -> None:
+    cycle = Recipe("c", 1, 1, 1.0, "one-cycle", warmup=0.2)
+    assert cycle.learning_rate_at(0.1) == pytest.approx(0.5)
+    assert cycle.learning_rate_at(0.2) == pytest.approx(1.0)
+    assert cycle.learning_rate_at(1.0) == pytest.approx(0.0)
+    paper = RECIPES["paper"]
+    assert [round(paper.learning_rate_at(p), 6) for p in (0.0, 0.39, 0.41, 0.59, 0.61)] == [0.1, 0.1, 0.01, 0.01, 0.001]
+    assert (paper.batch_size, paper.weight_decay, paper.momentum) == (64, 1e-4, 0.9)
+
+
+def test_unknown_recipe_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe("one-cylce")
+    assert "one-cycle" in caught.value.remedy
+    with pytest.raises(UsageError, match="--epochs"):
+        recipe("cosine", epochs=0)
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(4000, 5))
+    exact = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([random.choice(5, p=p) for p in exact], np.int32)
+    sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)
+    assert fit_temperature(sharp.astype(np.float32), labels) == pytest.approx(3.0, rel=0.1)
+    assert scores(exact.astype(np.float32), labels)[0] < scores(sharp.astype(np.float32), labels)[0]
+
+
+def test_command_line(pictures: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edge_ran", "train", str(pictures), "--width", "0.125", "--epochs", "1"]
+    command += ["--batch-size", "8", "--validation-fraction", "0.25", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["run"] == "runs/pictures-edge50"
+    assert "Traceback" not in done.stderr
+    assert "oneDNN" not in done.stderr
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 2
+    assert "--resume" in again.stderr
