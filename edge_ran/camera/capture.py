@@ -313,7 +313,9 @@ class Capture:
         with self._changed:
             while (left := due - time.monotonic()) > 0 and not self._closed and not self._stop.is_set():
                 self._changed.wait(min(left, _TICK_S))
-        return dataclasses.replace(frame, captured_at=time.monotonic())  # as if a camera had taken it now
+        # As if a camera had taken it, and decoding and preparing had come after.
+        worked_s = (frame.capture_ms + frame.prepare_ms) / 1e3
+        return dataclasses.replace(frame, captured_at=time.monotonic() - worked_s)
 
     def _finish(self, source: FrameSource) -> None:
         announced = getattr(source, "frames_announced", 0)

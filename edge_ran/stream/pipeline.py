@@ -6,11 +6,13 @@ overlap although this is Python.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +34,8 @@ class Result:
 
     ``predictions`` are the most probable classes after smoothing, best first; ``label`` is the answer, or "unknown",
     and ``score`` its probability (of an unknown: the best class's); ``changed`` says that the answer is a new one.
-    ``stages_ms`` has ``capture`` (decoding), ``preprocess``, ``inference``, ``postprocess`` and ``end_to_end``: from the
-    picture's arrival to this result, waiting included. ``fps`` is the present rate of results.
+    ``stages_ms`` has ``capture`` (decoding), ``preprocess``, ``inference``, ``postprocess`` and ``end_to_end``: from
+    the picture's arrival to this result, waiting included. ``fps`` is the present rate of results.
     """
 
     frame: Frame
@@ -43,6 +45,24 @@ class Result:
     changed: bool
     stages_ms: dict[str, float]
     fps: float
+
+    def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Return the line of ``run --json``; ``captured_at`` is Unix time in seconds."""
+        frame = self.frame
+        picture = {"picture": frame.name} if frame.name else {}
+        return {
+            "schema_version": 1,
+            "index": frame.index,
+            "captured_at": time.time() - (time.monotonic() - frame.captured_at),
+            "timestamp": frame.timestamp,
+            **picture,
+            "label": self.label,
+            "score": self.score,
+            "changed": self.changed,
+            "predictions": [dataclasses.asdict(prediction) for prediction in self.predictions],
+            "stages_ms": {stage: round(value, 4) for stage, value in self.stages_ms.items()},
+            "accelerator": dataclasses.asdict(accelerator),
+        }
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,10 @@ class Summary:
     accelerator: Accelerator
     ended_by: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record that ``run --summary FILE`` writes."""
+        return {"schema_version": 1, **dataclasses.asdict(self)}
+
 
 class Stream:
     """Iterate over it for results. Use it as a context manager, or call ``close``; then ask for the ``summary``."""
@@ -79,7 +103,7 @@ class Stream:
         realtime: bool = True,
         limits: Limits | None = None,
         max_frames: int = 0,
-        duration_s: float = 0.0,
+        duration_s: float = math.inf,
         notify: Callable[[Notice], None] = lambda notice: None,
         stop: threading.Event | None = None,
     ) -> None:
@@ -93,7 +117,7 @@ class Stream:
             realtime: play files at their own pace.
             limits: when a live source counts as faulty, and for how long to try again.
             max_frames: end after so many results; 0 = go on.
-            duration_s: end after so many seconds; 0 = go on.
+            duration_s: end after so many seconds.
             notify: told of faults, from any thread; must return at once.
             stop: set it to end the run.
 
@@ -126,9 +150,9 @@ class Stream:
 
         Raises:
             CameraError: a live source is lost for good.
-            InputError: a file of which not one frame can be read.
+            InputError: a file of which not one frame can be read, or a network that gives no numbers.
         """
-        until = self._began_at + self._duration_s if self._duration_s else math.inf
+        until = self._began_at + self._duration_s
         while not self._max_frames or self._classified < self._max_frames:
             frame = self._capture.next(until)
             if frame is None:
@@ -155,6 +179,8 @@ class Stream:
         else:
             scores = classifier.infer(prepared)
         inferred_at = time.perf_counter()
+        if not np.isfinite(scores).all():
+            raise InputError("the network's output is not a number", "edge-ran evaluate it; convert or train it again")
         smoothed, answer, changed = self._decide(scores, frame.captured_at)
         predictions = classifier.rank(smoothed)[: self._top_k]
         now = time.monotonic()

@@ -1,0 +1,89 @@
+"""A run from the first frame to the last, with everything that was wished for finished properly at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_ran.runtime import Accelerator
+from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Recording, Window
+from edge_ran.stream.pipeline import Result, Stream
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Where results go besides the caller; everything is off unless set.
+
+    ``save`` a video to write (``force`` replaces one); ``show`` a window; ``record`` a folder for example pictures, of
+    class ``label``, keeping ``keep`` of them (see ``Examples``); ``on_change`` a command; ``uncertain_below`` the score
+    under which an example is uncertain.
+    """
+
+    save: Path | None = None
+    force: bool = False
+    show: bool = False
+    record: Path | None = None
+    label: str = ""
+    keep: str = "all"
+    uncertain_below: float = 0.6
+    on_change: str = ""
+
+
+def watch(
+    stream: Stream,
+    accelerator: Accelerator,
+    wishes: Wishes,
+    *,
+    stop: threading.Event,
+    on_result: Callable[[Result], None],
+    complain: Callable[[str], None],
+) -> None:
+    """Run a stream to its end and hand every result on.
+
+    However it ends, recordings are finished and the stream is closed; then its summary is complete.
+
+    Args:
+        stream: opened.
+        accelerator: what the overlay says.
+        wishes: where else results go.
+        stop: the stream's; set when the user closes the window.
+        on_result: called with each result, at once.
+        complain: called with one line when something beside the stream goes wrong.
+
+    Raises:
+        CameraError: a live source is lost for good. InputError: nothing can be read. OutputExists, UsageError,
+        EnvironmentMissing: a wish cannot be met.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stream)
+        outputs: list[Output] = []
+        window = Window(f"edge-ran {stream.name}") if wishes.show else None
+        if window:
+            stack.callback(window.close)
+        if wishes.save:
+            outputs.append(Recording(wishes.save, stream.source_fps, stream.live, wishes.force))
+        if wishes.record:
+            outputs.append(Examples(wishes.record, wishes.label, wishes.keep, wishes.uncertain_below))
+        change = OnChange(wishes.on_change, complain) if wishes.on_change else None
+        if change:
+            stack.callback(change.close)
+        drawing = Drawing(outputs, accelerator, stream.live) if outputs or window else None
+        if drawing:
+            stack.callback(_finish, drawing, complain)
+        for result in stream:
+            on_result(result)
+            if change:
+                change.put(result)
+            if drawing:
+                drawing.put(result)
+                if window and drawing.latest is not None and not window.show(drawing.latest):
+                    stop.set()
+
+
+def _finish(drawing: Drawing, complain: Callable[[str], None]) -> None:
+    drawing.close()
+    if drawing.skipped:
+        complain(f"{drawing.skipped} results are not in the recording: this machine could not draw that fast")
