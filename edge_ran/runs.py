@@ -7,8 +7,10 @@ the newest run under ``runs/`` of the working folder, else the network that ship
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_ran.card import ModelCard
 from edge_ran.errors import InputError
@@ -66,6 +68,17 @@ def open_run(path: Path | str) -> RunFolder:
         remedy = f"finish it: edge-ran train --resume -o {path}" if any(run.path.glob("checkpoint*")) else ""
         raise InputError(f"{path} is not a finished run: {missing} missing", remedy or "edge-ran train makes one")
     return run
+
+
+def describe_run(run: RunFolder) -> dict[str, Any]:
+    """Return what ``edge-ran inspect`` says of a run, ready for JSON. Raises InputError when its card is damaged."""
+    return {
+        "schema_version": 1,
+        "run": str(run.path),
+        "card": dataclasses.asdict(run.card()),
+        "model": {"file": str(run.model_path), "size_bytes": run.model_path.stat().st_size},
+        "tflite": [{"file": str(path), "size_bytes": path.stat().st_size} for path in run.tflites()],
+    }
 
 
 def newest_run(cwd: Path) -> Path | None:

@@ -2,13 +2,15 @@
 
 ``read_graph`` gives tensors and operators (``structure``), after ``flatbuffer`` has checked every offset in the file;
 ``gpu_warnings`` and ``xnnpack_unsupported`` tell what an accelerator leaves out or gets wrong (``accelerators``);
-``attach_card`` and ``read_card`` put a ``ModelCard`` into the file and get it out again (``metadata``).
+``attach_card`` and ``read_card`` put a ``ModelCard`` into the file and get it out again (``metadata``); ``describe``
+says it all in one record.
 
 Model files are untrusted: whatever the bytes, reading ends with a graph or one ``InputError``, in time that grows no
 faster than the file.
 """
 
 from edge_ran.graph.accelerators import Finding, gpu_warnings, xnnpack_unsupported
+from edge_ran.graph.describe import describe
 from edge_ran.graph.metadata import attach_card, read_card
 from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph, read_graph
 
@@ -18,6 +20,7 @@ __all__ = [
     "Operator",
     "TensorSpec",
     "attach_card",
+    "describe",
     "gpu_warnings",
     "parse_graph",
     "read_card",

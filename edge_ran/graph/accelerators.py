@@ -114,6 +114,8 @@ def _xnnpack_reason(op: Operator) -> tuple[str, str] | None:
         return "no kernel for a 1x1 pooling with a stride", "use a strided convolution"
     if op.name == "STRIDED_SLICE" and any(step != 1 for step in op.inputs[-1].values):
         return "no kernel for a slice with a stride", "use a strided convolution"
+    if quantised and op.name == "BATCH_MATMUL" and len(op.inputs) > 1 and op.inputs[1].zero_point:
+        return "no kernel for a second factor whose zero point is not 0", "use another layer"
     return _scale_reason(op) if quantised and op.name in ("ADD", "SUB", "MUL") else None
 
 
