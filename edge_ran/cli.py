@@ -56,6 +56,17 @@ DelegateOption = Annotated[
 GpuPrecision = Annotated[str, typer.Option("--gpu-precision", metavar="fp16|fp32", help="Arithmetic on the GPU.")]
 
 
+# The options of a network, for `train` and `inspect`.
+InputSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.", show_default="its own")]
+Width = Annotated[float, typer.Option(help="Factor on every number of channels.")]
+Attention = Annotated[str, typer.Option(help="mixed, channel or spatial.")]
+Learning = Annotated[str, typer.Option(help="residual (1+M)T or naive MT.")]
+Mask = Annotated[bool, typer.Option(help="Soft mask branches, or the trunk alone.")]
+Upsampling = Annotated[str, typer.Option(help="bilinear or nearest.")]
+MaskTail = Annotated[str | None, typer.Option(help="paper or linear.", show_default="its own")]
+Shortcut = Annotated[str, typer.Option(help="identity or projection.")]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"edge-ran {__version__}")
@@ -150,14 +161,14 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Run folder to write.", show_default="runs/DATA-NETWORK")
     ] = None,
     network: Annotated[str, typer.Option(help="Network, by name (edge-ran inspect lists them).")] = "edge50",
-    input_size: Annotated[int | None, typer.Option(help="Side of the square input in pixels.")] = None,
-    width: Annotated[float, typer.Option(help="Factor on every number of channels.")] = 1.0,
-    attention: Annotated[str, typer.Option(help="mixed, channel or spatial.")] = "mixed",
-    learning: Annotated[str, typer.Option(help="residual (1+M)T or naive MT.")] = "residual",
-    mask: Annotated[bool, typer.Option(help="Soft mask branches, or the trunk alone.")] = True,
-    upsampling: Annotated[str, typer.Option(help="bilinear or nearest.")] = "bilinear",
-    mask_tail: Annotated[str | None, typer.Option(help="paper or linear.", show_default="the network's own")] = None,
-    shortcut: Annotated[str, typer.Option(help="identity or projection.")] = "identity",
+    input_size: InputSize = None,
+    width: Width = 1.0,
+    attention: Attention = "mixed",
+    learning: Learning = "residual",
+    mask: Mask = True,
+    upsampling: Upsampling = "bilinear",
+    mask_tail: MaskTail = None,
+    shortcut: Shortcut = "identity",
     fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch",
     recipe: Annotated[str, typer.Option(help="one-cycle, cosine or paper.")] = "one-cycle",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
@@ -349,7 +360,7 @@ def _dataset_text(record: dict[str, Any]) -> str:
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .tflite file.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite or a run folder.")],
     data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
     split: Annotated[
         str, typer.Option(help="train, val, test, all; auto: the first there is of test, val, all.")
@@ -402,6 +413,7 @@ def evaluate(
         plots.check_target(plot)
     names = [name.strip() for name in classes.split(",") if name.strip()]
     images = load(data, label_column=label_column, group_column=group_column, labels=names, clip_step_s=clip_step)
+    model = _tflite(model)
     with _bar("classifying", quiet) as progress:
         report = measure(
             model,
@@ -663,12 +675,210 @@ def _summary_text(report: Any) -> str:
     return "\n".join(lines)
 
 
+# --------------------------------------------------------------------------------------------------- benchmark
+
+
+def _percent(option: str, text: str) -> float:
+    """Read ``5%`` or ``5`` as 0.05."""
+    try:
+        return float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not a percentage", f"for instance {option} 5%") from None
+
+
+@app.command()
+def benchmark(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="A .tflite or a run folder; several are measured in turns, against the first.",
+            show_default="newest run, else the shipped one",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Pictures to feed.", show_default="those that came with edge-ran"),
+    ] = None,
+    num_runs: Annotated[int, typer.Option(help="Runs, at least.")] = 50,
+    warmup_runs: Annotated[int, typer.Option(help="Runs before, at least; goes on until steady.")] = 5,
+    min_secs: Annotated[float, typer.Option(help="Seconds of runs, at least.")] = 1.0,
+    max_secs: Annotated[float, typer.Option(help="Seconds of runs, at most.")] = 150.0,
+    until: Annotated[str, typer.Option(metavar="PERCENT", help="Go on until the median is known to ± so much.")] = "0%",
+    mlperf: Annotated[
+        bool, typer.Option("--mlperf", help="MLPerf single stream: at least 1,024 runs and 60 s; look at the p90.")
+    ] = False,
+    accelerator: AcceleratorName = "cpu",
+    cpu: Cpu = False,
+    gpu: Gpu = False,
+    no_fallback: NoFallback = False,
+    threads: Threads = 0,
+    delegate: Delegate = None,
+    delegate_option: DelegateOption = None,
+    gpu_precision: GpuPrecision = "fp16",
+    result_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV line for each model.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the distribution of run times (.png, .svg, .pdf).")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An earlier --result-json to hold it to.")
+    ] = None,
+    max_regression: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Exit 1 when more than that slower than --baseline.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Measure nothing; compare two --result-json, B to A."),
+    ] = None,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure how fast a .tflite is on this device, and whether the number may be quoted."""
+    options = _runtime_options(
+        accelerator, cpu, gpu, no_fallback, threads, delegate, delegate_option, gpu_precision, verbose
+    )
+    allowed = _percent("--max-regression", max_regression) if max_regression is not None else None
+    if allowed is not None and baseline is None and compare is None:
+        raise UsageError("--max-regression needs something to hold it to", "add --baseline FILE")
+    from edge_ran import bench, plots
+    from edge_ran.files import refuse_existing, write_text
+
+    if compare is not None:
+        found = bench.compare_files(*compare)
+        _print(json, dataclasses.asdict(found), lambda: "\n".join([str(found), *(f"! {c}" for c in found.cautions)]))
+        if allowed is not None:
+            bench.check_regression(found, allowed)
+        return
+    for target in filter(None, (result_json, csv, plot)):
+        refuse_existing(target, force)
+    if plot:
+        plots.check_target(plot)
+    before = bench.read_report(baseline) if baseline else None
+    paths = [_tflite(model) for model in models] if models else [_tflite(None)]
+    subjects = [bench.Subject(path, options) for path in paths]
+    if before and len(subjects) > 1:
+        raise UsageError("--baseline is for one model", "compare reports with --compare A B")
+    plan = (
+        bench.Plan.mlperf()
+        if mlperf
+        else bench.Plan(num_runs, warmup_runs, min_secs, max_secs, _percent("--until", until))
+    )
+    measured = bench.benchmark(
+        subjects, plan, pictures=bench.pictures_in(images) if images else None, note=_note(quiet)
+    )
+    record = measured.to_dict()
+    ratio = bench.regression(record, before, measured.reports[0].name, str(baseline)) if before else None
+    if ratio:
+        record["regression"] = dataclasses.asdict(ratio)
+    if result_json:
+        write_text(result_json, jsonlib.dumps(record, indent=1, allow_nan=False))
+    if csv:
+        write_text(csv, bench.csv_lines(measured.reports))
+    if plot:
+        plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, plot)
+    _print(json, record, lambda: "\n".join([_bench_text(measured), *([str(ratio), *ratio.cautions] if ratio else [])]))
+    if ratio and allowed is not None:
+        bench.check_regression(ratio, allowed)
+
+
+def _note(quiet: bool) -> Callable[[str], None]:
+    """Return what tells people on a terminal what takes so long; a moving bar would disturb the measurement."""
+    return (lambda text: None) if quiet or not sys.stderr.isatty() else _say
+
+
+def _bench_text(measured: Any) -> str:
+    blocks = ["\n".join(_bench_lines(report)) for report in measured.reports]
+    if measured.ratios:
+        blocks.append("\n".join(map(str, measured.ratios)))
+    return "\n\n".join(blocks)
+
+
+def _bench_lines(report: Any) -> Iterator[str]:
+    def ms(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+
+    stats, model, memory, speed = report.latency, report.model, report.memory, report.throughput
+    yield (
+        f"{report.name}: {model['precision']}, {_size(model['size_bytes']).strip()}, "
+        f"{model['multiply_adds'] / 1e6:.4g} M multiply-adds"
+    )
+    pieces = report.delegation
+    yield (
+        f"on        {report.accelerator}, {report.runtime['name']} {report.runtime['version']}, "
+        f"{report.runtime['threads']} threads; {pieces['engine']} runs {pieces['delegated']} of {pieces['operators']} "
+        f"operators in {pieces['partitions']} pieces"
+    )
+    interval = f"  (95 %: {ms(stats.p50_low_ms)} to {ms(stats.p50_high_ms)})" if stats.p50_low_ms is not None else ""
+    yield f"median    {ms(stats.p50_ms)}{interval}"
+    yield (
+        f"spread    p5 {ms(stats.p5_ms)}, p90 {ms(stats.p90_ms)}, p95 {ms(stats.p95_ms)}, p99 {ms(stats.p99_ms)}, "
+        f"mean {ms(stats.mean_ms)} ± {ms(stats.std_ms)}"
+    )
+    yield f"runs      {stats.runs:,} after {report.warmup['runs']} to warm up; {stats.outliers:,} outliers, all kept"
+    cold = report.cold_start
+    yield f"cold      load {ms(cold['load_ms'])}, first run {ms(cold['first_run_ms'])}"
+    if report.stages_ms:
+        whole = report.stages_ms["end_to_end"]
+        parts = ", ".join(f"{name} {ms(value)}" for name, value in report.stages_ms.items() if name != "end_to_end")
+        yield f"frame     {ms(whole)} ({parts}), {report.input}"
+    if memory["peak_mb"] is not None:
+        own = memory["peak_mb"] - memory["before_mb"]
+        yield f"memory    {own:.1f} MB for the model, {memory['peak_mb']:.0f} MB in all"
+    if speed["percent_of_limit"] is not None:
+        yield f"speed     {speed['gmacs_per_s']:.3g} GMAC/s, {speed['percent_of_limit']:.0f} % of this machine's limit"
+    machine = report.environment
+    yield f"machine   {machine['board'] or machine['cpu']}, {machine['cores']} cores, {machine['os']}"
+    validity = report.validity()
+    yield "to quote  " + ("yes" if validity["quotable"] else f"no: {'; '.join(validity['reasons'])}")
+    for note in validity["notes"]:
+        yield f"note      {note}"
+
+
+# ----------------------------------------------------------------------------------------------------- devices
+
+
+@app.command()
+def devices(
+    name: Annotated[str | None, typer.Argument(help="One device, by name or by its TOML file.")] = None,
+    json: Json = False,
+) -> None:
+    """List the devices of the catalogue: where each is and what suits it."""
+    from edge_ran import catalogue
+
+    found = [catalogue.device(name)] if name else catalogue.devices()
+    record = {"schema_version": 1, "devices": [dataclasses.asdict(spec) for spec in found]}
+    _print(json, record, lambda: _devices_text(found))
+
+
+def _devices_text(found: list[Any]) -> str:
+    rows = [
+        ("NAME", "ACCELERATOR", "CONVERTER", "THREADS", "TARGET", ""),
+        *((d.name, d.accelerator, d.converter, str(d.threads or "all"), d.target, d.summary) for d in found),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    return "\n".join(
+        "  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths, strict=False)), row[5]]).rstrip() for row in rows
+    )
+
+
 # ---------------------------------------------------------------------------------------------------- inspect
 
 
 @app.command()
 def inspect(
     model: Annotated[str, typer.Argument(help="A network's name, a run folder or a .tflite file.")],
+    classes: Annotated[int | None, typer.Option(help="Outputs of a network.", show_default="its own")] = None,
+    input_size: InputSize = None,
+    width: Width = 1.0,
+    attention: Attention = "mixed",
+    learning: Learning = "residual",
+    mask: Mask = True,
+    upsampling: Upsampling = "bilinear",
+    mask_tail: MaskTail = None,
+    shortcut: Shortcut = "identity",
     json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every operator of a .tflite.")] = False,
 ) -> None:
@@ -685,7 +895,49 @@ def inspect(
         record = describe(path, every_operator=verbose)
         _print(json, record, lambda: _tflite_text(record))
     else:
-        raise UsageError(f"{model} is neither a .tflite file nor a run folder", "edge-ran inspect FILE.tflite")
+        with _host_packages("inspect NETWORK"):
+            from edge_ran.host import networks
+        summary = networks.summarise(
+            networks.configure(
+                model,
+                input_size=input_size,
+                classes=classes,
+                width=width,
+                attention=attention,
+                learning=learning,
+                mask=mask,
+                upsampling=upsampling,
+                mask_tail=mask_tail,
+                shortcut=shortcut,
+            )
+        )
+        _print(json, dataclasses.asdict(summary), lambda: _network_text(summary))
+
+
+def _network_text(network: Any) -> str:
+    from rich.table import Table
+
+    table = Table("place", "output", "parameters", "multiply-adds", "share", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for part in network.parts:
+        output = "x".join(map(str, part.output))
+        share = f"{part.multiply_adds / network.multiply_adds:.1%}"
+        table.add_row(part.place, output, f"{part.parameters:,}", f"{part.multiply_adds:,}", share)
+    table.add_row("all", "", f"{network.parameters:,}", f"{network.multiply_adds:,}", "")
+    size = network.input_size
+    head = f"{network.network}: {size}x{size}x3 -> {network.classes} classes, {network.layers} layers"
+    return f"{head}, {network.trainable_parameters:,} parameters to train\n\n{_rendered(table)}"
+
+
+def _rendered(table: Any) -> str:
+    """A rich table as plain lines."""
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(row.rstrip() for row in captured.get().splitlines())
 
 
 def _run_folder_text(record: dict[str, Any]) -> str:
@@ -695,7 +947,6 @@ def _run_folder_text(record: dict[str, Any]) -> str:
 
 
 def _tflite_text(record: dict[str, Any]) -> str:
-    from rich.console import Console
     from rich.table import Table
 
     total, multiply_adds = sum(record["operators"].values()), record["multiply_adds"]
@@ -724,11 +975,7 @@ def _tflite_text(record: dict[str, Any]) -> str:
         f"{op['index']:>4} {op['operator']}  {', '.join(map(_tensor_text, op['outputs']))}"
         for op in record.get("operator_list", [])
     ]
-    console = Console(markup=False, emoji=False, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    rows = [row.rstrip() for row in captured.get().splitlines()]
-    return "\n".join(lines).replace("{table}", "\n".join(rows), 1)
+    return "\n".join(lines).replace("{table}", _rendered(table), 1)
 
 
 def _card_lines(card: dict[str, Any]) -> list[str]:

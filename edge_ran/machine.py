@@ -95,12 +95,15 @@ def temperature_c() -> float | None:
 
 
 def throttle_events() -> int | None:
-    """Return how often the cores were slowed down for heat or lack of power since the machine started."""
-    raspberry = _text(SYS / "devices/platform/soc/soc:firmware/get_throttled")
-    if raspberry:
-        return int(raspberry, 16) & 0xF  # the four bits that say "now"
+    """Return how often the cores were slowed down for heat since the machine started, where the kernel counts that."""
     counts = [_text(p) for p in (SYS / "devices/system/cpu").glob("cpu*/thermal_throttle/core_throttle_count")]
     return sum(int(c) for c in counts if c.isdigit()) if counts else None
+
+
+def is_throttled() -> bool | None:
+    """Return whether a Raspberry Pi is slowed down now, for heat or want of voltage; None on other machines."""
+    flags = _text(SYS / "devices/platform/soc/soc:firmware/get_throttled")
+    return bool(int(flags, 16) & 0xF) if flags else None  # the upper bits say that it was, at some time
 
 
 def energy_j() -> float | None:
@@ -172,7 +175,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._clock, self._temperature = clock_mhz(), temperature_c()
-        self._throttle, self._energy = throttle_events(), energy_j()
+        self._throttle, self._throttled, self._energy = throttle_events(), is_throttled(), energy_j()
         self._preempted = _preempted()
         self._cpu, self._own, self._start = _cpu_seconds(), _own_seconds(), time.perf_counter()
 
@@ -185,7 +188,10 @@ class Watch:
             others = round(max(0.0, cpu[0] - self._cpu[0] - own) / seconds, 2)
             steal = round(max(0.0, cpu[1] - self._cpu[1]) / seconds, 2)
         throttle, energy, preempted = throttle_events(), energy_j(), _preempted()
-        known = throttle is not None and self._throttle is not None
+        signs = [self._throttled, is_throttled()]
+        if throttle is not None and self._throttle is not None:
+            signs.append(throttle > self._throttle)
+        throttled = any(signs) if any(sign is not None for sign in signs) else None
         return Conditions(
             seconds=round(seconds, 3),
             own_busy=round(own / seconds, 2),
@@ -196,7 +202,7 @@ class Watch:
             clock_mhz_after=clock_mhz(),
             temperature_c_before=self._temperature,
             temperature_c_after=temperature_c(),
-            throttled=throttle != self._throttle if known else None,
+            throttled=throttled,
             energy_j=energy - self._energy if energy is not None and self._energy is not None else None,
         )
 

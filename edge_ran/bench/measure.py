@@ -1,0 +1,362 @@
+"""Runs models and times them: cold start, warm-up until steady, many runs, whole frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import catalogue, machine
+from edge_ran.bench import report
+from edge_ran.bench.compare import ratio_of_sessions
+from edge_ran.bench.report import Bench, BenchReport
+from edge_ran.classifier import Classifier, check_image_classifier
+from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
+from edge_ran.errors import InputError, UsageError
+from edge_ran.files import sha256
+from edge_ran.graph import Graph, read_card, read_graph
+from edge_ran.latency import LatencyStats, Stopwatch, percentile_interval, steady
+from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
+
+MOST_PICTURES = 16
+LONGEST_WARMUP_S = 10.0
+MOST_FRAMES = 50  # whole frames, for the stages
+ROUND_S = 0.02  # of one model's turn
+FEWEST_ROUNDS = 6  # in each session
+# Two loads of one file differ by up to 5 % for as long as they live, by where their memory lies. So models that are
+# compared are loaded anew so many times; with six, their extremes hold the median with 97 % confidence.
+SESSIONS = 6
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure: at least ``num_runs`` runs and ``min_secs`` seconds, at most ``max_secs``.
+
+    ``until`` > 0 goes on until the median is known to that part of itself (0.02 = ±2 %) with 95 % confidence. Before
+    that come ``warmup_runs`` runs and as many more as it takes to become steady, at most 10 s of them.
+    """
+
+    num_runs: int = 50
+    warmup_runs: int = 5
+    min_secs: float = 1.0
+    max_secs: float = 150.0
+    until: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.num_runs < 1 or self.warmup_runs < 0:
+            raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0")
+        if self.min_secs < 0 or self.max_secs <= 0 or self.min_secs > self.max_secs:
+            raise UsageError("--min-secs must not be negative nor above --max-secs")
+        if not 0 <= self.until < 1:
+            raise UsageError("--until must be between 0 % and 100 %")
+
+    @classmethod
+    def mlperf(cls) -> Plan:
+        """The single-stream scenario of MLPerf Mobile: at least 1,024 samples and 60 s; its figure is the p90."""
+        return cls(num_runs=1024, warmup_runs=5, min_secs=60, max_secs=600)
+
+    def done(self, samples_ms: Sequence[float], seconds: float) -> bool:
+        """Whether so many runs in so many seconds are enough."""
+        if seconds >= self.max_secs:
+            return True
+        if len(samples_ms) < self.num_runs or seconds < self.min_secs:
+            return False
+        if not self.until:
+            return True
+        low, high = percentile_interval(samples_ms, 50)
+        return low is not None and high is not None and (high - low) / 2 <= self.until * float(np.median(samples_ms))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a ``.tflite``, what is asked of the runtime, and what to call it."""
+
+    path: Path
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
+    name: str = ""
+
+
+def default_pictures() -> list[Path]:
+    """Return the pictures that stand for the camera's view, of this installation; none where it has none."""
+    try:
+        return pictures_in(catalogue.folder("calibration_data"))
+    except InputError:
+        return []
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures in a folder and below. Raises InputError when there is none."""
+    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise InputError(f"{folder} holds no picture", f"fill it with {', '.join(PICTURE_SUFFIXES)}")
+    return found
+
+
+def benchmark(
+    subjects: Sequence[Subject],
+    plan: Plan | None = None,
+    *,
+    pictures: Sequence[Path] | None = None,
+    note: Note = lambda text: None,
+) -> Bench:
+    """Measure models one after another in short turns, so that what disturbs one disturbs all.
+
+    Args:
+        subjects: one or more models; the first is what the others are held against.
+        plan: how long.
+        pictures: what they are fed; the first sixteen are used, in turn. None: those of ``default_pictures``, else
+            noise of 640x480.
+        note: called with a word on what begins now.
+
+    Raises:
+        InputError: a model or picture cannot be used.
+        EnvironmentMissing: no runtime, no accelerator.
+    """
+    plan = plan or Plan()
+    if not subjects:
+        raise UsageError("no model to measure")
+    paths = list(pictures if pictures is not None else default_pictures())[:MOST_PICTURES]
+    random = np.random.default_rng(0)
+    frames = [read_picture(p) for p in paths] or [random.integers(0, 256, (480, 640, 3), np.uint8)]
+    with ExitStack() as stack:
+        loaded = []
+        for subject in subjects:
+            note(f"loading {subject.path.name}")
+            loaded.append(stack.enter_context(_Loaded(subject, frames)))
+        sessions = 1 if len(loaded) == 1 else SESSIONS
+        with _no_collector():
+            watch = machine.Watch()
+            for session in range(sessions):
+                if session:
+                    _reload(loaded, random)
+                turn = f", session {session + 1} of {sessions}" if sessions > 1 else ""
+                note(f"warming up and measuring{turn}")
+                for one in loaded:
+                    one.warm_up(plan)
+                _take_turns(loaded, plan, (session + 1) / sessions, random)
+            conditions = watch.stop()
+        note("measuring whole frames")
+        for one in loaded:
+            one.run_frames(paths, min(plan.num_runs, MOST_FRAMES))
+        note("measuring what this machine can do")
+        environment = machine.identity()
+        reports = tuple(one.report(environment, conditions, len(paths)) for one in loaded)
+    ratios = tuple(ratio_of_sessions(one.name, loaded[0].name, one.sessions, loaded[0].sessions) for one in loaded[1:])
+    return Bench(reports, ratios)
+
+
+class _Loaded:
+    """A subject in memory, and everything measured on it so far."""
+
+    def __init__(self, subject: Subject, frames: Sequence[NDArray[np.uint8]]) -> None:
+        self.subject, self.frames = subject, frames
+        self.graph: Graph = read_graph(subject.path)
+        watch = Stopwatch()
+        interpreter.load(interpreter.package(subject.options.runtime))
+        self.import_ms = watch.lap("import")
+        machine.reset_peak_memory()
+        self.before_mb, _ = machine.memory_mb()
+        self.classifier: Classifier | None = None
+        watch = Stopwatch()
+        try:
+            check_image_classifier(self.graph)
+        except InputError:
+            self.runtime: Runtime = open_runtime(subject.path, subject.options)
+        else:
+            self.classifier = Classifier(subject.path, subject.options)
+            self.runtime = self.classifier.runtime
+        self.load_ms = watch.lap("load")
+        self.loaded_mb, _ = machine.memory_mb()
+        self.inputs = self._inputs()
+        watch = Stopwatch()
+        self.runtime.run(self.inputs[0])
+        self.first_ms = watch.lap("first")
+        _, self.peak_mb = machine.memory_mb()
+        self.name = subject.name or subject.path.name
+        self.median_ms = self.first_ms
+        self.warmup: dict[str, Any] = {}
+        self.samples_ms: list[float] = []
+        self.sessions: list[list[float]] = []  # medians of the turns of each load
+        self.wall_ms = 0.0
+        self.stages_ms: dict[str, float | None] | None = None
+
+    def __enter__(self) -> _Loaded:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.runtime.close()
+
+    def _inputs(self) -> list[NDArray[Any]]:
+        if self.classifier is not None:
+            return [self.classifier.prepare(frame).copy() for frame in self.frames]
+        tensor, random = self.runtime.input, np.random.default_rng(0)
+        shape = [max(1, n) for n in tensor.shape]
+        if np.issubdtype(np.dtype(tensor.dtype), np.floating):
+            return [random.standard_normal(shape).astype(tensor.dtype)]
+        info = np.iinfo(tensor.dtype)
+        return [random.integers(info.min, min(info.max, 1 << 30), shape).astype(tensor.dtype)]
+
+    def load_again(self) -> None:
+        """Load the model anew; what was measured stays."""
+        if self.classifier is not None:
+            self.classifier = Classifier(self.subject.path, self.subject.options)
+            self.runtime = self.classifier.runtime
+        else:
+            self.runtime = open_runtime(self.subject.path, self.subject.options)
+        self.inputs = [x.copy() for x in self.inputs]
+
+    def warm_up(self, plan: Plan) -> None:
+        """Run until steady; turns then belong to this load."""
+        times: list[float] = []
+        start = time.perf_counter()
+        feed = itertools.cycle(self.inputs)
+        while len(times) < plan.warmup_runs or not steady(times):
+            watch = Stopwatch()
+            self.runtime.run(next(feed))
+            times.append(watch.lap("run"))
+            if time.perf_counter() - start > LONGEST_WARMUP_S and len(times) >= plan.warmup_runs:
+                break
+        if not self.sessions:
+            self.warmup = {"runs": len(times), "secs": round(time.perf_counter() - start, 3), "steady": steady(times)}
+        self.sessions.append([])
+        self.median_ms = float(np.median(times[-5:]))
+
+    def turn(self, runs: int, alone: bool) -> None:
+        """Run and time ``runs`` inferences back to back."""
+        run, inputs, clock = self.runtime.run, self.inputs, time.perf_counter_ns
+        count, offset = len(inputs), len(self.samples_ms)
+        if not alone:
+            run(inputs[offset % count])  # the other model has taken the caches: this run is not this model's fault
+        times = [0] * runs
+        begun = clock()
+        for i in range(runs):
+            x = inputs[(offset + i) % count]
+            start = clock()
+            run(x)
+            times[i] = clock() - start
+        self.wall_ms += (clock() - begun) / 1e6
+        turn_ms = [t / 1e6 for t in times]
+        self.samples_ms += turn_ms
+        self.sessions[-1].append(float(np.median(turn_ms)))
+
+    def run_frames(self, paths: Sequence[Path], count: int) -> None:
+        """Time whole frames, from the picture file to the ranked labels."""
+        if self.classifier is None:
+            return
+        stages: dict[str, list[float]] = {}
+        for i in range(count):
+            watch = Stopwatch()
+            frame = read_picture(paths[i % len(paths)]) if paths else self.frames[0]
+            capture_ms = watch.lap("capture")
+            self.classifier.classify(frame)
+            end_ms = watch.lap("classify") + capture_ms
+            parts = {"capture": capture_ms, **self.classifier.stages_ms, "end_to_end": end_ms}
+            for stage, ms in parts.items():
+                stages.setdefault(stage, []).append(ms)
+        medians: dict[str, float | None] = {stage: float(np.median(ms)) for stage, ms in stages.items()}
+        self.stages_ms = medians if paths else {**medians, "capture": None}
+
+    def report(self, environment: dict[str, Any], conditions: machine.Conditions, pictures: int) -> BenchReport:
+        card = read_card(self.subject.path)
+        stats = LatencyStats.from_ms(self.samples_ms, self.first_ms)
+        accelerator = self.runtime.accelerator
+        graph = self.graph
+        fed = f"{pictures} pictures" if pictures else "noise of 640x480"
+        return BenchReport(
+            name=self.name,
+            model={
+                "path": str(self.subject.path),
+                "name": card.name if card else None,
+                "network": card.network if card else None,
+                "sha256": sha256(self.subject.path),
+                "size_bytes": graph.size_bytes,
+                "precision": graph.precision,
+                "multiply_adds": graph.multiply_adds,
+                "operators": len(graph.operators),
+                "input": {"shape": list(self.runtime.input.shape), "dtype": self.runtime.input.dtype},
+            },
+            accelerator=accelerator,
+            delegation=dataclasses.asdict(self.runtime.delegation),
+            runtime={"name": self.runtime.name, "version": self.runtime.version, "threads": self.runtime.threads},
+            latency=stats,
+            cold_start={"import_ms": self.import_ms, "load_ms": self.load_ms, "first_run_ms": self.first_ms},
+            warmup=self.warmup,
+            stages_ms=self.stages_ms,
+            timing={
+                "includes_output_read": True,
+                "batch": 1,
+                "clock": "perf_counter_ns",
+                "wall_ms": self.wall_ms,
+                "wall_per_run_ms": self.wall_ms / stats.runs,
+                "sessions": len(self.sessions),
+                "turns": sum(map(len, self.sessions)),
+            },
+            memory={"before_mb": self.before_mb, "loaded_mb": self.loaded_mb, "peak_mb": self.peak_mb},
+            throughput=report.throughput(
+                graph.multiply_adds, stats.p50_ms, graph.precision, self.runtime.threads, accelerator.actual == "cpu"
+            ),
+            environment=environment,
+            conditions=conditions,
+            input=fed if self.classifier is not None else "noise",
+            samples_ms=tuple(self.samples_ms),
+        )
+
+
+def _take_turns(loaded: Sequence[_Loaded], plan: Plan, share: float, random: np.random.Generator) -> None:
+    """Let all run in turns, in random order, until ``share`` of the plan is done."""
+    alone = len(loaded) == 1
+    runs = {id(one): max(1, min(50, round(1e3 * ROUND_S / one.median_ms))) for one in loaded}
+    part = dataclasses.replace(
+        plan,
+        num_runs=max(1, round(share * plan.num_runs)),
+        min_secs=share * plan.min_secs,
+        until=min(0.99, plan.until / share**0.5),
+    )
+    check_at = 0
+    while True:
+        for place in random.permutation(len(loaded)):
+            one = loaded[place]
+            left = part.num_runs - len(one.samples_ms)
+            one.turn(min(runs[id(one)], left) if alone and left > 0 else runs[id(one)], alone)
+        seconds = sum(one.wall_ms for one in loaded) / len(loaded) / 1e3
+        fewest = min(len(one.samples_ms) for one in loaded)
+        too_few = fewest < check_at or not (alone or len(loaded[0].sessions[-1]) >= FEWEST_ROUNDS)
+        if too_few and seconds < share * plan.max_secs:
+            continue
+        check_at = int(1.2 * fewest) if plan.until else 0  # an interval costs a sort
+        if seconds >= share * plan.max_secs or all(part.done(one.samples_ms, seconds) for one in loaded):
+            return
+
+
+def _reload(loaded: Sequence[_Loaded], random: np.random.Generator) -> None:
+    """Load all anew, elsewhere in memory: the allocator hands out what was freed in the same order again."""
+    for one in loaded:
+        one.runtime.close()
+    padding = [np.ones(int(random.integers(1, 1 << 20)), np.uint8) for _ in range(8)]
+    for place in random.permutation(len(loaded)):
+        loaded[place].load_again()
+        padding[place % 8] = np.ones(int(random.integers(1, 1 << 20)), np.uint8)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Python's garbage collector would stop some runs and not others."""
+    was = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

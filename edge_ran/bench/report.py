@@ -1,0 +1,220 @@
+"""What a benchmark says: figures, how they came about, and whether they may be quoted."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_ran import __version__, latency, machine
+from edge_ran.latency import LatencyStats
+from edge_ran.machine import Conditions
+from edge_ran.runtime import Accelerator
+
+if TYPE_CHECKING:
+    from edge_ran.bench.compare import Ratio
+
+SCHEMA_VERSION = 1
+LATENCY_COLUMNS = (
+    "cold_ms",
+    "p50_ms",
+    "p50_low_ms",
+    "p50_high_ms",
+    "mean_ms",
+    "std_ms",
+    "p5_ms",
+    "p90_ms",
+    "p95_ms",
+    "p99_ms",
+)
+# Beyond these a figure is not to be quoted.
+FEWEST_RUNS = 30
+WIDEST_INTERVAL = 0.03
+LARGEST_DRIFT = 0.05
+MOST_OTHERS_BUSY = 0.25  # cores
+MOST_STEAL = 0.1  # cores
+WALL_WITHIN = 0.03
+MOST_OF_THE_LIMIT = 1.25  # the limit is itself measured, on a machine that may be busy
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """One model on one accelerator. Times in milliseconds, memory in MB, throughput in 10^9 multiply-adds a second.
+
+    ``latency`` is of inferences back to back, every output read inside the timer; ``stages_ms`` are medians of whole
+    frames, from the picture file to the ranked labels; None for a model that is not an image classifier.
+    """
+
+    name: str
+    model: dict[str, Any]
+    accelerator: Accelerator
+    delegation: dict[str, Any]
+    runtime: dict[str, Any]
+    latency: LatencyStats
+    cold_start: dict[str, float]
+    warmup: dict[str, Any]
+    stages_ms: dict[str, float | None] | None
+    timing: dict[str, Any]
+    memory: dict[str, float | None]
+    throughput: dict[str, float | None]
+    environment: dict[str, Any]
+    conditions: Conditions
+    input: str
+    samples_ms: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record for JSON. ``latency`` has the keys that readers of LiteRT's benchmark know."""
+        stats = self.latency
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "tool": f"edge-ran {__version__}",
+            "name": self.name,
+            "model": self.model,
+            "accelerator": dataclasses.asdict(self.accelerator),
+            "delegation": self.delegation,
+            "runtime": self.runtime,
+            "latency": {
+                "avg_ms": stats.mean_ms,
+                "median_ms": stats.p50_ms,
+                "median_interval_ms": [stats.p50_low_ms, stats.p50_high_ms],
+                "std_ms": stats.std_ms,
+                "min_ms": stats.min_ms,
+                "max_ms": stats.max_ms,
+                "p5_ms": stats.p5_ms,
+                "p90_ms": stats.p90_ms,
+                "p90_interval_ms": [stats.p90_low_ms, stats.p90_high_ms],
+                "p95_ms": stats.p95_ms,
+                "p99_ms": stats.p99_ms,
+                "outliers": stats.outliers,
+                "num_runs": stats.runs,
+                "warmup_runs": self.warmup["runs"],
+                "init_ms": self.cold_start["load_ms"],
+                "first_run_ms": stats.cold_ms,
+            },
+            "cold_start": self.cold_start,
+            "warmup": self.warmup,
+            "stages_ms": self.stages_ms,
+            "timing": self.timing,
+            "memory": self.memory,
+            "throughput": self.throughput,
+            "environment": self.environment,
+            "conditions": dataclasses.asdict(self.conditions),
+            "validity": self.validity(),
+            "input": self.input,
+            "samples_ms": [round(ms, 5) for ms in self.samples_ms],
+        }
+
+    def validity(self) -> dict[str, Any]:
+        """Return ``quotable``, the ``reasons`` against it, and ``notes`` to quote along."""
+        reasons, notes = [], []
+        stats, around = self.latency, self.conditions
+        if stats.runs < FEWEST_RUNS:
+            reasons.append(f"{stats.runs} runs only, {FEWEST_RUNS} are needed")
+        elif stats.relative_interval is not None and stats.relative_interval > WIDEST_INTERVAL:
+            reasons.append(
+                f"the median is known to ±{stats.relative_interval:.0%} only: more --num-runs, or --until 2%"
+            )
+        if not self.warmup["steady"]:
+            reasons.append(f"not steady after {self.warmup['runs']} warm-up runs")
+        drift = latency.drift(self.samples_ms)
+        if stats.runs >= FEWEST_RUNS and abs(drift) > LARGEST_DRIFT:
+            reasons.append(f"the last third ran {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} than the first")
+        if around.throttled:
+            reasons.append("the processor was throttled")
+        if around.others_busy is not None and around.others_busy > MOST_OTHERS_BUSY:
+            reasons.append(f"other processes kept {around.others_busy:.1f} cores busy")
+        if around.steal is not None and around.steal > MOST_STEAL:
+            reasons.append(f"the hypervisor kept {around.steal:.1f} cores for others")
+        if self.runtime["threads"] > self.environment["cores"] and self.accelerator.actual == "cpu":
+            reasons.append(f"{self.runtime['threads']} threads on {self.environment['cores']} cores")
+        share = self.throughput["percent_of_limit"]
+        if share is not None and share > 100 * MOST_OF_THE_LIMIT:
+            reasons.append(
+                f"implausible: {self.throughput['gmacs_per_s']:.0f} GMAC/s, this machine does "
+                f"{self.throughput['limit_gmacs_per_s']:.0f} at most"
+            )
+        if self.accelerator.is_software:
+            reasons.append(f"the GPU is software ({self.accelerator.adapter}): it shows function, not speed")
+        if self.accelerator.requested == "gpu" and self.accelerator.actual != "gpu":
+            reasons.append(f"ran on {self.accelerator}, not on the GPU: {self.accelerator.fallback_reason}")
+        waiting = self.timing["wall_per_run_ms"] / stats.p50_ms - 1
+        if waiting > WALL_WITHIN:
+            notes.append(f"wall-clock time a run is {waiting:.0%} above the median: quote the mean, too")
+        if self.environment["governor"] not in (None, "performance"):
+            notes.append(f"the clock policy is {self.environment['governor']!r}")
+        if self.environment["virtual"]:
+            notes.append("a virtual machine: its neighbours are not seen")
+        return {"quotable": not reasons, "reasons": reasons, "notes": notes}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Several models measured in turns, and the time of each against the first."""
+
+    reports: tuple[BenchReport, ...]
+    ratios: tuple[Ratio, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record for JSON: one model's own, or ``models`` and ``ratios``."""
+        if len(self.reports) == 1:
+            return self.reports[0].to_dict()
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "tool": f"edge-ran {__version__}",
+            "models": [report.to_dict() for report in self.reports],
+            "ratios": [dataclasses.asdict(ratio) for ratio in self.ratios],
+        }
+
+
+def throughput(multiply_adds: int, median_ms: float, precision: str, threads: int, on_cpu: bool) -> dict[str, Any]:
+    """Return inferences and 10^9 multiply-adds a second, and the share of what this machine can do.
+
+    The limit is that of the processor, for the arithmetic of the file's precision; None on another accelerator.
+    """
+    gmacs = multiply_adds / median_ms / 1e6
+    peak = machine.peak_gmacs() if on_cpu and multiply_adds else None
+    limit = None
+    if peak is not None:
+        speedup = {"int8": machine.int8_speedup(), "dynamic": machine.int8_speedup(), "mixed": machine.int8_speedup()}
+        speedup["int16x8"] = speedup["fp16"] = 2
+        limit = peak * speedup.get(precision, 1) * min(threads, machine.available_cores())
+    return {
+        "inferences_per_s": 1e3 / median_ms,
+        "gmacs_per_s": gmacs if multiply_adds else None,
+        "limit_gmacs_per_s": limit,
+        "percent_of_limit": 100 * gmacs / limit if limit else None,
+    }
+
+
+def csv_lines(reports: Sequence[BenchReport]) -> str:
+    """Return a CSV with a header and a line a model."""
+    rows = [
+        {
+            "name": r.name,
+            "sha256": r.model["sha256"],
+            "precision": r.model["precision"],
+            "accelerator": str(r.accelerator),
+            "runtime": f"{r.runtime['name']} {r.runtime['version']}",
+            "threads": r.runtime["threads"],
+            "num_runs": r.latency.runs,
+            **{key: _number(getattr(r.latency, key)) for key in LATENCY_COLUMNS},
+            "load_ms": _number(r.cold_start["load_ms"]),
+            "peak_mb": _number(r.memory["peak_mb"]),
+            "percent_of_limit": _number(r.throughput["percent_of_limit"]),
+            "quotable": int(r.validity()["quotable"]),
+            "cpu": r.environment["cpu"],
+        }
+        for r in reports
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.5g}"

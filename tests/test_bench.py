@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from edge_ran import bench, machine
+from edge_ran.bench import Plan, Subject, benchmark, check_regression, compare_files, csv_lines, read_report
+from edge_ran.bench.compare import ratio_of_sessions
+from edge_ran.cli import app
+from edge_ran.errors import EdgeRanError, GateError, InputError, OutputExists, UsageError
+from edge_ran.files import sha256
+from edge_ran.graph import read_graph
+from edge_ran.machine import Conditions
+from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter
+
+QUICK = Plan(num_runs=30, warmup_runs=3, min_secs=0)
+
+
+@pytest.fixture(scope="module")
+def measured(labelled_model, tmp_path_factory, module_pictures):
+    """One measurement of the int8 network, and its file."""
+    path = labelled_model("int8")
+    paths = sorted(module_pictures.rglob("*.png"))
+    return benchmark([Subject(path, RuntimeOptions(threads=1))], QUICK, pictures=paths), path
+
+
+@pytest.fixture(scope="module")
+def module_pictures(tmp_path_factory) -> Path:
+    import cv2
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((60, 80, 3), 60 * number, np.uint8))
+    return folder
+
+
+def test_figures_follow_from_the_samples(measured):
+    record = measured[0].to_dict()
+    samples, latency = record["samples_ms"], record["latency"]
+    assert len(samples) == latency["num_runs"] == 30
+    assert latency["median_ms"] == pytest.approx(np.median(samples), abs=1e-4)
+    assert latency["avg_ms"] == pytest.approx(np.mean(samples), abs=1e-4)
+    assert latency["p95_ms"] == pytest.approx(np.percentile(samples, 95), abs=1e-4)
+    assert latency["min_ms"] > 0
+
+
+def test_wall_clock_is_what_the_runs_took(measured, labelled_model, monkeypatch):
+    report = measured[0].reports[0]
+    assert report.timing["wall_ms"] >= sum(report.samples_ms)
+    assert report.timing["wall_per_run_ms"] == pytest.approx(report.timing["wall_ms"] / 30)
+
+    # On a clock that moves while the model runs only, the median times the runs is the wall-clock time: the loop times
+    # the whole of each run, and every run.
+    now = [0]
+
+    class Slow(interpreter.InterpreterRuntime):
+        def run(self, x):
+            now[0] += 5_000_000
+            return super().run(x)
+
+    monkeypatch.setattr(interpreter, "InterpreterRuntime", Slow)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
+    report = benchmark([Subject(labelled_model())], QUICK).reports[0]
+    assert set(report.samples_ms) == {5.0}
+    assert report.timing["wall_per_run_ms"] == report.latency.p50_ms == 5
+
+
+def test_record(measured):
+    record, path = measured[0].to_dict(), measured[1]
+    json.dumps(record, allow_nan=False)
+    assert record["model"]["sha256"] == sha256(path)
+    assert record["model"]["size_bytes"] == path.stat().st_size
+    assert record["model"]["precision"] == "int8"
+    assert record["model"]["multiply_adds"] == read_graph(path).multiply_adds > 1e5
+    assert record["model"]["name"] == "colours"
+    assert record["accelerator"]["actual"] == "cpu"
+    assert record["runtime"]["threads"] == 1
+    assert record["timing"]["includes_output_read"] is True
+    assert record["environment"]["cores"] >= 1
+    assert record["latency"]["init_ms"] == record["cold_start"]["load_ms"] > 0
+    assert record["latency"]["first_run_ms"] == record["cold_start"]["first_run_ms"] > 0
+    assert record["memory"]["peak_mb"] >= record["memory"]["before_mb"]
+    assert 0 < record["throughput"]["percent_of_limit"] < 125
+    speed = record["throughput"]
+    assert speed["gmacs_per_s"] == pytest.approx(
+        record["model"]["multiply_adds"] / record["latency"]["median_ms"] / 1e6
+    )
+
+
+def test_stages_add_up(measured):
+    stages = measured[0].reports[0].stages_ms
+    assert list(stages) == ["capture", "preprocess", "inference", "postprocess", "end_to_end"]
+    assert all(ms > 0 for ms in stages.values())
+    assert stages["end_to_end"] >= max(ms for name, ms in stages.items() if name != "end_to_end")
+
+
+def test_every_output_is_read_inside_the_timer(labelled_model, monkeypatch):
+    """A runtime that queues the work and does it when its output is read must not look fast."""
+
+    class Queued(interpreter.InterpreterRuntime):
+        def run(self, x):
+            time.sleep(0.005)
+            return super().run(x)
+
+    monkeypatch.setattr(interpreter, "InterpreterRuntime", Queued)
+    report = benchmark([Subject(labelled_model())], Plan(num_runs=5, warmup_runs=0, min_secs=0)).reports[0]
+    assert report.latency.min_ms >= 5
+    assert report.stages_ms["inference"] >= 5
+
+
+def test_models_that_classify_nothing_are_measured_without_frames(labelled_model, monkeypatch):
+    def refuse(graph):
+        raise InputError("not an image classifier")
+
+    monkeypatch.setattr("edge_ran.bench.measure.check_image_classifier", refuse)
+    report = benchmark([Subject(labelled_model())], QUICK).reports[0]
+    assert report.stages_ms is None
+    assert report.input == "noise"
+    assert report.latency.runs == 30
+
+
+def test_turns(labelled_model):
+    result = benchmark([Subject(labelled_model("int8")), Subject(labelled_model("float32"))], QUICK)
+    assert [r.name for r in result.reports] == ["int8.tflite", "float32.tflite"]
+    assert all(r.latency.runs >= 30 for r in result.reports)
+    assert all(r.timing["sessions"] == 6 for r in result.reports)
+    assert result.reports[0].timing["turns"] == result.reports[1].timing["turns"]
+    (ratio,) = result.ratios
+    assert (ratio.name, ratio.baseline) == ("float32.tflite", "int8.tflite")
+    assert ratio.low <= ratio.ratio <= ratio.high
+    assert {"models", "ratios"} <= result.to_dict().keys()
+
+
+def test_plan():
+    assert Plan(num_runs=10, min_secs=2).done([1.0] * 9, 5) is False
+    assert Plan(num_runs=10, min_secs=2).done([1.0] * 10, 1) is False
+    assert Plan(num_runs=10, min_secs=2).done([1.0] * 10, 2) is True
+    assert Plan(num_runs=10, max_secs=3).done([1.0], 3) is True
+    wide, narrow = [1.0, 3.0] * 20, [1.0, 1.001] * 20
+    assert Plan(num_runs=10, until=0.02).done(wide, 5) is False
+    assert Plan(num_runs=10, until=0.02).done(narrow, 5) is True
+    mlperf = Plan.mlperf()
+    assert (mlperf.num_runs, mlperf.min_secs) == (1024, 60)
+    for wrong in ({"num_runs": 0}, {"min_secs": 9, "max_secs": 1}, {"until": 1.5}, {"warmup_runs": -1}):
+        with pytest.raises(UsageError):
+            Plan(**wrong)
+
+
+def turns(random, sessions: int, factor: float, layout: float):
+    """Two models in turns on a noisy machine: each load is up to ``layout`` faster or slower as long as it lives."""
+    mine, other = [], []
+    for _ in range(sessions):
+        a, b = 1 + random.uniform(-layout, layout, 2)
+        noise = random.gamma(20, 0.05, 20)  # shared by the two of a turn
+        mine.append((factor * a * noise * random.normal(1, 0.01, 20)).tolist())
+        other.append((b * noise * random.normal(1, 0.01, 20)).tolist())
+    return mine, other
+
+
+def test_the_same_model_twice_is_no_difference_in_19_of_20_tries():
+    random = np.random.default_rng(0)
+    different = sum(ratio_of_sessions("b", "a", *turns(random, 6, 1.0, 0.05)).different for _ in range(400))
+    assert different <= 400 / 20
+
+
+def test_a_real_difference_is_found():
+    random = np.random.default_rng(1)
+    found = [ratio_of_sessions("b", "a", *turns(random, 6, 1.2, 0.05)) for _ in range(100)]
+    assert sum(r.different for r in found) >= 95
+    assert np.median([r.ratio for r in found]) == pytest.approx(1.2, abs=0.01)
+    assert "slower" in str(found[0])
+    assert "no difference" in str(ratio_of_sessions("b", "a", [[1.01, 1.0]] * 6, [[1.0, 1.01]] * 6))
+
+
+AROUND = Conditions(1.0, 1.0, 0.0, 0.0, 0, None, None, None, None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"conditions": dataclasses.replace(AROUND, others_busy=1.8)}, "other processes kept 1.8 cores busy"),
+        ({"conditions": dataclasses.replace(AROUND, throttled=True)}, "throttled"),
+        ({"conditions": dataclasses.replace(AROUND, steal=0.5)}, "hypervisor"),
+        ({"accelerator": Accelerator("gpu", "gpu", "SwiftShader", True)}, "the GPU is software"),
+        ({"accelerator": Accelerator("gpu", "cpu", fallback_reason="no adapter")}, "not on the GPU: no adapter"),
+        ({"warmup": {"runs": 9, "secs": 1, "steady": False}}, "not steady"),
+        ({"samples_ms": tuple([1.0] * 10 + [1.2] * 10 + [1.4] * 10)}, "the last third ran 40% slower"),
+        ({"runtime": {"name": "litert", "version": "2", "threads": 64}}, "64 threads on"),
+        (
+            {"throughput": {"percent_of_limit": 900.0, "gmacs_per_s": 900.0, "limit_gmacs_per_s": 100.0}},
+            "implausible: 900 GMAC/s, this machine does 100 at most",
+        ),
+    ],
+)
+def test_reasons_not_to_quote(measured, changes, words):
+    stats = dataclasses.replace(measured[0].reports[0].latency, p50_low_ms=1.0, p50_high_ms=1.0, p50_ms=1.0)
+    sound = dataclasses.replace(
+        measured[0].reports[0],
+        latency=stats,
+        conditions=AROUND,
+        warmup={"runs": 9, "secs": 1, "steady": True},
+        samples_ms=(1.0,) * 30,
+        throughput={"percent_of_limit": 50.0, "gmacs_per_s": 50.0, "limit_gmacs_per_s": 100.0},
+    )
+    assert sound.validity()["quotable"], sound.validity()
+    spoilt = dataclasses.replace(sound, **changes).validity()
+    assert not spoilt["quotable"]
+    assert words in "; ".join(spoilt["reasons"])
+
+
+def test_too_few_runs_and_wide_intervals(measured):
+    report = measured[0].reports[0]
+    few = dataclasses.replace(report, latency=dataclasses.replace(report.latency, runs=29))
+    assert "29 runs only" in few.validity()["reasons"][0]
+    wide = dataclasses.replace(report.latency, p50_ms=1.0, p50_low_ms=0.9, p50_high_ms=1.1)
+    assert "known to ±10%" in dataclasses.replace(report, latency=wide).validity()["reasons"][0]
+
+
+def test_the_limit_grows_with_threads_and_shrinks_with_bits(monkeypatch):
+    monkeypatch.setattr(machine, "peak_gmacs", lambda: 10.0)
+    monkeypatch.setattr(machine, "int8_speedup", lambda: 4)
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
+    speed = bench.report.throughput
+    assert speed(5_000_000, 1.0, "fp32", 1, True)["percent_of_limit"] == pytest.approx(50)
+    assert speed(5_000_000, 1.0, "fp32", 8, True)["percent_of_limit"] == pytest.approx(25)
+    assert speed(5_000_000, 1.0, "int8", 1, True)["percent_of_limit"] == pytest.approx(12.5)
+    assert speed(5_000_000, 1.0, "int8", 1, False)["percent_of_limit"] is None
+    assert speed(0, 1.0, "fp32", 1, True)["gmacs_per_s"] is None
+
+
+def written(measured, path: Path, factor: float = 1.0, **changes) -> Path:
+    record = measured[0].to_dict()
+    record["latency"]["median_ms"] *= factor
+    record["latency"]["median_interval_ms"] = [record["latency"]["median_ms"] * f for f in (0.99, 1.01)]
+    path.write_text(json.dumps({**record, **changes}))
+    return path
+
+
+def test_reports_compared(measured, tmp_path):
+    a, b = written(measured, tmp_path / "a.json"), written(measured, tmp_path / "b.json", 1.5)
+    ratio = compare_files(a, b)
+    assert ratio.ratio == pytest.approx(1.5)
+    assert ratio.different
+    assert ratio.low == pytest.approx(1.5 * 0.99 / 1.01)
+    check_regression(ratio, 0.6)
+    with pytest.raises(GateError, match=r"50\.0% slower than"):
+        check_regression(ratio, 0.05)
+    check_regression(compare_files(b, a), 0.05)
+    assert not compare_files(a, a).different
+    check_regression(compare_files(a, written(measured, tmp_path / "c.json", 1.015)), 0.0)  # within the noise
+
+
+def test_cautions_of_a_comparison(measured, tmp_path):
+    a = written(measured, tmp_path / "a.json", validity={"quotable": True, "reasons": []})
+    other = {**measured[0].to_dict()["environment"], "cpu": "Other CPU"}
+    b = written(
+        measured, tmp_path / "b.json", environment=other, validity={"quotable": False, "reasons": ["throttled"]}
+    )
+    cautions = "\n".join(compare_files(a, b).cautions)
+    assert "the processors differ: Other CPU and" in cautions
+    assert "b.json is not to be quoted: throttled" in cautions
+    assert "models differ" not in cautions
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no json", "[]", "{}", '{"latency": {"median_ms": "fast"}}', '{"latency": {"median_ms": -1}}']
+)
+def test_files_that_are_no_reports(tmp_path, text):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(InputError):
+        read_report(tmp_path / "r.json")
+
+
+def test_csv(measured):
+    (row,) = csv.DictReader(io.StringIO(csv_lines(measured[0].reports)))
+    assert float(row["p50_ms"]) == pytest.approx(measured[0].reports[0].latency.p50_ms, rel=1e-3)
+    assert row["threads"] == "1"
+
+
+def command(*arguments: object):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if isinstance(result.exception, EdgeRanError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_command(labelled_model, tmp_path, module_pictures):
+    model, saved = labelled_model(), tmp_path / "r.json"
+    quick = ("--num-runs", 30, "--min-secs", 0, "--threads", 1, "--images", module_pictures)
+    record = json.loads(
+        command("benchmark", model, "--json", *quick, "--result-json", saved, "--csv", tmp_path / "r.csv")
+    )
+    assert record == json.loads(saved.read_text())
+    assert record["latency"]["num_runs"] == 30
+    assert (tmp_path / "r.csv").read_text().count("\n") == 2
+    with pytest.raises(OutputExists):
+        command("benchmark", model, *quick, "--result-json", saved)
+    text = command("benchmark", model, *quick, "--baseline", saved, "--plot", tmp_path / "r.png")
+    assert "median" in text
+    assert "3 pictures" in text
+    assert (tmp_path / "r.png").stat().st_size > 5000
+    with pytest.raises(InputError, match="holds no picture"):
+        command("benchmark", model, "--images", tmp_path / "nothing")
+
+
+def test_command_gates_and_compares(labelled_model, measured, tmp_path):
+    fast = written(measured, tmp_path / "fast.json", 1e-3)
+    quick = ("--num-runs", 30, "--min-secs", 0)
+    with pytest.raises(GateError, match="slower than"):
+        command("benchmark", labelled_model(), *quick, "--baseline", fast, "--max-regression", "5%")
+    slow = written(measured, tmp_path / "slow.json", 3)
+    record = json.loads(command("benchmark", "--compare", fast, slow, "--json"))
+    assert record["ratio"] == pytest.approx(3000)
+    with pytest.raises(UsageError, match="--max-regression needs"):
+        command("benchmark", labelled_model(), "--max-regression", "5%")
+    with pytest.raises(UsageError, match="not a percentage"):
+        command("benchmark", labelled_model(), "--until", "soon")
+
+
+def test_devices_command():
+    record = json.loads(command("devices", "--json"))
+    names = [device["name"] for device in record["devices"]]
+    assert {"local", "raspberry-pi-5", "jetson-orin-nano"} <= set(names)
+    assert all(name in command("devices") for name in names)
+    assert json.loads(command("devices", "local", "--json"))["devices"][0]["target"] == "local"
+    with pytest.raises(UsageError, match="no device is called"):
+        command("devices", "pi")

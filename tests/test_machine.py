@@ -1,0 +1,110 @@
+import os
+import time
+
+import pytest
+
+from edge_ran import machine
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """A function that lays out /proc and /sys of a made-up board, from {path: text}."""
+    monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(machine, "SYS", tmp_path / "sys")
+    machine.cpu_flags.cache_clear()
+
+    def lay_out(files: dict[str, str]) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        machine.cpu_flags.cache_clear()
+
+    yield lay_out
+    machine.cpu_flags.cache_clear()
+
+
+def test_a_raspberry_pi(board):
+    board(
+        {
+            "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+            "proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimddp\n\nModel\t\t: Raspberry Pi 5 Model B\n",
+            "proc/meminfo": "MemTotal:        8000000 kB\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1500000\n",
+            "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "2400000\n",
+            "sys/class/thermal/thermal_zone0/temp": "61200\n",
+            "sys/class/thermal/thermal_zone1/temp": "-40000\n",
+            "sys/devices/platform/soc/soc:firmware/get_throttled": "50004\n",
+        }
+    )
+    found = machine.identity()
+    assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
+    assert found["memory_mb"] == 7812
+    assert found["governor"] == "ondemand"
+    assert machine.clock_mhz() == 1950
+    assert machine.temperature_c() == 61.2
+    assert machine.is_throttled() is True
+    assert machine.Watch().stop().throttled is True
+    board({"sys/devices/platform/soc/soc:firmware/get_throttled": "50000"})
+    assert machine.Watch().stop().throttled is False
+    assert machine.int8_speedup() == 4
+
+
+def test_a_server(board):
+    board(
+        {
+            "proc/cpuinfo": "model name\t: Fast CPU\ncpu MHz\t\t: 2000.5\nflags\t\t: fpu hypervisor amx_int8\n\n"
+            "model name\t: Fast CPU\ncpu MHz\t\t: 3000.5\n",
+            "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "3",
+            "sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "2",
+            "sys/class/powercap/intel-rapl:0/energy_uj": "2500000",
+            "sys/class/powercap/intel-rapl:0:0/energy_uj": "1000000",
+        }
+    )
+    assert machine.identity()["cpu"] == "Fast CPU"
+    assert machine.identity()["virtual"] is True
+    assert machine.clock_mhz() == 2500.5
+    assert machine.throttle_events() == 5
+    assert machine.energy_j() == 2.5  # packages, not their parts again
+    assert machine.int8_speedup() == 32
+
+
+def test_nothing_is_guessed(board):
+    board({})
+    found = machine.identity()
+    assert found["board"] is None
+    assert found["memory_mb"] is None
+    assert (machine.clock_mhz(), machine.temperature_c(), machine.throttle_events(), machine.energy_j()) == (None,) * 4
+    conditions = machine.Watch().stop()
+    assert (conditions.others_busy, conditions.throttled, conditions.preempted) == (None, None, None)
+
+
+def test_watch_sees_others_and_throttling(board, monkeypatch):
+    tick = os.sysconf("SC_CLK_TCK")
+    stat = "cpu  {} 0 0 1000 0 0 0 {} 0 0\n"
+    throttled = "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
+    board({"proc/stat": stat.format(0, 0), throttled: "1"})
+    now = iter([10.0, 12.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    watch = machine.Watch()
+    board({"proc/stat": stat.format(3 * tick, tick), throttled: "2"})
+    conditions = watch.stop()
+    assert conditions.seconds == 2
+    assert conditions.others_busy == pytest.approx(1.5, abs=0.1)  # three seconds of others' work in two
+    assert conditions.steal == 0.5
+    assert conditions.throttled is True
+
+
+def test_this_machine_does_arithmetic():
+    peak = machine.peak_gmacs()
+    assert peak is not None
+    assert 0.05 < peak < 5000
+
+
+def test_memory_is_that_of_this_process():
+    now, peak = machine.memory_mb()
+    assert now is not None
+    assert 5 < now <= peak + 1
+    block = bytearray(64 << 20)
+    assert machine.memory_mb()[0] > now + 50
+    del block
