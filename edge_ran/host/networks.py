@@ -148,7 +148,7 @@ def architecture(name: str) -> Architecture:
     """
     key = name.replace("-", "_")
     if key not in NETWORKS:
-        raise UsageError(f"no network is called {name!r}", f"{nearest(key, NETWORKS)}")
+        raise UsageError(f"{name!r} is no network, run folder or .tflite file", nearest(key, NETWORKS))
     return NETWORKS[key]
 
 
