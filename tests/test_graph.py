@@ -528,6 +528,31 @@ def test_mediapipe_reads_our_file(tmp_path: Path, mediapipe_python: str, name: s
     assert theirs == pytest.approx(dict(zip(CARD.labels, ours, strict=True)), abs=0.02)
 
 
+WRITE_WITH_MEDIAPIPE = """
+import sys
+try:
+    from mediapipe.tasks.python.metadata.metadata_writers import image_classifier, metadata_writer
+except ImportError:  # 1.2.2 leaves a module of it out
+    sys.exit(77)
+labels = metadata_writer.Labels().add(["red", "green", "blue"])
+writer = image_classifier.MetadataWriter.create(open(sys.argv[1], "rb").read(), [127.5], [64.0], labels)
+open(sys.argv[2], "wb").write(writer.populate()[0])
+"""
+
+
+def test_we_read_a_file_of_mediapipe(tmp_path: Path, mediapipe_python: str):
+    path = tmp_path / "m.tflite"
+    command = [mediapipe_python, "-c", WRITE_WITH_MEDIAPIPE, MODELS / "float32.tflite", path]
+    child = subprocess.run(command, capture_output=True, text=True)
+    if child.returncode == 77:
+        pytest.skip("this MediaPipe has no metadata writer")
+    assert child.returncode == 0, child.stderr[-1000:]
+    card = read_card(path)
+    assert card is not None
+    assert card.labels == ("red", "green", "blue")
+    assert card.input == InputSpec(16, 16, mean=(127.5,) * 3, std=(64.0,) * 3)
+
+
 # -------------------------------------------------------------------------------------------------------- inspect
 
 
