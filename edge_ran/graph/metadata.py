@@ -62,10 +62,10 @@ def read_card(path: Path | str) -> ModelCard | None:
         InputError: the file or its card is damaged.
     """
     data = read_bytes(Path(path), "model")
-    model = open_model(data, path)
-    files = _packed_files(data, path)
-    if CARD_FILE in files:
+    files = _packed_files(data, path) if data[4:8] == MODEL_IDENTIFIER else {}
+    if CARD_FILE in files:  # it says all, and needs no look at the FlatBuffer
         return ModelCard.from_json(files[CARD_FILE])
+    model = open_model(data, path)
     with untrusted(path):
         metadata = _standard_metadata(model)
         return _foreign_card(metadata, parse_graph(data, path), files) if metadata else None
