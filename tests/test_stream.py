@@ -1,0 +1,460 @@
+"""The pipeline, its decisions, its drawing and its recordings."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from loopback import MjpegServer, jpeg, number_of, numbered, wait_for, write_clip
+
+from edge_ran.camera import Frame, Limits, open_source
+from edge_ran.classifier import Classifier, Prediction
+from edge_ran.dataset import load
+from edge_ran.errors import CameraError, InputError, OutputExists, UsageError
+from edge_ran.runtime import Accelerator
+from edge_ran.stream import Decider, Result, Stream, Wishes, watch
+from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window
+from edge_ran.stream.overlay import draw
+
+CPU = Accelerator("cpu", "cpu")
+
+
+@pytest.fixture
+def classifier(test_models: Path) -> Iterator[Classifier]:
+    with Classifier(test_models / "int8.tflite", labels=("red", "green", "blue")) as opened:
+        yield opened
+
+
+def coloured(label: str, width: int = 160, height: int = 120) -> np.ndarray:
+    """What the test network calls red, green or blue."""
+    image = np.random.default_rng(0).integers(40, 110, (height, width, 3), np.uint8)
+    image[:, :, ("blue", "green", "red").index(label)] += 100
+    return image
+
+
+def colour_clip(path: Path, labels: list[str]) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 50, (160, 120))
+    for label in labels:
+        writer.write(coloured(label))
+    writer.release()
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- pipeline
+
+
+def test_every_frame_of_a_clip_is_classified_once_and_in_order(tmp_path: Path, classifier: Classifier) -> None:
+    labels = ["red"] * 5 + ["green"] * 7 + ["blue"] * 4
+    clip = colour_clip(tmp_path / "clip.avi", labels)
+    with Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream:
+        results = list(stream)
+    assert [r.label for r in results] == labels
+    assert [r.frame.index for r in results] == list(range(16))
+    assert [r.frame.index for r in results if r.changed] == [0, 5, 12]
+    for result in results:
+        assert result.predictions[0] == Prediction(result.label, result.score, classifier.labels.index(result.label))
+        stages = result.stages_ms
+        assert set(stages) == {"capture", "preprocess", "inference", "postprocess", "end_to_end"}
+        parts = stages["preprocess"] + stages["inference"]
+        assert 0 < parts <= stages["end_to_end"] + 0.5
+    summary = stream.summary()
+    assert (summary.captured, summary.classified, summary.dropped, summary.ended_by) == (16, 16, {}, "end")
+    assert summary.latency
+    assert summary.latency.runs == 16
+    assert summary.fps == pytest.approx(16 / summary.seconds)
+
+
+def test_preparing_ahead_gives_the_same_scores_as_one_after_the_other(tmp_path: Path, classifier: Classifier) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 12)
+    alone = [classifier.scores(frame.image) for frame in open_source(str(clip))]
+    with Stream(classifier, lambda: open_source(str(clip)), realtime=False, top_k=3) as stream:
+        for expected, result in zip(alone, stream, strict=True):
+            assert result.frame.prepared is not None
+            assert {p.index: p.score for p in result.predictions} == pytest.approx(dict(enumerate(expected)))
+
+
+def test_max_frames_and_duration_end_a_run(tmp_path: Path, classifier: Classifier) -> None:
+    clip = str(write_clip(tmp_path / "clip.avi", 60, fps=30))
+    with Stream(classifier, lambda: open_source(clip), realtime=False, max_frames=7) as stream:
+        assert len(list(stream)) == 7
+    assert (stream.summary().captured, stream.summary().ended_by) == (7, "frames")
+    with Stream(classifier, lambda: open_source(clip), duration_s=0.5) as stream:
+        count = len(list(stream))
+    assert 1 <= count <= 17  # at most what its own pace allows
+    assert stream.summary().ended_by == "duration"
+    with pytest.raises(UsageError):
+        Stream(classifier, lambda: open_source(clip), top_k=0)
+
+
+def test_captured_is_classified_and_dropped_under_every_fault(classifier: Classifier) -> None:
+    good = {label: jpeg(coloured(label)) for label in ("red", "green")}
+    black, torn = jpeg(np.zeros((120, 160, 3), np.uint8)), good["red"][:200]
+
+    def picture(n: int) -> bytes:
+        return black if 10 <= n < 15 else torn if 15 <= n < 20 else good["red" if n < 30 else "green"]
+
+    server = MjpegServer(picture, fps=60).start()
+    stop = threading.Event()
+    notices = []
+    stream = Stream(
+        classifier,
+        lambda: open_source(server.url),
+        limits=Limits(2, 0, 30),
+        notify=notices.append,
+        stop=stop,
+    )
+    results: list[Result] = []
+
+    def consume() -> None:
+        with stream:
+            results.extend(stream)
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    wait_for(lambda: server.sent >= 40)
+    server.kill()
+    wait_for(lambda: "lost" in [n.kind for n in notices])
+    before = len(results)
+    server.start()
+    wait_for(lambda: len(results) > before + 10)
+    stop.set()
+    consumer.join()
+    server.kill()
+    summary = stream.summary()
+    indices = [r.frame.index for r in results]
+    assert indices == sorted(set(indices))
+    assert {r.label for r in results} == {"red", "green"}
+    assert summary.classified == len(results)
+    assert summary.captured == summary.classified + sum(summary.dropped.values())
+    assert summary.dropped["black"] == 5
+    assert summary.dropped["corrupt"] == 5
+    assert [gap.kind for gap in summary.gaps][-1] == "lost"
+    assert summary.ended_by == "stop"
+
+
+def test_a_camera_lost_for_good_keeps_its_summary(classifier: Classifier) -> None:
+    server = MjpegServer(lambda n: jpeg(coloured("blue")), fps=60).start()
+    with Stream(classifier, lambda: open_source(server.url), limits=Limits(2, 0, 0.3)) as stream:
+        results = iter(stream)
+        assert next(results).label == "blue"
+        server.kill()
+        with pytest.raises(CameraError):
+            list(results)
+    summary = stream.summary()
+    assert (summary.ended_by, [gap.kind for gap in summary.gaps]) == ("fault", ["lost"])
+    assert summary.captured == summary.classified + sum(summary.dropped.values())
+
+
+def test_a_network_that_gives_no_numbers_is_refused(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 3)
+    monkeypatch.setattr(classifier, "infer", lambda x: np.full(3, np.nan, np.float32))
+    with (
+        Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream,
+        pytest.raises(InputError, match="not a number"),
+    ):
+        next(iter(stream))
+
+
+# --------------------------------------------------------------------------------------------- decisions
+
+
+def scores(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_without_smoothing_each_frame_stands_for_itself() -> None:
+    decide = Decider()
+    answers = [decide(scores(*s), t) for t, s in enumerate([(0.6, 0.4), (0.49, 0.51), (0.9, 0.1)])]
+    assert [(a, changed) for _, a, changed in answers] == [(0, True), (1, True), (0, True)]
+
+
+def test_smoothing_rides_over_a_wrong_frame_and_follows_a_real_change() -> None:
+    decide = Decider(smoothing=0.7)
+    assert decide(scores(0.9, 0.1), 0.0)[1:] == (0, True)
+    smoothed, answer, changed = decide(scores(0.1, 0.9), 0.1)
+    assert (answer, changed) == (0, False)
+    assert smoothed == pytest.approx([0.7 * 0.9 + 0.3 * 0.1, 0.7 * 0.1 + 0.3 * 0.9])
+    later = [decide(scores(0.1, 0.9), 0.1 + 0.1 * n)[1] for n in range(1, 8)]
+    assert later[-1] == 1
+    assert later == sorted(later)  # it changes once
+
+
+def test_a_challenger_must_lead_by_the_margin() -> None:
+    decide = Decider(smoothing=0.01, margin=0.2)
+    decide(scores(0.55, 0.45), 0.0)
+    assert decide(scores(0.45, 0.55), 0.1)[1] == 0
+    assert decide(scores(0.35, 0.65), 0.2)[1] == 1
+
+
+def test_unknown_under_the_threshold_and_back_with_the_margin() -> None:
+    decide = Decider(smoothing=0.01, threshold=0.6, margin=0.1)
+    answers = [decide(scores(p, 1 - p), 0.1 * n)[1] for n, p in enumerate([0.55, 0.65, 0.75, 0.65, 0.55])]
+    assert answers == [-1, -1, 0, 0, -1]
+
+
+def test_evidence_of_before_a_gap_is_forgotten() -> None:
+    decide = Decider(smoothing=0.9)
+    decide(scores(1.0, 0.0), 0.0)
+    smoothed, answer, changed = decide(scores(0.0, 1.0), 60.0)
+    assert (answer, changed) == (1, True)
+    assert smoothed == pytest.approx([0.0, 1.0])
+
+
+@pytest.mark.parametrize("wrong", [{"smoothing": 1.0}, {"smoothing": -0.1}, {"threshold": 1.5}])
+def test_rules_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        Decider(**wrong)
+
+
+# ------------------------------------------------------------------------------------ drawing and keeping
+
+
+def result(index: int = 0, label: str = "cat", score: float = 0.9, at: float = 0.0, **frame) -> Result:
+    image = frame.pop("image", numbered(index, 320, 240))
+    predictions = (Prediction("cat", score, 0), Prediction("dög, très long name of a class", 1 - score, 1))
+    stages = dict.fromkeys(("capture", "preprocess", "inference", "postprocess", "end_to_end"), 1.0)
+    return Result(Frame(image, index, at, at), predictions, label, score, frame.pop("changed", False), stages, 25.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 32), (240, 320), (1080, 1920), (64, 2000)])
+def test_the_overlay_fits_pictures_of_every_size_and_leaves_the_frame_alone(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 120, np.uint8)
+    picture = draw(result(image=image), CPU)
+    assert (image == 120).all()
+    assert min(picture.shape[:2]) >= 240
+    assert (picture != 120).any()
+    other = draw(result(image=image, score=0.2), CPU)
+    assert (picture != other).any()
+
+
+def test_the_overlay_says_what_really_ran() -> None:
+    image = np.full((480, 640, 3), 120, np.uint8)
+    on_cpu = draw(result(image=image), CPU)
+    on_gpu = draw(result(image=image), Accelerator("gpu", "gpu", "Mali-G610"))
+    assert (on_cpu != on_gpu).any()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
+def test_a_recording_of_a_file_has_every_frame_at_its_rate(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    recording = Recording(path, fps=12.5, live=False)
+    for index in range(20):
+        recording.put(result(index), numbered(index, 321, 241))
+    assert not path.exists()
+    recording.close()
+    video = cv2.VideoCapture(str(path))
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    numbers = []
+    while (read := video.read())[0]:
+        numbers.append(number_of(read[1]))
+    assert numbers == list(range(20))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_live_recording_keeps_the_frames_clock() -> None:
+    times = [*np.arange(30) * 0.1, *(60 + np.arange(20) * 0.1)]  # ten a second, and a gap of a minute
+
+    class Writer:
+        frames = 0
+
+        def write(self, picture: np.ndarray) -> None:
+            Writer.frames += 1
+
+    recording = Recording(Path("unused.mp4"), fps=30, live=True)
+    recording._open = lambda: None
+    recording._interval, recording._next_at, recording._size = 0.05, times[0], (320, 240)
+    recording._writer = Writer()
+    for index, at in enumerate(times):
+        recording.put(result(index, at=at), numbered(0, 320, 240))
+    assert Writer.frames == pytest.approx(2 * 50, abs=4)  # each picture twice; the gap is not filled
+
+
+def test_a_picture_of_another_size_is_fitted_into_a_recording(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "out.avi", fps=10, live=False)
+    recording.put(result(), numbered(1, 320, 240))
+    recording.put(result(), np.full((100, 400, 3), 200, np.uint8))
+    recording.close()
+    video = cv2.VideoCapture(str(tmp_path / "out.avi"))
+    video.read()
+    image = video.read()[1]
+    assert image.shape == (240, 320, 3)
+    assert image[120].mean() > 190
+    assert image[10].mean() < 10
+
+
+def test_recordings_refuse_what_they_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="gif"):
+        Recording(tmp_path / "out.gif", 10, False)
+    (tmp_path / "out.mp4").touch()
+    with pytest.raises(OutputExists):
+        Recording(tmp_path / "out.mp4", 10, False)
+    Recording(tmp_path / "out.mp4", 10, False, force=True).close()
+    assert (tmp_path / "out.mp4").stat().st_size == 0  # nothing came: nothing was replaced
+
+
+def test_slow_drawing_never_holds_a_live_stream_up_but_a_file_waits() -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.release = threading.Event()
+            self.indices: list[int] = []
+            self.closed = False
+
+        def put(self, result: Result, picture: np.ndarray) -> None:
+            self.release.wait(20)
+            self.indices.append(result.frame.index)
+
+        def close(self) -> None:
+            self.closed = True
+
+    slow = Slow()
+    drawing = Drawing([slow], CPU, live=True)
+    for index in range(50):
+        drawing.put(result(index))  # would never end if it waited
+    slow.release.set()
+    drawing.close()
+    assert slow.closed
+    assert drawing.skipped == 50 - len(slow.indices) > 40
+    assert slow.indices == sorted(slow.indices)
+
+    slow = Slow()
+    drawing = Drawing([slow], CPU, live=False)
+    threading.Timer(0.1, slow.release.set).start()
+    for index in range(20):
+        drawing.put(result(index))
+    drawing.close()
+    assert slow.indices == list(range(20))
+
+
+def test_examples_are_what_train_reads_clip_by_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for minute, label in enumerate(("kitchen", "hall")):
+        monkeypatch.setattr(time, "strftime", lambda form, minute=minute: f"clip-20261122-12{minute:02d}00")
+        keeper = Examples(tmp_path / "set", label=label)
+        for index in range(3):
+            keeper.put(result(index), numbered(index))
+    data = load(tmp_path / "set")
+    assert data.labels == ("hall", "kitchen")
+    assert len(data.samples) == 6
+    assert {(s.label, s.group[:20]) for s in data.samples} == {
+        ("kitchen", "clip-20261122-120000"),
+        ("hall", "clip-20261122-120100"),
+    }
+    by_answer = Examples(tmp_path / "answers", which="changes")
+    by_answer.put(result(0, "a/b", changed=True), numbered(0))
+    by_answer.put(result(1, "a/b"), numbered(1))
+    assert [p.parent.parent.name for p in (tmp_path / "answers").rglob("*.jpg")] == ["a_b"]
+    uncertain = Examples(tmp_path / "hard", label="x", which="uncertain", least=0.7)
+    for index, score in enumerate((0.95, 0.6, 0.8)):
+        uncertain.put(result(index, score=score), numbered(index))
+    assert [p.name for p in (tmp_path / "hard").rglob("*.jpg")] == ["000001.jpg"]
+    for wrong in ({"label": "../up"}, {"label": ".."}, {"which": "some"}):
+        with pytest.raises(UsageError):
+            Examples(tmp_path, **wrong)
+
+
+def test_a_command_runs_on_changes_without_a_shell(tmp_path: Path) -> None:
+    script = tmp_path / "note"
+    script.write_text(f'#!/bin/sh\necho "$1|$2|$EDGE_RAN_LABEL|$EDGE_RAN_PREVIOUS" >> {tmp_path}/log\n')
+    script.chmod(0o755)
+    said: list[str] = []
+    change = OnChange(f"{script} '{{label}}; rm -rf x' {{index}}", said.append)
+    change.put(result(0, "cat", changed=True))
+    wait_for(lambda: (tmp_path / "log").exists())
+    change.put(result(1, "cat"))
+    change.put(result(2, "$(dog)", changed=True))
+    change.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines == ["cat; rm -rf x|0|cat|", "$(dog); rm -rf x|2|$(dog)|cat"]
+    assert not said
+
+
+def test_a_slow_command_misses_all_but_the_newest_change_and_a_failing_one_is_said_once(tmp_path: Path) -> None:
+    script = tmp_path / "slow"
+    script.write_text(f'#!/bin/sh\necho "$EDGE_RAN_INDEX" >> {tmp_path}/log\nsleep 0.5\nexit 7\n')
+    script.chmod(0o755)
+    said: list[str] = []
+    change = OnChange(str(script), said.append)
+    change.put(result(0, changed=True))
+    wait_for(lambda: (tmp_path / "log").exists())
+    for index in range(1, 9):
+        change.put(result(index, changed=True))
+    change.close()
+    assert (tmp_path / "log").read_text().split() == ["0", "8"]
+    assert said == [f"--on-change {script} ended with 7"]
+    for wrong in ("", "no-such-program-here x", "'unbalanced"):
+        with pytest.raises(UsageError):
+            OnChange(wrong, said.append)
+
+
+def test_a_headless_opencv_or_no_screen_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge_ran.errors import EnvironmentMissing
+
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")
+    with pytest.raises(EnvironmentMissing) as caught:
+        Window("x")
+    assert caught.value.remedy == "pip install opencv-python"
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "QT5")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(EnvironmentMissing, match="screen"):
+        Window("x")
+
+
+@pytest.mark.parametrize("key", [ord("q"), 27])
+def test_q_and_escape_end_a_run_with_a_window(
+    key: int, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "QT5")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: key if len(shown) >= 3 else -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, what: 1.0)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: shown.append(np.empty(0)))
+    clip = write_clip(tmp_path / "clip.avi", 100, fps=50)
+    stop = threading.Event()
+    stream = Stream(classifier, lambda: open_source(str(clip)), stop=stop)
+    seen: list[Result] = []
+    watch(stream, CPU, Wishes(show=True), stop=stop, on_result=seen.append, complain=print)
+    assert stream.summary().ended_by == "stop"
+    assert 3 <= len(seen) < 100
+    assert shown[0].shape == (240, 320, 3)
+    assert shown[-1].size == 0  # the window was closed
+
+
+def test_a_recording_is_finished_whatever_ends_the_run(tmp_path: Path, classifier: Classifier) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 30, fps=200)
+    stream = Stream(classifier, lambda: open_source(str(clip)), realtime=False)
+
+    def fail_at_ten(result: Result) -> None:
+        if result.frame.index == 10:
+            raise CameraError("lost")
+
+    with pytest.raises(CameraError):
+        watch(
+            stream,
+            CPU,
+            Wishes(save=tmp_path / "out.mp4"),
+            stop=threading.Event(),
+            on_result=fail_at_ten,
+            complain=print,
+        )
+    video = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 10
+
+
+def test_the_rate_settles_on_the_sources(classifier: Classifier) -> None:
+    with MjpegServer(lambda n: jpeg(numbered(n)), fps=20) as server:
+        began = time.monotonic()
+        with Stream(classifier, lambda: open_source(server.url), max_frames=20) as stream:
+            rates = [r.fps for r in stream]
+        took = time.monotonic() - began
+    assert rates[0] == 0.0
+    assert rates[-1] > 0.8 * 20 / took  # all of the time counts; only the start is not in the rate
