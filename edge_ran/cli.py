@@ -88,7 +88,7 @@ def main() -> None:
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        app()  # typer itself turns a usage error into exit code 2 and Ctrl-C into 130
+        app(args=_spell_out_web(sys.argv[1:]))  # typer itself turns a usage error into exit code 2 and Ctrl-C into 130
     except EdgeRanError as error:
         if verbose:
             traceback.print_exc()
@@ -355,6 +355,59 @@ def _dataset_text(record: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"! {problem}" for problem in record["problems"])])
 
 
+# ----------------------------------------------------------------------------------------------------- convert
+
+
+@app.command()
+def convert(
+    run: Annotated[Path | None, typer.Argument(help="Run folder.", show_default="newest run, else shipped")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="int8 throughout (what no flag means).")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="float16 weights.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="float32 throughout.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="int8 weights, float activations.")] = False,
+    int16x8: Annotated[bool, typer.Option("--int16x8", help="int8 weights, int16 activations.")] = False,
+    precision: Annotated[str | None, typer.Option(help="The same by name, as in converters/.")] = None,
+    converter: Annotated[str | None, typer.Option(metavar="FILE", help="A converter of your own, a TOML file.")] = None,
+    calibration_data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures of what the camera sees.", show_default="shipped")
+    ] = None,
+    io: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="uint8, int8 or float32 input and output.", show_default="its own"),
+    ] = None,
+    rewrite: Annotated[bool, typer.Option(help="Rewrite the graph into the equal one that runs best.")] = True,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file.", show_default="RUN/PRECISION.tflite")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Turn a trained network into one .tflite that explains itself."""
+    from edge_ran import catalogue
+    from edge_ran.files import refuse_existing
+    from edge_ran.runs import default_run, tflite_path
+
+    flags = {"int8": int8, "fp16": fp16, "fp32": fp32, "dynamic": dynamic, "int16x8": int16x8}
+    named = [name for name, given in flags.items() if given] + [name for name in (precision, converter) if name]
+    if len(set(named)) > 1:
+        raise UsageError(f"one precision at a time, not {' and '.join(named)}", "run edge-ran convert once for each")
+    how = catalogue.converter(named[0] if named else "int8")
+    if run is None:
+        run = default_run(Path.cwd())
+        if not quiet:
+            _say(f"converting {run}")
+    output = output or tflite_path(run, how.name, Path.cwd())
+    refuse_existing(output, force)  # before TensorFlow's slow import
+    with _host_packages("convert"):
+        from edge_ran.host.convert import convert as convert_run
+    made = convert_run(
+        run, how, output, calibration=calibration_data, io=io, rewrite=rewrite, force=force, verbose=verbose
+    )
+    _print(json, made.record(), made.text)
+
+
 # ----------------------------------------------------------------------------------------------------- evaluate
 
 
@@ -511,6 +564,9 @@ def run(
     on_change: Annotated[
         str, typer.Option(metavar="COMMAND", help="Run it, without a shell, when the answer changes; {label} {score}.")
     ] = "",
+    web: Annotated[
+        str, typer.Option(metavar="[HOST:PORT]", help="Serve a live page, on 127.0.0.1:8080 unless told otherwise.")
+    ] = "",
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the summary as JSON.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="The model's classes, one a line.")] = None,
     mean: Annotated[str, typer.Option(metavar="R,G,B", help="Takes the place of the card's, 0..255.")] = "",
@@ -543,7 +599,7 @@ def run(
     limits = Limits(_seconds(stall), _seconds(frozen), _seconds(reconnect))
     decide = Decider(smoothing, threshold)
     wishes = Wishes(
-        save=save, force=force, show=show, record=record, label=label, keep=keep, on_change=on_change,
+        save=save, force=force, show=show, record=record, label=label, keep=keep, on_change=on_change, web=web,
         uncertain_below=threshold or Wishes.uncertain_below,
     )  # fmt: skip
     if summary:
@@ -592,6 +648,16 @@ def run(
                 print(_summary_text(report), file=sys.stderr)
     if signals:
         raise typer.Exit(130)
+
+
+def _spell_out_web(words: list[str]) -> list[str]:
+    """Give a bare ``--web`` its default address: typer has no options whose value may be left out."""
+    address = re.compile(r"\d+|localhost|\[[0-9a-fA-F:.]+\](:\d+)?|[\w.-]*:\d+|\d+(\.\d+){3}")
+    spelt = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        bare = word == "--web" and not address.fullmatch(following)
+        spelt.append("--web=127.0.0.1:8080" if bare else word)
+    return spelt
 
 
 def _tflite(model: Path | None) -> Path:
@@ -1014,6 +1080,46 @@ def _findings_text(found: list[dict[str, Any]]) -> list[str]:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:8.2f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:8.1f} kB"
+
+
+# ------------------------------------------------------------------------------------------------------- demo
+
+
+@app.command()
+def demo(
+    run: Annotated[Path | None, typer.Argument(help="A run folder.", show_default="the network that ships")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("edge-ran-demo"),
+    data: Annotated[Path | None, typer.Option(help="Labelled pictures of the network's classes, for top-1.")] = None,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Do it all once: convert, compare, classify a clip, benchmark; leave one HTML page."""
+    with _host_packages("demo"):
+        from edge_ran.host.demo import demo as show
+
+    def note(text: str) -> None:
+        if not quiet:
+            _say(text)
+
+    report = show(output, run=run, data=data, force=force, note=note)
+    _print(json, dataclasses.asdict(report), lambda: _demo_text(report))
+
+
+def _demo_text(report: Any) -> str:
+    lines = [
+        f"{'file':<12}{'size':>9}{'median':>11}{'answers as fp32':>18}" + ("   top-1" if report.top1_images else "")
+    ]
+    for file in report.files:
+        size, top1 = file.size_bytes / 1e6, "" if file.top1 is None else f"{file.top1:8.1%}"
+        name = Path(file.path).name
+        lines.append(f"{name:<12}{size:6.2f} MB{file.median_ms:8.2f} ms{file.agreement:18.1%}{top1}")
+    lines.append(f"clip: {report.clip_frames} frames at {report.clip_fps:.0f} frames/s")
+    if not all(file.quotable for file in report.files):
+        lines.append("the times are not to be quoted: the page tells why")
+    lines.append(f"page: {report.report}  ({report.seconds:.0f} s)")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
