@@ -246,7 +246,7 @@ def test_a_recording_of_a_file_has_every_frame_at_its_rate(tmp_path: Path, suffi
     path = tmp_path / f"out{suffix}"
     recording = Recording(path, fps=12.5, live=False)
     for index in range(20):
-        recording.put(result(index), numbered(index, 321, 241))
+        recording.put(result(index), lambda index=index: numbered(index, 321, 241))
     assert not path.exists()
     recording.close()
     video = cv2.VideoCapture(str(path))
@@ -272,14 +272,14 @@ def test_a_live_recording_keeps_the_frames_clock() -> None:
     recording._interval, recording._next_at, recording._size = 0.05, times[0], (320, 240)
     recording._writer = Writer()
     for index, at in enumerate(times):
-        recording.put(result(index, at=at), numbered(0, 320, 240))
+        recording.put(result(index, at=at), lambda: numbered(0, 320, 240))
     assert Writer.frames == pytest.approx(2 * 50, abs=4)  # each picture twice; the gap is not filled
 
 
 def test_a_picture_of_another_size_is_fitted_into_a_recording(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "out.avi", fps=10, live=False)
-    recording.put(result(), numbered(1, 320, 240))
-    recording.put(result(), np.full((100, 400, 3), 200, np.uint8))
+    recording.put(result(), lambda: numbered(1, 320, 240))
+    recording.put(result(), lambda: np.full((100, 400, 3), 200, np.uint8))
     recording.close()
     video = cv2.VideoCapture(str(tmp_path / "out.avi"))
     video.read()
@@ -306,7 +306,7 @@ def test_slow_drawing_never_holds_a_live_stream_up_but_a_file_waits() -> None:
             self.indices: list[int] = []
             self.closed = False
 
-        def put(self, result: Result, picture: np.ndarray) -> None:
+        def put(self, result: Result, picture) -> None:
             self.release.wait(20)
             self.indices.append(result.frame.index)
 
@@ -337,7 +337,7 @@ def test_examples_are_what_train_reads_clip_by_clip(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(time, "strftime", lambda form, minute=minute: f"clip-20261122-12{minute:02d}00")
         keeper = Examples(tmp_path / "set", label=label)
         for index in range(3):
-            keeper.put(result(index), numbered(index))
+            keeper.put(result(index), lambda: numbered(0))
     data = load(tmp_path / "set")
     assert data.labels == ("hall", "kitchen")
     assert len(data.samples) == 6
@@ -346,12 +346,12 @@ def test_examples_are_what_train_reads_clip_by_clip(tmp_path: Path, monkeypatch:
         ("hall", "clip-20261122-120100"),
     }
     by_answer = Examples(tmp_path / "answers", which="changes")
-    by_answer.put(result(0, "a/b", changed=True), numbered(0))
-    by_answer.put(result(1, "a/b"), numbered(1))
+    by_answer.put(result(0, "a/b", changed=True), lambda: numbered(0))
+    by_answer.put(result(1, "a/b"), lambda: numbered(0))
     assert [p.parent.parent.name for p in (tmp_path / "answers").rglob("*.jpg")] == ["a_b"]
     uncertain = Examples(tmp_path / "hard", label="x", which="uncertain", least=0.7)
     for index, score in enumerate((0.95, 0.6, 0.8)):
-        uncertain.put(result(index, score=score), numbered(index))
+        uncertain.put(result(index, score=score), lambda: numbered(0))
     assert [p.name for p in (tmp_path / "hard").rglob("*.jpg")] == ["000001.jpg"]
     for wrong in ({"label": "../up"}, {"label": ".."}, {"which": "some"}):
         with pytest.raises(UsageError):

@@ -35,29 +35,30 @@ _MEASURED = 10  # results of a live source whose pace a recording takes
 _PICTURES_A_SECOND = 2.0  # of a recording of single pictures
 
 
-class Output(Protocol):
-    """Takes each drawn result; called from one thread."""
+Picture = Callable[[], NDArray[np.uint8]]
 
-    def put(self, result: Result, picture: NDArray[np.uint8]) -> None:
-        """Take a result and its drawn picture, (H, W, 3) uint8 BGR."""
+
+class Output(Protocol):
+    """Takes each result; called from one thread."""
+
+    def put(self, result: Result, picture: Picture) -> None:
+        """Take a result; ``picture()`` draws it, (H, W, 3) uint8 BGR, once for all who ask."""
 
     def close(self) -> None:
         """Finish."""
 
 
 class Drawing:
-    """Draws results in a thread of its own and hands the pictures to the outputs.
+    """Hands results to the outputs in a thread of its own, drawn where they want pictures.
 
     Attributes:
         skipped: results of a live source that were left out because drawing or encoding fell behind.
-        latest: the newest drawn picture, for a window.
     """
 
     def __init__(self, outputs: list[Output], accelerator: Accelerator, live: bool) -> None:
         self._outputs, self._accelerator, self._live = outputs, accelerator, live
         self._queue: queue.Queue[Result | None] = queue.Queue(_ROOM)
         self.skipped = 0
-        self.latest: NDArray[np.uint8] | None = None
         self._error: EdgeRanError | None = None
         self._thread = threading.Thread(target=self._work, name="edge-ran drawing", daemon=True)
         self._thread.start()
@@ -83,8 +84,7 @@ class Drawing:
             if self._error:
                 continue  # empty the queue: put must not block for ever
             try:
-                picture = draw(result, self._accelerator)
-                self.latest = picture
+                picture = _Drawn(result, self._accelerator)
                 for output in self._outputs:
                     output.put(result, picture)
             except EdgeRanError as error:
@@ -94,6 +94,21 @@ class Drawing:
                 output.close()
             except EdgeRanError as error:
                 self._error = self._error or error
+
+
+class _Drawn:
+    """Draws when somebody looks, once."""
+
+    def __init__(self, result: Result, accelerator: Accelerator) -> None:
+        self._result, self._accelerator = result, accelerator
+        self._picture: NDArray[np.uint8] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> NDArray[np.uint8]:
+        with self._lock:
+            if self._picture is None:
+                self._picture = draw(self._result, self._accelerator)
+            return self._picture
 
 
 class Recording:
@@ -123,15 +138,15 @@ class Recording:
         self._next_at = 0.0
         self.frames = 0
 
-    def put(self, result: Result, picture: NDArray[np.uint8]) -> None:
+    def put(self, result: Result, picture: Picture) -> None:
         """Write a picture as often as its time asks for. Raises EnvironmentMissing when it cannot be written."""
         at = result.frame.captured_at
         if self._writer is None:
-            self._first.append((at, picture))
+            self._first.append((at, picture()))
             if not self._live or len(self._first) == _MEASURED:
                 self._open()
         else:
-            self._write(at, picture)
+            self._write(at, picture())
 
     def close(self) -> None:
         """Finish the file. Raises EnvironmentMissing when what was written cannot be played."""
@@ -201,6 +216,8 @@ def _fitted(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 class Window:
     """A window on this machine's screen. Made and shown from the main thread, as screens want it."""
 
+    _picture: Picture | None = None
+
     def __init__(self, title: str) -> None:
         """Raises EnvironmentMissing: OpenCV's headless build, or no screen."""
         backend = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else "?"
@@ -212,13 +229,24 @@ class Window:
             raise EnvironmentMissing("--show needs a screen, and there is none here", "use --save, --web or --headless")
         self._title = title
 
-    def show(self, picture: NDArray[np.uint8]) -> bool:
-        """Show a picture. False: the user pressed q or Esc, or closed the window."""
-        cv2.imshow(self._title, picture)
+    def put(self, result: Result, picture: Picture) -> None:
+        """Take the newest picture; called from the drawing thread."""
+        picture()  # drawn there, not while the window is shown
+        self._picture = picture
+
+    def show(self) -> bool:
+        """Show the newest picture. False: the user pressed q or Esc, or closed the window."""
+        if self._picture is None:
+            return True
+        cv2.imshow(self._title, self._picture())
         key = cv2.waitKey(1) & 0xFF
         return key not in (ord("q"), 27) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
 
     def close(self) -> None:
+        self._picture = None
+
+    def destroy(self) -> None:
+        """Take the window off the screen; from the main thread."""
         cv2.destroyAllWindows()
 
 
@@ -249,7 +277,7 @@ class Examples:
         self._clip = time.strftime("clip-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
         self.kept = 0
 
-    def put(self, result: Result, picture: NDArray[np.uint8]) -> None:
+    def put(self, result: Result, picture: Picture) -> None:
         """Keep the frame if it is wanted. Raises EnvironmentMissing when the disk is full."""
         if not self._wanted(result):
             return

@@ -91,7 +91,10 @@ class Summary:
 
 
 class Stream:
-    """Iterate over it for results. Use it as a context manager, or call ``close``; then ask for the ``summary``."""
+    """Iterate over it for results. Use it as a context manager, or call ``close``; then ask for the ``summary``.
+
+    ``listeners`` are told of faults, from any thread; they must return at once.
+    """
 
     def __init__(
         self,
@@ -129,12 +132,13 @@ class Stream:
         self._classifier, self._decide, self._top_k = classifier, decide or Decider(), top_k
         self._max_frames, self._duration_s = max_frames, duration_s
         self._stop = stop or threading.Event()
+        self.listeners = [notify]
         self._capture = Capture(
             open_source,
             realtime=realtime,
             prepare=classifier.prepare,
             limits=limits,
-            notify=notify,
+            notify=self._notify,
             stop=self._stop,
         )
         self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
@@ -197,6 +201,10 @@ class Stream:
         label = "unknown" if answer == UNKNOWN else classifier.labels[answer]
         score = predictions[0].score if answer == UNKNOWN else float(smoothed[answer])
         return Result(frame, predictions, label, score, changed, stages_ms, self._rate(now))
+
+    def _notify(self, notice: Notice) -> None:
+        for listener in self.listeners:
+            listener(notice)
 
     def _rate(self, now: float) -> float:
         interval, self._last_result_at = now - self._last_result_at, now

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Recording, Window
 from edge_ran.stream.pipeline import Result, Stream
+from edge_ran.stream.web import WebPage
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Wishes:
 
     ``save`` a video to write (``force`` replaces one); ``show`` a window; ``record`` a folder for example pictures, of
     class ``label``, keeping ``keep`` of them (see ``Examples``); ``on_change`` a command; ``uncertain_below`` the score
-    under which an example is uncertain.
+    under which an example is uncertain; ``web`` an address to serve the live page on.
     """
 
     save: Path | None = None
@@ -30,6 +31,7 @@ class Wishes:
     keep: str = "all"
     uncertain_below: float = 0.6
     on_change: str = ""
+    web: str = ""
 
 
 def watch(
@@ -51,7 +53,7 @@ def watch(
         wishes: where else results go.
         stop: the stream's; set when the user closes the window.
         on_result: called with each result, at once.
-        complain: called with one line when something beside the stream goes wrong.
+        complain: called with one line when there is something to say beside the results.
 
     Raises:
         CameraError: a live source is lost for good. InputError: nothing can be read. OutputExists, UsageError,
@@ -62,15 +64,21 @@ def watch(
         outputs: list[Output] = []
         window = Window(f"edge-ran {stream.name}") if wishes.show else None
         if window:
-            stack.callback(window.close)
+            outputs.append(window)
+            stack.callback(window.destroy)
         if wishes.save:
             outputs.append(Recording(wishes.save, stream.source_fps, stream.live, wishes.force))
         if wishes.record:
             outputs.append(Examples(wishes.record, wishes.label, wishes.keep, wishes.uncertain_below))
+        if wishes.web:
+            page = WebPage(wishes.web, accelerator, stream.name)
+            outputs.append(page)
+            stream.listeners.append(page.notice)
+            complain(f"watch at {page.url}")
         change = OnChange(wishes.on_change, complain) if wishes.on_change else None
         if change:
             stack.callback(change.close)
-        drawing = Drawing(outputs, accelerator, stream.live) if outputs or window else None
+        drawing = Drawing(outputs, accelerator, stream.live) if outputs else None
         if drawing:
             stack.callback(_finish, drawing, complain)
         for result in stream:
@@ -79,8 +87,8 @@ def watch(
                 change.put(result)
             if drawing:
                 drawing.put(result)
-                if window and drawing.latest is not None and not window.show(drawing.latest):
-                    stop.set()
+            if window and not window.show():
+                stop.set()
 
 
 def _finish(drawing: Drawing, complain: Callable[[str], None]) -> None:

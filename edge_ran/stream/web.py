@@ -1,0 +1,310 @@
+"""Watch a board that has no screen: the live picture, charts and events as one small page.
+
+``/`` is the page, ``/stream`` the drawn pictures as MJPEG, ``/events`` numbers and events as server-sent events. The
+pipeline only leaves its newest result here; drawing and encoding happen in the threads of those who watch, 15 times
+a second at most. A slow client misses pictures, and one that takes nothing is dropped; no one else notices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import http.cookies
+import http.server
+import ipaddress
+import json
+import re
+import secrets
+import socket
+import threading
+import time
+import urllib.parse
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran.camera import Notice
+from edge_ran.errors import EnvironmentMissing, UsageError
+from edge_ran.runtime import Accelerator
+from edge_ran.stream.pipeline import Result
+
+DEFAULT_ADDRESS = "127.0.0.1:8080"
+MAX_WATCHERS = 8  # of each kind: pictures, numbers
+_MAX_CONNECTIONS = 32
+_PICTURE_EVERY_S, _NUMBERS_EVERY_S = 1 / 15, 0.2
+_PATIENCE_S = 10.0  # with a client that neither asks nor takes
+_POINTS, _EVENTS = 600, 100  # kept for those who come later
+
+Picture = Callable[[], NDArray[np.uint8]]
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``, ``PORT``, ``HOST`` or ``[IPv6]:PORT``. Raises UsageError."""
+    match = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]*?)):?(?P<port>\d{1,5})?", text.strip())
+    host = (match["six"] or match["host"] or "127.0.0.1") if match else ""
+    port = int(match["port"] or 8080) if match else 0
+    if not match or port > 65535:
+        raise UsageError(f"--web {text!r} is not an address", f"for instance --web {DEFAULT_ADDRESS}")
+    return host, port
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class WebPage:
+    """Serves the page until closed. ``url`` is what to open; it has the token where one is needed."""
+
+    def __init__(self, address: str, accelerator: Accelerator, source: str) -> None:
+        """Start serving.
+
+        Args:
+            address: ``HOST:PORT``; port 0 takes any that is free. Beyond loopback a fresh token is asked of visitors.
+            accelerator: what the page says ran the network.
+            source: the camera's name, for the page's head.
+
+        Raises:
+            UsageError: not an address. EnvironmentMissing: it cannot be listened on.
+        """
+        host, port = parse_address(address)
+        self._token = "" if is_loopback(host) else secrets.token_urlsafe(16)
+        self.board = _Board(accelerator, source)
+        try:
+            self._server = _Server(host, port, self.board, self._token)
+        except OSError as error:
+            raise EnvironmentMissing(
+                f"--web cannot listen on {host}:{port}: {error.strerror or error}", "choose another: --web HOST:PORT"
+            ) from error
+        port = self._server.server_address[1]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{port}/" + (f"?token={self._token}" if self._token else "")
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="edge-ran web", daemon=True
+        )
+        self._thread.start()
+
+    def put(self, result: Result, picture: Picture) -> None:
+        """Leave the newest result here; returns at once."""
+        self.board.put(result, picture)
+
+    def notice(self, notice: Notice) -> None:
+        """Tell the visitors of a fault or its end."""
+        self.board.event(notice.kind, notice.text)
+
+    def close(self) -> None:
+        """Stop serving; open connections end."""
+        self.board.close()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Board:
+    """The newest result, and the last points and events, each with a number that counts up."""
+
+    def __init__(self, accelerator: Accelerator, source: str) -> None:
+        self.head = {"accelerator": str(accelerator), "source": source}
+        self.changed = threading.Condition()
+        self.closed = False
+        self._points: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_POINTS)
+        self._events: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_EVENTS)
+        self._number = 0
+        self._picture: tuple[int, Picture] | None = None
+        self._encoding = threading.Lock()
+        self._encoded: tuple[int, bytes] = (0, b"")
+
+    def put(self, result: Result, picture: Picture) -> None:
+        point = {
+            "index": result.frame.index,
+            "time": time.time(),
+            "label": result.label,
+            "score": round(result.score, 4),
+            "latency_ms": round(result.stages_ms["end_to_end"], 2),
+            "inference_ms": round(result.stages_ms["inference"], 2),
+            "fps": round(result.fps, 2),
+        }
+        with self.changed:
+            self._number += 1
+            self._points.append((self._number, point))
+            self._picture = (self._number, picture)
+            if result.changed:
+                text = f"{result.label} ({result.score:.0%})"
+                self._events.append((self._number, {"time": time.time(), "kind": "answer", "text": text}))
+            self.changed.notify_all()
+
+    def event(self, kind: str, text: str) -> None:
+        with self.changed:
+            self._number += 1
+            self._events.append((self._number, {"time": time.time(), "kind": kind, "text": text}))
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def news(self, since: int) -> tuple[int, dict[str, Any]] | None:
+        """Wait for points or events after number ``since``; None when nothing came for a while, or at the end."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._number > since or self.closed, timeout=1.0)
+            if self.closed or self._number <= since:
+                return None
+            points = [point for number, point in self._points if number > since]
+            events = [event for number, event in self._events if number > since]
+            return self._number, {"points": points, "events": events}
+
+    def jpeg(self, since: int) -> tuple[int, bytes] | None:
+        """Wait for a picture after number ``since``, draw and encode it; None when none came for a while."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.closed or (self._picture or (0,))[0] > since, timeout=1.0)
+            if self.closed or not self._picture or self._picture[0] <= since:
+                return None
+            number, picture = self._picture
+        with self._encoding:  # once for all who watch
+            if self._encoded[0] < number:
+                whole, data = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_QUALITY, 80])
+                self._encoded = (number, data.tobytes() if whole else b"")
+            return self._encoded
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(self, host: str, port: int, board: _Board, token: str) -> None:
+        self.board, self.token = board, token
+        self.hosts = {"localhost", "127.0.0.1", "::1", host}
+        self.page = Path(__file__).with_name("web.html").read_bytes()
+        self.watchers = {kind: threading.BoundedSemaphore(MAX_WATCHERS) for kind in ("/stream", "/events")}
+        self._room = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Visit)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a visitor who leaves in the middle is no one's business
+
+
+class _Visit(http.server.BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _PATIENCE_S
+    server_version, sys_version = "edge-ran", ""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        url = urllib.parse.urlsplit(self.path)
+        if not self._welcome(urllib.parse.parse_qs(url.query).get("token", [""])[0]):
+            return
+        if url.path == "/":
+            self._page()
+        elif url.path in self.server.watchers:
+            seat = self.server.watchers[url.path]
+            if not seat.acquire(blocking=False):
+                self.send_error(503, "Too many are watching")
+                return
+            try:
+                with contextlib.suppress(OSError):
+                    self._pictures() if url.path == "/stream" else self._numbers()
+            finally:
+                seat.release()
+        else:
+            self.send_error(404)
+
+    def _welcome(self, given: str) -> bool:
+        if not self.server.token:
+            # A page elsewhere may point a name of its own at this machine and read the camera through the visitor's
+            # browser; that request carries the name.
+            name = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+            if name not in self.server.hosts:
+                self.send_error(403, "Not by this name")
+                return False
+            return True
+        cookies = http.cookies.SimpleCookie()
+        with contextlib.suppress(http.cookies.CookieError):
+            cookies.load(self.headers.get("Cookie", ""))
+        kept = cookies["edge-ran"].value if "edge-ran" in cookies else ""
+        if not any(hmac.compare_digest(text.encode(), self.server.token.encode()) for text in (given, kept)):
+            self.send_error(403, "Open the address with its token, as printed")
+            return False
+        if given and urllib.parse.urlsplit(self.path).path == "/":  # out of the address, into a cookie
+            self.send_response(303)
+            self.send_header("Location", "/")
+            self.send_header("Set-Cookie", f"edge-ran={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
+            self._end_head("text/plain")
+            return False
+        return True
+
+    def _end_head(self, kind: str) -> None:
+        self.send_header("Content-Type", kind)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.end_headers()
+
+    def _page(self) -> None:
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            "default-src 'none'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+        )
+        self.send_response(200)
+        self.send_header("Content-Security-Policy", f"{policy}; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'")
+        self._end_head("text/html; charset=utf-8")
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.server.page.replace(b"NONCE", nonce.encode()))
+
+    def _pictures(self) -> None:
+        self.send_response(200)
+        self._end_head("multipart/x-mixed-replace; boundary=frame")
+        # Without this the kernel would queue seconds of old pictures for a slow client.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+        number = 0
+        while not self.server.board.closed:
+            began = time.monotonic()
+            newer = self.server.board.jpeg(number)
+            if newer is None:
+                continue
+            number, jpeg = newer
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            self.wfile.write(head.encode() + jpeg + b"\r\n")
+            time.sleep(max(0.0, _PICTURE_EVERY_S - (time.monotonic() - began)))
+
+    def _numbers(self) -> None:
+        self.send_response(200)
+        self._end_head("text/event-stream")
+        self._tell(self.server.board.head)
+        number = 0
+        while not self.server.board.closed:
+            newer = self.server.board.news(number)
+            if newer is None:
+                self.wfile.write(b": still here\n\n")  # finds out whether the visitor is
+                continue
+            number, news = newer
+            self._tell(news)
+            time.sleep(_NUMBERS_EVERY_S)
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(record)}\n\n".encode())
