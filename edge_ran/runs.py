@@ -1,8 +1,9 @@
 """Run folders, and which model a command takes when none is named.
 
 A run folder holds what one training made: ``card.json``, ``model.keras`` (the float network), ``metrics.csv``,
-``curves.png``, the checkpoint, and what ``convert`` made of it, ``<precision>.tflite``. Without a name, commands take
-the newest run under ``runs/`` of the working folder, else the network that ships inside the package.
+``curves.png``, the checkpoint, and what ``convert`` made of it, ``<precision>.tflite``. One that `quantize` made has
+``ranges.json`` as well. Without a name, commands take the newest run under ``runs/`` of the working folder, else the
+network that ships inside the package.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class RunFolder:
     @property
     def model_path(self) -> Path:
         return self.path / "model.keras"
+
+    @property
+    def ranges_path(self) -> Path:
+        """Where a quantised run keeps the range of every tensor; a float run has none."""
+        return self.path / "ranges.json"
 
     @property
     def is_finished(self) -> bool:

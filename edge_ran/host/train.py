@@ -109,7 +109,7 @@ def train(
     started = time.monotonic()
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision!r} is unknown", nearest(precision, PRECISIONS))
-    _claim(run, resume, force)
+    claim(run, resume, force)
     spec = InputSpec(architecture.input_size, architecture.input_size, fit=fit_to)
     data = read(source, spec, validation_fraction, seed, run, skip_bad, on_load)
     architecture = dataclasses.replace(architecture, classes=len(data.labels))
@@ -122,7 +122,10 @@ def train(
     }
     identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     chosen = _precision(run, precision, architecture, how)
-    write_text(run / "settings.json", json.dumps({**settings, "precision": chosen}, indent=1))
+    write_text(
+        run / "settings.json",
+        json.dumps({**settings, "precision": chosen, "source": str(Path(source).resolve())}, indent=1),
+    )
     tf_keras.utils.set_random_seed(seed)
     model = _build(architecture, chosen)
     weights = _class_weights(data.train.labels, len(data.labels)) if balance else None
@@ -266,7 +269,8 @@ def _rank(record: dict[str, float]) -> tuple[float, float, float]:
     return record.get("validation_top1", 0.0), -record.get("validation_loss", 0.0), record["epoch"]
 
 
-def _claim(run: Path, resume: bool, force: bool) -> None:
+def claim(run: Path, resume: bool, force: bool) -> None:
+    """Make sure that a run may be written to this folder. Raises InputError or OutputExists."""
     if resume:
         if not (run / "settings.json").exists():
             raise InputError(f"{run} is not a run that can be resumed", "start it without --resume")
@@ -274,7 +278,7 @@ def _claim(run: Path, resume: bool, force: bool) -> None:
     if (run / "settings.json").exists() or (run / "card.json").exists():
         if not force:
             raise OutputExists(f"{run} holds a run", "add --resume to continue it, --force to start it again")
-        for name in ("checkpoint.npz", "best.npz", "card.json", "model.keras"):
+        for name in ("checkpoint.npz", "best.npz", "card.json", "model.keras", "ranges.json"):
             (run / name).unlink(missing_ok=True)
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise OutputExists(f"{run} exists and is not a run folder", "choose another --output")
