@@ -103,15 +103,7 @@ class Commands:
     text: str
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two parts side by side where the page is wide enough."""
-
-    kind: ClassVar[str] = "pair"
-    parts: tuple[Drawing, Drawing]
-
-
-Part: TypeAlias = "Table | Drawing | Strip | Commands | Pair"
+Part: TypeAlias = "Table | Drawing | Strip | Commands"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def labelled_model(test_models: Path, tmp_path_factory: pytest.TempPathFactory) 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_pictures() -> Callable[..., Path]:
     """A function that fills a folder with class folders of noisy one-colour PNGs, (height, width) in pixels."""
 

@@ -14,7 +14,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 from edge_ran import plots, report
-from edge_ran.report import Commands, Pair, Report, Section, Strip, Table, Tile
+from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 
 SAMPLES = {"int8": [3.0, 3.1, 3.3], "fp32": [9.0, 9.2, 9.1]}
 
@@ -32,7 +32,7 @@ def page() -> str:
                 Section(
                     "Table", "text", (Table(("file", "ms"), (("<b>", 3.14159), ("y", None)), ("", ".2f"), ("ms",)),)
                 ),
-                Section("Plots", parts=(Pair((report.drawing(histogram), report.drawing(histogram, follow=False))),)),
+                Section("Plots", parts=(report.drawing(histogram), report.drawing(histogram, follow=False))),
                 Section("Pictures", parts=(Strip((report.picture(frame, 'a "cat"', "fp32: dog", "bad"),)),)),
                 Section("Again", parts=(Commands("edge-ran demo"),)),
             ),

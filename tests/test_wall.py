@@ -16,7 +16,7 @@ PACKAGE = ROOT / "edge_ran"
 
 # From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
 FLOORS = (
-    ("errors", "latency"),
+    ("errors", "latency", "machine", "vulkan"),
     ("files", "card", "catalogue"),
     ("graph", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
@@ -27,7 +27,7 @@ FLOORS = (
 )
 TENSORFLOW = {"tensorflow", "tf_keras", "tensorflow_model_optimization"}
 # What `pip install edge-ran` brings, besides the runtimes; matplotlib and jinja2 come with the extra "report".
-DEVICE = {"numpy", "cv2", "flatbuffers", "ai_edge_litert", "tflite_runtime", "typer", "rich", "tomli"}
+DEVICE = {"numpy", "cv2", "flatbuffers", "ai_edge_litert", "tflite_runtime", "typer", "rich", "tomli", "tflite"}
 REPORT = {"matplotlib", "jinja2"}
 HEAVY = sorted(TENSORFLOW | REPORT | {"numpy", "cv2", "ai_edge_litert", "tflite_runtime", "flatbuffers"})
 

@@ -1,0 +1,413 @@
+"""The main job end to end, on what every installation has: the shipped network and the calibration pictures.
+
+Convert, compare, classify a clip, benchmark, and tell it all on one page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import __version__, catalogue, dataset, evaluate, plots, report, runs
+from edge_ran.bench import Bench, Plan, Subject, benchmark, default_pictures
+from edge_ran.camera import open_source
+from edge_ran.card import ModelCard
+from edge_ran.classifier import Classifier
+from edge_ran.errors import InputError
+from edge_ran.files import atomic_path, refuse_existing
+from edge_ran.host import attention
+from edge_ran.host.convert import Conversion, convert, read_run
+from edge_ran.preprocess import fit_pixels, normalise
+from edge_ran.report import Commands, Picture, Report, Section, Strip, Table, Tile
+from edge_ran.stream import Decider, Result, Stream, Summary
+
+PRECISIONS = ("fp32", "fp16", "int8")  # the first is what the others are held against
+MOST_COMPARED = 200  # pictures
+CLIP_PICTURES, CLIP_SECONDS_EACH, CLIP_FPS, CLIP_SIZE = 12, 0.8, 15, (320, 240)
+SHOWN = 14  # pictures in a strip: two rows on a wide page
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class File:
+    """One converted file and how it did. ``agreement`` is the share of calibration pictures with the first file's
+    answer, ``difference`` the largest difference of a probability; ``top1`` needs labelled pictures, else None."""
+
+    precision: str
+    path: str
+    size_bytes: int
+    convert_s: float
+    agreement: float
+    difference: float
+    median_ms: float
+    p90_ms: float
+    quotable: bool
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Where the page is, and its figures; ``top1_images`` is 0 when no labelled pictures were given."""
+
+    report: str
+    clip: str
+    network: str
+    files: tuple[File, ...]
+    pictures: int
+    top1_images: int
+    clip_frames: int
+    clip_fps: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The calibration pictures and what every file answers: ``scores`` by precision, (N, classes)."""
+
+    paths: list[Path]
+    frames: list[NDArray[np.uint8]]
+    labels: tuple[str, ...]
+    scores: dict[str, NDArray[np.float32]]
+
+    def answers(self, precision: str) -> NDArray[np.int64]:
+        return np.argmax(self.scores[precision], axis=1)
+
+    def agreement(self, precision: str) -> float:
+        return float((self.answers(precision) == self.answers(PRECISIONS[0])).mean())
+
+    def difference(self, precision: str) -> float:
+        return float(np.abs(self.scores[precision] - self.scores[PRECISIONS[0]]).max())
+
+
+def demo(
+    folder: Path,
+    *,
+    run: Path | None = None,
+    data: Path | None = None,
+    plan: Plan | None = None,
+    force: bool = False,
+    note: Note = lambda text: None,
+) -> DemoReport:
+    """Do it all and leave the ``.tflite`` files, a clip and ``report.html`` in ``folder``.
+
+    Args:
+        folder: where to write; made when it is not there.
+        run: the network's run folder; None = the one that ships.
+        data: labelled pictures with the network's classes, for top-1; without them accuracy is the card's word.
+        plan: how long to benchmark.
+        note: called with a word on what begins now.
+
+    Raises:
+        EnvironmentMissing: matplotlib or jinja2 is missing, or no space is left.
+        InputError: no network, no pictures, or labelled pictures of other classes.
+        OutputExists: the page is there and ``force`` is False.
+    """
+    began = time.perf_counter()
+    report.check()
+    page, clip = folder / "report.html", folder / "clip.avi"
+    refuse_existing(page, force)
+    run = run or runs.open_run(runs.SHIPPED).path
+    labelled = dataset.load(data) if data else None
+
+    made = {}
+    for precision in PRECISIONS:
+        note(f"converting to {precision}")
+        made[precision] = convert(run, catalogue.converter(precision), folder / f"{precision}.tflite", force=True)
+    note("comparing their answers")
+    compared = _compare(made)
+    evaluated = {}
+    if labelled:
+        for precision, conversion in made.items():
+            note(f"evaluating {precision} on {data}")
+            evaluated[precision] = evaluate.evaluate(conversion.path, labelled)
+    note("classifying a clip")
+    make_clip(compared.frames, clip)
+    results, summary = _watch(made["int8"].path, clip)
+    note("benchmarking")
+    subjects = [Subject(conversion.path, name=precision) for precision, conversion in made.items()]
+    timed = benchmark(subjects, plan or Plan(num_runs=200, min_secs=2, max_secs=20))
+    files = tuple(
+        File(
+            precision=precision,
+            path=str(conversion.path),
+            size_bytes=conversion.size_bytes,
+            convert_s=conversion.seconds,
+            agreement=compared.agreement(precision),
+            difference=compared.difference(precision),
+            median_ms=measured.latency.p50_ms,
+            p90_ms=measured.latency.p90_ms,
+            quotable=measured.validity()["quotable"],
+            top1=evaluated[precision].top1 if evaluated else None,
+        )
+        for (precision, conversion), measured in zip(made.items(), timed.reports, strict=True)
+    )
+    note("writing the page")
+    model, card = read_run(run)
+    maps = attention.masks(
+        model, np.stack([normalise(fit_pixels(f, card.input), card.input) for f in _some(compared.frames)])
+    )
+    seen = _Seen(card, files, compared, maps, evaluated.get("int8"), results, summary, timed, made["int8"])
+    report.write(_page(seen, seconds=time.perf_counter() - began), page)
+    return DemoReport(
+        report=str(page),
+        clip=str(clip),
+        network=card.name,
+        files=files,
+        pictures=len(compared.frames),
+        top1_images=evaluated["int8"].images if evaluated else 0,
+        clip_frames=summary.classified,
+        clip_fps=summary.fps,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def make_clip(frames: Sequence[NDArray[np.uint8]], target: Path) -> None:
+    """Write a clip (Motion JPEG, which every OpenCV writes and reads): each picture for 0.8 s, slowly zoomed into.
+
+    Args:
+        frames: (H, W, 3) uint8 BGR pictures of any size.
+        target: an ``.avi``.
+    """
+    width, height = CLIP_SIZE
+    steps = round(CLIP_SECONDS_EACH * CLIP_FPS)
+    with atomic_path(target) as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"MJPG"), CLIP_FPS, CLIP_SIZE)
+        if not writer.isOpened():
+            raise InputError(f"OpenCV cannot write a video to {target}")
+        for frame in _some(frames, CLIP_PICTURES):
+            filled = _fill(frame, width, height)
+            for step in range(steps):
+                margin = 0.12 * step / steps
+                left, top = round(width * margin / 2), round(height * margin / 2)
+                writer.write(cv2.resize(filled[top : height - top, left : width - left], CLIP_SIZE))
+        writer.release()
+
+
+def _fill(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """The largest centred part of a frame with the aspect ratio of (width, height), at that size."""
+    factor = max(width / frame.shape[1], height / frame.shape[0])
+    size = (max(width, round(frame.shape[1] * factor)), max(height, round(frame.shape[0] * factor)))
+    large = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return np.asarray(large[top : top + height, left : left + width], np.uint8)
+
+
+def _some(items: Sequence[Any], most: int = SHOWN) -> list[Any]:
+    """At most so many, evenly spread."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
+
+
+def _compare(made: dict[str, Conversion]) -> _Compared:
+    paths = _some(default_pictures(), MOST_COMPARED) if default_pictures() else []
+    if not paths:
+        raise InputError("calibration_data/ holds no pictures", "pip install --force-reinstall edge-ran")
+    frames = [dataset.read_picture(path) for path in paths]
+    scores: dict[str, NDArray[np.float32]] = {}
+    labels: tuple[str, ...] = ()
+    for precision, conversion in made.items():
+        with Classifier(conversion.path) as classifier:
+            labels = classifier.labels
+            scores[precision] = np.stack([classifier.scores(frame) for frame in frames])
+    return _Compared(paths, frames, labels, scores)
+
+
+def _watch(model: Path, clip: Path) -> tuple[list[Result], Summary]:
+    with Classifier(model) as classifier:
+        with Stream(
+            classifier, lambda: open_source(str(clip)), decide=Decider(smoothing=0.5), realtime=False
+        ) as stream:
+            results = list(stream)
+        return results, stream.summary()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """All that the page tells of."""
+
+    card: ModelCard
+    files: tuple[File, ...]
+    compared: _Compared
+    masks: dict[str, NDArray[np.float32]]  # of _some(compared.frames)
+    evaluated: evaluate.EvalReport | None  # of int8
+    results: list[Result]
+    summary: Summary
+    timed: Bench
+    int8: Conversion
+
+
+def _page(seen: _Seen, seconds: float) -> Report:
+    first, last = seen.files[0], seen.files[-1]
+    times = 1 / seen.timed.ratios[-1].ratio
+    tiles = (
+        Tile(
+            f"{last.median_ms:.2g} ms",
+            f"an inference as int8, {times:.1f} times fp32's speed" + ("" if last.quotable else " (on a busy machine)"),
+        ),
+        Tile(
+            f"{last.size_bytes / 1e6:.2f} MB",
+            f"as int8, {first.size_bytes / last.size_bytes:.1f} times smaller than fp32",
+        ),
+        Tile(f"{last.agreement:.1%}", f"of {len(seen.compared.frames)} pictures get fp32's answer from int8"),
+        Tile(f"{seen.summary.fps:.0f} /s", "frames of a clip with int8, decoding included"),
+    )
+    return Report(
+        title=f"{seen.card.name} on this device",
+        lead=f"The network {seen.card.network} with {len(seen.card.labels)} classes, converted three ways, compared, "
+        f"run on a clip and timed by edge-ran {__version__}.",
+        tiles=tiles,
+        sections=(
+            _files_section(seen),
+            _accuracy_section(seen),
+            _pictures_section(seen),
+            *([_masks_section(seen)] if seen.masks else []),
+            _clip_section(seen),
+            _making_section(seen),
+            _machine_section(seen),
+            Section("Again", "The same, one step at a time:", (Commands(COMMANDS),)),
+        ),
+        footer=f"Made by edge-ran {__version__} in {seconds:.0f} s. This page links to nothing; keep it or send it.",
+    )
+
+
+COMMANDS = """\
+edge-ran convert --int8 -o m.tflite
+edge-ran inspect m.tflite
+edge-ran benchmark m.tflite
+edge-ran run m.tflite --camera 0
+edge-ran train PICTURES        # your own classes: one folder of pictures each"""
+
+
+def _files_section(seen: _Seen) -> Section:
+    columns = ("file", "size, MB", "converted in, s", "fp32's answer", "largest difference", "median, ms", "p90, ms")
+    rows: list[tuple[Any, ...]] = [
+        (Path(f.path).name, f.size_bytes / 1e6, f.convert_s, f.agreement, f.difference, f.median_ms, f.p90_ms)
+        for f in seen.files
+    ]
+    formats = ("", ".2f", ".1f", ".1%", ".3f", ".2f", ".2f")
+    unquotable = {r.name: "; ".join(map(str, r.validity()["reasons"])) for r in seen.timed.reports}
+    cautions = [f"{name} is not to be quoted: {reasons}." for name, reasons in unquotable.items() if reasons]
+    one = seen.timed.reports[0]
+    note = (
+        f"Inferences one after another, the files in turns, on the {one.accelerator.actual.upper()} with "
+        f"{one.runtime['threads']} threads; every output is read inside the timer. Differences are of probabilities. "
+    ) + " ".join(cautions)
+    samples = {r.name: r.samples_ms for r in seen.timed.reports}
+    return Section(
+        "One network, three files",
+        "fp32 is the reference; fp16 halves the file; int8 computes in whole numbers throughout.",
+        (
+            Table(columns, tuple(rows), formats, ("size, MB", "median, ms"), note),
+            report.drawing(partial(plots.latency_histogram, samples), "How long every single inference took."),
+        ),
+    )
+
+
+def _accuracy_section(seen: _Seen) -> Section:
+    accuracy, result = seen.card.accuracy, seen.evaluated
+    if not result:
+        if "top1" not in accuracy:
+            return Section(
+                "How right it is", "The card tells no accuracy, and no labelled pictures were given (--data)."
+            )
+        return Section(
+            "How right it is",
+            "Not measured here: no labelled pictures were given (--data). The card of the float network says "
+            f"{accuracy['top1']:.2%} top-1 on {accuracy.get('images', '?')} pictures of "
+            f"{accuracy.get('dataset', '?')}, {accuracy.get('split', '?')} split.",
+        )
+    rows = tuple((Path(f.path).name, f.top1) for f in seen.files)
+    low, high = result.top1_interval
+    confusion = partial(plots.confusion, result.confusion, result.labels, title="int8: confusion, % of each true class")
+    return Section(
+        "How right it is",
+        f"{result.images:,} labelled pictures of {result.source}, {result.split} split. The true accuracy of the int8 "
+        f"file lies between {low:.1%} and {high:.1%} with 95 % confidence.",
+        (Table(("file", "top-1"), rows, ("", ".2%")), report.drawing(confusion, follow=False)),
+    )
+
+
+def _pictures_section(seen: _Seen) -> Section:
+    compared, labels = seen.compared, seen.compared.labels
+    int8, reference = compared.answers("int8"), compared.answers(PRECISIONS[0])
+    pictures = []
+    for i in _some(range(len(compared.frames))):
+        same = int8[i] == reference[i]
+        note = "fp32 says so, too" if same else f"fp32: {labels[reference[i]]}"
+        score = compared.scores["int8"][i, int8[i]]
+        pictures.append(
+            report.picture(compared.frames[i], f"{labels[int8[i]]} {score:.0%}", note, "good" if same else "bad")
+        )
+    return Section(
+        "The calibration pictures",
+        "They stand for what a camera sees and are not of the network's classes, so its answers here are no measure of "
+        "how right it is: they show whether the files agree.",
+        (Strip(tuple(pictures)),),
+    )
+
+
+def _masks_section(seen: _Seen) -> Section:
+    pictures: list[Picture] = []
+    frames = _some(seen.compared.frames)[:7]
+    pictures += [report.picture(frame, "picture") for frame in frames]
+    for place, maps in seen.masks.items():
+        title = place.replace("_module", ", module ").replace("stage", "stage ")
+        for frame, mask in zip(frames, maps, strict=False):
+            square = _fill(frame, 160, 160) if seen.card.input.fit == "crop" else cv2.resize(frame, (160, 160))
+            pictures.append(report.picture(attention.overlay(square, mask), title))
+    return Section(
+        "Where it looks",
+        "Each attention module multiplies its trunk by one plus a soft mask. This is the mask's mean over the "
+        "channels, from violet (lowest in the picture) to yellow (highest).",
+        (Strip(tuple(pictures)),),
+    )
+
+
+def _clip_section(seen: _Seen) -> Section:
+    step = round(CLIP_SECONDS_EACH * CLIP_FPS)
+    middle = [r for r in seen.results if r.frame.index % step == step // 2]
+    strip = Strip(
+        tuple(report.picture(r.frame.image, f"{r.label} {r.score:.0%}", f"frame {r.frame.index}") for r in middle),
+        "Answers are smoothed over about two frames, as with run --smoothing 0.5.",
+    )
+    stages = {name: ms for name, ms in seen.summary.stages_ms.items() if name != "end_to_end"}
+    return Section(
+        "A clip, frame by frame",
+        f"{seen.summary.classified} of {seen.summary.captured} frames of clip.avi, made of the calibration pictures, "
+        f"as fast as possible: {seen.summary.fps:.0f} frames a second with the int8 file, decoding included.",
+        (strip, report.drawing(partial(plots.shares, stages, title="median of each stage of a frame"))),
+    )
+
+
+def _making_section(seen: _Seen) -> Section:
+    passes = tuple((p.name.replace("_", " "), p.places) for p in seen.int8.passes)
+    training = tuple((key.replace("_", " "), str(value)) for key, value in seen.card.training.items())
+    operators = ", ".join(f"{n} {name}" for name, n in sorted(seen.int8.operators.items()))
+    calibration = seen.int8.calibration
+    text = f"Operators of the int8 file: {operators}."
+    if calibration:
+        text += f" Calibrated on {calibration['pictures']} pictures of {calibration['source']}."
+    tables = (
+        Table(("rewriting of the graph before conversion", "places"), passes),
+        Table(("training, as the card tells it", ""), training),
+    )
+    return Section("How it was made", text, tuple(table for table in tables if table.rows))
+
+
+def _machine_section(seen: _Seen) -> Section:
+    one = seen.timed.reports[0]
+    facts = {**{k.replace("_", " "): v for k, v in one.environment.items() if v is not None}}
+    facts["runtime"] = f"{one.runtime['name']} {one.runtime['version']}, {one.runtime['threads']} threads"
+    facts["accelerator"] = str(one.accelerator)
+    busy = one.conditions.others_busy
+    if busy is not None:
+        facts["other processes meanwhile"] = f"{busy:g} cores busy"
+    return Section("This machine", "", (Table(("", ""), tuple((k, str(v)) for k, v in facts.items())),))
