@@ -267,9 +267,7 @@ class _Visit(http.server.BaseHTTPRequestHandler):
 
     def _page(self) -> None:
         nonce = secrets.token_urlsafe(16)
-        policy = (
-            "default-src 'none'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-        )
+        policy = "default-src 'none'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
         self.send_response(200)
         self.send_header("Content-Security-Policy", f"{policy}; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'")
         self._end_head("text/html; charset=utf-8")

@@ -1,0 +1,286 @@
+"""The live page: what it serves, whom it lets in, and that no visitor is felt by the pipeline."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from loopback import number_of, numbered, wait_for
+
+from edge_ran.camera import Frame, Notice
+from edge_ran.classifier import Prediction
+from edge_ran.cli import _spell_out_web
+from edge_ran.errors import EnvironmentMissing, UsageError
+from edge_ran.runtime import Accelerator
+from edge_ran.stream.pipeline import Result
+from edge_ran.stream.web import MAX_WATCHERS, WebPage, is_loopback, parse_address
+
+GPU = Accelerator("gpu", "gpu", "Mali-G610")
+
+
+def result(index: int, label: str = "cat", changed: bool = False) -> Result:
+    stages = dict.fromkeys(("capture", "preprocess", "inference", "postprocess", "end_to_end"), 2.5)
+    frame = Frame(numbered(index, 320, 240), index, 0.0, 0.0)
+    return Result(frame, (Prediction(label, 0.75, 0),), label, 0.75, changed, stages, 25.0)
+
+
+@pytest.fixture
+def page() -> Iterator[WebPage]:
+    opened = WebPage("127.0.0.1:0", GPU, "<b>cam</b>")
+    yield opened
+    opened.close()
+
+
+def address_of(page: WebPage) -> tuple[str, int]:
+    return page._server.server_address[:2]
+
+
+def get(page: WebPage, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(*address_of(page), timeout=20)
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse()
+
+
+def put(page: WebPage, index: int, **more) -> None:
+    page.put(result(index, **more), lambda: numbered(index, 320, 240))
+
+
+def events(response: http.client.HTTPResponse) -> Iterator[dict]:
+    while line := response.readline():
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])
+
+
+def part(response: http.client.HTTPResponse) -> np.ndarray:
+    length = 0
+    while line := response.readline().strip():
+        if line.lower().startswith(b"content-length"):
+            length = int(line.split(b":")[1])
+    data = response.read(length)
+    response.readline()
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_addresses() -> None:
+    assert parse_address("0.0.0.0:81") == ("0.0.0.0", 81)
+    assert parse_address("9000") == ("127.0.0.1", 9000)
+    assert parse_address(":9000") == ("127.0.0.1", 9000)
+    assert parse_address("board.local") == ("board.local", 8080)
+    assert parse_address("[::1]:9000") == ("::1", 9000)
+    for wrong in ("a b:1", "host:99999", "host:port", "1:2:3"):
+        with pytest.raises(UsageError):
+            parse_address(wrong)
+    assert [is_loopback(h) for h in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "192.168.0.7", "board")] == [
+        *(True, True, True, False, False, False)
+    ]
+
+
+def test_a_bare_web_gets_its_address() -> None:
+    default = "--web=127.0.0.1:8080"
+    assert _spell_out_web(["run", "--web"]) == ["run", default]
+    assert _spell_out_web(["run", "--web", "--json"]) == ["run", default, "--json"]
+    assert _spell_out_web(["run", "--web", "m.tflite"]) == ["run", default, "m.tflite"]
+    for given in ("8081", "0.0.0.0", "0.0.0.0:80", ":80", "board.local:80", "[::1]:80", "localhost"):
+        assert _spell_out_web(["run", "--web", given, "m.tflite"]) == ["run", "--web", given, "m.tflite"]
+
+
+def test_the_page_allows_no_script_but_its_own(page: WebPage) -> None:
+    response = get(page, "/")
+    body = response.read().decode()
+    assert response.status == 200
+    policy = response.headers["Content-Security-Policy"]
+    nonce = re.search(r"script-src 'nonce-([^']+)'", policy)
+    assert nonce
+    assert "default-src 'none'" in policy
+    assert body.count(f'nonce="{nonce[1]}"') == 2  # one script, one style
+    assert not re.search(r"https?://", body)  # nothing from elsewhere: a board may have no internet
+    assert get(page, "/nothing").status == 404
+
+
+def test_pictures_are_the_newest_and_numbers_are_complete(page: WebPage) -> None:
+    put(page, 0)
+    stream = get(page, "/stream")
+    assert number_of(part(stream)) == 0
+    for index in range(1, 40):
+        put(page, index)
+    put(page, 40, label="dog", changed=True)
+    page.notice(Notice("lost", "the camera <i>went</i>", 0.0))
+    wait_for(lambda: number_of(part(stream)) == 40)
+    told = events(get(page, "/events"))
+    assert next(told) == {"accelerator": "gpu (Mali-G610)", "source": "<b>cam</b>"}
+    news = next(told)
+    assert [p["index"] for p in news["points"]] == list(range(41))
+    assert news["points"][0] | {"time": 0} == {
+        **{"index": 0, "time": 0, "label": "cat", "score": 0.75, "latency_ms": 2.5, "inference_ms": 2.5, "fps": 25.0}
+    }
+    assert [(e["kind"], e["text"]) for e in news["events"]] == [
+        ("answer", "dog (75%)"),
+        ("lost", "the camera <i>went</i>"),
+    ]
+    put(page, 41)
+    assert [p["index"] for p in next(told)["points"]] == [41]
+
+
+def test_nothing_is_drawn_while_nobody_looks(page: WebPage) -> None:
+    drawn = []
+    for index in range(20):
+        page.put(result(index), lambda index=index: drawn.append(index) or numbered(index))
+    assert not drawn
+    part(get(page, "/stream"))
+    assert drawn == [19]
+
+
+def test_visitors_are_bounded(page: WebPage) -> None:
+    put(page, 0)
+    watching = [get(page, "/stream") for _ in range(MAX_WATCHERS)]
+    assert {r.status for r in watching} == {200}
+    assert get(page, "/stream").status == 503
+    assert get(page, "/events").status == 200
+    crowd = []
+    for _ in range(60):
+        crowd.append(socket.create_connection(address_of(page), timeout=5))
+    wait_for(lambda: _is_closed(crowd[-1]))  # turned away, without a thread of its own
+    assert threading.active_count() < 60
+    for one in crowd:
+        one.close()
+
+
+def _is_closed(one: socket.socket) -> bool:
+    one.settimeout(0.2)
+    try:
+        return one.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_client_that_takes_nothing_does_not_slow_the_pipeline(page: WebPage) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
+    with socket.create_connection(address_of(page)) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        page.put(result(0), lambda: noise)
+        wait_for(lambda: page._server.watchers["/stream"]._value == MAX_WATCHERS - 1)
+        time.sleep(0.5)  # its thread now hangs in a send
+        one = result(0)
+        for _ in range(500):
+            page.put(one, lambda: noise)
+        assert page._server.watchers["/stream"]._value == MAX_WATCHERS - 1  # it hangs on: no put waited for its end
+        page.put(one, lambda: noise[::2])
+        other = get(page, "/stream")
+        assert part(other).shape == (540, 1920, 3)
+
+
+def test_another_name_for_this_machine_is_refused(page: WebPage) -> None:
+    port = address_of(page)[1]
+    for host, status in ((f"127.0.0.1:{port}", 200), (f"localhost:{port}", 200), ("evil.example", 403), ("", 403)):
+        assert get(page, "/", Host=host).status == status
+
+
+def test_beyond_loopback_a_token_is_asked() -> None:
+    page = WebPage("0.0.0.0:0", GPU, "cam")
+    try:
+        token = page.url.partition("?token=")[2]
+        assert len(token) >= 20
+        put(page, 0)
+        for path in ("/", "/stream", "/events", "/?token=wrong", f"/?token={token[:-1]}"):
+            assert get(page, path).status == 403
+        first = get(page, f"/?token={token}")
+        cookie = first.headers["Set-Cookie"]
+        assert (first.status, first.headers["Location"]) == (303, "/")
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        for path in ("/", "/stream", "/events"):
+            assert get(page, path, Cookie=cookie.split(";")[0]).status == 200
+        assert get(page, f"/stream?token={token}").status == 200
+        assert get(page, "/", Cookie="edge-ran=wrong").status == 403
+    finally:
+        page.close()
+
+
+def test_a_port_that_is_taken_is_one_clear_line(page: WebPage) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(EnvironmentMissing, match="cannot listen"):
+        WebPage(f"127.0.0.1:{taken.getsockname()[1]}", GPU, "cam")
+
+
+def test_closing_ends_every_connection() -> None:
+    page = WebPage("127.0.0.1:0", GPU, "cam")
+    put(page, 0)
+    stream, told = get(page, "/stream"), get(page, "/events")
+    part(stream)
+    page.close()
+    assert stream.read() is not None  # returns: the end of the stream
+    assert told.read() is not None
+
+
+def test_in_a_real_browser(page: WebPage, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("needs Debian's chromium")
+    stop = threading.Event()
+
+    def feed() -> None:
+        index = 0
+        while not stop.wait(0.04):
+            label, changed = ("dog", index == 20) if index >= 20 else ("cat", index == 0)
+            page.put(result(index, label, changed), lambda: np.full((240, 320, 3), (40, 200, 90), np.uint8))
+            if index == 25:
+                page.notice(Notice("black", "sends <u>black</u>", 0.0))
+            index += 1
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        words = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+        words += ["--window-size=1200,800", "--timeout=5000"]
+        shot = tmp_path / "page.png"
+        subprocess.run([*words, f"--screenshot={shot}", page.url], capture_output=True, timeout=120)
+        dumped = subprocess.run([*words, "--dump-dom", page.url], capture_output=True, text=True, timeout=120).stdout
+    finally:
+        stop.set()
+        feeder.join()
+    assert '<h1 id="answer">dog</h1>' in dumped
+    assert "gpu (Mali-G610)" in dumped
+    assert "&lt;b&gt;cam&lt;/b&gt;" in dumped  # a name is text, never markup
+    assert "sends &lt;u&gt;black&lt;/u&gt;" in dumped
+    assert "p50 2.5  p99 2.5 ms" in dumped
+    assert re.search(r'id="lost" hidden', dumped)
+    image = cv2.imread(str(shot))
+    left = image[20:400, 30:600].reshape(-1, 3)
+    assert np.mean(np.abs(left.astype(int) - (40, 200, 90)).max(axis=1) < 30) > 0.9  # the live picture is there
+
+
+def test_run_serves_the_page_and_ends_it(tmp_path: Path, test_models: Path) -> None:
+    from loopback import MjpegServer, jpeg
+
+    with MjpegServer(lambda n: jpeg(numbered(n)), fps=20) as server:
+        words = ["run", str(test_models / "int8.tflite"), "--camera", server.url, "--web", "127.0.0.1:0", "--json"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_ran", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            url = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stderr.readline())
+            assert url
+            connection = http.client.HTTPConnection("127.0.0.1", int(url[1]), timeout=30)
+            connection.request("GET", "/events")
+            told = events(connection.getresponse())
+            assert next(told)["source"] == server.url
+            assert next(told)["points"]
+            json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+    assert process.returncode == 130
