@@ -88,12 +88,23 @@ def main() -> None:
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        app(args=_spell_out_web(sys.argv[1:]))  # typer itself turns a usage error into exit code 2 and Ctrl-C into 130
+        code = app(args=_spell_out_web(sys.argv[1:]), standalone_mode=False)  # Ctrl-C is typer's, and gives 130
     except EdgeRanError as error:
         if verbose:
             traceback.print_exc()
         _complain(str(error), error.remedy)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        # Usage errors have no public name in typer, and live in click or inside typer, by its version.
+        if not hasattr(error, "format_message"):
+            raise
+        context = getattr(error, "ctx", None)
+        if message := error.format_message():  # none after the help of a bare `edge-ran`
+            _complain(message, f"{context.command_path if context else 'edge-ran'} --help")
+        code = UsageError.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(what: str, remedy: str) -> None:
@@ -353,6 +364,72 @@ def _dataset_text(record: dict[str, Any]) -> str:
     if record["groups"]:
         lines.append(f"{record['groups']} groups that a split keeps whole")
     return "\n".join([*lines, *(f"! {problem}" for problem in record["problems"])])
+
+
+# ---------------------------------------------------------------------------------------------------- quantize
+
+
+@app.command()
+def quantize(
+    run: Annotated[Path | None, typer.Argument(help="Run folder.", show_default="newest run, else shipped")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="The pictures it was trained on.", show_default="where they were then")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder to write.", show_default="RUN-qat")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.", show_default="128")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.002")] = None,
+    distillation: Annotated[
+        float | None, typer.Option(help="Share of the float network's answers in the loss.", show_default="0.9")
+    ] = None,
+    flip: Annotated[bool | None, typer.Option(help="Mirror at random, as in training.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides order and augmentation.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --output after it was stopped.")
+    ] = False,
+    checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints within an epoch.")] = 120.0,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fine-tune a run's network in int8 arithmetic, so that convert --int8 loses next to nothing."""
+    from edge_ran.runs import RUNS, RunFolder, default_run
+
+    if run is None:
+        run = default_run(Path.cwd())
+        if not quiet:
+            _say(f"quantising {run}")
+    if output is None:
+        output = Path(RUNS) / "shipped-qat" if RunFolder(run).is_shipped else run.with_name(f"{run.resolve().name}-qat")
+    with _host_packages("quantize"):
+        from edge_ran.host.quantize import quantize as quantize_run
+        from edge_ran.host.quantize import recipe
+    how = recipe(
+        run,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        distillation=distillation,
+        flip=flip,
+    )
+    with _training_progress(quiet) as (on_load, on_step, on_epoch), _resumable(output):
+        report = quantize_run(
+            run,
+            output,
+            data,
+            how,
+            seed=seed,
+            resume=resume,
+            force=force,
+            checkpoint_s=checkpoint_secs,
+            on_load=on_load,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+    _print(json, dataclasses.asdict(report), report.text)
 
 
 # ----------------------------------------------------------------------------------------------------- convert
@@ -654,7 +731,7 @@ def _spell_out_web(words: list[str]) -> list[str]:
     """Give a bare ``--web`` its default address: typer has no options whose value may be left out."""
     address = re.compile(r"\d+|localhost|\[[0-9a-fA-F:.]+\](:\d+)?|[\w.-]*:\d+|\d+(\.\d+){3}")
     spelt = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         bare = word == "--web" and not address.fullmatch(following)
         spelt.append("--web=127.0.0.1:8080" if bare else word)
     return spelt
@@ -797,6 +874,20 @@ def benchmark(
         tuple[Path, Path] | None,
         typer.Option(metavar="A B", help="Measure nothing; compare two --result-json, B to A."),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=A,B…", help="Every combination of threads=, precision=, accelerator=."),
+    ] = None,
+    accuracy_on: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="With --sweep: labelled images, for accuracy against latency.")
+    ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Where the time goes: each operator alone, on one thread unless --threads."),
+    ] = False,
+    sustained: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Run for so long (10m) and tell what becomes of the speed.")
+    ] = None,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -823,31 +914,103 @@ def benchmark(
     if plot:
         plots.check_target(plot)
     before = bench.read_report(baseline) if baseline else None
-    paths = [_tflite(model) for model in models] if models else [_tflite(None)]
-    subjects = [bench.Subject(path, options) for path in paths]
-    if before and len(subjects) > 1:
-        raise UsageError("--baseline is for one model", "compare reports with --compare A B")
+    terms = [*(sweep or []), *(str(m) for m in models or [] if bench.is_term(str(m)))]
+    models = [m for m in models or [] if not bench.is_term(str(m))]
+    paths = [_tflite(model) for model in models] or [_tflite(None)]
+    if len(paths) > 1 and (before or profile or sustained or terms):
+        raise UsageError("--baseline, --profile, --sustained and --sweep are for one model", "name one")
     plan = (
         bench.Plan.mlperf()
         if mlperf
         else bench.Plan(num_runs, warmup_runs, min_secs, max_secs, _percent("--until", until))
     )
-    measured = bench.benchmark(
-        subjects, plan, pictures=bench.pictures_in(images) if images else None, note=_note(quiet)
-    )
-    record = measured.to_dict()
-    ratio = bench.regression(record, before, measured.reports[0].name, str(baseline)) if before else None
-    if ratio:
-        record["regression"] = dataclasses.asdict(ratio)
+    pictures = bench.pictures_in(images) if images else None
+    if profile:
+        with _bar("timing operators", quiet) as progress:
+            parts = bench.profile(paths[0], threads or 1, progress=progress)
+        record, text = parts.to_dict(), _profile_text(parts)
+        if plot:
+            plots.shares(parts.by(lambda o: o.place), plot, f"{paths[0].name}: where {parts.whole_ms:.3g} ms go")
+    elif sustained:
+        with _bar("running", quiet) as progress:
+            course = bench.sustain(bench.Subject(paths[0], options), _seconds(sustained), pictures, progress)
+        record, text = course.to_dict(), str(course)
+        if plot:
+            bench.draw_sustained(course, plot, f"{paths[0].name}: {course}")
+    elif terms:
+        grid = bench.combinations(paths[0], terms, options)
+        measured = bench.benchmark([s.subject for s in grid], plan, pictures=pictures, note=_note(quiet))
+        accuracy = bench.accuracies(grid, accuracy_on, _note(quiet)) if accuracy_on else {}
+        rows = bench.overview(grid, measured, accuracy)
+        record, text = {**measured.to_dict(), "table": rows}, _sweep_text(rows)
+        if plot and accuracy:
+            plots.accuracy_against_latency([(r["name"], r["median_ms"], r["top1"]) for r in rows], plot)
+        elif plot:
+            plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, plot)
+        if csv:
+            write_text(csv, bench.csv_lines(measured.reports))
+    else:
+        measured = bench.benchmark(
+            [bench.Subject(p, options) for p in paths], plan, pictures=pictures, note=_note(quiet)
+        )
+        record, text = measured.to_dict(), _bench_text(measured)
+        if before:
+            ratio = bench.regression(record, before, measured.reports[0].name, str(baseline))
+            record["regression"] = dataclasses.asdict(ratio)
+            text = "\n".join([text, str(ratio), *(f"! {caution}" for caution in ratio.cautions)])
+        if plot:
+            plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, plot)
+        if csv:
+            write_text(csv, bench.csv_lines(measured.reports))
     if result_json:
         write_text(result_json, jsonlib.dumps(record, indent=1, allow_nan=False))
-    if csv:
-        write_text(csv, bench.csv_lines(measured.reports))
-    if plot:
-        plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, plot)
-    _print(json, record, lambda: "\n".join([_bench_text(measured), *([str(ratio), *ratio.cautions] if ratio else [])]))
-    if ratio and allowed is not None:
+    _print(json, record, lambda: text)
+    if before and allowed is not None:
         bench.check_regression(ratio, allowed)
+
+
+def _profile_text(parts: Any) -> str:
+    def table(title: str, sums: dict[str, float]) -> Iterator[str]:
+        width = max(len(name) for name in (*sums, title))
+        whole = sum(sums.values())
+        yield f"{title:<{width}}        ms   share"
+        for name, ms in sorted(sums.items(), key=lambda item: -item[1]):
+            yield f"{name:<{width}}  {ms:8.4f}  {ms / whole:6.1%}"
+
+    costly = sorted(parts.operators, key=lambda o: -o.ms)[:10]
+    return "\n".join(
+        [
+            f"{parts.whole_ms:.4g} ms on {_many(parts.threads, 'thread')}; the operators, each alone, add up to "
+            f"{parts.accounted:.0%} of it",
+            "",
+            *table("operator", parts.by(lambda o: o.name)),
+            "",
+            *table("place", parts.by(lambda o: o.place)),
+            "",
+            "the ten slowest",
+            *(
+                f"{o.ms:8.4f} ms  {o.multiply_adds / o.ms / 1e6:7.1f} GMAC/s  {o.name} {o.place} {o.shape}"
+                for o in costly
+            ),
+            *(f"! does not run alone: {line}" for line in parts.failed),
+        ]
+    )
+
+
+def _sweep_text(rows: list[dict[str, Any]]) -> str:
+    width = max(len(row["name"]) for row in rows)
+    lines = [f"{'':<{width}}  median ms    p90 ms  ratio       MB   top-1"]
+    for row in rows:
+        top1 = "-" if row["top1"] is None else f"{row['top1']:.1%}"
+        lines.append(
+            f"{row['name']:<{width}}  {row['median_ms']:9.4g} {row['p90_ms']:9.4g} {row['ratio']:6.2f} "
+            f"{row['size_mb']:8.2f} {top1:>7}"
+        )
+    return "\n".join(lines)
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _note(quiet: bool) -> Callable[[str], None]:
@@ -874,8 +1037,8 @@ def _bench_lines(report: Any) -> Iterator[str]:
     pieces = report.delegation
     yield (
         f"on        {report.accelerator}, {report.runtime['name']} {report.runtime['version']}, "
-        f"{report.runtime['threads']} threads; {pieces['engine']} runs {pieces['delegated']} of {pieces['operators']} "
-        f"operators in {pieces['partitions']} pieces"
+        f"{_many(report.runtime['threads'], 'thread')}; {pieces['engine']} runs {pieces['delegated']} of "
+        f"{pieces['operators']} operators in {_many(pieces['partitions'], 'piece')}"
     )
     interval = f"  (95 %: {ms(stats.p50_low_ms)} to {ms(stats.p50_high_ms)})" if stats.p50_low_ms is not None else ""
     yield f"median    {ms(stats.p50_ms)}{interval}"

@@ -157,6 +157,44 @@ def shares(values_ms: Mapping[str, float], target: Path, title: str = "") -> Non
         axes.set_title(title)
 
 
+def sustained(
+    at_s: ArrayLike,
+    median_ms: ArrayLike,
+    p90_ms: ArrayLike,
+    target: Path,
+    clock_mhz: Sequence[float | None] = (),
+    temperature_c: Sequence[float | None] = (),
+    title: str = "",
+) -> None:
+    """Draw run times over minutes, with clock and temperature below where they are known.
+
+    Args:
+        at_s, median_ms, p90_ms, clock_mhz, temperature_c: one value a window of time; the last two may hold None.
+        target: the file to write.
+        title: what is shown.
+    """
+    below = [
+        (name, colour, [np.nan if v is None else v for v in values])
+        for name, colour, values in (
+            ("clock in MHz", COLOURS[2], clock_mhz),
+            ("temperature in °C", COLOURS[4], temperature_c),
+        )
+        if any(v is not None for v in values)
+    ]
+    with _figure(target, 8, 3 + 1.6 * len(below)) as figure:
+        rows = figure.subplots(1 + len(below), 1, sharex=True, squeeze=False)[:, 0]
+        rows[0].plot(at_s, median_ms, color=COLOURS[0], label="median")
+        rows[0].plot(at_s, p90_ms, color=COLOURS[0], alpha=0.4, label="p90")
+        rows[0].set_ylim(bottom=0)
+        rows[0].set_ylabel("ms")
+        rows[0].legend()
+        rows[0].set_title(title or "run time over minutes")
+        for axes, (name, colour, values) in zip(rows[1:], below, strict=True):
+            axes.plot(at_s, values, color=colour)
+            axes.set_title(name)
+        rows[-1].set_xlabel("s")
+
+
 def accuracy_against_latency(points: Sequence[tuple[str, float, float]], target: Path, title: str = "") -> None:
     """Draw models or settings as points, and the line of those that none other beats in both (Pareto front).
 

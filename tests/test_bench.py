@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from edge_ran import bench, machine
 from edge_ran.bench import Plan, Subject, benchmark, check_regression, compare_files, csv_lines, read_report
 from edge_ran.bench.compare import ratio_of_sessions
+from edge_ran.bench.sustained import Window, judge
 from edge_ran.cli import app
 from edge_ran.errors import EdgeRanError, GateError, InputError, OutputExists, UsageError
 from edge_ran.files import sha256
@@ -324,6 +325,158 @@ def test_command_gates_and_compares(labelled_model, measured, tmp_path):
         command("benchmark", labelled_model(), "--max-regression", "5%")
     with pytest.raises(UsageError, match="not a percentage"):
         command("benchmark", labelled_model(), "--until", "soon")
+
+
+# ------------------------------------------------------------------------------------------------------- operators
+
+
+def test_operators_one_by_one(test_models):
+    path, seen = test_models / "float32.tflite", []
+    parts = bench.profile(path, progress=lambda *pair: seen.append(pair))
+    graph = read_graph(path)
+    assert [o.name for o in parts.operators] == [o.name for o in graph.operators]
+    assert parts.failed == ()
+    assert all(o.ms > 0 for o in parts.operators)
+    assert sum(o.multiply_adds for o in parts.operators) == graph.multiply_adds
+    assert sum(parts.by(lambda o: o.name).values()) == pytest.approx(parts.accounted * parts.whole_ms)
+    assert seen[-1] == (len(graph.operators), len(graph.operators))
+    json.dumps(parts.to_dict(), allow_nan=False)
+
+
+def test_an_operator_cut_out_computes_what_it_did_inside(test_models, tmp_path):
+    """Chained by hand, the operators alone give the network's own answer."""
+    from edge_ran.bench.operators import _Cut
+
+    path = test_models / "int8.tflite"
+    module = interpreter.load(interpreter.package())
+    whole = module.Interpreter(model_path=str(path))
+    whole.allocate_tensors()
+    graph, data = read_graph(path), path.read_bytes()
+    x = np.random.default_rng(0).integers(-128, 128, graph.inputs[0].shape).astype(np.int8)
+    whole.set_tensor(whole.get_input_details()[0]["index"], x)
+    whole.invoke()
+    known, cut = {graph.inputs[0].index: x}, _Cut(data, graph)
+    (tmp_path / "one.tflite").write_bytes(data)
+    for operator in graph.operators:
+        with open(tmp_path / "one.tflite", "r+b") as file:
+            cut.write(file, operator)
+        one = module.Interpreter(model_path=str(tmp_path / "one.tflite"))
+        one.allocate_tensors()
+        for detail in one.get_input_details():
+            one.set_tensor(detail["index"], known[detail["index"]])
+        one.invoke()
+        for detail in one.get_output_details():
+            known[detail["index"]] = one.get_tensor(detail["index"])
+    answer = whole.get_tensor(whole.get_output_details()[0]["index"])
+    assert answer.std() > 5
+    assert np.abs(known[graph.outputs[0].index].astype(int) - answer).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("tensor", "where"),
+    [
+        ("net/stage1_module2_mask_down1_unit1_conv1_relu/Relu;net/x", "stage1 module2 mask"),
+        ("net/stage1_module2_residual/add", "stage1 module2 gate"),
+        ("net/stage3_unit_add/add", "stage3 unit"),
+        ("net/stem_conv/Conv2D1", "stem"),
+        ("tfl.quantize", "stem"),
+        ("net/tail_unit1_conv1/Conv2D", "tail"),
+        ("net/logits/MatMul", "classifier"),
+        ("Identity", "classifier"),
+        ("model/conv2d_17/BiasAdd", "conv2d"),
+    ],
+)
+def test_places(tensor, where):
+    from edge_ran.bench.operators import place
+
+    assert place(tensor) == where
+
+
+# ----------------------------------------------------------------------------------------------- sweep, sustained
+
+
+@pytest.fixture
+def precisions(labelled_model, tmp_path) -> Path:
+    """A run folder's two files, ``int8.tflite`` and ``fp32.tflite``."""
+    for name, precision in (("int8", "int8"), ("float32", "fp32")):
+        (tmp_path / f"{precision}.tflite").write_bytes(labelled_model(name).read_bytes())
+    return tmp_path / "int8.tflite"
+
+
+def test_combinations(precisions):
+    options = RuntimeOptions()
+    names = [s.name for s in bench.combinations(precisions, ["threads=1,2", "precision=int8,fp32"], options)]
+    assert names == ["int8 cpu 1T", "int8 cpu 2T", "fp32 cpu 1T", "fp32 cpu 2T"]
+    names = [s.name for s in bench.combinations(precisions, ["accelerator=cpu,gpu", "threads=1,2"], options)]
+    assert names == ["int8 cpu 1T", "int8 cpu 2T", "int8 gpu"]  # a GPU has no threads to vary
+    for terms, words in (
+        (["depth=3"], "cannot sweep"),
+        (["threads=two"], "not a number"),
+        (["threads=1", "threads=2"], "each axis once"),
+        (["threads="], "each axis once"),
+        (["precision=int9"], "no converter"),
+        (["accelerator=npu"], "no accelerator"),
+        ([], "nothing to sweep"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            bench.combinations(precisions, terms, options)
+    with pytest.raises(InputError, match=r"there is no .*fp16\.tflite"):
+        bench.combinations(precisions, ["precision=fp16"], options)
+
+
+def test_sweep_command(precisions, pictures, tmp_path):
+    quick = ("--num-runs", 12, "--min-secs", 0, "--threads", 1)
+    front = tmp_path / "front.svg"
+    record = json.loads(
+        command(
+            "benchmark", precisions, "--sweep", "precision=int8,fp32", "threads=1,2", *quick,
+            "--accuracy-on", pictures, "--plot", front, "--json",
+        )
+    )  # fmt: skip
+    assert [row["name"] for row in record["table"]] == ["int8 cpu 1T", "int8 cpu 2T", "fp32 cpu 1T", "fp32 cpu 2T"]
+    assert [row["threads"] for row in record["table"]] == [1, 2, 1, 2]
+    assert [row["top1"] for row in record["table"]] == [1, 1, 1, 1]
+    assert record["table"][0]["ratio"] == 1
+    assert "accuracy" in front.read_text()
+    with pytest.raises(UsageError, match="for one model"):
+        command("benchmark", precisions, precisions, "--sweep", "threads=1")
+
+
+def window(at: float, ms: float, **around) -> Window:
+    return Window(at, 10, ms, ms * 1.1, dataclasses.replace(AROUND, **around))
+
+
+def test_throttling_is_named():
+    cool = [window(i, 10, clock_mhz_after=2400, temperature_c_after=50) for i in range(6)]
+    hot = [window(6 + i, 15, clock_mhz_after=1500, temperature_c_after=84, throttled=True) for i in range(6)]
+    course = judge(cool + hot)
+    assert course.slowdown == pytest.approx(0.5)
+    assert course.throttled is True
+    assert "throttled" in str(course)
+    assert "the clock went from 2400 to 1500 MHz" in str(course)
+    assert "50% slower" in str(course)
+    calm = judge(cool * 2)
+    assert calm.reasons == ()
+    assert "steady" in str(calm)
+
+
+def test_sustained_run(labelled_model, tmp_path):
+    plot = tmp_path / "s.png"
+    text = command(
+        "benchmark", labelled_model(), "--sustained", "1s", "--plot", plot, "--result-json", tmp_path / "s.json"
+    )
+    assert "from the first quarter to the last" in text or "in the last quarter" in text
+    record = json.loads((tmp_path / "s.json").read_text())
+    assert len(record["windows"]) >= 4
+    assert record["seconds"] >= 0.9
+    assert plot.stat().st_size > 5000
+
+
+def test_profile_command(labelled_model, tmp_path):
+    text = command("benchmark", labelled_model(), "--profile", "--plot", tmp_path / "p.png")
+    assert "CONV_2D" in text
+    assert "the ten slowest" in text
+    assert (tmp_path / "p.png").stat().st_size > 5000
 
 
 def test_devices_command():

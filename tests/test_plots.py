@@ -25,13 +25,14 @@ def draw_all(folder, suffix):
     plots.confusion([[8, 2], [0, 10]], ["cat", "dog"], folder / f"confusion{suffix}")
     plots.latency_histogram({"int8": np.linspace(1, 2, 50), "fp32": np.linspace(3, 5, 50)}, folder / f"ms{suffix}")
     plots.shares({"stem": 1.0, "mask": 3.0}, folder / f"shares{suffix}", "by stage")
+    plots.sustained([1, 2, 3], [5, 5, 9], [6, 6, 9], folder / f"sustained{suffix}", [2000, 2000, 900], [40, None, 90])
     plots.accuracy_against_latency([("a", 1, 0.8), ("b", 2, 0.9)], folder / f"front{suffix}")
 
 
 def test_every_picture_in_png_shows_something(tmp_path):
     draw_all(tmp_path, ".png")
     pictures = sorted(tmp_path.iterdir())
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     for path in pictures:
         assert cv2.imread(str(path)).std() > 10
 
@@ -42,6 +43,7 @@ def test_svg_has_the_words_and_is_the_same_each_time(tmp_path):
     assert "cat" in words(tmp_path / "confusion.svg")
     assert "80" in words(tmp_path / "confusion.svg")  # eight of ten cats
     assert "75 %" in words(tmp_path / "shares.svg")
+    assert "clock in MHz" in words(tmp_path / "sustained.svg")
     first = (tmp_path / "curves.svg").read_bytes()
     plots.training_curves(HISTORY, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_bytes() == first
@@ -50,6 +52,11 @@ def test_svg_has_the_words_and_is_the_same_each_time(tmp_path):
 def test_history_without_validation(tmp_path):
     plots.training_curves([{"epoch": 1, "loss": 1.0, "top1": 0.5}], tmp_path / "c.svg")
     assert "validation" not in words(tmp_path / "c.svg")
+
+
+def test_sustained_without_clock_and_temperature(tmp_path):
+    plots.sustained([1, 2], [5, 5], [6, 6], tmp_path / "s.svg", [None, None], [])
+    assert "clock" not in words(tmp_path / "s.svg")
 
 
 def test_many_classes(tmp_path):

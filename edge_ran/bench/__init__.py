@@ -1,25 +1,38 @@
 """How fast a ``.tflite`` is on this device, measured so that the number may be quoted, or told why not.
 
-``measure`` runs models, one or several in turns; ``report`` is what is said of it; ``compare`` holds reports against
-each other.
+``measure`` runs models, one or several in turns; ``sweep`` one network with several settings; ``sustained`` for
+minutes; ``operators`` takes it apart; ``report`` is what is said of it; ``compare`` holds reports against each other.
 """
 
 from edge_ran.bench.compare import Ratio, check_regression, compare_files, read_report, regression
 from edge_ran.bench.measure import Plan, Subject, benchmark, default_pictures, pictures_in
+from edge_ran.bench.operators import Profile, profile
 from edge_ran.bench.report import Bench, BenchReport, csv_lines
+from edge_ran.bench.sustained import Sustained, draw_sustained, sustain
+from edge_ran.bench.sweep import Setting, accuracies, combinations, is_term, overview
 
 __all__ = [
     "Bench",
     "BenchReport",
     "Plan",
+    "Profile",
     "Ratio",
+    "Setting",
     "Subject",
+    "Sustained",
+    "accuracies",
     "benchmark",
     "check_regression",
+    "combinations",
     "compare_files",
     "csv_lines",
     "default_pictures",
+    "draw_sustained",
+    "is_term",
+    "overview",
     "pictures_in",
+    "profile",
     "read_report",
     "regression",
+    "sustain",
 ]

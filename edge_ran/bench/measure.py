@@ -30,6 +30,7 @@ from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
 MOST_PICTURES = 16
 LONGEST_WARMUP_S = 10.0
 MOST_FRAMES = 50  # whole frames, for the stages
+NOISE = (480, 640, 3)
 ROUND_S = 0.02  # of one model's turn
 FEWEST_ROUNDS = 6  # in each session
 # Two loads of one file differ by up to 5 % for as long as they live, by where their memory lies. So models that are
@@ -126,41 +127,50 @@ def benchmark(
     plan = plan or Plan()
     if not subjects:
         raise UsageError("no model to measure")
-    paths = list(pictures if pictures is not None else default_pictures())[:MOST_PICTURES]
-    random = np.random.default_rng(0)
-    frames = [read_picture(p) for p in paths] or [random.integers(0, 256, (480, 640, 3), np.uint8)]
-    with ExitStack() as stack:
-        loaded = []
-        for subject in subjects:
-            note(f"loading {subject.path.name}")
-            loaded.append(stack.enter_context(_Loaded(subject, frames)))
-        sessions = 1 if len(loaded) == 1 else SESSIONS
+    random = np.random.default_rng()
+    with loaded(subjects, pictures, note) as models:
+        sessions = 1 if len(models) == 1 else SESSIONS
         with _no_collector():
             watch = machine.Watch()
             for session in range(sessions):
                 if session:
-                    _reload(loaded, random)
+                    _reload(models, random)
                 turn = f", session {session + 1} of {sessions}" if sessions > 1 else ""
                 note(f"warming up and measuring{turn}")
-                for one in loaded:
+                for one in models:
                     one.warm_up(plan)
-                _take_turns(loaded, plan, (session + 1) / sessions, random)
+                _take_turns(models, plan, (session + 1) / sessions, random)
             conditions = watch.stop()
         note("measuring whole frames")
-        for one in loaded:
-            one.run_frames(paths, min(plan.num_runs, MOST_FRAMES))
+        for one in models:
+            one.run_frames(min(plan.num_runs, MOST_FRAMES))
         note("measuring what this machine can do")
         environment = machine.identity()
-        reports = tuple(one.report(environment, conditions, len(paths)) for one in loaded)
-    ratios = tuple(ratio_of_sessions(one.name, loaded[0].name, one.sessions, loaded[0].sessions) for one in loaded[1:])
+        reports = tuple(one.report(environment, conditions) for one in models)
+    ratios = tuple(ratio_of_sessions(one.name, models[0].name, one.sessions, models[0].sessions) for one in models[1:])
     return Bench(reports, ratios)
 
 
-class _Loaded:
+@contextmanager
+def loaded(
+    subjects: Sequence[Subject], pictures: Sequence[Path] | None = None, note: Note = lambda text: None
+) -> Iterator[list[Loaded]]:
+    """Load models and run each once; close them when the block ends. ``pictures`` as for ``benchmark``."""
+    paths = list(pictures if pictures is not None else default_pictures())[:MOST_PICTURES]
+    frames = [read_picture(p) for p in paths] or [np.random.default_rng(0).integers(0, 256, NOISE, np.uint8)]
+    with ExitStack() as stack:
+        models = []
+        for subject in subjects:
+            note(f"loading {subject.path.name}")
+            models.append(stack.enter_context(Loaded(subject, frames, paths)))
+        yield models
+
+
+class Loaded:
     """A subject in memory, and everything measured on it so far."""
 
-    def __init__(self, subject: Subject, frames: Sequence[NDArray[np.uint8]]) -> None:
-        self.subject, self.frames = subject, frames
+    def __init__(self, subject: Subject, frames: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> None:
+        self.subject, self.frames, self.paths = subject, frames, paths
         self.graph: Graph = read_graph(subject.path)
         watch = Stopwatch()
         interpreter.load(interpreter.package(subject.options.runtime))
@@ -191,7 +201,7 @@ class _Loaded:
         self.wall_ms = 0.0
         self.stages_ms: dict[str, float | None] | None = None
 
-    def __enter__(self) -> _Loaded:
+    def __enter__(self) -> Loaded:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -250,14 +260,14 @@ class _Loaded:
         self.samples_ms += turn_ms
         self.sessions[-1].append(float(np.median(turn_ms)))
 
-    def run_frames(self, paths: Sequence[Path], count: int) -> None:
+    def run_frames(self, count: int) -> None:
         """Time whole frames, from the picture file to the ranked labels."""
         if self.classifier is None:
             return
         stages: dict[str, list[float]] = {}
         for i in range(count):
             watch = Stopwatch()
-            frame = read_picture(paths[i % len(paths)]) if paths else self.frames[0]
+            frame = read_picture(self.paths[i % len(self.paths)]) if self.paths else self.frames[0]
             capture_ms = watch.lap("capture")
             self.classifier.classify(frame)
             end_ms = watch.lap("classify") + capture_ms
@@ -265,14 +275,14 @@ class _Loaded:
             for stage, ms in parts.items():
                 stages.setdefault(stage, []).append(ms)
         medians: dict[str, float | None] = {stage: float(np.median(ms)) for stage, ms in stages.items()}
-        self.stages_ms = medians if paths else {**medians, "capture": None}
+        self.stages_ms = medians if self.paths else {**medians, "capture": None}
 
-    def report(self, environment: dict[str, Any], conditions: machine.Conditions, pictures: int) -> BenchReport:
+    def report(self, environment: dict[str, Any], conditions: machine.Conditions) -> BenchReport:
         card = read_card(self.subject.path)
         stats = LatencyStats.from_ms(self.samples_ms, self.first_ms)
         accelerator = self.runtime.accelerator
         graph = self.graph
-        fed = f"{pictures} pictures" if pictures else "noise of 640x480"
+        fed = f"{len(self.paths)} pictures" if self.paths else "noise of 640x480"
         return BenchReport(
             name=self.name,
             model={
@@ -313,10 +323,10 @@ class _Loaded:
         )
 
 
-def _take_turns(loaded: Sequence[_Loaded], plan: Plan, share: float, random: np.random.Generator) -> None:
+def _take_turns(models: Sequence[Loaded], plan: Plan, share: float, random: np.random.Generator) -> None:
     """Let all run in turns, in random order, until ``share`` of the plan is done."""
-    alone = len(loaded) == 1
-    runs = {id(one): max(1, min(50, round(1e3 * ROUND_S / one.median_ms))) for one in loaded}
+    alone = len(models) == 1
+    runs = {id(one): max(1, min(50, round(1e3 * ROUND_S / one.median_ms))) for one in models}
     part = dataclasses.replace(
         plan,
         num_runs=max(1, round(share * plan.num_runs)),
@@ -325,27 +335,27 @@ def _take_turns(loaded: Sequence[_Loaded], plan: Plan, share: float, random: np.
     )
     check_at = 0
     while True:
-        for place in random.permutation(len(loaded)):
-            one = loaded[place]
+        for place in random.permutation(len(models)):
+            one = models[place]
             left = part.num_runs - len(one.samples_ms)
             one.turn(min(runs[id(one)], left) if alone and left > 0 else runs[id(one)], alone)
-        seconds = sum(one.wall_ms for one in loaded) / len(loaded) / 1e3
-        fewest = min(len(one.samples_ms) for one in loaded)
-        too_few = fewest < check_at or not (alone or len(loaded[0].sessions[-1]) >= FEWEST_ROUNDS)
+        seconds = sum(one.wall_ms for one in models) / len(models) / 1e3
+        fewest = min(len(one.samples_ms) for one in models)
+        too_few = fewest < check_at or not (alone or len(models[0].sessions[-1]) >= FEWEST_ROUNDS)
         if too_few and seconds < share * plan.max_secs:
             continue
         check_at = int(1.2 * fewest) if plan.until else 0  # an interval costs a sort
-        if seconds >= share * plan.max_secs or all(part.done(one.samples_ms, seconds) for one in loaded):
+        if seconds >= share * plan.max_secs or all(part.done(one.samples_ms, seconds) for one in models):
             return
 
 
-def _reload(loaded: Sequence[_Loaded], random: np.random.Generator) -> None:
+def _reload(models: Sequence[Loaded], random: np.random.Generator) -> None:
     """Load all anew, elsewhere in memory: the allocator hands out what was freed in the same order again."""
-    for one in loaded:
+    for one in models:
         one.runtime.close()
     padding = [np.ones(int(random.integers(1, 1 << 20)), np.uint8) for _ in range(8)]
-    for place in random.permutation(len(loaded)):
-        loaded[place].load_again()
+    for place in random.permutation(len(models)):
+        models[place].load_again()
         padding[place % 8] = np.ones(int(random.integers(1, 1 << 20)), np.uint8)
 
 

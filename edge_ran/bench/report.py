@@ -120,7 +120,7 @@ class BenchReport:
         if not self.warmup["steady"]:
             reasons.append(f"not steady after {self.warmup['runs']} warm-up runs")
         drift = latency.drift(self.samples_ms)
-        if stats.runs >= FEWEST_RUNS and abs(drift) > LARGEST_DRIFT:
+        if self.timing["sessions"] == 1 and stats.runs >= FEWEST_RUNS and abs(drift) > LARGEST_DRIFT:
             reasons.append(f"the last third ran {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} than the first")
         if around.throttled:
             reasons.append("the processor was throttled")
@@ -140,9 +140,9 @@ class BenchReport:
             reasons.append(f"the GPU is software ({self.accelerator.adapter}): it shows function, not speed")
         if self.accelerator.requested == "gpu" and self.accelerator.actual != "gpu":
             reasons.append(f"ran on {self.accelerator}, not on the GPU: {self.accelerator.fallback_reason}")
-        waiting = self.timing["wall_per_run_ms"] / stats.p50_ms - 1
-        if waiting > WALL_WITHIN:
-            notes.append(f"wall-clock time a run is {waiting:.0%} above the median: quote the mean, too")
+        waiting = self.timing["wall_per_run_ms"] / stats.p50_ms
+        if waiting > 1 + WALL_WITHIN:
+            notes.append(f"wall-clock time a run is {waiting:.2f} times the median: quote the mean, too")
         if self.environment["governor"] not in (None, "performance"):
             notes.append(f"the clock policy is {self.environment['governor']!r}")
         if self.environment["virtual"]:

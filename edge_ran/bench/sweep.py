@@ -1,0 +1,120 @@
+"""The same network with several settings: ``threads=1,2,4 precision=int8,fp16 accelerator=cpu,gpu``."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_ran import catalogue, dataset
+from edge_ran.bench.measure import Note, Subject
+from edge_ran.bench.report import Bench
+from edge_ran.errors import InputError, UsageError
+from edge_ran.evaluate import evaluate
+from edge_ran.runtime import RuntimeOptions
+
+AXES = ("precision", "accelerator", "threads")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One combination. ``precision`` is empty where the file is not varied."""
+
+    path: Path
+    precision: str
+    options: RuntimeOptions
+
+    @property
+    def name(self) -> str:
+        threads = f" {self.options.threads or 'all'}T" if self.options.accelerator != "gpu" else ""
+        return f"{self.precision or self.path.stem} {self.options.accelerator}{threads}"
+
+    @property
+    def subject(self) -> Subject:
+        """What ``benchmark`` measures."""
+        return Subject(self.path, self.options, self.name)
+
+
+def is_term(text: str) -> bool:
+    """Whether the text is a term of a sweep, such as ``threads=1,2``, and not a file."""
+    return text.partition("=")[0] in AXES and "=" in text
+
+
+def combinations(model: Path, terms: Sequence[str], options: RuntimeOptions) -> list[Setting]:
+    """Return every combination of the terms, in their order.
+
+    Args:
+        model: a ``.tflite``; other precisions are looked for beside it as ``<precision>.tflite``.
+        terms: ``axis=value,value``; the axes are precision, accelerator and threads.
+        options: what holds where no term says otherwise.
+
+    Raises:
+        UsageError: an axis or value is unknown, or an axis comes twice.
+        InputError: a precision's file is not there.
+    """
+    chosen: dict[str, list[str]] = {}
+    for term in terms:
+        axis, _, text = term.partition("=")
+        values = [value.strip() for value in text.split(",") if value.strip()]
+        if axis not in AXES:
+            raise UsageError(f"cannot sweep {axis!r}", catalogue.nearest(axis, AXES))
+        if not values or axis in chosen or len(set(values)) < len(values):
+            raise UsageError(f"--sweep {term!r}: give each axis once, with values that differ", "threads=1,2,4")
+        chosen[axis] = values
+    if not chosen:
+        raise UsageError("nothing to sweep", "for instance --sweep threads=1,2,4 precision=int8,fp16")
+    for value in chosen.get("threads", ()):
+        if not value.isdigit():
+            raise UsageError(f"threads={value} is not a number of threads", "0 = every core")
+    found: list[Setting] = []
+    for precision, accelerator, threads in itertools.product(
+        chosen.get("precision", [""]),
+        chosen.get("accelerator", [options.accelerator]),
+        chosen.get("threads", [str(options.threads)]),
+    ):
+        path = model if not precision else model.with_name(f"{catalogue.converter(precision).name}.tflite")
+        if not path.is_file():
+            raise InputError(f"there is no {path}", f"edge-ran convert --{precision}")
+        setting = Setting(path, precision, dataclasses.replace(options, accelerator=accelerator, threads=int(threads)))
+        # The number of CPU threads does nothing for a GPU.
+        if setting.options.accelerator != "gpu" or not any(s.name == setting.name for s in found):
+            found.append(setting)
+    return found
+
+
+def accuracies(found: Sequence[Setting], data: Path, note: Note = lambda text: None) -> dict[str, float]:
+    """Return top-1 accuracy on labelled images (0..1) of each setting, by name; threads do not change it.
+
+    Raises:
+        InputError: as ``evaluate``.
+    """
+    images = dataset.load(data)
+    known: dict[tuple[Path, str], float] = {}
+    for setting in found:
+        key = (setting.path, setting.options.accelerator)
+        if key not in known:
+            note(f"classifying {len(images.samples)} images with {setting.name}")
+            known[key] = evaluate(setting.path, images, options=setting.options).top1
+    return {s.name: known[s.path, s.options.accelerator] for s in found}
+
+
+def overview(found: Sequence[Setting], bench: Bench, accuracy: dict[str, float]) -> list[dict[str, Any]]:
+    """Return a row for each setting: its name, times, ratio to the first, memory and top-1 accuracy (by name)."""
+    ratios = {ratio.name: ratio.ratio for ratio in bench.ratios}
+    return [
+        {
+            "name": report.name,
+            "precision": report.model["precision"],
+            "accelerator": str(report.accelerator),
+            "threads": report.runtime["threads"],
+            "median_ms": report.latency.p50_ms,
+            "p90_ms": report.latency.p90_ms,
+            "ratio": ratios.get(report.name, 1.0),
+            "size_mb": report.model["size_bytes"] / 1e6,
+            "top1": accuracy.get(setting.name),
+        }
+        for setting, report in zip(found, bench.reports, strict=True)
+    ]
