@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran import catalogue
 from edge_ran.card import InputSpec, ModelCard
+from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, TensorSpec, read_card, read_graph
@@ -74,7 +76,7 @@ class Classifier:
         self._preprocess = Preprocessor(self.spec, tensor)
         self._temperature = self.card.temperature if self.card else 1.0
         self._gives_probabilities = gives_probabilities(graph)
-        self.runtime: Runtime = open_runtime(path, options or RuntimeOptions())
+        self.runtime: Runtime = open_runtime(path, options or RuntimeOptions(), lambda: real_inputs(self._preprocess))
         self._input = np.empty(tensor.shape, tensor.dtype)
         self.stages_ms: dict[str, float] = {}
 
@@ -136,6 +138,24 @@ class Classifier:
             # A quantised probability of 0 is anything below half a step.
             values = np.log(np.maximum(values, tensor.scale / 2 if tensor.scale > 0 else 1e-12))
         return _softmax(values / np.float32(self._temperature))
+
+
+def real_inputs(preprocess: Preprocessor, pictures: Path | None = None, count: int = 32) -> list[NDArray[Any]]:
+    """Return up to ``count`` pictures of a folder, spread evenly over it, as inputs, each (1, H, W, 3).
+
+    Args:
+        preprocess: the model's.
+        pictures: a folder, looked into at any depth; None takes ``calibration_data/``.
+
+    Raises:
+        InputError: there is no readable picture.
+    """
+    folder = pictures or catalogue.folder("calibration_data")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise InputError(f"no pictures in {folder}", "put some there: PNG, JPEG, WebP or BMP")
+    chosen = found[:: max(1, len(found) // count)][:count]
+    return [preprocess(read_picture(path)) for path in chosen]
 
 
 def check_image_classifier(graph: Graph) -> None:

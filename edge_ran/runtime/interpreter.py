@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,7 +90,8 @@ class InterpreterRuntime:
         package: Package,
         threads: int,
         accelerator: Accelerator,
-        delegate: tuple[Path, dict[str, str]] | None = None,
+        delegate: Any = None,
+        plain: bool = False,
         verbose: bool = False,
     ) -> None:
         """Load the model.
@@ -101,12 +101,12 @@ class InterpreterRuntime:
             package: whose Interpreter.
             threads: CPU threads; 0 = every core that this process may use.
             accelerator: what ``accelerator`` shall say.
-            delegate: an external delegate's library, which has survived its probe, and its options.
+            delegate: an external delegate, loaded by the package's ``load_delegate``.
+            plain: keep XNNPACK out, so that ``delegation`` is the delegate's alone.
             verbose: pass the runtime's messages on.
 
         Raises:
-            InputError: the runtime refuses the model.
-            AcceleratorError: the delegate refuses it.
+            InputError: the runtime, or the delegate, refuses the model.
         """
         module = load(package)
         self.name, self.version = package.name, package.version
@@ -115,22 +115,28 @@ class InterpreterRuntime:
         self.accelerator = accelerator
         try:
             with chatter.captured(verbose) as said:
-                delegates = [module.load_delegate(str(delegate[0]), delegate[1])] if delegate else None
+                resolvers = module.OpResolverType
                 self._interpreter = module.Interpreter(
-                    model_path=str(graph.path), num_threads=self.threads, experimental_delegates=delegates
+                    model_path=str(graph.path),
+                    num_threads=self.threads,
+                    experimental_delegates=[delegate] if delegate else None,
+                    experimental_op_resolver_type=(
+                        resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else resolvers.AUTO
+                    ),
                 )
-                self._input_index = self._interpreter.get_input_details()[0]["index"]
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{graph.path}: {package.name} cannot run it: {reason}", "edge-ran inspect it") from error
         finally:
             self.chatter = said.text
+        self._input_indices = [detail["index"] for detail in self._interpreter.get_input_details()]
         self._output_indices = [detail["index"] for detail in self._interpreter.get_output_details()]
-        self.delegation = self._delegation(delegate[0].name if delegate else "XNNPACK")
+        self.delegation = self._delegation(accelerator.adapter or "XNNPACK")
 
-    def run(self, x: NDArray[Any]) -> list[NDArray[Any]]:
-        self._interpreter.set_tensor(self._input_index, x)
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        for index, x in zip(self._input_indices, inputs, strict=True):
+            self._interpreter.set_tensor(index, x)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._output_indices]
 

@@ -49,6 +49,8 @@ class RuntimeOptions:
             raise UsageError(f"no GPU precision is called {self.gpu_precision!r}", "choose fp16 or fp32")
         if self.threads < 0:
             raise UsageError(f"--threads {self.threads} is negative", "0 means every core")
+        if not self.fallback and self.delegate is None and self.accelerator == "auto":
+            raise UsageError("--no-fallback forbids what --accelerator auto is for", "add --gpu or --delegate LIBRARY")
         if self.delegate_options and self.delegate is None:
             raise UsageError("--delegate-option is for a delegate", "add --delegate LIBRARY")
 
@@ -60,7 +62,8 @@ class Accelerator:
     ``requested`` and ``actual`` are ``cpu``, ``gpu`` or ``delegate`` (``requested`` also ``auto``); ``adapter`` is the
     GPU's or the delegate library's name, empty for the CPU; ``is_software`` is True for a GPU made of CPU threads
     (SwiftShader, llvmpipe); ``driver`` is the adapter's driver and its version; ``fallback_reason`` says why
-    ``actual`` is not what was asked, or why ``auto`` chose it.
+    the CPU serves although something else was asked for, ``auto_reason`` why ``auto`` chose it; ``precision`` is the
+    arithmetic asked of a GPU.
     """
 
     requested: str
@@ -69,6 +72,8 @@ class Accelerator:
     is_software: bool = False
     driver: str = ""
     fallback_reason: str = ""
+    auto_reason: str = ""
+    precision: str = ""
 
     def __str__(self) -> str:
         software = ", software" if self.is_software else ""
@@ -87,26 +92,27 @@ class Delegation:
     operators: int
     delegated: int
     partitions: int
+    left_reason: str = ""  # why an operator is left to the CPU, in the engine's words
 
 
 @runtime_checkable
 class Runtime(Protocol):
-    """A loaded model that takes one input of batch 1. Use it as a context manager, or call ``close``."""
+    """A loaded model. Use it as a context manager, or call ``close``."""
 
     name: str  # "litert" or "tflite-runtime"
     version: str
-    input: TensorSpec
+    input: TensorSpec  # the first, which is the only one of a classifier
     outputs: tuple[TensorSpec, ...]
     accelerator: Accelerator
     delegation: Delegation
     threads: int  # CPU threads really used
     chatter: str  # what the runtime said while it was created
 
-    def run(self, x: NDArray[Any]) -> list[NDArray[Any]]:
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Run once and read every output: the time of this call is the whole time of an inference.
 
         Args:
-            x: the input's shape and dtype exactly (quantised inputs take quantised values).
+            inputs: one array for each input, of its shape and dtype exactly (quantised inputs take quantised values).
 
         Returns:
             One array for each of ``outputs``, owned by the caller.

@@ -1,0 +1,200 @@
+"""LiteRT's CompiledModel on the GPU: its WebGPU accelerator over Vulkan (Metal on macOS), which the pip wheel ships.
+
+Facts that shaped this (LiteRT 2.3):
+
+- ``run_by_index`` returns when the work is queued; only reading an output waits for it. So ``run`` reads them all.
+- Where the accelerator library is missing, GPU|CPU silently means CPU, and ``is_fully_accelerated`` is True of the
+  CPU as well. The one sign of a GPU is the line ``Selected adapter: …`` among what is said at creation.
+- Operators that the accelerator does not take stay on the CPU; which, and why, is said at creation too.
+- The first write to a buffer makes a second environment, which lives and talks to the end of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import re
+import sys
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import vulkan
+from edge_ran.errors import AcceleratorError
+from edge_ran.graph import Graph
+from edge_ran.runtime import chatter
+from edge_ran.runtime.interpreter import Package, available_cores
+from edge_ran.runtime.types import Accelerator, Delegation
+
+ADAPTER = re.compile(r"Selected adapter: (?P<name>.*?), arch=.*?backend=(?P<backend>[^,]*), adapterType=(?P<kind>.*)")
+LEFT = re.compile(
+    r"not supported by GPU delegate:\s*(?P<reason>[^\n]*).*?(?P<taken>\d+) operations will run on the GPU, "
+    r"and the remaining (?P<left>\d+) operations",
+    re.DOTALL,
+)
+
+
+_is_used = False
+
+
+@atexit.register  # at import, so that it runs after the hooks of those who have more to say
+def _hush() -> None:
+    """Keep the last words of LiteRT's environment off the terminal: they come when Python is gone already."""
+    if _is_used:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the accelerator said at creation."""
+
+    adapter: str  # empty: no GPU
+    is_software: bool
+    operators_left: int  # that stay on the CPU
+    operators_taken: int  # known where some are left
+    left_reason: str  # why the first of them is left
+    failure: str  # the line that tells why there is no GPU
+
+
+def read_chatter(text: str) -> Seen:
+    """Read the words of a creation, good or failed."""
+    left = LEFT.search(text)
+    counts = (int(left["left"]), int(left["taken"]), left["reason"].strip()) if left else (0, 0, "")
+    found = ADAPTER.search(text)
+    if found is None:
+        return Seen("", False, *counts, _failure(text))
+    software = bool(re.search("cpu|software", found["kind"], re.IGNORECASE)) or bool(
+        vulkan.SOFTWARE_NAMES.search(found["name"])
+    )
+    return Seen(found["name"].strip(), software, *counts, _failure(text))
+
+
+class GpuRuntime:
+    """A ``Runtime`` on LiteRT's GPU accelerator."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        package: Package,
+        threads: int,
+        precision: str,
+        requested: str = "gpu",
+        verbose: bool = False,
+    ) -> None:
+        """Load the model; compiles its shaders.
+
+        Args:
+            graph: a verified file (``read_graph``) whose shapes are fixed.
+            package: LiteRT.
+            threads: CPU threads for operators that the GPU does not take; 0 = every core.
+            precision: ``fp16`` or ``fp32`` arithmetic.
+            requested: what ``accelerator.requested`` shall say.
+            verbose: pass the runtime's messages on.
+
+        Raises:
+            AcceleratorError: there is no GPU here, or it takes no operator of this model; the line says why.
+        """
+        if package.name != "litert":
+            raise AcceleratorError(f"{package.name} has no GPU of its own", "pip install ai-edge-litert")
+        if not all(tensor.fixed for tensor in (*graph.inputs, *graph.outputs)):
+            raise AcceleratorError("the GPU needs fixed shapes, the batch of this model is open", "convert it again")
+        self.name, self.version = package.name, package.version
+        self.input, self.outputs = graph.inputs[0], graph.outputs
+        self.threads = threads or available_cores()
+        self._native: dict[str, Any] | None = None
+        native: dict[str, Any] = {}
+        failure = ""
+        with chatter.captured(verbose) as said:
+            try:
+                native.update(_create(graph, self.threads, precision))
+            except Exception as error:  # the wheel raises RuntimeError, ImportError, OSError, as it happens to fail
+                failure = " ".join(str(error).split()) or type(error).__name__
+        self.chatter = said.text
+        seen = read_chatter(said.text)
+        operators = len(graph.operators)
+        taken = seen.operators_taken if seen.operators_left else operators
+        if failure or not seen.adapter or not taken:
+            _release(native)
+            raise AcceleratorError(
+                seen.left_reason or seen.failure or failure or "LiteRT loaded no GPU accelerator", "edge-ran doctor"
+            )
+        self._native = native
+        # Destroying it talks, too; and an accelerator left to the end of the process talks then.
+        self._finalizer = weakref.finalize(self, _release, native)
+        self.accelerator = Accelerator(
+            requested, "gpu", seen.adapter, seen.is_software, _driver(seen.adapter), precision=precision
+        )
+        pieces = len(re.findall("Initializing WebGPU-based API", said.text)) or 1
+        self.delegation = Delegation("WebGPU", operators, operators - seen.operators_left, pieces, seen.left_reason)
+
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        if self._native is None:
+            raise ValueError("the runtime is closed")
+        buffers_in, buffers_out = self._native["inputs"], self._native["outputs"]
+        for buffer, x in zip(buffers_in, inputs, strict=True):
+            buffer.write(x)
+        self._native["model"].run_by_index(0, buffers_in, buffers_out)
+        return [
+            buffer.read(tensor.elements, np.dtype(tensor.dtype)).reshape(tensor.shape)
+            for buffer, tensor in zip(buffers_out, self.outputs, strict=True)
+        ]
+
+    def close(self) -> None:
+        if self._native is not None:
+            self._native = None
+            self._finalizer()
+
+    def __enter__(self) -> GpuRuntime:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _create(graph: Graph, threads: int, precision: str) -> dict[str, Any]:
+    from ai_edge_litert import compiled_model as litert
+
+    options = litert.Options(
+        # With the CPU beside it, it still raises where there is no adapter, but takes graphs that it cannot take whole.
+        litert.HardwareAccelerator.GPU | litert.HardwareAccelerator.CPU,
+        cpu_options=litert.CpuOptions(num_threads=threads),
+        gpu_options=litert.GpuOptions(enforce_f32=precision == "fp32"),
+    )
+    model = litert.CompiledModel.from_file(str(graph.path), options=options)
+    inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
+    for buffer, tensor in zip(inputs, graph.inputs, strict=True):
+        buffer.write(np.zeros(tensor.shape, tensor.dtype))
+    global _is_used
+    _is_used = True
+    return {"model": model, "inputs": inputs, "outputs": outputs}
+
+
+def _release(native: dict[str, Any]) -> None:
+    with chatter.captured():
+        native.pop("inputs", None)
+        native.pop("outputs", None)
+        native.pop("model", None)
+
+
+def _driver(adapter: str) -> str:
+    """The driver of the adapter of that name, from Vulkan; LiteRT does not say it."""
+    return next((found.driver for found in vulkan.adapters()[0] if found.name == adapter), "")
+
+
+def _failure(text: str) -> str:
+    """The line that tells why, among dozens that do not."""
+    for pattern, reason in (
+        (r"No adapters found", "no GPU adapter was found (Vulkan)"),
+        (r"Failed to load plugin|openvino", ""),  # vendors' plugins that nobody asked for
+        (r"ERROR: (?:\[[^\]]*\] )?(.+)", r"\1"),
+    ):
+        found = re.search(pattern, text)
+        if found and reason:
+            return found.expand(reason).strip() if "\\1" in reason else reason
+    return ""

@@ -1,0 +1,85 @@
+"""External delegates: good ones are used, bad ones end as one line. Needs a C compiler."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_ran.errors import AcceleratorError, GateError
+from edge_ran.runtime import open_runtime
+
+TESTS = Path(__file__).parent
+FLOAT = TESTS / "models" / "float32.tflite"
+TAKES_LAST, TAKES_NOTHING, REFUSES, CRASHES, CRASHES_LATER, EXITS = range(6)
+
+
+@pytest.fixture
+def build(tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+
+    def compile_delegate(kind: int, *flags: str) -> Path:
+        library = tmp_path / f"libdelegate{kind}.so"
+        source = TESTS / "delegates" / "delegate.c"
+        command = [compiler, "-shared", "-fPIC", f"-DKIND={kind}", *flags, "-o", library, source]
+        subprocess.run(command, check=True)
+        return library
+
+    return compile_delegate
+
+
+def test_a_delegate_serves_and_is_named(build):
+    with open_runtime(FLOAT, delegate=build(TAKES_LAST)) as runtime:
+        assert runtime.accelerator.requested == runtime.accelerator.actual == "delegate"
+        assert runtime.accelerator.adapter == "libdelegate0.so"
+        assert (runtime.delegation.delegated, runtime.delegation.operators) == (1, 17)
+        answer = runtime.run(np.zeros(runtime.input.shape, np.float32))[0]
+    assert answer[0] == pytest.approx([0.1, 0.2, 0.7])
+
+
+def test_a_delegate_that_takes_nothing_is_not_called_the_accelerator(build):
+    library = build(TAKES_NOTHING)
+    with open_runtime(FLOAT, delegate=library) as runtime:
+        assert runtime.accelerator.actual == "cpu"
+        assert runtime.accelerator.requested == "delegate"
+        assert "takes no operator" in runtime.accelerator.fallback_reason
+    with pytest.raises(GateError, match="takes no operator"):
+        open_runtime(FLOAT, delegate=library, fallback=False)
+
+
+def test_options_reach_the_delegate(build):
+    library = build(REFUSES)
+    open_runtime(FLOAT, delegate=library).close()
+    with pytest.raises(AcceleratorError, match="refused its options: unknown option: speed"):
+        open_runtime(FLOAT, delegate=library, delegate_options=(("speed", "high"),))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(CRASHES, r"crashed \(SIGABRT\)"), (CRASHES_LATER, r"crashed \(SIGABRT\)"), (EXITS, "ended its process")],
+)
+def test_a_crash_is_contained(kind, words, build, capfd):
+    with pytest.raises(AcceleratorError, match=words) as caught:
+        open_runtime(FLOAT, delegate=build(kind))
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_library_that_is_no_delegate(build):
+    with pytest.raises(AcceleratorError, match="is no TFLite delegate"):
+        open_runtime(FLOAT, delegate=build(TAKES_LAST, "-DNO_DELEGATE"))
+
+
+def test_a_missing_or_unloadable_library(tmp_path):
+    with pytest.raises(AcceleratorError, match="there is no delegate library"):
+        open_runtime(FLOAT, delegate=tmp_path / "libnone.so")
+    with pytest.raises(AcceleratorError, match="cannot be loaded"):
+        open_runtime(FLOAT, delegate=Path("libnone.so"))
+    text = tmp_path / "libtext.so"
+    text.write_text("not a library")
+    with pytest.raises(AcceleratorError, match="cannot be loaded"):
+        open_runtime(FLOAT, delegate=text)

@@ -1,0 +1,301 @@
+"""The GPU, through SwiftShader: Debian's chromium package carries this Vulkan driver made of CPU threads.
+
+What these tests hold is that the words and the times are true; how fast a GPU is they cannot tell.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import colours
+
+from edge_ran import vulkan
+from edge_ran.classifier import Classifier
+from edge_ran.errors import AcceleratorError, UsageError
+from edge_ran.graph import read_graph
+from edge_ran.runtime import RuntimeOptions, auto, child, gpu, interpreter, open_runtime
+from edge_ran.runtime.agreement import compare
+
+MODELS = Path(__file__).parent / "models"
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
+
+
+def inputs(model: str, count: int = 12) -> list[np.ndarray]:
+    """Pictures with another colour in each quarter: a kernel that looks at the wrong place gives itself away."""
+    tensor = read_graph(MODELS / f"{model}.tflite").inputs[0]
+    found = []
+    for turn in range(count):
+        frame = np.concatenate(
+            [
+                np.concatenate([colours.frame(colours.LABELS[(turn + k * (1 + turn // 3)) % 3], 8, 8) for k in pair], 1)
+                for pair in ((0, 1), (1, 1))
+            ]
+        )
+        pixels = frame[None, :, :, ::-1].astype(np.float32)
+        offset, scale = {"int8": (128, 1), "uint8": (0, 1), "float32": (128, 128)}[tensor.dtype]
+        found.append(((pixels - offset) / scale).astype(tensor.dtype))
+    return found
+
+
+@pytest.fixture
+def software_gpu(monkeypatch, tmp_path):
+    if not SWIFTSHADER.is_file():
+        pytest.skip(f"no software GPU: {SWIFTSHADER} is absent (apt install chromium chromium-common libvulkan1)")
+    if interpreter.package().name != "litert":
+        pytest.skip("no LiteRT")
+    monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if not vulkan.adapters()[0]:
+        pytest.skip(f"no software GPU: {vulkan.adapters()[1]}")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("VK_DRIVER_FILES", str(tmp_path / "none.json"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("software_gpu")
+class TestSoftwareGpu:
+    @pytest.mark.parametrize("model", ["float32", "int8", "int8_float_io"])
+    @pytest.mark.parametrize("precision", ["fp16", "fp32"])
+    def test_the_gpu_serves_is_named_and_agrees(self, model, precision, capfd):
+        path = MODELS / f"{model}.tflite"
+        with open_runtime(path, accelerator="gpu", gpu_precision=precision) as runtime, open_runtime(path) as cpu:
+            got = runtime.accelerator
+            assert (got.requested, got.actual, got.is_software) == ("gpu", "gpu", True)
+            assert "SwiftShader" in got.adapter
+            assert "SwiftShader" in got.driver
+            assert got.fallback_reason == ""
+            assert runtime.delegation.delegated == runtime.delegation.operators == len(read_graph(path).operators)
+            pictures = inputs(model)
+            answers = [runtime.run(x)[0] for x in pictures]
+            agreement = compare([cpu.run(x)[0] for x in pictures], answers, cpu.outputs[0])
+        assert agreement.is_right
+        assert agreement.relative_error < 0.02
+        assert capfd.readouterr() == ("", "")
+
+    def test_nothing_is_said_even_when_the_process_ends(self):
+        code = f"""
+import numpy as np
+from edge_ran.runtime import open_runtime
+runtime = open_runtime({str(MODELS / "float32.tflite")!r}, accelerator="gpu")
+runtime.run(np.zeros((1, 16, 16, 3), np.float32))
+print(runtime.accelerator.actual)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("gpu\n", "")
+
+    def test_the_time_of_a_run_holds_all_of_its_work(self):
+        # Queued work would be waited for by whoever reads next: ten timed runs are then shorter than the wall clock's.
+        with open_runtime(MODELS / "float32.tflite", accelerator="gpu") as runtime:
+            x = inputs("float32")[0]
+            runtime.run(x)
+            start = time.perf_counter()
+            spent = 0.0
+            for _ in range(10):
+                before = time.perf_counter()
+                outputs = runtime.run(x)
+                spent += time.perf_counter() - before
+            unread = time.perf_counter()
+            outputs[0].copy()
+            end = time.perf_counter()
+        assert spent >= 0.9 * (end - start)
+        assert end - unread < 0.1 * spent
+
+    def test_a_strided_int8_shortcut_is_found_wrong(self):
+        path = MODELS / "int8_strided.tflite"
+        pictures = inputs("int8_strided")
+        with open_runtime(path, accelerator="gpu") as runtime, open_runtime(path) as cpu:
+            reference = [cpu.run(x)[0] for x in pictures]
+            agreement = compare(reference, [runtime.run(x)[0] for x in pictures], cpu.outputs[0])
+        assert not agreement.is_right
+
+    def test_auto_never_takes_a_wrong_gpu(self, monkeypatch):
+        path = MODELS / "int8_strided.tflite"
+        with open_runtime(path, accelerator="auto", inputs=lambda: inputs("int8_strided")) as runtime:
+            assert runtime.accelerator.actual == "cpu"
+            assert "strid" in runtime.accelerator.auto_reason
+        # The same by trial alone, as for a fault that nobody knows yet.
+        monkeypatch.setattr(auto, "gpu_warnings", lambda graph: [])
+        with open_runtime(path, accelerator="auto", inputs=lambda: inputs("int8_strided")) as runtime:
+            assert runtime.accelerator.actual == "cpu"
+            assert "is wrong: top-1 agrees on" in runtime.accelerator.auto_reason
+
+    def test_auto_measures_once_and_remembers(self, monkeypatch):
+        graph, options = read_graph(MODELS / "float32.tflite"), RuntimeOptions("auto")
+        first = auto.settle(graph, options, lambda: inputs("float32"))
+        assert first.accelerator == "cpu"  # a GPU made of CPU threads is slower
+        assert "the CPU is faster" in first.reason
+        assert not first.is_remembered
+        monkeypatch.setattr(auto, "_try", None)  # asking again would fail
+        second = auto.settle(graph, options, list)
+        assert second == dataclasses.replace(first, is_remembered=True)
+
+        kept = list(auto.cache_folder().iterdir())
+        assert len(kept) == 1
+        asked = []
+        monkeypatch.setattr(auto, "_try", lambda *words: asked.append(words) or ({}, "asked"))
+        kept[0].write_text("{}")  # damaged
+        assert auto.settle(graph, options, list).reason == "asked"
+        kept[0].unlink()
+        assert auto.settle(graph, options, list).reason == "asked"
+        for changed in (RuntimeOptions("auto", threads=7), RuntimeOptions("auto", gpu_precision="fp32")):
+            assert not auto.settle(graph, changed, list).is_remembered
+        assert len(asked) == 4
+
+    def test_the_classifier_says_what_serves(self):
+        with Classifier(MODELS / "int8.tflite", RuntimeOptions("gpu"), labels=colours.LABELS) as classifier:
+            assert classifier.classify(colours.frame("green"))[0].label == "green"
+            assert classifier.runtime.accelerator.actual == "gpu"
+
+    def test_memory_stays_flat_over_many_runtimes_and_runs(self):
+        def resident_kib() -> int:
+            return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+        def cycle(times: int, runs: int) -> None:
+            for _ in range(times):
+                with open_runtime(MODELS / "float32.tflite", accelerator="gpu") as runtime:
+                    for _ in range(runs):
+                        runtime.run(np.zeros(runtime.input.shape, np.float32))
+
+        cycle(2, 50)
+        before = resident_kib()
+        cycle(4, 100)
+        assert resident_kib() - before < 32 * 1024
+
+
+@pytest.mark.usefixtures("no_gpu")
+class TestNoGpu:
+    def test_gpu_falls_back_and_says_why_or_is_a_gate(self):
+        # In a process of its own: one that has had an adapter keeps it.
+        code = f"""
+from edge_ran.errors import GateError
+from edge_ran.runtime import open_runtime
+runtime = open_runtime({str(MODELS / "float32.tflite")!r}, accelerator="gpu")
+print(runtime.accelerator.requested, runtime.accelerator.actual, runtime.accelerator.fallback_reason)
+try:
+    open_runtime({str(MODELS / "float32.tflite")!r}, accelerator="gpu", fallback=False)
+except GateError as error:
+    print(error.exit_code, error)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        assert done.stdout.splitlines() == [
+            "gpu cpu no GPU adapter was found (Vulkan)",
+            "1 gpu was asked for, but no GPU adapter was found (Vulkan)",
+        ]
+
+    def test_auto_takes_the_cpu(self):
+        with open_runtime(MODELS / "float32.tflite", accelerator="auto", inputs=list) as runtime:
+            assert (runtime.accelerator.requested, runtime.accelerator.actual) == ("auto", "cpu")
+            assert "Vulkan" in runtime.accelerator.auto_reason
+
+
+def test_no_fallback_with_auto_is_refused():
+    with pytest.raises(UsageError, match="--no-fallback"):
+        RuntimeOptions("auto", fallback=False)
+
+
+def test_an_open_batch_is_no_matter_for_a_gpu():
+    with pytest.raises(AcceleratorError, match="fixed"):
+        gpu.GpuRuntime(read_graph(MODELS / "any_batch.tflite"), interpreter.package(), 1, "fp16")
+
+
+def test_tflite_runtime_has_no_gpu():
+    package = interpreter.Package("tflite-runtime", "x", "2.14.0")
+    with pytest.raises(AcceleratorError, match="has no GPU"):
+        gpu.GpuRuntime(read_graph(MODELS / "float32.tflite"), package, 1, "fp16")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "software"),
+    [
+        ("V3D 7.1.7.0", "Integrated GPU", False),
+        ("llvmpipe (LLVM 15)", "CPU / Software", True),
+        ("lavapipe in disguise", "Discrete GPU", True),
+    ],
+)
+def test_reads_the_adapter(name, kind, software):
+    line = f"I0000 x] Selected adapter: {name}, arch=x, vendor=y, backend=Vulkan, adapterType={kind}"
+    seen = gpu.read_chatter(f"INFO: before\n{line}\nINFO: after")
+    assert (seen.adapter, seen.is_software) == (name, software)
+    assert gpu.read_chatter("INFO: nothing of the kind").adapter == ""
+
+
+def test_reads_what_is_left_to_the_cpu():
+    seen = gpu.read_chatter(
+        "Selected adapter: A, arch=x, vendor=x, backend=Vulkan, adapterType=Integrated GPU\n"
+        "ERROR: Following operations are not supported by GPU delegate:\nSTRIDED_SLICE: Slice does not shrink. \n"
+        "3 operations will run on the GPU, and the remaining 2 operations will run on the CPU.\n"
+    )
+    assert (seen.operators_taken, seen.operators_left) == (3, 2)
+    assert seen.left_reason == "STRIDED_SLICE: Slice does not shrink."
+
+
+@pytest.mark.parametrize(
+    ("trial", "accelerator", "words"),
+    [
+        ({"gpu_ms": 2, "cpu_ms": 5}, "gpu", "the GPU is faster: 2 ms, 5 ms on the CPU"),
+        ({"gpu_ms": 5, "cpu_ms": 2}, "cpu", "the CPU is faster: 2 ms, 5 ms on the GPU (V3D)"),
+        ({"gpu_ms": 2, "cpu_ms": 5, "error": 0.8}, "cpu", "the GPU (V3D) is wrong"),
+        ({"gpu_ms": 2, "cpu_ms": 5, "difference": 0.5}, "cpu", "the GPU (V3D) is wrong"),
+    ],
+)
+def test_the_verdict(trial, accelerator, words):
+    agreement = {
+        "pictures": 32,
+        "top1": 1.0,
+        "largest_difference": trial.pop("difference", 0.01),
+        "relative_error": trial.pop("error", 0.01),
+        "answers_range": 1.0,
+    }
+    verdict = auto.decide({**trial, "agreement": agreement, "adapter": "V3D"}, "")
+    assert verdict.accelerator == accelerator
+    assert words in verdict.reason
+
+
+def test_a_trial_that_crashes_or_hangs_leaves_the_cpu(monkeypatch, tmp_path):
+    def fail(*words):
+        raise child.ChildFailed("crashed (SIGSEGV)")
+
+    monkeypatch.setattr(child, "ask", fail)
+    found = auto._try(read_graph(MODELS / "float32.tflite"), RuntimeOptions(), inputs("float32"))
+    assert found == ({}, "the GPU crashed (SIGSEGV) in its trial")
+
+
+def test_children_that_crash_hang_or_say_nothing():
+    with pytest.raises(child.ChildFailed, match=r"crashed \(SIGABRT\)"):
+        child.ask("os:abort", {}, 30)
+    with pytest.raises(child.ChildFailed, match="did not finish within 1 s"):
+        child.ask("signal:pause", {}, 1)
+    with pytest.raises(child.ChildFailed, match="status 1: TypeError"):
+        child.ask("os:getcwd", {"no": "such"}, 30)
+    with pytest.raises(child.ChildFailed, match="no answer"):
+        child.ask("os:getpid", {}, 30)
+
+
+def test_vulkan_without_loader_or_driver(no_gpu):
+    adapters, reason = vulkan.adapters()
+    assert adapters == ()
+    assert "Vulkan" in reason
+
+
+def test_vulkan_drivers_that_crash_or_hang(monkeypatch):
+    def ended(status: int, output: bytes = b""):
+        return lambda *words, **more: subprocess.CompletedProcess(words, status, output, b"")
+
+    monkeypatch.setattr(subprocess, "run", ended(-11))
+    assert vulkan.adapters() == ((), "the Vulkan driver crashed (signal 11)")
+    monkeypatch.setattr(subprocess, "run", ended(0, b"driver says hello\nnot json"))
+    assert vulkan.adapters() == ((), "the Vulkan adapters cannot be listed")
+    answer = {"adapters": [{"name": "A", "kind": "discrete", "driver": "d", "api": "1.3.0"}], "reason": ""}
+    monkeypatch.setattr(subprocess, "run", ended(0, b"driver says hello\n" + json.dumps(answer).encode()))
+    adapters, _ = vulkan.adapters()
+    assert [adapter.name for adapter in adapters] == ["A"]
+    assert not adapters[0].is_software
