@@ -1,0 +1,221 @@
+"""What holds for the whole command line: help, version, unknown words, exit codes, two lines an error, no chatter."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from edge_ran import __version__, cli, errors
+
+ROOT = Path(__file__).resolve().parents[1]
+WITHOUT_TENSORFLOW = (
+    "import sys\nfor n in ('tensorflow', 'tf_keras', 'tensorflow_model_optimization'): sys.modules[n] = None\n"
+)
+
+
+def _commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*words, name))
+        else:
+            yield (*words, name), command
+
+
+COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
+
+
+def edge_ran(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_ran", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
+    """Run ``main`` in this process; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["edge-ran", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def two_lines(text: str) -> bool:
+    """What is wrong, then what to type."""
+    lines = text.splitlines()
+    return len(lines) == 2 and lines[0].startswith("edge-ran: ") and lines[1].startswith("  ")
+
+
+def test_version():
+    done = edge_ran("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"edge-ran {__version__}\n", "")
+
+
+def test_the_script_is_the_module():
+    script = Path(sys.executable).parent / "edge-ran"
+    if not script.exists():
+        pytest.skip("edge-ran is not installed in this environment")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == edge_ran("--version").stdout
+
+
+def test_help_names_every_verb_and_bare_words_give_it_too():
+    asked, bare = edge_ran("-h"), edge_ran()
+    assert asked.returncode == 0
+    assert bare.returncode == 2
+    for words in COMMANDS:
+        assert words[0] in asked.stdout
+        assert words[0] in bare.stdout + bare.stderr
+
+
+def test_the_verbs_are_those_of_the_conventions():
+    known = {"train", "quantize", "convert", "evaluate", "run", "benchmark", "inspect", "verify", "devices"}
+    known |= {"doctor", "dataset", "serve", "demo"}
+    assert {words[0] for words in COMMANDS} <= known
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_verb_and_every_option_says_what_it_does(words: tuple[str, ...]):
+    command = COMMANDS[words]
+    assert command.help
+    for option in command.params:
+        assert option.help, f"{option.name} has no help"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_option_names_are_kebab_case_and_short_ones_the_agreed(words: tuple[str, ...]):
+    for option in COMMANDS[words].params:
+        if option.param_type_name == "option":
+            for name in (*option.opts, *option.secondary_opts):
+                assert re.fullmatch(r"--[a-z0-9]+(-[a-z0-9]+)*", name) or name in ("-o", "-q", "-v", "-f", "-d", "-h")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_an_unknown_option_is_refused(words: tuple[str, ...], monkeypatch, capsys):
+    assert called(monkeypatch, *words, "--no-such-option") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert two_lines(err)
+    assert "--no-such-option" in err
+    assert f"{' '.join(words)} --help" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("trian",), "Did you mean 'train'?"),
+        (("inspect",), "Missing argument"),
+        (("dataset", "x", "--jsno"), "--json"),
+        (("run", "--max-frames", "many"), "--max-frames"),
+        (("inspect", "edge05"), "edge50"),
+    ],
+)
+def test_words_that_are_off_are_two_lines_and_exit_code_2(words: tuple[str, ...], expected: str, monkeypatch, capsys):
+    assert called(monkeypatch, *words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert two_lines(err)
+    assert expected in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.GateError, 1),
+        (errors.UsageError, 2),
+        (errors.InputError, 2),
+        (errors.OutputExists, 2),
+        (errors.EnvironmentMissing, 3),
+        (errors.CameraError, 3),
+        (errors.AcceleratorError, 3),
+    ],
+)
+def test_every_error_is_two_lines_and_its_exit_code(kind: type[errors.EdgeRanError], code: int, monkeypatch, capsys):
+    def fail(**_: object) -> None:
+        raise kind("what is wrong", "what to type")
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert called(monkeypatch) == code
+    assert capsys.readouterr() == ("", "edge-ran: what is wrong\n  what to type\n")
+    assert called(monkeypatch, "-v") == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    def fail(**_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["edge-ran"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+@pytest.mark.parametrize("words", [("train", "x"), ("convert", "--fp32"), ("quantize", "x"), ("demo",)], ids=" ".join)
+def test_host_verbs_without_tensorflow_say_what_to_install(words: tuple[str, ...], tmp_path: Path):
+    code = f"{WITHOUT_TENSORFLOW}from edge_ran import cli\nsys.argv[1:] = {list(words)!r}\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    what, remedy = done.stderr.splitlines()[-2:]
+    assert what.startswith(f"edge-ran: {words[0]} needs t")
+    assert remedy == "  pip install 'edge-ran[host]'"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verb_of_the_device_needs_no_tensorflow(test_models: Path):
+    model = str(test_models / "int8.tflite")
+    code = f"{WITHOUT_TENSORFLOW}from edge_ran import cli\nsys.argv[1:] = ['inspect', {model!r}, '--json']\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '"operators"' in done.stdout
+
+
+def test_no_colours_where_nobody_looks(test_models: Path):
+    done = edge_ran("inspect", test_models / "int8.tflite")
+    assert done.returncode == 0
+    assert "\x1b[" not in done.stdout + done.stderr
+
+
+def test_a_reader_that_had_enough_is_no_error(test_models: Path):
+    words = [sys.executable, "-m", "edge_ran", "inspect", str(test_models / "int8.tflite"), "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send")
+def test_ctrl_c_ends_with_130_and_no_traceback(test_models: Path):
+    code = (
+        "import sys, time\n"
+        "from edge_ran import bench, cli\n"
+        "def begin(*_, **__): print('begun', file=sys.stderr, flush=True); time.sleep(60)\n"
+        "bench.benchmark = begin\n"
+        f"sys.argv = ['edge-ran', 'benchmark', {str(test_models / 'int8.tflite')!r}]\n"
+        "cli.main()"
+    )
+    pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A CI may run its jobs with SIGINT ignored, which children inherit.
+    with subprocess.Popen(
+        [sys.executable, "-c", code], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipe
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert out == ""
