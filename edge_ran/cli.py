@@ -648,7 +648,7 @@ def run(
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="The model's classes, one a line.")] = None,
     mean: Annotated[str, typer.Option(metavar="R,G,B", help="Takes the place of the card's, 0..255.")] = "",
     std: Annotated[str, typer.Option(metavar="R,G,B", help="Takes the place of the card's, 0..255.")] = "",
-    accelerator: AcceleratorName = "cpu",
+    accelerator: AcceleratorName = "auto",
     cpu: Cpu = False,
     gpu: Gpu = False,
     no_fallback: NoFallback = False,
@@ -692,6 +692,7 @@ def run(
         _stop_on_signals() as (stop, signals),
     ):
         got = classifier.runtime.accelerator
+        _announce(got, quiet)
         # A little more patience in the driver than in the watchdog, so that a hung read ends by itself as well.
         stream = Stream(
             classifier,
@@ -751,6 +752,12 @@ def _tflite(model: Path | None) -> Path:
     chosen = default_tflite(Path.cwd())
     _say(f"using {chosen}")
     return chosen
+
+
+def _announce(accelerator: Any, quiet: bool) -> None:
+    """Tell on stderr what serves, where it is not plainly what was asked for; a fallback even when quiet."""
+    if reason := accelerator.fallback_reason or ("" if quiet else accelerator.auto_reason):
+        _say(f"running on {accelerator}: {reason}")
 
 
 def _say(text: str) -> None:
@@ -851,7 +858,7 @@ def benchmark(
     mlperf: Annotated[
         bool, typer.Option("--mlperf", help="MLPerf single stream: at least 1,024 runs and 60 s; look at the p90.")
     ] = False,
-    accelerator: AcceleratorName = "cpu",
+    accelerator: AcceleratorName = "auto",
     cpu: Cpu = False,
     gpu: Gpu = False,
     no_fallback: NoFallback = False,
@@ -864,6 +871,7 @@ def benchmark(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the distribution of run times (.png, .svg, .pdf).")
     ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained page with plots.")] = None,
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="An earlier --result-json to hold it to.")
     ] = None,
@@ -900,7 +908,7 @@ def benchmark(
     allowed = _percent("--max-regression", max_regression) if max_regression is not None else None
     if allowed is not None and baseline is None and compare is None:
         raise UsageError("--max-regression needs something to hold it to", "add --baseline FILE")
-    from edge_ran import bench, plots
+    from edge_ran import bench, plots, report
     from edge_ran.files import refuse_existing, write_text
 
     if compare is not None:
@@ -909,10 +917,12 @@ def benchmark(
         if allowed is not None:
             bench.check_regression(found, allowed)
         return
-    for target in filter(None, (result_json, csv, plot)):
+    for target in filter(None, (result_json, csv, plot, html)):
         refuse_existing(target, force)
     if plot:
         plots.check_target(plot)
+    if html:
+        report.check()
     before = bench.read_report(baseline) if baseline else None
     terms = [*(sweep or []), *(str(m) for m in models or [] if bench.is_term(str(m)))]
     models = [m for m in models or [] if not bench.is_term(str(m))]
@@ -929,20 +939,28 @@ def benchmark(
         with _bar("timing operators", quiet) as progress:
             parts = bench.profile(paths[0], threads or 1, progress=progress)
         record, text = parts.to_dict(), _profile_text(parts)
+        if html:
+            report.write(bench.profile_page(paths[0].name, parts), html)
         if plot:
             plots.shares(parts.by(lambda o: o.place), plot, f"{paths[0].name}: where {parts.whole_ms:.3g} ms go")
     elif sustained:
         with _bar("running", quiet) as progress:
             course = bench.sustain(bench.Subject(paths[0], options), _seconds(sustained), pictures, progress)
         record, text = course.to_dict(), str(course)
+        if html:
+            report.write(bench.sustained_page(paths[0].name, course), html)
         if plot:
             bench.draw_sustained(course, plot, f"{paths[0].name}: {course}")
     elif terms:
+        if options.accelerator == "auto":  # a sweep names its accelerators: accelerator=cpu,gpu
+            options = dataclasses.replace(options, accelerator="cpu")
         grid = bench.combinations(paths[0], terms, options)
         measured = bench.benchmark([s.subject for s in grid], plan, pictures=pictures, note=_note(quiet))
         accuracy = bench.accuracies(grid, accuracy_on, _note(quiet)) if accuracy_on else {}
         rows = bench.overview(grid, measured, accuracy)
         record, text = {**measured.to_dict(), "table": rows}, _sweep_text(rows)
+        if html:
+            report.write(bench.bench_page(measured, rows), html)
         if plot and accuracy:
             plots.accuracy_against_latency([(r["name"], r["median_ms"], r["top1"]) for r in rows], plot)
         elif plot:
@@ -953,11 +971,15 @@ def benchmark(
         measured = bench.benchmark(
             [bench.Subject(p, options) for p in paths], plan, pictures=pictures, note=_note(quiet)
         )
+        for one in measured.reports:
+            _announce(one.accelerator, quiet)
         record, text = measured.to_dict(), _bench_text(measured)
         if before:
             ratio = bench.regression(record, before, measured.reports[0].name, str(baseline))
             record["regression"] = dataclasses.asdict(ratio)
             text = "\n".join([text, str(ratio), *(f"! {caution}" for caution in ratio.cautions)])
+        if html:
+            report.write(bench.bench_page(measured), html)
         if plot:
             plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, plot)
         if csv:

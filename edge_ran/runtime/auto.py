@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import __version__, files, vulkan
-from edge_ran.errors import AcceleratorError, EdgeRanError
+from edge_ran.errors import AcceleratorError, EdgeRanError, InputError
 from edge_ran.graph import Graph, gpu_warnings, read_graph
 from edge_ran.runtime import child, interpreter
 from edge_ran.runtime.agreement import Agreement, compare
@@ -70,7 +70,10 @@ def settle(graph: Graph, options: RuntimeOptions, inputs: Callable[[], Sequence[
         record = json.loads(kept.read_text())
         if record["accelerator"] in ("cpu", "gpu"):
             return Verdict(record["accelerator"], str(record["reason"]), is_remembered=True)
-    verdict = decide(*_try(graph, options, inputs()))
+    try:
+        verdict = decide(*_try(graph, options, inputs()))
+    except InputError as error:
+        return Verdict("cpu", f"there are no pictures to prove the GPU on: {error}")
     with contextlib.suppress(EdgeRanError):  # a read-only home costs a trial at every start, nothing else
         files.write_text(kept, json.dumps({"accelerator": verdict.accelerator, "reason": verdict.reason}))
     return verdict
