@@ -204,13 +204,15 @@ def accuracy_against_latency(points: Sequence[tuple[str, float, float]], target:
         title: what is shown.
     """
     best = front([(ms, accuracy) for _, ms, accuracy in points])
+    rank = {index: place for place, index in enumerate(sorted(range(len(points)), key=lambda i: points[i][1]))}
     with _figure(target, 7, 4.5) as figure:
         axes = figure.add_subplot()
         line = sorted(best, key=lambda i: points[i][1])
         axes.plot([points[i][1] for i in line], [100 * points[i][2] for i in line], color=FAINT, linewidth=2, zorder=1)
         for index, (name, ms, accuracy) in enumerate(points):
             axes.plot(ms, 100 * accuracy, "o", color=COLOURS[0] if index in best else COLOURS[-1], zorder=2)
-            axes.annotate(name, (ms, 100 * accuracy), (5, 5), textcoords="offset points", fontsize=8)
+            above = 5 if rank[index] % 2 == 0 else -11  # neighbours would write over each other
+            axes.annotate(name, (ms, 100 * accuracy), (5, above), textcoords="offset points", fontsize=8)
         axes.margins(0.15)
         axes.set_xlim(left=0)
         axes.set_xlabel("median ms a picture")

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_ran import bench, machine
-from edge_ran.bench import Plan, Subject, benchmark, check_regression, compare_files, csv_lines, read_report
+from edge_ran.bench import Plan, Subject, benchmark, check_regression, compare_files, csv_lines, measure, read_report
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.bench.sustained import Window, judge
 from edge_ran.cli import app
@@ -477,6 +478,41 @@ def test_profile_command(labelled_model, tmp_path):
     assert "CONV_2D" in text
     assert "the ten slowest" in text
     assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), ("May it be quoted?", "A whole frame", "every output read")),
+        (("threads=1,2", "--accuracy-on", "PICTURES"), ("Settings", "100.00%")),
+        (("--profile",), ("By place in the paper", "CONV_2D")),
+        (("--sustained", "1s"), ("without a pause", "window by window")),
+    ],
+)
+def test_pages(labelled_model, pictures, tmp_path, options, words):
+    options = [str(pictures) if option == "PICTURES" else option for option in options]
+    page = tmp_path / "page.html"
+    command("benchmark", labelled_model(), "--cpu", "--num-runs", 12, "--min-secs", 0, "--html", page, *options)
+    text = page.read_text()
+    for word in words:
+        assert word in text
+    assert "<svg" in text
+    assert not re.search(r'(src|href)="(https?:|//)', text)
+
+
+def test_what_auto_chose_holds_for_every_load(labelled_model, monkeypatch):
+    """Models in turns are loaded six times; a GPU in one session and the CPU in the next would be no comparison."""
+    asked = []
+    real = measure.Classifier
+
+    def classifier(path, options):
+        asked.append(options.accelerator)
+        return real(path, dataclasses.replace(options, accelerator="cpu"))
+
+    monkeypatch.setattr(measure, "Classifier", classifier)
+    subjects = [Subject(labelled_model(), RuntimeOptions(accelerator="auto")) for _ in "ab"]
+    benchmark(subjects, Plan(num_runs=6, warmup_runs=1, min_secs=0))
+    assert asked == ["auto"] * 2 + ["cpu"] * 10
 
 
 def test_devices_command():

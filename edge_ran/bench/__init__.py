@@ -1,12 +1,14 @@
 """How fast a ``.tflite`` is on this device, measured so that the number may be quoted, or told why not.
 
 ``measure`` runs models, one or several in turns; ``sweep`` one network with several settings; ``sustained`` for
-minutes; ``operators`` takes it apart; ``report`` is what is said of it; ``compare`` holds reports against each other.
+minutes; ``operators`` takes it apart; ``report`` is what is said of it, ``page`` in HTML; ``compare`` holds reports
+against each other.
 """
 
 from edge_ran.bench.compare import Ratio, check_regression, compare_files, read_report, regression
 from edge_ran.bench.measure import Plan, Subject, benchmark, default_pictures, pictures_in
 from edge_ran.bench.operators import Profile, profile
+from edge_ran.bench.page import bench_page, profile_page, sustained_page
 from edge_ran.bench.report import Bench, BenchReport, csv_lines
 from edge_ran.bench.sustained import Sustained, draw_sustained, sustain
 from edge_ran.bench.sweep import Setting, accuracies, combinations, is_term, overview
@@ -21,6 +23,7 @@ __all__ = [
     "Subject",
     "Sustained",
     "accuracies",
+    "bench_page",
     "benchmark",
     "check_regression",
     "combinations",
@@ -32,7 +35,9 @@ __all__ = [
     "overview",
     "pictures_in",
     "profile",
+    "profile_page",
     "read_report",
     "regression",
     "sustain",
+    "sustained_page",
 ]

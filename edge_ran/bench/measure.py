@@ -187,6 +187,7 @@ class Loaded:
             self.classifier = Classifier(subject.path, subject.options)
             self.runtime = self.classifier.runtime
         self.load_ms = watch.lap("load")
+        self.accelerator = self.runtime.accelerator
         self.loaded_mb, _ = machine.memory_mb()
         self.inputs = self._inputs()
         watch = Stopwatch()
@@ -219,11 +220,14 @@ class Loaded:
 
     def load_again(self) -> None:
         """Load the model anew; what was measured stays."""
+        options = self.subject.options
+        if options.accelerator == "auto":  # is decided once
+            options = dataclasses.replace(options, accelerator=self.accelerator.actual)
         if self.classifier is not None:
-            self.classifier = Classifier(self.subject.path, self.subject.options)
+            self.classifier = Classifier(self.subject.path, options)
             self.runtime = self.classifier.runtime
         else:
-            self.runtime = open_runtime(self.subject.path, self.subject.options)
+            self.runtime = open_runtime(self.subject.path, options)
         self.inputs = [x.copy() for x in self.inputs]
 
     def warm_up(self, plan: Plan) -> None:
@@ -280,7 +284,7 @@ class Loaded:
     def report(self, environment: dict[str, Any], conditions: machine.Conditions) -> BenchReport:
         card = read_card(self.subject.path)
         stats = LatencyStats.from_ms(self.samples_ms, self.first_ms)
-        accelerator = self.runtime.accelerator
+        accelerator = self.accelerator
         graph = self.graph
         fed = f"{len(self.paths)} pictures" if self.paths else "noise of 640x480"
         return BenchReport(

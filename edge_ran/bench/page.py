@@ -1,0 +1,188 @@
+"""A benchmark as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from edge_ran import __version__, plots, report
+from edge_ran.bench.operators import Profile
+from edge_ran.bench.report import Bench, BenchReport
+from edge_ran.bench.sustained import Sustained, draw_sustained
+from edge_ran.report import Report, Section, Table, Tile
+
+FOOTER = f"Made by edge-ran {__version__}. This page links to nothing; keep it or send it."
+
+
+def bench_page(bench: Bench, rows: Sequence[dict[str, Any]] = ()) -> Report:
+    """Return the page of a measurement; ``rows`` are those of a sweep (``overview``)."""
+    first = bench.reports[0]
+    return Report(
+        title=f"{first.name} on {first.environment['board'] or first.environment['cpu']}",
+        lead=f"{_kinds(bench)} measured by edge-ran {__version__}, every output read inside the timer.",
+        tiles=_tiles(first),
+        sections=(
+            _times(bench),
+            *([_sweep(rows)] if rows else []),
+            *([_frames(first)] if first.stages_ms else []),
+            _validity(bench),
+            _machine(first),
+        ),
+        footer=FOOTER,
+    )
+
+
+def profile_page(name: str, profile: Profile) -> Report:
+    """Return the page of where the time goes."""
+    whole = sum(o.ms for o in profile.operators)
+    columns = ("", "operator", "place", "output", "ms", "share", "GMAC/s")
+    rows = tuple(
+        (
+            o.index,
+            o.name,
+            o.place,
+            " x ".join(map(str, o.shape)),
+            o.ms,
+            o.ms / whole,
+            o.multiply_adds / o.ms / 1e6 or None,
+        )
+        for o in sorted(profile.operators, key=lambda o: -o.ms)
+    )
+    return Report(
+        title=f"{name}: where the time goes",
+        lead=f"Every operator alone on {profile.threads} thread(s) of the CPU, caches warm.",
+        tiles=(
+            Tile(f"{profile.whole_ms:.3g} ms", "an inference of the whole network"),
+            Tile(f"{profile.accounted:.0%}", "of it is the sum of the operators alone"),
+        ),
+        sections=(
+            Section(
+                "By place in the paper",
+                parts=(report.drawing(partial(plots.shares, profile.by(lambda o: o.place), title="ms by place")),),
+            ),
+            Section(
+                "By kind of operator",
+                parts=(report.drawing(partial(plots.shares, profile.by(lambda o: o.name), title="ms by operator")),),
+            ),
+            Section(
+                "Operator by operator", parts=(Table(columns, rows, ("", "", "", "", ".4f", ".1%", ".0f"), ("ms",)),)
+            ),
+        ),
+        footer=FOOTER,
+    )
+
+
+def sustained_page(name: str, course: Sustained) -> Report:
+    """Return the page of minutes of work."""
+    busy = [w.conditions.others_busy for w in course.windows if w.conditions.others_busy is not None]
+    text = f"Other processes kept up to {max(busy):.1f} cores busy meanwhile." if busy else ""
+    return Report(
+        title=f"{name}: {course.seconds:.0f} s without a pause",
+        lead=f"{course}.",
+        sections=(Section("Run time, window by window", text, (report.drawing(partial(draw_sustained, course)),)),),
+        footer=FOOTER,
+    )
+
+
+def _kinds(bench: Bench) -> str:
+    if len(bench.reports) == 1:
+        return "One model"
+    return f"{len(bench.reports)} models or settings, in turns and loaded six times each,"
+
+
+def _tiles(one: BenchReport) -> tuple[Tile, ...]:
+    stats = one.latency
+    tiles = [Tile(f"{stats.p50_ms:.3g} ms", f"median of {stats.runs:,} inferences on {one.accelerator}")]
+    if one.stages_ms and one.stages_ms["end_to_end"]:
+        tiles.append(Tile(f"{1e3 / one.stages_ms['end_to_end']:.0f} /s", "whole frames, from the picture file on"))
+    if one.memory["peak_mb"] is not None and one.memory["before_mb"] is not None:
+        tiles.append(Tile(f"{one.memory['peak_mb'] - one.memory['before_mb']:.0f} MB", "of memory for the model"))
+    if one.throughput["percent_of_limit"] is not None:
+        tiles.append(Tile(f"{one.throughput['percent_of_limit']:.0f} %", "of the arithmetic this machine can do"))
+    return tuple(tiles)
+
+
+def _times(bench: Bench) -> Section:
+    columns = (
+        "",
+        "precision",
+        "on",
+        "threads",
+        "median, ms",
+        "from",
+        "to",
+        "p90, ms",
+        "p99, ms",
+        "first run, ms",
+        "load, ms",
+    )
+    rows = tuple(
+        (
+            r.name,
+            r.model["precision"],
+            str(r.accelerator),
+            r.runtime["threads"],
+            r.latency.p50_ms,
+            r.latency.p50_low_ms,
+            r.latency.p50_high_ms,
+            r.latency.p90_ms,
+            r.latency.p99_ms,
+            r.latency.cold_ms,
+            r.cold_start["load_ms"],
+        )
+        for r in bench.reports
+    )
+    formats = ("", "", "", "", *[".4g"] * 7)
+    samples = {r.name: r.samples_ms for r in bench.reports}
+    return Section(
+        "Times",
+        "The median lies between from and to with 95 % confidence. " + " ".join(f"{ratio}." for ratio in bench.ratios),
+        (
+            Table(columns, rows, formats, ("median, ms",)),
+            report.drawing(partial(plots.latency_histogram, samples), "Every inference, outliers included."),
+        ),
+    )
+
+
+def _sweep(rows: Sequence[dict[str, Any]]) -> Section:
+    columns = ("setting", "median, ms", "time against the first", "size, MB", "top-1")
+    table = Table(
+        columns,
+        tuple((r["name"], r["median_ms"], r["ratio"], r["size_mb"], r["top1"]) for r in rows),
+        ("", ".4g", ".2f", ".2f", ".2%"),
+        ("median, ms",),
+    )
+    known = [(r["name"], r["median_ms"], r["top1"]) for r in rows if r["top1"] is not None]
+    if not known:
+        return Section("Settings", parts=(table,))
+    drawing = report.drawing(
+        partial(plots.accuracy_against_latency, known), "The line joins those that no other beats in both."
+    )
+    return Section("Settings", parts=(table, drawing))
+
+
+def _frames(one: BenchReport) -> Section:
+    stages = {name: ms for name, ms in (one.stages_ms or {}).items() if ms is not None and name != "end_to_end"}
+    return Section(
+        "A whole frame",
+        f"Median of each stage, fed with {one.input}.",
+        (report.drawing(partial(plots.shares, stages, title=f"{one.name}: stages of a frame")),),
+    )
+
+
+def _validity(bench: Bench) -> Section:
+    rows = []
+    for one in bench.reports:
+        validity = one.validity()
+        rows.append(
+            (one.name, "yes" if validity["quotable"] else "no", "; ".join(validity["reasons"] + validity["notes"]))
+        )
+    return Section("May it be quoted?", parts=(Table(("", "", "why"), tuple(rows)),))
+
+
+def _machine(one: BenchReport) -> Section:
+    facts = {key.replace("_", " "): value for key, value in one.environment.items() if value is not None}
+    facts["runtime"] = f"{one.runtime['name']} {one.runtime['version']}"
+    facts["model"] = f"SHA-256 {one.model['sha256']}, {one.model['size_bytes']:,} bytes"
+    return Section("This machine", parts=(Table(("", ""), tuple((key, str(value)) for key, value in facts.items())),))
