@@ -229,9 +229,9 @@ def flatbuffer(
             "int16": sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
         }
         # The float operators are for the normalisations of channel and spatial attention, which have no integer form.
-        converter.target_spec.supported_ops = [integer[how.activations], sets.TFLITE_BUILTINS]
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
         if pixels is not None:
+            converter.target_spec.supported_ops = [integer[how.activations], sets.TFLITE_BUILTINS]
             converter.representative_dataset = lambda: _representative(pixels, spec)
     try:
         return converter.convert()
@@ -256,9 +256,9 @@ def _check_settings(how: Converter, io: str) -> None:
 
 def _rounding(model: tf_keras.Model, ranges: Path) -> Network:
     """The function that a quantisation-aware run's integer file computes."""
-    from edge_ran.host import quantize  # tensorflow-model-optimization takes seconds to import
+    from edge_ran.host import rounding  # tensorflow-model-optimization takes seconds to import
 
-    return quantize.deployed(quantize.fake_quantise(model, quantize.load_ranges(ranges), for_converter=True))
+    return rounding.deployed(rounding.fake_quantise(model, rounding.load_ranges(ranges), for_converter=True))
 
 
 def calibration_pixels(source: Path | None, spec: InputSpec, count: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:

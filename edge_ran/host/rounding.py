@@ -1,0 +1,325 @@
+"""The rounding network: what the integer file computes, in float32, layer by layer, so that it can be trained.
+
+Jacob et al., *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*, CVPR 2018.
+
+It is made of the rewritten graph (``deploy.rewrite``), where every BatchNormalization is folded into a convolution.
+tensorflow-model-optimization wraps every layer of it, with exactly the roundings of the file:
+
+* weights: symmetric int8, one scale for each output channel; biases: int32, of (input's scale) * (weight's scale);
+* activations: int8, one scale and zero point for each tensor that the file stores. A tensor that a runtime never
+  stores (a convolution before its fused ReLU) is not rounded; pooling and resizing keep their input's scale; sigmoid
+  has the fixed scale 1/256; the image has that of its pixels (default normalisation: the int8 input is pixel - 128).
+
+A quantised run folder holds plain things: ``model.keras``, a float network without any wrapper whose weights and biases
+lie on the integer grid (``snap``), and ``ranges.json``, the range of every stored tensor. The rounding network of the
+two gives XNNPACK's answers bit by bit, but for float32 noise that tips a value over a tie about once in 100,000.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+from tensorflow_model_optimization.quantization.keras import QuantizeConfig, QuantizeWrapperV2, quantizers
+from tf_keras import layers
+
+from edge_ran.card import InputSpec
+from edge_ran.errors import InputError
+from edge_ran.files import read_bytes, write_text
+
+Ranges = Mapping[str, tuple[float, float]]
+
+LEVELS = 255  # steps between the ends of an int8 range
+WEIGHT_LIMIT = 127  # symmetric: -128 is not used
+PROBABILITY = (0.0, 255 / 256)  # scale 1/256, zero point -128: what runtimes demand of sigmoid and softmax
+UNIT = (-1.0, 127 / 128)  # scale 1/128, zero point 0: what they demand of an L2 normalisation
+
+_WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
+_FUSES_RELU = (*_WEIGHTED, layers.Add, layers.Multiply)
+_SAME_VALUES = (layers.MaxPooling2D, layers.Flatten, layers.Reshape)  # every output is one of the inputs
+_FLOAT = (layers.GroupNormalization, layers.UnitNormalization)  # no integer form in the file
+
+
+# ------------------------------------------------------------------------------------------ which tensor is rounded
+
+
+def float_layers(model: tf_keras.Model) -> tuple[str, ...]:
+    """Return the names of the layers that stay in float between two roundings, for want of an integer operator."""
+    return tuple(layer.name for layer in model.layers if isinstance(layer, _FLOAT))
+
+
+def stored(layer: layers.Layer) -> bool:
+    """True when the integer file stores this layer's output as a tensor that is rounded anew."""
+    if isinstance(layer, _SAME_VALUES) or _is_softmax(layer):  # the file's output is rounded by ``deployed``
+        return False
+    readers = _readers(layer)
+    fused = isinstance(layer, _FUSES_RELU) and len(readers) == 1 and isinstance(readers[0], layers.ReLU)
+    return not fused
+
+
+def scale_owner(layer: layers.Layer) -> layers.Layer:
+    """Return the layer whose range this layer's output has: itself, or an earlier one whose scale it must keep."""
+    while isinstance(layer, (*_SAME_VALUES, layers.UpSampling2D)) or _chooses(layer):
+        (layer,) = _sources(layer)
+    return layer
+
+
+def _chooses(layer: layers.Layer) -> bool:
+    """True for ``deploy``'s depthwise convolution that picks every second position."""
+    return isinstance(layer, layers.DepthwiseConv2D) and not layer.trainable
+
+
+def _readers(layer: layers.Layer) -> list[layers.Layer]:
+    return [node.outbound_layer for node in layer.outbound_nodes]
+
+
+def _sources(layer: layers.Layer) -> list[layers.Layer]:
+    return [node.layer for node in layer.inbound_nodes[0].parent_nodes]
+
+
+def _is_softmax(layer: layers.Layer) -> bool:
+    return isinstance(layer, layers.Activation) and tf_keras.activations.serialize(layer.activation) == "softmax"
+
+
+def _fixed_range(layer: layers.Layer, spec: InputSpec) -> tuple[float, float] | None:
+    if isinstance(layer, layers.InputLayer):
+        ends = [((p - m) / s) for p in (0, 255) for m, s in zip(spec.mean, spec.std, strict=True)]
+        return min(ends), max(ends)
+    if isinstance(layer, layers.UnitNormalization):
+        return UNIT
+    if isinstance(layer, layers.Activation) and tf_keras.activations.serialize(layer.activation) == "sigmoid":
+        return PROBABILITY
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------ ranges
+
+
+def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec, batch: int = 64) -> Ranges:
+    """Measure the range of every stored tensor: the mean over batches of each batch's extremes.
+
+    Args:
+        model: a rewritten float network (``deploy.rewrite``).
+        pixels: (N, H, W, 3) uint8 of the training pictures.
+
+    Returns:
+        layer name -> (lowest, highest), zero included. Layers whose range is fixed are in it, too.
+    """
+    owners = [layer for layer in model.layers if stored(layer) and scale_owner(layer) is layer]
+    ranges = {layer.name: fixed for layer in owners if (fixed := _fixed_range(layer, spec))}
+    measured = [layer for layer in owners if layer.name not in ranges]
+    probe = tf_keras.Model(model.input, [layer.output for layer in measured])
+    mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
+
+    @tf.function(reduce_retracing=True)
+    def extremes(x: tf.Tensor) -> tf.Tensor:
+        outputs = probe((tf.cast(x, tf.float32) - mean) / std, training=False)
+        return tf.stack([[tf.reduce_min(o), tf.reduce_max(o)] for o in outputs])
+
+    found = np.mean([extremes(pixels[i : i + batch]).numpy() for i in range(0, len(pixels), batch)], axis=0)
+    for layer, (low, high) in zip(measured, found.astype(float), strict=True):
+        ranges[layer.name] = (min(low, 0.0), max(high, 1e-6))
+    return ranges
+
+
+def step(limits: tuple[float, float]) -> float:
+    """Return the scale of an int8 tensor of that range."""
+    low, high = limits
+    return (high - low) / LEVELS
+
+
+def save_ranges(ranges: Ranges, path: Path) -> None:
+    """Write the ranges as JSON, atomically."""
+    write_text(path, json.dumps({name: list(limits) for name, limits in ranges.items()}, indent=1))
+
+
+def load_ranges(path: Path) -> Ranges:
+    """Read ``ranges.json``. Raises InputError when it is damaged."""
+    try:
+        record = json.loads(read_bytes(path, "ranges"))
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in record.items()}
+    except InputError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error}", "quantise the run again") from error
+    if not all(low <= 0 <= high and low < high and math.isfinite(high - low) for low, high in ranges.values()):
+        raise InputError(f"{path} holds a range that does not include zero", "quantise the run again")
+    return ranges
+
+
+# ----------------------------------------------------------------------------------------- the rounding network
+
+
+def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool = False) -> tf_keras.Model:
+    """Wrap every layer so that it computes what the integer file computes, in float32, and can be trained.
+
+    Args:
+        model: a rewritten float network; it is left as it is, and its weights are copied.
+        ranges: of ``calibrate``.
+        for_converter: leave the resized tensors' rounding to the converter, which knows that they keep their scale;
+            the arithmetic that breaks ties as runtimes do would become operators of the file.
+
+    Returns:
+        (H, W, 3) float32 -> (classes,) float32 probabilities, not rounded, so that their logarithm can be learnt.
+
+    Raises:
+        InputError: a stored tensor has no range.
+    """
+
+    def range_of(layer: layers.Layer) -> quantizers.Quantizer:
+        owner = scale_owner(layer).name
+        if owner not in ranges:
+            raise InputError(f"layer {owner} has no range: the ranges are of another network", "quantise the run again")
+        kind = _HalfUp if isinstance(layer, layers.UpSampling2D) else _Range
+        return kind(ranges[owner])
+
+    tensors: dict[str, Any] = {}
+    for layer in model.layers:
+        rounded = stored(layer) and not (for_converter and isinstance(layer, layers.UpSampling2D))
+        output = range_of(layer) if rounded else None
+        if isinstance(layer, layers.InputLayer):
+            x = layers.Input(layer.input_shape[0][1:], name=layer.name)
+            image, inner = x, layers.Activation("linear", name=f"{layer.name}_pixels")
+        else:
+            sources = [tensors[source.name] for source in _sources(layer)]
+            x = sources if len(sources) > 1 else sources[0]
+            inner = type(layer).from_config(layer.get_config())
+            if layer.weights:
+                inner.build(layer.input_shape)
+                inner.set_weights(layer.get_weights())
+        wrapper = QuantizeWrapperV2(inner, _Rounding(output, inner.weights), name_prefix="")
+        wrapper.call = tf.autograph.experimental.do_not_convert(wrapper.call)  # nothing to convert, and 20 ms a layer
+        tensors[layer.name] = wrapper(x)
+    return tf_keras.Model(image, tensors[model.output.node.layer.name], name=model.name)
+
+
+def take_weights(model: tf_keras.Model, trained: tf_keras.Model) -> None:
+    """Copy what a rounding network has learnt back into the rewritten float network that it was made of."""
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights([v.numpy() for v in trained.get_layer(layer.name).quantize_config.variables])
+
+
+def weight_scales(layer: layers.Layer) -> NDArray[np.float32]:
+    """Return the scale of each output channel of a convolution or dense layer, (channels,)."""
+    limits = _limits(tf.convert_to_tensor(layer.get_weights()[0]), _channel_axis(layer))
+    return np.asarray(limits, np.float32).ravel() / np.float32(WEIGHT_LIMIT)
+
+
+def snap(model: tf_keras.Model, ranges: Ranges) -> None:
+    """Put every weight and bias of a rewritten float network on the grid of the integer file, in place.
+
+    Weights are multiples of their channel's scale, biases of (input's scale) * (weight's scale), as the file's int32
+    biases are. Afterwards the network's numbers are the file's numbers.
+    """
+    for layer in model.layers:
+        if not isinstance(layer, _WEIGHTED):
+            continue
+        scales = weight_scales(layer)
+        kernel, *biases = layer.get_weights()
+        by_channel = scales[:, None] if isinstance(layer, layers.DepthwiseConv2D) else scales
+        kernel = np.round(kernel / by_channel) * by_channel
+        (source,) = _sources(layer)
+        steps = step(ranges[scale_owner(source).name]) * scales.astype(np.float64)
+        layer.set_weights([kernel, *((np.round(bias / steps) * steps).astype(np.float32) for bias in biases)])
+
+
+def deployed(model: tf_keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function that the integer file computes: a fake-quantised network with its output rounded, too."""
+    return lambda image: tf.quantization.fake_quant_with_min_max_args(model(image, training=False), *PROBABILITY)
+
+
+def _channel_axis(layer: layers.Layer) -> int:
+    return 2 if isinstance(layer, layers.DepthwiseConv2D) else -1
+
+
+def _limits(kernel: tf.Tensor, axis: int) -> tf.Tensor:
+    others = [i for i in range(kernel.shape.rank) if i != axis % kernel.shape.rank]
+    return tf.maximum(tf.reduce_max(tf.abs(kernel), others, keepdims=True), 1e-12)
+
+
+class _Weights(quantizers.Quantizer):
+    """Symmetric int8 with a scale for each output channel, from the weights as they are at this step."""
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def build(self, tensor_shape: Any, name: str, layer: layers.Layer) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
+        scale = tf.stop_gradient(_limits(inputs, self.axis) / WEIGHT_LIMIT)
+        # No value lies outside the range, so the gradient passes straight through. Plain arithmetic instead of a
+        # fake-quantisation operator: the converter folds it into a constant and finds the same scales, for dense
+        # layers as well, where it fails on an operator with a scale for each channel.
+        return inputs + tf.stop_gradient(tf.round(inputs / scale) * scale - inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"axis": self.axis}
+
+
+class _Range(quantizers.Quantizer):
+    """int8 between two ends, measured before training; what lies outside is clipped and has no gradient."""
+
+    def __init__(self, limits: tuple[float, float]) -> None:
+        self.limits = limits
+
+    def build(self, tensor_shape: Any, name: str, layer: layers.Layer) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
+        return tf.quantization.fake_quant_with_min_max_args(inputs, *self.limits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"limits": self.limits}
+
+
+class _HalfUp(_Range):
+    """A resized tensor's rounding: its input's range, ties upwards as XNNPACK's fixed-point interpolation has them.
+
+    Bilinear doubling mixes steps in sixteenths, so that a sixteenth of the values are ties, which float32 noise would
+    break at random; the next values lie a sixteenth of a step away.
+    """
+
+    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
+        return super().__call__(inputs + step(self.limits) / 64, training, weights)
+
+
+class _Rounding(QuantizeConfig):
+    """What one layer rounds: its weights, if it has any, and its output, if the file stores it."""
+
+    def __init__(self, output: quantizers.Quantizer | None, variables: list[tf.Variable]) -> None:
+        self.output = output
+        self.variables = list(variables)  # the wrapper puts tensors in their place
+
+    def get_weights_and_quantizers(self, layer: layers.Layer) -> list[tuple[Any, quantizers.Quantizer]]:
+        if not isinstance(layer, _WEIGHTED) or not layer.trainable:  # the ones and zeros of a choice are exact
+            return []
+        return [(getattr(layer, self._kernel(layer)), _Weights(_channel_axis(layer)))]
+
+    def get_activations_and_quantizers(self, layer: layers.Layer) -> list[Any]:
+        return []
+
+    def set_quantize_weights(self, layer: layers.Layer, quantize_weights: list[Any]) -> None:
+        for kernel in quantize_weights:
+            setattr(layer, self._kernel(layer), kernel)
+
+    def set_quantize_activations(self, layer: layers.Layer, quantize_activations: list[Any]) -> None:
+        pass
+
+    def get_output_quantizers(self, layer: layers.Layer) -> list[quantizers.Quantizer]:
+        return [self.output] if self.output else []
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    @staticmethod
+    def _kernel(layer: layers.Layer) -> str:
+        return "depthwise_kernel" if isinstance(layer, layers.DepthwiseConv2D) else "kernel"

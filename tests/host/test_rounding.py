@@ -1,0 +1,161 @@
+"""The rounding network against the integer file that the converter makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_ran import catalogue, graph
+from edge_ran.card import InputSpec
+from edge_ran.errors import InputError
+from edge_ran.runtime import open_runtime
+
+tf_keras = pytest.importorskip("tf_keras")
+pytest.importorskip("tensorflow_model_optimization")
+
+from edge_ran.host import deploy, networks, rounding  # noqa: E402
+from edge_ran.host.convert import flatbuffer  # noqa: E402
+from edge_ran.host.networks import Architecture, Stage  # noqa: E402
+
+# Two poolings with a skip connection in the mask, a unit that strides, and one that widens.
+TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), t=1, mask_pool=2)
+# Every option of `configure`, one at a time, and the two that meet in indoor56.
+OPTIONS = {
+    "plain": {},
+    "channel": {"attention": "channel"},
+    "spatial": {"attention": "spatial"},
+    "naive": {"learning": "naive"},
+    "no-mask": {"mask": False},
+    "nearest": {"upsampling": "nearest"},
+    "linear-tail": {"mask_tail": "linear"},
+    "projection": {"shortcut": "projection"},
+    "indoor": {"shortcut": "projection", "mask_tail": "linear", "bias": True, "final_norm": False, "stem_kernel": 5},
+    "overlapping-pool": {"mask_pool": 3},
+}
+IN_FLOAT = {"channel": "l2norm", "spatial": "spatialnorm"}
+
+
+def trained(architecture: Architecture, seed: int = 0) -> tf_keras.Model:
+    """A network with the statistics of a trained one: normalisations that scale, shift and turn signs."""
+    tf_keras.utils.set_random_seed(seed)
+    model = networks.build(architecture)
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            count = layer.gamma.shape[0]
+            gamma = random.uniform(0.5, 1.5, count) * np.where(random.random(count) < 0.1, -1, 1)
+            beta, mean = random.normal(0, 0.3, count), random.normal(0, 0.3, count)
+            layer.set_weights([gamma, beta, mean, random.uniform(0.5, 2, count)])
+    # Logits that vary from picture to picture around zero, as training would make them.
+    last = model.get_layer("logits")
+    logits = tf_keras.Model(model.input, last.output)(normalised(smooth_pixels(64, 16))).numpy()
+    kernel, bias = last.get_weights()
+    scale = 2 / logits.std(0)
+    last.set_weights([kernel * scale, (bias - logits.mean(0)) * scale])
+    return model
+
+
+def normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return (pixels.astype(np.float32) - 128) / 128
+
+
+def smooth_pixels(count: int, side: int, seed: int = 1) -> NDArray[np.uint8]:
+    """Pictures of blurred noise, (count, side, side, 3) uint8 over the whole range."""
+    noise = np.random.default_rng(seed).normal(size=(count, side // 4, side // 4, 3))
+    wide = noise.repeat(4, 1).repeat(4, 2) + 0.3 * np.random.default_rng(seed + 1).normal(size=(count, side, side, 3))
+    return np.clip(128 + 60 * wide, 0, 255).astype(np.uint8)
+
+
+def integer_file(model: tf_keras.Model, ranges: rounding.Ranges, spec: InputSpec, path: Path) -> graph.Graph:
+    network = rounding.deployed(rounding.fake_quantise(model, ranges, for_converter=True))
+    path.write_bytes(flatbuffer(network, catalogue.converter("int8"), spec, io="int8"))
+    return graph.read_graph(path)
+
+
+def answers(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The file's int8 outputs on the CPU, counted from 0: (N, classes)."""
+    with open_runtime(path, accelerator="cpu", threads=1) as runtime:
+        inputs = (pixels.astype(np.int16) - 128).astype(np.int8)
+        return np.concatenate([np.array(runtime.run(x[None])[0], np.int64) for x in inputs]) + 128
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_path: Path) -> None:
+    architecture = dataclasses.replace(TINY, **OPTIONS[name])
+    spec = InputSpec(16, 16)
+    model = deploy.rewrite(trained(architecture)).model
+    pixels = smooth_pixels(96, 16)
+    ranges = rounding.calibrate(model, pixels[:64], spec)
+    rounding.snap(model, ranges)
+    rounded = rounding.fake_quantise(model, ranges)
+    made = integer_file(model, ranges, spec, tmp_path / "m.tflite")
+
+    assert (made.inputs[0].scale, made.inputs[0].zero_point) == (1 / 128, 0)  # exactly pixel - 128
+    assert (made.outputs[0].scale, made.outputs[0].zero_point) == (1 / 256, -128)
+    if name in IN_FLOAT:
+        assert rounding.float_layers(model)
+        assert all(IN_FLOAT[name] in layer for layer in rounding.float_layers(model))
+    else:
+        assert rounding.float_layers(model) == ()
+        assert made.float_operators == []
+        assert made.inner_quantize == []
+
+    expected = np.round(rounding.deployed(rounded)(normalised(pixels)).numpy() * 256)
+    difference = np.abs(answers(tmp_path / "m.tflite", pixels) - expected)
+    assert np.ptp(expected, axis=0).max() > 20  # the pictures are told apart, so that equality says something
+    # Bit for bit nearly always; one value on a tie, tipped over by float32 noise, may spread and is still close.
+    assert (difference.max(1) == 0).mean() > 0.8
+    assert difference.max() <= 12
+
+
+def test_snapping_is_done_once_and_moves_no_answer() -> None:
+    spec = InputSpec(16, 16)
+    model = deploy.rewrite(trained(TINY)).model
+    pixels = smooth_pixels(32, 16)
+    ranges = rounding.calibrate(model, pixels, spec)
+    rounding.snap(model, ranges)
+    once = model.get_weights()
+    rounding.snap(model, ranges)
+    for before, after in zip(once, model.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-7)
+    layer = model.get_layer("stage1_unit_conv2")
+    steps = layer.get_weights()[0] / rounding.weight_scales(layer)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
+    assert np.abs(steps).max() == pytest.approx(127, abs=1e-3)
+
+
+def test_every_trainable_number_of_the_network_is_trained_and_comes_back() -> None:
+    model = deploy.rewrite(trained(TINY)).model
+    ranges = rounding.calibrate(model, smooth_pixels(32, 16), InputSpec(16, 16))
+    rounded = rounding.fake_quantise(model, ranges)
+    assert sum(int(np.prod(v.shape)) for v in rounded.trainable_variables) == sum(
+        int(np.prod(v.shape)) for v in model.trainable_variables
+    )
+    for variable in rounded.trainable_variables:
+        variable.assign_add(tf_keras.backend.ones_like(variable))
+    before = [w.copy() for w in model.get_weights()]
+    rounding.take_weights(model, rounded)
+    moved = [np.abs(a - b).max() for a, b in zip(model.get_weights(), before, strict=True)]
+    still = [layer for layer in model.layers if layer.weights and not layer.trainable]
+    assert sum(m == 0 for m in moved) == sum(len(layer.weights) for layer in still)
+    assert max(moved) == pytest.approx(1, abs=1e-5)
+
+
+def test_ranges_of_another_network_or_damaged_are_refused(tmp_path: Path) -> None:
+    model = deploy.rewrite(trained(TINY)).model
+    ranges = dict(rounding.calibrate(model, smooth_pixels(8, 16), InputSpec(16, 16)))
+    path = tmp_path / "ranges.json"
+    rounding.save_ranges(ranges, path)
+    assert rounding.load_ranges(path) == ranges
+    ranges.pop("tail_unit1_add")
+    with pytest.raises(InputError, match="tail_unit1_add has no range"):
+        rounding.fake_quantise(model, ranges)
+    for text in ('{"a": [1, 2]}', '{"a": 3}', "[]", "{", '{"a": [0, NaN]}', json.dumps({"a": [0, 0]})):
+        path.write_text(text)
+        with pytest.raises(InputError):
+            rounding.load_ranges(path)
