@@ -1,0 +1,178 @@
+"""Every rewrite is exact on random BatchNorm statistics, alone and together, and leaves the form that it promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+
+import tf_keras
+from tf_keras import layers
+
+from edge_ran.errors import InputError
+from edge_ran.host import deploy, networks
+
+# Small, but with all that matters: a mask of two scales with a skip, strides, projections, a final BatchNormalization.
+SMALL = replace(
+    networks.architecture("cifar_attention56"),
+    input_size=8,
+    t=1,
+    stem_channels=8,
+    stages=(networks.Stage(16, 8, 1, 1, 2),),
+    tail=((8, 24, 2),),
+)
+
+
+def randomised(model: tf_keras.Model, seed: int = 0) -> tf_keras.Model:
+    """Random weights, biases and BatchNorm statistics; gammas of both signs, some of them zero."""
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if isinstance(layer, layers.BatchNormalization):
+            channels = weights[0].shape[0]
+            gamma = random.uniform(0.5, 1.5, channels) * random.choice([-1, 0, 1], channels, p=[0.1, 0.1, 0.8])
+            mean, beta = random.normal(0, 0.5, (2, channels))
+            layer.set_weights([gamma, beta, mean, random.uniform(0.3, 3, channels)])
+        elif len(weights) == 2:
+            layer.set_weights([weights[0], random.normal(0, 0.3, weights[1].shape)])
+    return model
+
+
+def network(**options: object) -> tf_keras.Model:
+    return randomised(networks.build(replace(SMALL, **options)))  # type: ignore[arg-type]
+
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "linear tail, biases, projections": {"mask_tail": "linear", "bias": True, "shortcut": "projection"},
+    "nearest, channel": {"upsampling": "nearest", "attention": "channel"},
+    "nearest, spatial, linear tail": {"upsampling": "nearest", "attention": "spatial", "mask_tail": "linear"},
+    "naive, groups, no final norm": {"learning": "naive", "groups": 2, "final_norm": False},
+    "no mask, stem pool": {"mask": False, "stem_pool": 2, "input_size": 16},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_all_passes_together_leave_every_network_equal(options: dict[str, object]) -> None:
+    model = network(**options)
+    for inference, training in ((True, False), (False, True)):
+        rewritten = deploy.rewrite(model, for_training=training)
+        assert rewritten.difference < 1e-4
+        strided = [c for c in _layers(rewritten.model, layers.Conv2D) if c.kernel_size == (1, 1) != c.strides]
+        assert not strided
+        norms = _layers(rewritten.model, layers.BatchNormalization)
+        assert (not norms) == inference
+        assert all(type(_source(norm)) in (layers.Conv2D, layers.DepthwiseConv2D) for norm in norms)
+        assert all(len(_source(norm).outbound_nodes) == 1 for norm in norms)
+    assert deploy.difference(model, rewritten.model, seed=1) < 1e-4  # measured anew, on another image
+
+
+@pytest.mark.parametrize("name", [name for name, _ in deploy.passes(False) + deploy.passes(True)[-1:]])
+def test_each_pass_alone_is_exact_and_finds_its_places(name: str) -> None:
+    change = dict(deploy.passes(False) + deploy.passes(True))[name]
+    model = network(mask_tail="linear", bias=True)
+    graph = deploy.Graph.of(model)
+    assert change(graph) > 0
+    assert deploy.difference(model, graph.model(model.name)) < 1e-4
+
+
+def test_the_difference_sees_a_wrong_rewrite() -> None:
+    model = network()
+    graph = deploy.Graph.of(model)
+    graph.bypass(graph.nodes["stage1_unit_conv1_bn"])
+    assert deploy.difference(model, graph.model("wrong")) > 1e-2
+
+
+def test_places_are_counted_and_names_and_the_given_model_kept() -> None:
+    model = network(mask_tail="linear")
+    weights = [w.copy() for w in model.get_weights()]
+    rewritten = deploy.rewrite(model)
+    places = {p.name: p.places for p in rewritten.passes}
+    norms = len(_layers(model, layers.BatchNormalization))
+    assert places == {
+        "merge pointwise convolutions": 1,
+        "commute upsampling": 1,
+        "stride before pointwise convolution": 1,
+        "fold normalisation into convolution": norms - 10 - 1,
+        "normalisation as depthwise convolution": 10 + 1,  # ten units, and the one after the last addition
+    }
+    assert all((a == b).all() for a, b in zip(weights, model.get_weights(), strict=True))
+    before = {layer.name for layer in _layers(model, layers.Conv2D)}
+    after = {layer.name: layer for layer in rewritten.model.layers}
+    assert before - after.keys() == {"stage1_module1_mask_tail1_conv"}
+    assert [name for name in after if name.endswith("_stride")] == ["tail_unit1_shortcut_stride"]
+    assert isinstance(after["stage1_module1_trunk_unit1_pre_bn"], layers.DepthwiseConv2D)
+
+
+@pytest.mark.parametrize(
+    ("upsampling", "mask_tail", "size"),
+    # Behind BatchNormalization and ReLU only nearest neighbour commutes.
+    [("bilinear", "linear", 4), ("bilinear", "paper", 8), ("nearest", "paper", 4)],
+)
+def test_the_masks_tail_works_on_a_quarter_of_the_positions(upsampling: str, mask_tail: str, size: int) -> None:
+    model = network(upsampling=upsampling, mask_tail=mask_tail)
+    assert model.get_layer("stage1_module1_mask_tail2_conv").output_shape[1] == 8
+    rewritten = deploy.rewrite(model)
+    assert rewritten.difference < 1e-4
+    assert rewritten.model.get_layer("stage1_module1_mask_tail2_conv").output_shape[1] == size
+
+
+def test_a_merge_that_would_cost_more_is_left_alone() -> None:
+    image = layers.Input((8, 8, 16))
+    narrow = layers.Conv2D(2, 1, name="narrow")(image)
+    wide = tf_keras.Model(image, layers.Conv2D(16, 1, name="wide")(narrow))
+    assert deploy.rewrite(wide).passes == ()
+    assert {layer.name for layer in wide.layers} >= {"narrow", "wide"}
+
+
+def test_ones_before_norms_are_not_trained() -> None:
+    before = network()
+    model = deploy.rewrite(before, for_training=True).model
+    ones = [layer for layer in model.layers if layer.name.endswith("_ones")]
+    assert ones
+    assert not any(layer.trainable_weights for layer in ones)
+    trained = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert trained == sum(int(np.prod(w.shape)) for w in before.trainable_weights)
+
+
+def test_odd_sizes_choose_the_same_positions() -> None:
+    image = layers.Input((7, 9, 3))
+    model = tf_keras.Model(image, layers.Conv2D(5, 1, 2, padding="same")(image))
+    rewritten = deploy.rewrite(model)
+    assert rewritten.passes[0].places == 1
+    assert rewritten.model.output_shape == model.output_shape
+    assert rewritten.difference == 0
+
+
+def test_a_network_in_half_precision_comes_out_in_float32() -> None:
+    before = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = network(mask=False)
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
+    assert {layer.compute_dtype for layer in deploy.rewrite(model).model.layers} == {"float32"}
+
+
+def test_what_is_not_one_flat_graph_is_refused() -> None:
+    nested = tf_keras.Sequential([layers.Input((8, 8, 3)), tf_keras.Sequential([layers.Conv2D(2, 1)])])
+    with pytest.raises(InputError, match="nested"):
+        deploy.rewrite(nested)
+    image = layers.Input((8, 8, 3))
+    two = tf_keras.Model(image, [layers.ReLU()(image), layers.Conv2D(2, 1)(image)])
+    with pytest.raises(InputError, match="one output"):
+        deploy.rewrite(two)
+    shared = layers.Conv2D(3, 1)
+    with pytest.raises(InputError, match="twice"):
+        deploy.rewrite(tf_keras.Model(image, shared(shared(image))))
+
+
+def _layers(model: tf_keras.Model, kind: type[layers.Layer]) -> list[layers.Layer]:
+    return [layer for layer in model.layers if type(layer) is kind]
+
+
+def _source(layer: layers.Layer) -> layers.Layer:
+    return layer.inbound_nodes[0].parent_nodes[0].layer
