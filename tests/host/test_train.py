@@ -22,7 +22,8 @@ from edge_ran.host import networks
 from edge_ran.host.fit import Recipe, fit_temperature, scores
 from edge_ran.host.train import RECIPES, recipe, train
 
-TINY = networks.configure("edge50", width=0.125)
+# One stage, one module with a mask of one pooling: the trainer sees every kind of layer, and traces in a second.
+TINY = networks.Architecture("tiny", 16, 3, 3, 8, 1, 2, (networks.Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
 QUICK = Recipe("quick", epochs=2, batch_size=8, learning_rate=0.05, schedule="one-cycle", warmup=0.2)
 
 
@@ -35,7 +36,7 @@ def test_a_run_folder_holds_everything(pictures: Path, tmp_path: Path) -> None:
     report = train(pictures, run, TINY, QUICK, validation_fraction=0.25)
     card = ModelCard.from_json((run / "card.json").read_text())
     assert card.labels == ("blue", "green", "red")
-    assert card.network == "edge50"
+    assert card.network == "tiny"
     assert card.training["recipe"]["epochs"] == 2
     assert card.accuracy["split"] == "validation"
     assert card.accuracy["top1"] == pytest.approx(report.validation_top1, abs=1e-6)
@@ -80,7 +81,8 @@ from edge_ran.host import networks
 from edge_ran.host.fit import Recipe
 from edge_ran.host.train import train
 how = Recipe("quick", epochs=3, batch_size=4, learning_rate=0.05, schedule="one-cycle", warmup=0.2, mixup=0.2)
-train(Path(sys.argv[1]), Path(sys.argv[2]), networks.configure("edge50", width=0.125), how, validation_fraction=0.25,
+tiny = networks.Architecture("tiny", 16, 3, 3, 8, 1, 2, (networks.Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+train(Path(sys.argv[1]), Path(sys.argv[2]), tiny, how, validation_fraction=0.25,
       resume=len(sys.argv) > 3, checkpoint_s=0.0, on_step=lambda p: print(p.step, flush=True))
 """
 
@@ -172,7 +174,7 @@ def test_temperature_undoes_overconfidence() -> None:
 
 
 def test_command_line(pictures: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edge_ran", "train", str(pictures), "--width", "0.125", "--epochs", "1"]
+    command = [sys.executable, "-m", "edge_ran", "train", str(pictures), "--width", "0.125", "--no-mask", "--epochs", "1"]
     command += ["--batch-size", "8", "--validation-fraction", "0.25", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr
