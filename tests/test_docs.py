@@ -1,0 +1,139 @@
+"""The documents are true: every command runs, every link leads somewhere, every table is the catalogue's."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.main
+
+from edge_ran import __version__, catalogue, cli
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *(ROOT / folder / "README.md" for folder in ("converters", "devices", "calibration_data")),
+]
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+readme = _script("readme")
+COMMANDS = readme.commands(README)
+
+
+def _words(text: str) -> set[str]:
+    """The words of three letters and more, without those of a measurement's caution or of this machine."""
+    kept = [line for line in text.splitlines() if not line.startswith(("to quote", "note", "machine"))]
+    return set(re.findall(r"[a-z_]{3,}", "\n".join(kept)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder with what the README speaks of, shared by its commands as by a reader's."""
+    pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+    folder = tmp_path_factory.mktemp("reader")
+    readme.prepare(folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.words.split("#")[0].strip())
+def test_every_command_of_the_readme_runs_and_says_what_is_written(command, folder: Path):
+    done = subprocess.run(command.to_run, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    if command.words.startswith("edge-ran run"):  # what the network says of a picture is not the README's matter
+        assert len(done.stdout.splitlines()) == 3
+    else:
+        assert _words(command.output) <= _words(done.stdout)
+
+
+def test_the_demo_of_the_readme(tmp_path: Path):
+    """`make demo`'s command, in an empty folder, with the network that ships."""
+    pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+    words = [sys.executable, "-m", "edge_ran", "demo", "--force"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["edge-ran-demo"]
+    page = (tmp_path / "edge-ran-demo" / "report.html").read_text(encoding="utf-8")
+    assert "Not measured here" in page
+    assert "edge-ran-demo/report.html" in done.stdout
+
+
+def test_the_make_targets_of_the_documents_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = {name for d in DOCUMENTS for name in re.findall(r"^\s*make (\w+)", d.read_text(encoding="utf-8"), re.M)}
+    assert {"demo", "test", "lint", "wheel"} <= named
+    assert named <= set(re.findall(r"^(\w+):", makefile, re.M))
+
+
+def test_the_extras_and_the_version_of_the_readme_exist():
+    project = catalogue.tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installs = re.findall(r"^pip install '?(edge_ran-([\d.]+)-py3-none-any\.whl)(?:\[([\w-]+)\])?'?", README, re.M)
+    assert len(installs) == 3
+    assert {version for _, version, _ in installs} == {__version__}
+    assert {extra for _, _, extra in installs if extra} <= set(project["optional-dependencies"])
+
+
+def test_the_tables_are_those_of_the_catalogue_and_the_help():
+    assert readme.with_tables(README) == README
+
+
+def test_every_verb_is_in_the_documents():
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    for verb in typer.main.get_command(cli.app).commands:
+        assert re.search(rf"(edge-ran |`){verb}\b", text), f"no document speaks of {verb}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(document: Path):
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not target.startswith(("https://", "http://")):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("kind", ["devices", "converters"])
+def test_the_tables_of_keys_are_the_catalogues(kind: str):
+    import dataclasses
+
+    cls = {"devices": catalogue.DeviceSpec, "converters": catalogue.Converter}[kind]
+    text = (catalogue.folder(kind) / "README.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    assert told == [f.name for f in dataclasses.fields(cls) if f.name != "name"]
+
+
+@pytest.mark.parametrize("kind", ["devices", "converters"])
+def test_the_example_of_a_catalogue_is_accepted(kind: str, tmp_path: Path):
+    text = (catalogue.folder(kind) / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(example)
+    read = {"devices": catalogue.device, "converters": catalogue.converter}[kind]
+    assert read(str(tmp_path / "mine.toml")).name == "mine"
+
+
+def test_the_diagrams_are_what_their_script_draws(tmp_path: Path):
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    pictures.HERE = tmp_path
+    pictures.main(["flow", "module"])
+    for drawn in tmp_path.iterdir():
+        assert drawn.read_bytes() == (ROOT / "docs" / drawn.name).read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
