@@ -157,6 +157,27 @@ def shares(values_ms: Mapping[str, float], target: Path, title: str = "") -> Non
         axes.set_title(title)
 
 
+def layer_differences(layers: Sequence[tuple[str, float]], target: Path, title: str = "") -> None:
+    """Draw how many steps of its scale each layer of a file is off, as bars on a logarithmic scale.
+
+    Args:
+        layers: (name, mean steps), the farthest off first.
+        target: the file to write.
+        title: what is shown.
+    """
+    least = 1e-5  # one value in 100,000 off by one step; nothing at all cannot be drawn on a logarithmic scale
+    with _figure(target, 8, 1 + 0.16 * len(layers)) as figure:
+        axes = figure.add_subplot()
+        axes.barh(range(len(layers)), [max(steps, least) for _, steps in layers], color=COLOURS[0])
+        axes.set_yticks(range(len(layers)), [name for name, _ in layers], fontsize=7)
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+        axes.set_xscale("log")
+        axes.axvline(1, color=INK, linewidth=1)
+        axes.set_xlabel("mean difference in steps; rounding stays left of the line")
+        axes.set_title(title or "layers against the network")
+
+
 def sustained(
     at_s: ArrayLike,
     median_ms: ArrayLike,

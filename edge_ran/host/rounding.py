@@ -102,8 +102,10 @@ def _fixed_range(layer: layers.Layer, spec: InputSpec) -> tuple[float, float] | 
 # ------------------------------------------------------------------------------------------------------ ranges
 
 
-def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec, batch: int = 64) -> Ranges:
-    """Measure the range of every stored tensor: the mean over batches of each batch's extremes.
+def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec, batch: int = 16) -> Ranges:
+    """Measure the range of every stored tensor: the mean over small batches of each batch's extremes.
+
+    Single outliers are so given up: small batches answer closer to the float network than large ones.
 
     Args:
         model: a rewritten float network (``deploy.rewrite``).

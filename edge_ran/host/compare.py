@@ -1,0 +1,164 @@
+"""`edge-ran compare`: what every precision of a run costs in accuracy, and gives in size and time.
+
+Every precision is converted once and kept in the run folder, judged on the same pictures, and timed in turns
+(``bench``), so that what disturbs one disturbs all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_ran import catalogue, plots
+from edge_ran.bench import Plan, Subject, benchmark
+from edge_ran.dataset import Dataset
+from edge_ran.errors import GateError, InputError
+from edge_ran.evaluate import evaluate
+from edge_ran.host.convert import convert
+from edge_ran.runs import RunFolder, open_run, tflite_path
+from edge_ran.runtime import RuntimeOptions
+
+PRECISIONS = ("fp32", "fp16", "dynamic", "int8")
+QUANTISED = "int8-qat"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One precision. ``top1`` and ``agreement`` (equal top-1 answers with fp32) are 0..1, ``drop_points`` against fp32
+    in percentage points, above 0 = worse; ``latency_ms`` is the median run on the CPU."""
+
+    precision: str
+    path: str
+    size_bytes: int
+    top1: float
+    drop_points: float
+    agreement: float
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every precision of a run on the same ``images`` of ``split``."""
+
+    run: str
+    quantised_run: str | None
+    source: str
+    split: str
+    images: int
+    threads: int
+    rows: tuple[Row, ...]
+
+    def record(self) -> dict[str, Any]:
+        """The table as JSON values."""
+        return {"schema_version": 1, **dataclasses.asdict(self)}
+
+    def text(self) -> str:
+        """The table for people."""
+        lines = [
+            f"{self.run} on {self.images:,} images of {self.source} ({self.split}), {self.threads or 'all'} threads"
+        ]
+        lines.append(f"{'':10} {'MB':>6} {'top-1 %':>8} {'drop':>6} {'agrees %':>9} {'median ms':>10}")
+        lines += [
+            f"{row.precision:10} {row.size_bytes / 1e6:6.2f} {100 * row.top1:8.2f} {row.drop_points:6.2f} "
+            f"{100 * row.agreement:9.2f} {row.latency_ms:10.3f}"
+            for row in self.rows
+        ]
+        return "\n".join(lines)
+
+    def draw(self, target: Path) -> None:
+        """Draw accuracy against latency, each point with its size."""
+        points = [(f"{r.precision}, {r.size_bytes / 1e6:.1f} MB", r.latency_ms, r.top1) for r in self.rows]
+        plots.accuracy_against_latency(points, target, f"{Path(self.run).name}: {self.images:,} images")
+
+    def check(self, max_drop: float) -> None:
+        """Hold the int8 file to a drop in percentage points: the quantisation-aware one, where there is one.
+
+        Raises:
+            GateError: it loses more.
+        """
+        row = self.rows[-1]
+        if row.drop_points > max_drop:
+            remedy = "" if row.precision == QUANTISED else f"edge-ran quantize {self.run}"
+            raise GateError(f"{row.precision} loses {row.drop_points:.2f} points, more than {max_drop:g}", remedy)
+
+
+def compare(
+    run: Path,
+    data: Dataset,
+    cwd: Path,
+    *,
+    quantised: Path | None = None,
+    split: str = "auto",
+    calibration: Path | None = None,
+    threads: int = 1,
+    plan: Plan | None = None,
+    again: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Convert a run to every precision, and compare accuracy, size and time.
+
+    Args:
+        run: a float run folder.
+        cwd: the working folder; files of the shipped run go to its ``runs/shipped``.
+        quantised: the run folder that `quantize` made of it; None takes ``RUN-qat`` where that is a finished run.
+        calibration: pictures for the int8 file without quantisation-aware training; None takes the shipped ones.
+        again: convert anew what is there already and newer than the network.
+
+    Raises:
+        InputError: a run cannot be read, or ``quantised`` is not a quantised run of the same classes.
+    """
+    folder = open_run(run)
+    labels = folder.card().labels
+    if quantised is None:
+        beside = RunFolder(Path(run).with_name(f"{Path(run).resolve().name}-qat"))
+        quantised = beside.path if beside.is_finished and beside.ranges_path.is_file() else None
+    files: dict[str, tuple[RunFolder, str, Path | None]] = {
+        name: (folder, name, calibration if name == "int8" else None) for name in PRECISIONS
+    }
+    if quantised is not None:
+        other = open_run(quantised)
+        if not other.ranges_path.is_file() or other.card().labels != labels:
+            raise InputError(f"{quantised} is not a quantised run of {run}", f"edge-ran quantize {run}")
+        files[QUANTISED] = (other, "int8", None)
+
+    options = RuntimeOptions(accelerator="cpu", threads=threads)
+    paths: dict[str, Path] = {}
+    for name, (source, precision, pictures) in files.items():
+        paths[name] = target = tflite_path(source.path, precision, cwd)
+        fresh = target.is_file() and target.stat().st_mtime >= source.model_path.stat().st_mtime
+        if again or not fresh:
+            note(f"converting {name}")
+            convert(source.path, catalogue.converter(precision), target, calibration=pictures, force=True)
+    reports = {}
+    for name, path in paths.items():
+        note(f"judging {name}")
+        reports[name] = evaluate(path, data, split=split, options=options)
+    times = benchmark([Subject(path, options, name) for name, path in paths.items()], plan, note=note).reports
+    base = reports["fp32"]
+    answers = base.scores.argmax(1)
+    rows = tuple(
+        Row(
+            precision=name,
+            path=str(paths[name]),
+            size_bytes=paths[name].stat().st_size,
+            top1=report.top1,
+            drop_points=100 * (base.top1 - report.top1),
+            agreement=float(np.mean(report.scores.argmax(1) == answers)),
+            latency_ms=time.latency.p50_ms,
+        )
+        for (name, report), time in zip(reports.items(), times, strict=True)
+    )
+    return Comparison(
+        run=str(run),
+        quantised_run=str(quantised) if quantised is not None else None,
+        source=base.source,
+        split=base.split,
+        images=base.images,
+        threads=threads,
+        rows=rows,
+    )

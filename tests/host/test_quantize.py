@@ -1,0 +1,178 @@
+"""`quantize` from a trained run folder to a proved integer file, and everything that stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_ran import catalogue, dataset
+from edge_ran.bench import Plan
+from edge_ran.card import ModelCard
+from edge_ran.errors import GateError, InputError, OutputExists, UsageError
+from edge_ran.graph import read_graph
+
+pytest.importorskip("tensorflow_model_optimization")
+
+from edge_ran.host import compare, networks, proof, quantize
+from edge_ran.host.convert import convert
+from edge_ran.host.fit import Progress, Recipe
+from edge_ran.host.networks import Architecture, Stage
+from edge_ran.host.train import train
+
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), t=1, mask_pool=2)
+RECIPE = dataclasses.replace(quantize.RECIPE, epochs=2, batch_size=16, learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of noisy stripes: upright, level, none; 40 pictures each."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    waves = 60 * np.sin(np.arange(16) * np.pi / 2)[None, :, None, None]
+    x = 128 + random.normal(0, 25, (120, 16, 16, 3)) + random.uniform(-20, 20, (120, 1, 1, 3))
+    x[labels == 0] += waves
+    x[labels == 1] += waves.swapaxes(1, 2)
+    path = tmp_path_factory.mktemp("stripes") / "stripes.npz"
+    np.savez(path, x=np.clip(x, 0, 255).astype(np.uint8), y=labels, labels=np.array(["level", "upright", "none"]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "float"
+    train(pictures, folder, TINY, Recipe("short", 4, 16, 0.1, "one-cycle", warmup=0.2), validation_fraction=0.3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quantised(run: Path) -> Path:
+    quantize.quantize(run, run.with_name("float-qat"), how=RECIPE)
+    return run.with_name("float-qat")
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    return networks.load(folder / "model.keras").get_weights()
+
+
+def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: Path, pictures: Path) -> None:
+    card = ModelCard.from_json((quantised / "card.json").read_bytes())
+    assert card.training["quantisation"]["recipe"]["epochs"] == 2
+    assert card.training["quantisation"]["float_layers"] == []
+    assert card.accuracy["of"] == "the int8 arithmetic"
+    made = convert(quantised, catalogue.converter("int8"), quantised / "int8.tflite", io="int8", force=True)
+    graph = read_graph(made.path)
+    assert (graph.float_operators, graph.inner_quantize, graph.precision) == ([], [], "int8")
+
+    found = proof.prove(quantised, made.path, proof.some_frames(pictures, 60))
+    assert found.reference == "rounding network"
+    assert found.pictures == 60
+    assert found.agreement >= 0.98
+    assert found.identical > 0.8
+    assert found.first is None
+    assert len(found.layers) == len(graph.operators)
+    means = [layer.mean_steps for layer in found.worst]
+    assert means == sorted(means, reverse=True)
+    found.check()
+    record = json.loads(json.dumps(found.record()))
+    assert record["layers"][0]["layer"] == found.worst[0].layer
+
+
+def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_path: Path) -> None:
+    made = convert(quantised, catalogue.converter("int8"), tmp_path / "int8.tflite", io="int8")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(quantised, damaged)
+    model = networks.load(quantised / "model.keras")
+    layer = model.get_layer("stage1_module1_trunk_unit1_conv2")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([-kernel, bias])
+    networks.save(model, damaged / "model.keras")
+    found = proof.prove(damaged, made.path, proof.some_frames(pictures, 12))
+    assert found.first is not None
+    assert found.first.layer == "stage1_module1_trunk_unit1_conv2_relu"  # fused with it, and before all that follow
+    assert f"first to part: operator {found.first.index}" in found.text()
+    found.draw(tmp_path / "layers.png")
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(GateError, match="stage1_module1_trunk_unit1_conv2_relu"):
+        dataclasses.replace(found, agreement=0.5).check()
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(run: Path, quantised: Path, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "resumed"
+    with pytest.raises(KeyboardInterrupt):
+        quantize.quantize(run, output, how=RECIPE, checkpoint_s=0, on_step=stop)
+    assert not (output / "model.keras").exists()
+    with pytest.raises(OutputExists):
+        quantize.quantize(run, output, how=RECIPE)
+    steps: list[int] = []
+    quantize.quantize(run, output, how=RECIPE, resume=True, on_step=lambda progress: steps.append(progress.step))
+    assert steps[0] == 7  # the checkpoint after step 6
+    for ours, theirs in zip(weights(output), weights(quantised), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (output / "ranges.json").read_bytes() == (quantised / "ranges.json").read_bytes()
+
+
+def test_weights_that_training_made_worse_are_given_up(run: Path, tmp_path: Path) -> None:
+    harmful = dataclasses.replace(RECIPE, epochs=1, learning_rate=3.0, schedule="constant", distillation=0.0)
+    report = quantize.quantize(run, tmp_path / "harmed", how=harmful)
+    assert report.top1 is not None
+    assert report.calibrated_top1 is not None
+    assert report.top1 >= report.calibrated_top1 - 0.03  # snapping biases may turn one picture of 36
+    assert report.kept == "calibrated"
+
+
+def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path, tmp_path: Path) -> None:
+    plan = Plan(num_runs=1, warmup_runs=0, min_secs=0, max_secs=1)
+    table = compare.compare(run, dataset.load(pictures), tmp_path, calibration=None, plan=plan)
+    assert [row.precision for row in table.rows] == ["fp32", "fp16", "dynamic", "int8", "int8-qat"]
+    assert table.quantised_run == str(quantised)
+    assert (table.rows[0].drop_points, table.rows[0].agreement) == (0, 1)
+    assert all(row.size_bytes == Path(row.path).stat().st_size for row in table.rows)
+    assert all(row.latency_ms > 0 for row in table.rows)
+    for row in table.rows:
+        assert row.drop_points == pytest.approx(100 * (table.rows[0].top1 - row.top1))
+    table.draw(tmp_path / "table.svg")
+    assert "int8-qat" in (tmp_path / "table.svg").read_text()
+    assert "int8-qat" in table.text()
+    assert json.loads(json.dumps(table.record()))["rows"][4]["precision"] == "int8-qat"
+    table.check(100)
+    worse = dataclasses.replace(table.rows[-1], drop_points=0.7)
+    with pytest.raises(GateError, match=r"loses 0\.70 points"):
+        dataclasses.replace(table, rows=(*table.rows[:-1], worse)).check(0.5)
+
+
+def test_what_cannot_be_quantised_is_one_line(
+    run: Path, quantised: Path, tmp_path: Path, make_pictures: Callable[..., Path]
+) -> None:
+    with pytest.raises(InputError, match="quantised already"):
+        quantize.quantize(quantised, tmp_path / "again")
+    with pytest.raises(UsageError, match="is the run itself"):
+        quantize.quantize(run, run)
+    with pytest.raises(InputError, match="labels"):
+        quantize.quantize(run, tmp_path / "other", make_pictures(tmp_path / "colours", size=(16, 16)))
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    settings = json.loads((moved / "settings.json").read_text())
+    (moved / "settings.json").write_text(json.dumps({**settings, "source": str(tmp_path / "gone")}))
+    with pytest.raises(UsageError, match="no longer at"):
+        quantize.quantize(moved, tmp_path / "out")
+    (moved / "settings.json").unlink()
+    with pytest.raises(UsageError, match="does not say where"):
+        quantize.quantize(moved, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_keeps_the_augmentation_of_the_training(run: Path) -> None:
+    assert quantize.recipe(run).batch_size == quantize.RECIPE.batch_size
+    card = json.loads((run / "card.json").read_text())
+    how = quantize.recipe(run, epochs=7)
+    assert (how.epochs, how.flip, how.pad) == (7, card["training"]["recipe"]["flip"], card["training"]["recipe"]["pad"])
