@@ -485,6 +485,63 @@ def convert(
     _print(json, made.record(), made.text)
 
 
+# ----------------------------------------------------------------------------------------------------- compare
+
+
+@app.command()
+def compare(
+    run: Annotated[Path, typer.Argument(help="A float run folder.")],
+    data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
+    quantised: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What quantize made of it.", show_default="RUN-qat")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="train, val, test, all; auto: the first there is of test, val, all.")
+    ] = "auto",
+    calibration_data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For plain int8.", show_default="shipped pictures")
+    ] = None,
+    threads: Threads = 1,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="Exit 1 when int8 (after quantize, if it was) loses more than that."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw accuracy against latency (.png, .svg, .pdf).")
+    ] = None,
+    json: Json = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Convert again, and replace the picture.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare a run's precisions: size, accuracy, agreement with fp32, latency."""
+    from edge_ran import plots
+    from edge_ran.dataset import load
+    from edge_ran.files import refuse_existing
+
+    if plot:
+        refuse_existing(plot, force)
+        plots.check_target(plot)
+    with _host_packages("compare"):
+        from edge_ran.host.compare import compare as compare_precisions
+    found = compare_precisions(
+        run,
+        load(data),
+        Path.cwd(),
+        quantised=quantised,
+        split=split,
+        calibration=calibration_data,
+        threads=threads,
+        again=force,
+        note=_note(quiet),
+    )
+    if plot:
+        found.draw(plot)
+    _print(json, found.record(), found.text)
+    if max_drop is not None:
+        found.check(max_drop)
+
+
 # ----------------------------------------------------------------------------------------------------- evaluate
 
 
@@ -909,6 +966,8 @@ def benchmark(
     if allowed is not None and baseline is None and compare is None:
         raise UsageError("--max-regression needs something to hold it to", "add --baseline FILE")
     from edge_ran import bench, plots, report
+    from edge_ran.dataset import load
+    from edge_ran.evaluate import evaluate as evaluate_on
     from edge_ran.files import refuse_existing, write_text
 
     if compare is not None:
@@ -956,7 +1015,11 @@ def benchmark(
             options = dataclasses.replace(options, accelerator="cpu")
         grid = bench.combinations(paths[0], terms, options)
         measured = bench.benchmark([s.subject for s in grid], plan, pictures=pictures, note=_note(quiet))
-        accuracy = bench.accuracies(grid, accuracy_on, _note(quiet)) if accuracy_on else {}
+        accuracy = {}
+        if accuracy_on:
+            labelled = load(accuracy_on)
+            _note(quiet)(f"classifying {len(labelled.samples)} images with each file")
+            accuracy = bench.accuracies(grid, lambda s: evaluate_on(s.path, labelled, options=s.options).top1)
         rows = bench.overview(grid, measured, accuracy)
         record, text = {**measured.to_dict(), "table": rows}, _sweep_text(rows)
         if html:
@@ -1113,6 +1176,77 @@ def _devices_text(found: list[Any]) -> str:
     return "\n".join(
         "  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths, strict=False)), row[5]]).rstrip() for row in rows
     )
+
+
+# ----------------------------------------------------------------------------------------------------- verify
+
+
+@app.command()
+def verify(
+    model: Annotated[Path | None, typer.Argument(help="A .tflite or run folder.", show_default="the default")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Pictures to compare on; else calibration_data/.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Pictures at most.")] = 32,
+    network: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Hold the file against the network of this run instead, layer by layer."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --network: draw the layers (.png, .svg, .pdf).")
+    ] = None,
+    threads: Threads = 0,
+    delegate: Delegate = None,
+    delegate_option: DelegateOption = None,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Hold every accelerator of this device against the CPU; name the operators that one gets wrong."""
+    if network is not None:
+        _verify_network(network, _tflite(model), images, count, plot, json, force)
+        return
+    options = _runtime_options("cpu", False, False, False, threads, delegate, delegate_option, "fp16", verbose)
+    from edge_ran.verify import gate
+    from edge_ran.verify import verify as compare
+
+    with _bar("searching operators", quiet) as progress:
+        found = compare(_tflite(model), options, images, count, progress)
+    _print(json, found.to_dict(), lambda: str(found))
+    gate(found)
+
+
+def _verify_network(
+    run: Path, model: Path, images: Path | None, count: int, plot: Path | None, json: bool, force: bool
+) -> None:
+    from edge_ran import catalogue, plots
+    from edge_ran.files import refuse_existing
+
+    if plot:
+        refuse_existing(plot, force)
+        plots.check_target(plot)
+    with _host_packages("verify --network"):
+        from edge_ran.host.proof import prove, some_frames
+    proof = prove(run, model, some_frames(images or catalogue.folder("calibration_data"), count))
+    if plot:
+        proof.draw(plot)
+    _print(json, proof.record(), proof.text)
+    proof.check()
+
+
+# ----------------------------------------------------------------------------------------------------- doctor
+
+
+@app.command()
+def doctor(json: Json = False, verbose: Verbose = False) -> None:
+    """Tell what this machine has and lacks: runtimes, GPUs, delegates, cameras, disk, heat; and what mends it."""
+    from edge_ran.doctor import examine
+
+    found = examine()
+    _print(json, found.to_dict(), lambda: str(found))
+    if not found.is_healthy:
+        raise typer.Exit(EnvironmentMissing.exit_code)
 
 
 # ---------------------------------------------------------------------------------------------------- inspect

@@ -344,35 +344,6 @@ def test_operators_one_by_one(test_models):
     json.dumps(parts.to_dict(), allow_nan=False)
 
 
-def test_an_operator_cut_out_computes_what_it_did_inside(test_models, tmp_path):
-    """Chained by hand, the operators alone give the network's own answer."""
-    from edge_ran.bench.operators import _Cut
-
-    path = test_models / "int8.tflite"
-    module = interpreter.load(interpreter.package())
-    whole = module.Interpreter(model_path=str(path))
-    whole.allocate_tensors()
-    graph, data = read_graph(path), path.read_bytes()
-    x = np.random.default_rng(0).integers(-128, 128, graph.inputs[0].shape).astype(np.int8)
-    whole.set_tensor(whole.get_input_details()[0]["index"], x)
-    whole.invoke()
-    known, cut = {graph.inputs[0].index: x}, _Cut(data, graph)
-    (tmp_path / "one.tflite").write_bytes(data)
-    for operator in graph.operators:
-        with open(tmp_path / "one.tflite", "r+b") as file:
-            cut.write(file, operator)
-        one = module.Interpreter(model_path=str(tmp_path / "one.tflite"))
-        one.allocate_tensors()
-        for detail in one.get_input_details():
-            one.set_tensor(detail["index"], known[detail["index"]])
-        one.invoke()
-        for detail in one.get_output_details():
-            known[detail["index"]] = one.get_tensor(detail["index"])
-    answer = whole.get_tensor(whole.get_output_details()[0]["index"])
-    assert answer.std() > 5
-    assert np.abs(known[graph.outputs[0].index].astype(int) - answer).max() <= 1
-
-
 @pytest.mark.parametrize(
     ("tensor", "where"),
     [

@@ -20,9 +20,9 @@ FLOORS = (
     ("files", "card", "catalogue"),
     ("graph", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
-    ("dataset",),
+    ("dataset", "report"),
     ("classifier",),
-    ("evaluate", "bench", "stream", "report"),
+    ("evaluate", "verify", "bench", "stream", "doctor"),
     ("host",),
     ("cli",),
 )

@@ -44,18 +44,15 @@ def ratio_of_sessions(
 ) -> Ratio:
     """Compare two models that took turns.
 
-    Whatever slowed a turn down slowed both, so the ratios within turns are nearly free of it. Where a load lies in
-    memory makes it faster or slower as long as it lives, so only the ratios of sessions, each with loads of its own,
-    are independent: the interval is theirs.
+    Turns are short, so what disturbs one model disturbs the other, too. Where a load lies in memory makes it faster or
+    slower as long as it lives, so only the ratios of sessions, each with loads of its own, are independent: the
+    interval is theirs.
 
     Args:
         name, baseline: what they are called.
-        times, baseline_times: median milliseconds of each turn, in a list for each session.
+        times, baseline_times: milliseconds of every run, in a list for each session.
     """
-    ratios = [
-        float(np.median(np.asarray(mine) / np.asarray(other)))
-        for mine, other in zip(times, baseline_times, strict=True)
-    ]
+    ratios = [float(np.median(mine) / np.median(other)) for mine, other in zip(times, baseline_times, strict=True)]
     low, high = percentile_interval(ratios, 50)
     low, high = (min(ratios), max(ratios)) if low is None or high is None else (low, high)
     return _ratio(name, baseline, float(np.median(ratios)), low, high, ())

@@ -195,10 +195,11 @@ class Loaded:
         self.first_ms = watch.lap("first")
         _, self.peak_mb = machine.memory_mb()
         self.name = subject.name or subject.path.name
-        self.median_ms = self.first_ms
+        self.typical_ms = self.first_ms
         self.warmup: dict[str, Any] = {}
         self.samples_ms: list[float] = []
-        self.sessions: list[list[float]] = []  # medians of the turns of each load
+        self.sessions: list[list[float]] = []  # times of each load
+        self.turns = 0
         self.wall_ms = 0.0
         self.stages_ms: dict[str, float | None] | None = None
 
@@ -244,7 +245,7 @@ class Loaded:
         if not self.sessions:
             self.warmup = {"runs": len(times), "secs": round(time.perf_counter() - start, 3), "steady": steady(times)}
         self.sessions.append([])
-        self.median_ms = float(np.median(times[-5:]))
+        self.typical_ms = min(times[-5:])  # the others may have waited for other processes
 
     def turn(self, runs: int, alone: bool) -> None:
         """Run and time ``runs`` inferences back to back."""
@@ -262,7 +263,8 @@ class Loaded:
         self.wall_ms += (clock() - begun) / 1e6
         turn_ms = [t / 1e6 for t in times]
         self.samples_ms += turn_ms
-        self.sessions[-1].append(float(np.median(turn_ms)))
+        self.sessions[-1] += turn_ms
+        self.turns += 1
 
     def run_frames(self, count: int) -> None:
         """Time whole frames, from the picture file to the ranked labels."""
@@ -314,7 +316,7 @@ class Loaded:
                 "wall_ms": self.wall_ms,
                 "wall_per_run_ms": self.wall_ms / stats.runs,
                 "sessions": len(self.sessions),
-                "turns": sum(map(len, self.sessions)),
+                "turns": self.turns,
             },
             memory={"before_mb": self.before_mb, "loaded_mb": self.loaded_mb, "peak_mb": self.peak_mb},
             throughput=report.throughput(
@@ -330,14 +332,14 @@ class Loaded:
 def _take_turns(models: Sequence[Loaded], plan: Plan, share: float, random: np.random.Generator) -> None:
     """Let all run in turns, in random order, until ``share`` of the plan is done."""
     alone = len(models) == 1
-    runs = {id(one): max(1, min(50, round(1e3 * ROUND_S / one.median_ms))) for one in models}
+    runs = {id(one): max(1, min(50, round(1e3 * ROUND_S / one.typical_ms))) for one in models}
     part = dataclasses.replace(
         plan,
         num_runs=max(1, round(share * plan.num_runs)),
         min_secs=share * plan.min_secs,
         until=min(0.99, plan.until / share**0.5),
     )
-    check_at = 0
+    check_at = rounds = 0
     while True:
         for place in random.permutation(len(models)):
             one = models[place]
@@ -345,7 +347,8 @@ def _take_turns(models: Sequence[Loaded], plan: Plan, share: float, random: np.r
             one.turn(min(runs[id(one)], left) if alone and left > 0 else runs[id(one)], alone)
         seconds = sum(one.wall_ms for one in models) / len(models) / 1e3
         fewest = min(len(one.samples_ms) for one in models)
-        too_few = fewest < check_at or not (alone or len(models[0].sessions[-1]) >= FEWEST_ROUNDS)
+        rounds += 1
+        too_few = fewest < check_at or not (alone or rounds >= FEWEST_ROUNDS)
         if too_few and seconds < share * plan.max_secs:
             continue
         check_at = int(1.2 * fewest) if plan.until else 0  # an interval costs a sort

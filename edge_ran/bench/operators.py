@@ -9,8 +9,6 @@ the shares can be trusted.
 from __future__ import annotations
 
 import re
-import struct
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,17 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tflite
 
 from edge_ran import machine
-from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import read_bytes
-from edge_ran.graph import Graph, Operator, read_graph
+from edge_ran.graph import read_graph
+from edge_ran.graph.slices import computing, cut
 from edge_ran.latency import steady
 from edge_ran.runtime import chatter, interpreter
 
-# Slots of the SubGraph table in the schema's virtual tables (tensorflow/lite schema.fbs).
-INPUTS, OUTPUTS, OPERATORS = 6, 8, 10
 FEWEST_RUNS, LEAST_SECONDS, MOST_RUNS = 10, 0.02, 300
 
 
@@ -123,103 +118,53 @@ def profile(
 
     Raises:
         InputError: not a model.
-        EnvironmentMissing: no runtime, or no room for a copy of the model in the temporary folder.
+        EnvironmentMissing: no runtime.
     """
     graph = read_graph(path)
     data = read_bytes(path, "model")
     module = interpreter.load(interpreter.package(runtime))
     threads = threads or machine.available_cores()
     found, failed = [], []
-    try:
-        with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
-            before = _time(module, path, threads)
-            copy = Path(folder) / "operator.tflite"
-            copy.write_bytes(data)
-            cut = _Cut(data, graph)
-            for number, operator in enumerate(graph.operators):
-                with open(copy, "r+b") as file:
-                    cut.write(file, operator)
-                try:
-                    ms = _time(module, copy, threads)
-                except (RuntimeError, ValueError) as error:
-                    failed.append(f"{operator.index} {operator.name}: {' '.join(str(error).split())[:200]}")
-                    continue
-                finally:
-                    if progress is not None:
-                        progress(number + 1, len(graph.operators))
-                output = operator.outputs[0]
-                found.append(
-                    OperatorTime(
-                        operator.index, operator.name, place(output.name), output.shape, operator.multiply_adds, ms
-                    )
+    before = _time(module, data, threads)
+    operators = computing(graph)
+    for number, operator in enumerate(operators, start=1):
+        output = operator.outputs[0]
+        try:
+            ms = _time(module, cut(data, graph, [operator]), threads)
+        except (RuntimeError, ValueError) as error:
+            failed.append(f"{operator.index} {operator.name}: {' '.join(str(error).split())[:200]}")
+        else:
+            found.append(
+                OperatorTime(
+                    operator.index, operator.name, place(output.name), output.shape, operator.multiply_adds, ms
                 )
-            after = _time(module, path, threads)
-    except OSError as error:
-        raise EnvironmentMissing(f"no room to take {path} apart: {error.strerror or error}", "set TMPDIR") from error
+            )
+        if progress is not None:
+            progress(number, len(operators))
+    after = _time(module, data, threads)
     return Profile(tuple(found), (before + after) / 2, threads, tuple(failed))
 
 
-class _Cut:
-    """Turns a copy of a model's file into one of its operators, by changing a few bytes.
-
-    Vectors of a FlatBuffer are a length and elements that point forward, relative to where they stand. So the vector
-    of operators is narrowed to one by writing a length just before its element and pointing there; new vectors of
-    inputs and outputs go behind the end.
-    """
-
-    def __init__(self, data: bytes, graph: Graph) -> None:
-        self.data = data
-        subgraph = tflite.Model.GetRootAs(data, 0).Subgraphs(0)
-        table = subgraph._tab
-        self.fields = {slot: table.Pos + table.Offset(slot) for slot in (INPUTS, OUTPUTS, OPERATORS)}
-        self.elements = table.Vector(table.Offset(OPERATORS))
-        self.end = (len(data) + 3) // 4 * 4
-        self.dirty: list[tuple[int, int]] = []
-
-    def write(self, file: Any, operator: Operator) -> None:
-        """Make ``file``, which holds the model or another operator of it, the model of this operator."""
-        for position, length in self.dirty:
-            file.seek(position)
-            file.write(self.data[position : position + length])
-        self.dirty = []
-        start = self.elements + 4 * operator.index - 4
-        self._put(file, start, 1)
-        self._put(file, self.fields[OPERATORS], start - self.fields[OPERATORS])
-        tail = self.end
-        inputs = list(dict.fromkeys(t.index for t in operator.inputs if not t.constant))
-        for slot, tensors in ((INPUTS, inputs), (OUTPUTS, [t.index for t in operator.outputs])):
-            self._put(file, self.fields[slot], tail - self.fields[slot])
-            file.seek(tail)
-            file.write(struct.pack(f"<{1 + len(tensors)}i", len(tensors), *tensors))
-            tail += 4 * (1 + len(tensors))
-        file.truncate(tail)
-
-    def _put(self, file: Any, position: int, value: int) -> None:
-        file.seek(position)
-        file.write(struct.pack("<I", value))
-        self.dirty.append((position, 4))
-
-
-def _time(module: Any, path: Path, threads: int) -> float:
-    """Median milliseconds of a run of the model at ``path``, its inputs random."""
+def _time(module: Any, model: bytes, threads: int) -> float:
+    """Median milliseconds of a run, the inputs random."""
     with chatter.captured():
-        model = module.Interpreter(model_path=str(path), num_threads=threads)
-        model.allocate_tensors()
+        runner = module.Interpreter(model_content=model, num_threads=threads)
+        runner.allocate_tensors()
     random = np.random.default_rng(0)
-    for detail in model.get_input_details():
+    for detail in runner.get_input_details():
         dtype = np.dtype(detail["dtype"])
         if np.issubdtype(dtype, np.floating):
             values = random.standard_normal(detail["shape"]).astype(dtype)
         else:
             values = random.integers(0, 100, detail["shape"]).astype(dtype)
-        model.set_tensor(detail["index"], values)
+        runner.set_tensor(detail["index"], values)
     # On one thread its own processor time: it leaves out what other processes do in between.
     clock = time.thread_time_ns if threads == 1 else time.perf_counter_ns
     times: list[float] = []
     warm, begun = 0, time.perf_counter()
     while len(times) - warm < FEWEST_RUNS or time.perf_counter() - begun < LEAST_SECONDS:
         start = clock()
-        model.invoke()
+        runner.invoke()
         times.append((clock() - start) / 1e6)
         if not warm and (steady(times, 3, 0.1) or len(times) >= 30):
             warm, begun = len(times), time.perf_counter()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_ran import catalogue, dataset
-from edge_ran.bench.measure import Note, Subject
+from edge_ran import catalogue
+from edge_ran.bench.measure import Subject
 from edge_ran.bench.report import Bench
 from edge_ran.errors import InputError, UsageError
-from edge_ran.evaluate import evaluate
 from edge_ran.runtime import RuntimeOptions
 
 AXES = ("precision", "accelerator", "threads")
@@ -85,19 +84,13 @@ def combinations(model: Path, terms: Sequence[str], options: RuntimeOptions) -> 
     return found
 
 
-def accuracies(found: Sequence[Setting], data: Path, note: Note = lambda text: None) -> dict[str, float]:
-    """Return top-1 accuracy on labelled images (0..1) of each setting, by name; threads do not change it.
-
-    Raises:
-        InputError: as ``evaluate``.
-    """
-    images = dataset.load(data)
+def accuracies(found: Sequence[Setting], top1: Callable[[Setting], float]) -> dict[str, float]:
+    """Return the accuracy of each setting, by name; ``top1`` measures one, and threads do not change it."""
     known: dict[tuple[Path, str], float] = {}
     for setting in found:
         key = (setting.path, setting.options.accelerator)
         if key not in known:
-            note(f"classifying {len(images.samples)} images with {setting.name}")
-            known[key] = evaluate(setting.path, images, options=setting.options).top1
+            known[key] = top1(setting)
     return {s.name: known[s.path, s.options.accelerator] for s in found}
 
 
