@@ -273,6 +273,36 @@ def test_a_picture_may_stand_still_where_the_user_says_so() -> None:
     assert not capture.dropped["frozen"]
 
 
+def test_a_camera_that_goes_black_and_then_dies_is_said_to_be_lost() -> None:
+    black = jpeg(np.zeros((120, 160, 3), np.uint8))
+    dark = threading.Event()
+    said = Said()
+    server = MjpegServer(lambda n: black if dark.is_set() else jpeg(numbered(n)), fps=50).start()
+    capture = Capture(lambda: open_source(server.url), notify=said, limits=Limits(2, 0, 1.5))
+    assert capture.next()
+    dark.set()
+    wait_for(lambda: said.kinds == ["black"])
+    server.kill()
+    with pytest.raises(CameraError, match="lost for good"):
+        _take(capture, lambda f: False)
+    capture.close()
+    assert said.kinds == ["black", "lost"]
+    assert [gap.kind for gap in capture.gaps] == ["black", "lost"]
+
+
+def test_a_dark_night_is_waited_out() -> None:
+    black = jpeg(np.zeros((120, 160, 3), np.uint8))
+    said = Said()
+    server = MjpegServer(lambda n: black if n < 150 else jpeg(numbered(n)), fps=50)
+    with server:
+        capture = Capture(lambda: open_source(server.url), notify=said, limits=Limits(0.3, 0, 0.3))
+        frames = _take(capture, lambda f: True)  # three seconds of black: ten times the patience with other faults
+        capture.close()
+    assert frames
+    assert said.kinds == ["black", "back"]
+    assert server.connections >= 2
+
+
 def test_a_change_of_resolution_is_said_and_lived_with() -> None:
     said = Said()
     with MjpegServer(lambda n: jpeg(numbered(n, *((160, 120) if n < 10 else (320, 240)))), fps=50) as server:

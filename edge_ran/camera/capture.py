@@ -38,6 +38,8 @@ from edge_ran.errors import CameraError, EdgeRanError, InputError
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
 _LONGEST_LOOK_S = 60.0  # between two reopenings of a camera that does send, but nothing of use
 _READ_AHEAD = 2  # frames of a file
+_GAPS_KEPT = 1000  # a camera with a loose contact must not fill the memory
+_SILENT = ("lost", "stalled")  # nothing arrives; in the other faults something does, but nothing of use
 _TICK_S = 0.1  # how often a waiting consumer looks at the clock and at ``stop``
 
 
@@ -71,8 +73,10 @@ class Gap:
 @dataclass
 class _Trouble:
     kind: str
-    since: float
+    since: float  # the last good moment
+    noticed_at: float  # from here on patience runs out
     attempts: int
+    black: bool = False  # what came last
 
 
 class Capture:
@@ -108,7 +112,7 @@ class Capture:
         self.name, self.live, self.fps = source.name, source.live, source.fps
         self.captured = 0
         self.dropped: Counter[str] = Counter()
-        self.gaps: list[Gap] = []
+        self.gaps: deque[Gap] = deque(maxlen=_GAPS_KEPT)
         self._realtime = realtime and not source.live and source.fps > 0
         self._eye = _Eye(self._limits.frozen_s)
         self._changed = threading.Condition()
@@ -176,7 +180,7 @@ class Capture:
             self._begin_trouble("stalled", f"{self.name} has sent nothing for {silence:g} s", self._last_arrival)
             self._thread = self._start(None)
         trouble = self._trouble
-        if trouble and trouble.kind != "black" and now - trouble.since > self._limits.reconnect_s:
+        if trouble and not trouble.black and now - trouble.noticed_at > self._limits.reconnect_s:
             what = f"{self.name} was lost for good: {trouble.kind}, and not back within {self._limits.reconnect_s:g} s"
             self._failure = CameraError(what, "check the camera; --reconnect forever keeps on trying")
             self._generation += 1
@@ -329,12 +333,18 @@ class Capture:
     # ------------------------------------------------------------------- faults; the lock is held in all of these
 
     def _begin_trouble(self, kind: str, text: str, since: float) -> None:
-        if self._trouble:
-            return  # said already
-        now = time.monotonic()
-        # A camera that comes and goes is given more rest each time.
-        attempts = self._attempts_before if now - self._recovered_at < self._limits.stall_s else 0
-        self._trouble = _Trouble(kind, since, attempts)
+        now, before = time.monotonic(), self._trouble
+        if before and (before.kind in _SILENT) == (kind in _SILENT):
+            before.black = kind == "black"
+            return  # said already; a camera in trouble may show it in turns
+        if before:  # what was black has now gone, or what was lost sends again, but nothing of use
+            self.gaps.append(Gap(before.kind, before.since, now - before.since))
+            noticed_at, attempts = (now if before.black else before.noticed_at), before.attempts
+        else:
+            # A camera that comes and goes is given more rest each time.
+            again = now - self._recovered_at < self._limits.stall_s
+            noticed_at, attempts = now, self._attempts_before if again else 0
+        self._trouble = _Trouble(kind, since, noticed_at, attempts, black=kind == "black")
         self._notify(Notice(kind, text, now))
 
     def _end_trouble(self, now: float, text: str) -> None:

@@ -217,9 +217,9 @@ class Stream:
 
     def close(self) -> None:
         """End the capture. May be called twice."""
-        self._capture.close()
         if self._ended_at is None:
             self._ended_at = time.monotonic()
+        self._capture.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -250,7 +250,7 @@ class _Times:
     """The last ``_KEPT_TIMES`` times of a stage, milliseconds, in memory that does not grow."""
 
     def __init__(self) -> None:
-        self._ring = np.empty(_KEPT_TIMES, np.float32)
+        self._ring = np.full(_KEPT_TIMES, np.nan, np.float32)  # taken now, not page by page
         self._count = 0
 
     def add(self, milliseconds: float) -> None:

@@ -1,0 +1,269 @@
+"""From a clip or camera to answers: edge-ran's pipeline beside a plain OpenCV loop, MediaPipe Tasks and Ultralytics.
+
+    python benchmarks/pipeline.py CLIP [--model M] [--rounds 7] [--mediapipe PYTHON] [--ultralytics PYTHON] [--json]
+
+Every contender gets the same clip and the same .tflite (with its card inside, so that the others can read it), as fast
+as possible, one after the other in turns, so that a machine that other programs use disturbs all of them alike; what
+counts is the ratio within a round. MediaPipe and Ultralytics need packages that do not go with ours: name the Python of
+an environment that has them. Afterwards, with a camera that is clocked: the share of the camera's rate that is
+classified when the camera is the slower part, the share of the inference-only rate when the network is (with a camera a
+quarter faster than it), and the age of an answer in both, against a loop that reads, classifies, reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import cv2
+
+HERE = Path(__file__).resolve()
+
+
+def plain_loop(model: Path, clip: Path) -> int:
+    """What a tutorial shows: read, resize, run, read."""
+    from edge_ran.classifier import Classifier
+
+    video, frames = cv2.VideoCapture(str(clip)), 0
+    with Classifier(model) as classifier:
+        while (read := video.read())[0]:
+            classifier.classify(read[1])
+            frames += 1
+    return frames
+
+
+def ours(model: Path, clip: Path) -> int:
+    from edge_ran.camera import open_source
+    from edge_ran.classifier import Classifier
+    from edge_ran.stream import Stream
+
+    with (
+        Classifier(model) as classifier,
+        Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream,
+    ):
+        return sum(1 for _ in stream)
+
+
+def mediapipe_loop(model: Path, clip: Path) -> int:
+    """MediaPipe's own example for videos, in its video mode."""
+    import mediapipe as mp
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.ImageClassifierOptions(
+        base_options=BaseOptions(model_asset_path=str(model)),
+        running_mode=vision.RunningMode.VIDEO,
+        max_results=3,
+    )
+    video, frames = cv2.VideoCapture(str(clip)), 0
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        while (read := video.read())[0]:
+            rgb = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+            classifier.classify_for_video(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb), frames * 40)
+            frames += 1
+    return frames
+
+
+def ultralytics_loop(model: Path, clip: Path) -> int:
+    from ultralytics import YOLO
+
+    loop = YOLO(str(model), task="classify").predict(str(clip), stream=True, imgsz=32, verbose=False)
+    return sum(1 for _ in loop)
+
+
+CONTENDERS: dict[str, Callable[[Path, Path], int]] = {
+    "edge-ran": ours,
+    "opencv loop": plain_loop,
+    "mediapipe": mediapipe_loop,
+    "ultralytics": ultralytics_loop,
+}
+
+
+def timed(name: str, model: Path, clip: Path) -> float:
+    """Milliseconds a frame, opening and closing included; a first run over the clip warms everything up."""
+    began = time.perf_counter()
+    frames = CONTENDERS[name](model, clip)
+    return (time.perf_counter() - began) * 1e3 / frames
+
+
+class Peer:
+    """A contender in a process of its own, warmed up, that runs a round for each line it is sent."""
+
+    def __init__(self, name: str, python: str, model: Path, clip: Path) -> None:
+        words = [python, str(HERE), str(clip), "--model", str(model), "--serve", name]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read()
+
+    def round(self) -> float:
+        assert self._process.stdin
+        print(file=self._process.stdin, flush=True)
+        return self._read()
+
+    def _read(self) -> float:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.startswith("ms "):
+                return float(line[3:])
+        raise SystemExit(f"{self._process.args[-1]} ended with {self._process.wait()}; its words are above")
+
+
+class Clocked:
+    """A live camera for measuring: hands out the pictures of a clip, ``fps`` a second, whether they are read or not."""
+
+    live, name = True, "clocked"
+
+    def __init__(self, images: list, fps: float) -> None:
+        self.fps = fps
+        self._images, self._index = images, -1
+        self._began = time.monotonic()
+
+    def read(self):
+        from edge_ran.camera import Frame
+
+        # The next picture that is not yet there; those that nobody waited for are gone, as with a camera.
+        index = max(self._index + 1, int((time.monotonic() - self._began) * self.fps) + 1)
+        time.sleep(max(0.0, self._began + index / self.fps - time.monotonic()))
+        self._index = index
+        taken = self._began + index / self.fps
+        return Frame(self._images[index % len(self._images)], index, taken, index / self.fps)
+
+    def close(self) -> None:
+        pass
+
+    def __iter__(self) -> Iterator:
+        raise NotImplementedError
+
+
+def clocked(model: Path, images: list, fps: float, seconds: float) -> dict[str, float]:
+    """Classify a clocked camera for a while, with our pipeline, then with a plain loop, then the network alone.
+
+    ``fps`` 0 clocks the camera a quarter faster than the network.
+    """
+    from edge_ran.camera import Limits
+    from edge_ran.classifier import Classifier
+    from edge_ran.stream import Stream
+
+    with Classifier(model) as classifier:
+        x = classifier.prepare(images[0])
+        for _ in range(20):
+            classifier.runtime.run(x)
+        began, runs = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            classifier.runtime.run(x)
+            runs += 1
+        fps = fps or 1.25 * runs / seconds
+        stream = Stream(classifier, lambda: Clocked(images, fps), limits=Limits(frozen_s=0), duration_s=seconds)
+        with stream:
+            count = sum(1 for _ in stream)
+        summary = stream.summary()
+        camera, began = Clocked(images, fps), time.monotonic()
+        ages, plain = [], 0
+        while time.monotonic() - began < seconds:
+            frame = camera.read()
+            classifier.classify(frame.image)
+            ages.append((time.monotonic() - frame.captured_at) * 1e3)
+            plain += 1
+    assert summary.captured == summary.classified + sum(summary.dropped.values())
+    assert summary.latency
+    return {
+        "camera_fps": fps,
+        "edge_ran_fps": count / summary.seconds,
+        "opencv_loop_fps": plain / seconds,
+        "inference_only_fps": runs / seconds,
+        "edge_ran_latency_p50_ms": summary.latency.p50_ms,
+        "opencv_loop_latency_p50_ms": statistics.median(ages),
+    }
+
+
+def with_card(model: Path, folder: Path) -> Path:
+    """The model, with a card inside if it has none: MediaPipe and Ultralytics cannot open it without."""
+    from edge_ran.card import InputSpec, ModelCard
+    from edge_ran.graph import attach_card, read_card, read_graph
+
+    if read_card(model):
+        return model
+    graph = read_graph(model)
+    labels = tuple(f"class {index}" for index in range(graph.outputs[0].shape[-1]))
+    height, width = graph.inputs[0].shape[1:3]
+    target = folder / "with_card.tflite"
+    target.write_bytes(attach_card(model.read_bytes(), ModelCard(model.stem, labels, InputSpec(height, width))))
+    return target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--model", type=Path, help="default: the newest run's, else the shipped one")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each clocked measurement; 0 leaves them out")
+    parser.add_argument("--mediapipe", metavar="PYTHON")
+    parser.add_argument("--ultralytics", metavar="PYTHON")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+
+    if arguments.serve:
+        print("ms", timed(arguments.serve, arguments.model, arguments.clip), flush=True)
+        for _ in sys.stdin:
+            print("ms", timed(arguments.serve, arguments.model, arguments.clip), flush=True)
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.model is None:
+            from edge_ran.runs import default_tflite
+
+            arguments.model = default_tflite(Path.cwd())
+        model = with_card(arguments.model, Path(folder))
+        pythons = {"edge-ran": sys.executable, "opencv loop": sys.executable}
+        pythons |= {n: p for n in ("mediapipe", "ultralytics") if (p := getattr(arguments, n))}
+        peers = {name: Peer(name, python, model, arguments.clip) for name, python in pythons.items()}
+        peers["edge-ran again"] = Peer("edge-ran", sys.executable, model, arguments.clip)  # what chance alone does
+        rounds = []
+        for number in range(arguments.rounds):
+            rounds.append({name: peer.round() for name, peer in peers.items()})
+            print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
+        report: dict = {"model": str(arguments.model), "clip": str(arguments.clip), "contenders": {}}
+        for name in peers:
+            ratios = [r[name] / r["edge-ran"] for r in rounds]
+            report["contenders"][name] = {
+                "ms_per_frame": statistics.median(r[name] for r in rounds),
+                "times_edge_ran": statistics.median(ratios),
+                "lowest": min(ratios),
+                "highest": max(ratios),
+            }
+        if arguments.seconds:
+            from edge_ran.camera import open_source
+
+            images = [frame.image for frame in islice(open_source(str(arguments.clip)), 60)]
+            report["camera_bound"] = clocked(model, images, 30.0, arguments.seconds)
+            report["network_bound"] = clocked(model, images, 0.0, arguments.seconds)
+
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+        return
+    print(f"{'':<16}  ms a frame   times edge-ran (lowest to highest round)")
+    for name, row in report["contenders"].items():
+        print(
+            f"{name:<16}  {row['ms_per_frame']:>10.2f}   {row['times_edge_ran']:.2f} "
+            f"({row['lowest']:.2f} to {row['highest']:.2f})"
+        )
+    for case in ("camera_bound", "network_bound"):
+        if row := report.get(case):
+            limit = min(row["camera_fps"], row["inference_only_fps"])
+            print(
+                f"{case.replace('_', ' ')}: {row['edge_ran_fps']:.1f} of {limit:.1f} frames/s "
+                f"({row['edge_ran_fps'] / limit:.1%}), opencv loop {row['opencv_loop_fps'] / limit:.1%}; "
+                f"age of an answer {row['edge_ran_latency_p50_ms']:.1f} ms, "
+                f"opencv loop {row['opencv_loop_latency_p50_ms']:.1f} ms"
+            )
+
+
+if __name__ == "__main__":
+    main()
