@@ -2,8 +2,8 @@
 
 The network is rewritten (``deploy``), its ranges are measured, and the rounding network of both (``rounding``) is
 fine-tuned for a few epochs by the loop of `train`, with the float network as teacher. BatchNormalization is folded
-before the first step: in a fine-tuning this short its statistics belong frozen, and no convolution is computed twice,
-as it is where they are folded anew at each step.
+before the first step: in a fine-tuning this short its statistics belong frozen, and what is trained is then what the
+file stores.
 """
 
 from __future__ import annotations

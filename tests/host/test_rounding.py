@@ -36,6 +36,7 @@ OPTIONS = {
     "projection": {"shortcut": "projection"},
     "indoor": {"shortcut": "projection", "mask_tail": "linear", "bias": True, "final_norm": False, "stem_kernel": 5},
     "overlapping-pool": {"mask_pool": 3},
+    "grouped": {"groups": 4, "bottleneck_ratio": 2},
 }
 IN_FLOAT = {"channel": "l2norm", "spatial": "spatialnorm"}
 
@@ -104,6 +105,11 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
         assert rounding.float_layers(model) == ()
         assert made.float_operators == []
         assert made.inner_quantize == []
+        # Nearest-neighbour resizing has no kernel in XNNPACK, and softmax runs once at the end.
+        assert {found.operator.name for found in graph.xnnpack_unsupported(made)} <= {
+            "SOFTMAX",
+            "RESIZE_NEAREST_NEIGHBOR",
+        }
 
     expected = np.round(rounding.deployed(rounded)(normalised(pixels)).numpy() * 256)
     actual = answers(tmp_path / "m.tflite", pixels)
