@@ -133,14 +133,14 @@ print(runtime.accelerator.actual)
         assert first.accelerator == "cpu"  # a GPU made of CPU threads is slower
         assert "the CPU is faster" in first.reason
         assert not first.is_remembered
-        monkeypatch.setattr(auto, "_try", None)  # asking again would fail
+        monkeypatch.setattr(auto, "try_gpu", None)  # asking again would fail
         second = auto.settle(graph, options, list)
         assert second == dataclasses.replace(first, is_remembered=True)
 
         kept = list(auto.cache_folder().iterdir())
         assert len(kept) == 1
         asked = []
-        monkeypatch.setattr(auto, "_try", lambda *words: asked.append(words) or ({}, "asked"))
+        monkeypatch.setattr(auto, "try_gpu", lambda *words: asked.append(words) or ({}, "asked"))
         kept[0].write_text("{}")  # damaged
         assert auto.settle(graph, options, list).reason == "asked"
         kept[0].unlink()
@@ -255,7 +255,7 @@ def test_the_verdict(trial, accelerator, words):
         "relative_error": trial.pop("error", 0.01),
         "answers_range": 1.0,
     }
-    verdict = auto.decide({**trial, "agreement": agreement, "adapter": "V3D"}, "")
+    verdict = auto.decide({**trial, "agreement": agreement, "accelerator": {"adapter": "V3D"}}, "")
     assert verdict.accelerator == accelerator
     assert words in verdict.reason
 
@@ -265,7 +265,7 @@ def test_a_trial_that_crashes_or_hangs_leaves_the_cpu(monkeypatch, tmp_path):
         raise child.ChildFailed("crashed (SIGSEGV)")
 
     monkeypatch.setattr(child, "ask", fail)
-    found = auto._try(read_graph(MODELS / "float32.tflite"), RuntimeOptions(), inputs("float32"))
+    found = auto.try_gpu(read_graph(MODELS / "float32.tflite"), RuntimeOptions(), inputs("float32"))
     assert found == ({}, "the GPU crashed (SIGSEGV) in its trial")
 
 

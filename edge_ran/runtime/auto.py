@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import __version__, files, vulkan
+from edge_ran import __version__, files, machine, vulkan
 from edge_ran.errors import AcceleratorError, EdgeRanError, InputError
 from edge_ran.graph import Graph, gpu_warnings, read_graph
 from edge_ran.runtime import child, interpreter
@@ -71,7 +71,7 @@ def settle(graph: Graph, options: RuntimeOptions, inputs: Callable[[], Sequence[
         if record["accelerator"] in ("cpu", "gpu"):
             return Verdict(record["accelerator"], str(record["reason"]), is_remembered=True)
     try:
-        verdict = decide(*_try(graph, options, inputs()))
+        verdict = decide(*try_gpu(graph, options, inputs()))
     except InputError as error:
         return Verdict("cpu", f"there are no pictures to prove the GPU on: {error}")
     with contextlib.suppress(EdgeRanError):  # a read-only home costs a trial at every start, nothing else
@@ -85,10 +85,11 @@ def decide(trial: dict[str, Any], failure: str) -> Verdict:
         return Verdict("cpu", failure)
     agreement = Agreement(**trial["agreement"])
     gpu, cpu = (f"{trial[name]:.3g} ms" for name in ("gpu_ms", "cpu_ms"))
+    adapter = trial["accelerator"]["adapter"]
     if not agreement.is_right:
-        return Verdict("cpu", f"the GPU ({trial['adapter']}) is wrong: {agreement}")
+        return Verdict("cpu", f"the GPU ({adapter}) is wrong: {agreement}")
     if trial["gpu_ms"] >= trial["cpu_ms"]:
-        return Verdict("cpu", f"the CPU is faster: {cpu}, {gpu} on the GPU ({trial['adapter']})")
+        return Verdict("cpu", f"the CPU is faster: {cpu}, {gpu} on the GPU ({adapter})")
     return Verdict("gpu", f"the GPU is faster: {gpu}, {cpu} on the CPU; {agreement}")
 
 
@@ -105,12 +106,13 @@ def _kept(graph: Graph, options: RuntimeOptions, version: str, adapters: Sequenc
         "litert": version,
         "adapters": [dataclasses.asdict(adapter) for adapter in adapters],
         "precision": options.gpu_precision,
-        "threads": options.threads or interpreter.available_cores(),
+        "threads": options.threads or machine.available_cores(),
     }
     return cache_folder() / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]}.json"
 
 
-def _try(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]]) -> tuple[dict[str, Any], str]:
+def try_gpu(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]]) -> tuple[dict[str, Any], str]:
+    """Run a ``trial`` in a child process. Returns its answer, or the reason why there is none."""
     with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
         pictures = Path(folder) / "inputs.npy"
         np.save(pictures, np.stack(inputs))
@@ -134,18 +136,23 @@ def trial(path: str, inputs: str, threads: int, precision: str) -> dict[str, Any
     try:
         with GpuRuntime(graph, package, threads, precision) as gpu:
             answers, gpu_ms = timed(gpu, pictures)
-            adapter = str(gpu.accelerator.adapter)
+            got = gpu.accelerator
     except AcceleratorError as error:
         return {"error": str(error)}
     with interpreter.InterpreterRuntime(graph, package, threads, Accelerator("cpu", "cpu")) as cpu:
         reference, cpu_ms = timed(cpu, pictures[: len(answers)])
     answers = answers[: len(reference)]
     agreement = compare(reference[: len(answers)], answers, graph.outputs[0])
-    return {"agreement": dataclasses.asdict(agreement), "gpu_ms": gpu_ms, "cpu_ms": cpu_ms, "adapter": adapter}
+    return {
+        "agreement": dataclasses.asdict(agreement),
+        "gpu_ms": gpu_ms,
+        "cpu_ms": cpu_ms,
+        "accelerator": dataclasses.asdict(got),
+    }
 
 
-def timed(runtime: Runtime, inputs: NDArray[Any]) -> tuple[list[NDArray[Any]], float]:
-    """Run each of the inputs (pictures, 1, H, W, 3), as many as the budget allows.
+def timed(runtime: Runtime, inputs: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], float]:
+    """Run each of the inputs (1, H, W, 3), as many as the budget allows.
 
     Returns:
         Their first outputs, and the median milliseconds of a run with every output read, without the first runs.

@@ -20,8 +20,14 @@ from edge_ran.runtime.types import Accelerator, Delegation, RuntimeOptions
 PROBE_TIMEOUT_S = 120.0
 
 
-def open_delegate(graph: Graph, options: RuntimeOptions) -> InterpreterRuntime:
+def open_delegate(graph: Graph, options: RuntimeOptions, *, is_proved: bool = False) -> InterpreterRuntime:
     """Load the model with the options' delegate. ``delegation.delegated`` tells what it took, which may be nothing.
+
+    Args:
+        graph: the model.
+        options: with a delegate.
+        is_proved: the library has come through its trial with a larger part of this model; ``delegation`` then counts
+            XNNPACK's operators, too.
 
     Raises:
         AcceleratorError: the library is missing, no delegate, refuses its options or the model, hangs or crashes.
@@ -32,10 +38,15 @@ def open_delegate(graph: Graph, options: RuntimeOptions) -> InterpreterRuntime:
         library = library.resolve()
     elif library.name != str(library):  # a bare name is for the loader to find
         raise AcceleratorError(f"there is no delegate library {library}", "check --delegate")
+    found, accelerator = package(options.runtime), Accelerator("delegate", "delegate", library.name)
+    words = dict(options.delegate_options)
+    if is_proved:
+        delegate = _load(found, library, words, options.verbose)
+        return InterpreterRuntime(graph, found, options.threads, accelerator, delegate, verbose=options.verbose)
     request = {
         "path": str(graph.path.resolve()),
         "library": str(library),
-        "options": dict(options.delegate_options),
+        "options": words,
         "threads": options.threads,
         "runtime": options.runtime,
     }
@@ -45,15 +56,8 @@ def open_delegate(graph: Graph, options: RuntimeOptions) -> InterpreterRuntime:
         raise AcceleratorError(f"delegate {library} {error}", "ask its vendor; --cpu runs without it") from error
     if "error" in answer:
         raise AcceleratorError(answer["error"], "check --delegate and --delegate-option")
-    found = package(options.runtime)
-    runtime = InterpreterRuntime(
-        graph,
-        found,
-        options.threads,
-        Accelerator("delegate", "delegate", library.name),
-        _load(found, library, dict(options.delegate_options), options.verbose),
-        verbose=options.verbose,
-    )
+    delegate = _load(found, library, words, options.verbose)
+    runtime = InterpreterRuntime(graph, found, options.threads, accelerator, delegate, verbose=options.verbose)
     runtime.delegation = Delegation(library.name, **answer["delegation"])
     return runtime
 

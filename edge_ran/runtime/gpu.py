@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import vulkan
+from edge_ran import machine, vulkan
 from edge_ran.errors import AcceleratorError
 from edge_ran.graph import Graph
 from edge_ran.runtime import chatter
-from edge_ran.runtime.interpreter import Package, available_cores
+from edge_ran.runtime.interpreter import Package
 from edge_ran.runtime.types import Accelerator, Delegation
 
 ADAPTER = re.compile(r"Selected adapter: (?P<name>.*?), arch=.*?backend=(?P<backend>[^,]*), adapterType=(?P<kind>.*)")
@@ -106,7 +106,7 @@ class GpuRuntime:
             raise AcceleratorError("the GPU needs fixed shapes, the batch of this model is open", "convert it again")
         self.name, self.version = package.name, package.version
         self.input, self.outputs = graph.inputs[0], graph.outputs
-        self.threads = threads or available_cores()
+        self.threads = threads or machine.available_cores()
         self._native: dict[str, Any] | None = None
         native: dict[str, Any] = {}
         failure = ""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran import machine
 from edge_ran.errors import EnvironmentMissing, InputError
 from edge_ran.graph import Graph
 from edge_ran.runtime import chatter
@@ -111,7 +111,7 @@ class InterpreterRuntime:
         module = load(package)
         self.name, self.version = package.name, package.version
         self.input, self.outputs = graph.inputs[0], graph.outputs
-        self.threads = threads or available_cores()
+        self.threads = threads or machine.available_cores()
         self.accelerator = accelerator
         try:
             with chatter.captured(verbose) as said:
@@ -165,11 +165,6 @@ class InterpreterRuntime:
             kept += operator["op_name"] != "DELEGATE"
             wanted.extend(int(tensor) for tensor in operator["inputs"])
         return Delegation(engine, len(plain), len(plain) - kept if pieces else 0, len(pieces))
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(distributions: tuple[str, ...]) -> str:

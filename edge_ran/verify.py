@@ -1,0 +1,312 @@
+"""Every accelerator of this device against the CPU, on real pictures; where one is wrong, the operators that cause it.
+
+A wrong accelerator is searched by halves. A slice of the graph gets the CPU's own values as its inputs, so that it is
+wrong only if one of its own operators is. A slice that is right is done with; a wrong one is cut in two. So every
+guilty operator is found, also behind another one, with a few slices for each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import machine
+from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
+from edge_ran.errors import AcceleratorError, GateError
+from edge_ran.files import read_bytes
+from edge_ran.graph import Graph, Operator, gpu_warnings, read_card, read_graph
+from edge_ran.graph.slices import borders, computing, cut
+from edge_ran.preprocess import Preprocessor
+from edge_ran.runtime import Accelerator, Runtime, RuntimeOptions, auto, chatter, delegates, gpu, interpreter
+from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, compare, relative_error
+from edge_ran.runtime.types import GPU_PRECISIONS
+
+SEARCH_PICTURES = 3
+# Rounding moves a quantised number by a step or two in one operator and by some in a slice.
+FEWEST_STEPS = 4
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Guilty:
+    """An operator that an accelerator gets wrong, or refuses alone, given the CPU's values.
+
+    ``relative_error`` is that of its output (``agreement.relative_error``); ``what`` says it in words.
+    """
+
+    index: int
+    name: str
+    output: str
+    shapes: str
+    relative_error: float
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One accelerator. ``agreement`` is None where it could not be had, and ``reason`` says why."""
+
+    accelerator: str
+    precision: str
+    adapter: str
+    driver: str
+    is_software: bool
+    agreement: Agreement | None
+    ms: float | None
+    cpu_ms: float | None
+    reason: str = ""
+    guilty: tuple[Guilty, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is there, its differences are rounding, and no operator is known to be wrong."""
+        return self.agreement is not None and self.agreement.is_right and not self.guilty
+
+    def __str__(self) -> str:
+        name = f"{self.accelerator} {self.precision}".strip() + (f" ({self.adapter})" if self.adapter else "")
+        if self.agreement is None:
+            return f"{name}: not here: {self.reason}"
+        times = f"{self.ms:.3g} ms, CPU {self.cpu_ms:.3g} ms"
+        return f"{name}: {'right' if self.is_right else 'WRONG'}: {self.agreement}; {times}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What ``verify`` found."""
+
+    model: str
+    runtime: str
+    version: str
+    checks: tuple[Check, ...]
+
+    @property
+    def wrong(self) -> tuple[Check, ...]:
+        """The accelerators that are there and wrong."""
+        return tuple(check for check in self.checks if check.agreement is not None and not check.is_right)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; each check also says ``is_right``."""
+        checks = [{**dataclasses.asdict(check), "is_right": check.is_right} for check in self.checks]
+        return {"schema_version": 1, **dataclasses.asdict(self), "checks": checks}
+
+    def __str__(self) -> str:
+        lines = []
+        for check in self.checks:
+            lines.append(str(check))
+            for one in check.guilty:
+                lines.append(f"  operator {one.index} {one.name} {one.shapes} -> {one.output}: {one.what}")
+                if one.remedy:
+                    lines.append(f"    {one.remedy}")
+        return "\n".join(lines)
+
+
+def verify(
+    path: Path, options: RuntimeOptions, pictures: Path | None = None, count: int = 32, progress: Progress | None = None
+) -> Verification:
+    """Hold every accelerator that this device has, and the options' delegate, against the CPU.
+
+    Args:
+        path: a ``.tflite`` image classifier.
+        options: threads, delegate and runtime count.
+        pictures: a folder of pictures; None takes ``calibration_data/``.
+        count: how many of them at most.
+        progress: called with (operators judged, operators) while the guilty ones are searched.
+
+    Raises:
+        InputError: no image classifier, or no pictures.
+        AcceleratorError: the delegate's library is missing or broken.
+    """
+    graph = read_graph(path)
+    check_image_classifier(graph)
+    inputs = real_inputs(Preprocessor(input_spec(graph, read_card(path)), graph.inputs[0]), pictures, count)
+    package = interpreter.package(options.runtime)
+    checks: list[Check] = []
+    if options.delegate is not None:
+        checks.append(_check_delegate(graph, options, inputs, progress))
+    else:
+        for precision in GPU_PRECISIONS:
+            wanted = dataclasses.replace(options, accelerator="gpu", gpu_precision=precision)
+            suspects = {one.index for check in checks for one in check.guilty}
+            checks.append(_check_gpu(graph, wanted, inputs, progress, suspects))
+            if checks[-1].agreement is None:
+                checks[-1] = dataclasses.replace(checks[-1], precision="")
+                break
+    return Verification(str(path), package.name, package.version, tuple(checks))
+
+
+def gate(found: Verification) -> None:
+    """Raise GateError where an accelerator is wrong."""
+    if found.wrong:
+        names = ", ".join(f"{check.accelerator} {check.precision}".strip() for check in found.wrong)
+        raise GateError(f"{found.model} is wrong on {names}", "--cpu is right; report the operators to LiteRT")
+
+
+def _check_gpu(
+    graph: Graph,
+    options: RuntimeOptions,
+    inputs: Sequence[NDArray[Any]],
+    progress: Progress | None,
+    suspects: Collection[int],
+) -> Check:
+    trial, failure = auto.try_gpu(graph, options, inputs)
+    precision = options.gpu_precision
+    if failure:
+        return Check("gpu", precision, "", "", False, None, None, None, failure)
+    agreement = Agreement(**trial["agreement"])
+    package = interpreter.package("litert")
+
+    def load(part: Graph) -> Runtime:
+        return gpu.GpuRuntime(part, package, options.threads, precision)
+
+    known = {f.operator.index: f for f in gpu_warnings(graph) if f.operator is not None and "wrong" in f.what}
+    guilty: tuple[Guilty, ...] = ()
+    if known or not agreement.is_right:
+        suspects = {*suspects, *known}
+        guilty = search(graph, load, inputs[:SEARCH_PICTURES], options.threads, progress, suspects)
+        guilty = tuple(dataclasses.replace(g, remedy=known[g.index].remedy if g.index in known else "") for g in guilty)
+    got = trial["accelerator"]
+    return Check(
+        "gpu", precision, got["adapter"], got["driver"], got["is_software"], agreement, trial["gpu_ms"],
+        trial["cpu_ms"], guilty=guilty,
+    )  # fmt: skip
+
+
+def _check_delegate(
+    graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]], progress: Progress | None
+) -> Check:
+    with delegates.open_delegate(graph, options) as runtime, _cpu(graph, options) as cpu:
+        answers, ms = auto.timed(runtime, inputs)
+        reference, cpu_ms = auto.timed(cpu, inputs[: len(answers)])
+        adapter, took = runtime.accelerator.adapter, runtime.delegation.delegated
+    if not took:
+        return Check("delegate", "", adapter, "", False, None, None, None, "it takes no operator of this model")
+    agreement = compare(reference, answers[: len(reference)], graph.outputs[0])
+    guilty: tuple[Guilty, ...] = ()
+    if not agreement.is_right:
+        guilty = search(
+            graph,
+            lambda part: delegates.open_delegate(part, options, is_proved=True),
+            inputs[:SEARCH_PICTURES],
+            options.threads,
+            progress,
+        )
+    return Check("delegate", "", adapter, "", False, agreement, ms, cpu_ms, guilty=guilty)
+
+
+def search(
+    graph: Graph,
+    load: Callable[[Graph], Runtime],
+    inputs: Sequence[NDArray[Any]],
+    threads: int = 0,
+    progress: Progress | None = None,
+    suspects: Collection[int] = (),
+) -> tuple[Guilty, ...]:
+    """Find every operator that an accelerator gets wrong, or refuses, when it is given the CPU's values.
+
+    Args:
+        graph: the model.
+        load: loads a part of it on the accelerator; raises AcceleratorError where that refuses.
+        inputs: a few of the model's inputs, each (1, H, W, 3).
+        threads: for the CPU.
+        progress: called with (operators judged, operators).
+        suspects: indices of operators to try alone from the start; where they are the guilty ones, it is quicker.
+    """
+    model = read_bytes(graph.path, "model")
+    operators = computing(graph)
+    options = RuntimeOptions(threads=threads)
+    values = _Values(graph, options)
+    found: list[Guilty] = []
+    runs = itertools.groupby(operators, key=lambda op: op.index if op.index in suspects else -1)
+    waiting, judged = [list(part) for _, part in runs][::-1], 0
+    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+        while waiting:
+            part = waiting.pop()
+            file = Path(folder) / "slice.tflite"
+            file.write_bytes(cut(model, graph, part))
+            error, refusal = _judge(graph, part, read_graph(file), load, values, inputs, options)
+            if (error or refusal) and len(part) > 1:
+                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]  # the first half is next
+                continue
+            if error or refusal:
+                found.append(_guilty(part[0], error, refusal))
+            judged += len(part)
+            if progress:
+                progress(judged, len(operators))
+    return tuple(sorted(found, key=lambda one: one.index))
+
+
+def _judge(
+    graph: Graph,
+    part: list[Operator],
+    sliced: Graph,
+    load: Callable[[Graph], Runtime],
+    values: _Values,
+    inputs: Sequence[NDArray[Any]],
+    options: RuntimeOptions,
+) -> tuple[float, str]:
+    """Return the largest relative error of a slice's outputs, 0 where that is rounding, and why it was refused."""
+    reads, _ = borders(graph, part)
+    fed = [values.of(x, [t.index for t in reads]) for x in inputs]
+    with _cpu(sliced, options) as cpu:
+        reference = [cpu.run(*x) for x in fed]
+    try:
+        with load(sliced) as runtime:
+            answers = [runtime.run(*x) for x in fed]
+    except AcceleratorError as error:
+        return 0.0, str(error)
+    worst = 0.0
+    for place, tensor in enumerate(sliced.outputs):
+        scale = tensor.scale if tensor.scale > 0 else 1.0
+        right = np.stack([outputs[place] for outputs in reference]).astype(np.float64) * scale
+        other = np.nan_to_num(np.stack([outputs[place] for outputs in answers]).astype(np.float64) * scale, nan=1e9)
+        off = relative_error(right, other, tensor.scale)
+        if off > LARGEST_ERROR and not np.abs(other - right).max() <= FEWEST_STEPS * tensor.scale:
+            worst = max(worst, off)
+    return worst, ""
+
+
+def _guilty(operator: Operator, error: float, refusal: str) -> Guilty:
+    shapes = " x ".join(str(list(t.shape)) for t in operator.inputs[:2])
+    strides = (operator.options.get("stride_h"), operator.options.get("stride_w"))
+    if strides != (None, None):
+        shapes += f" stride {strides[0]}x{strides[1]}"
+    dtype = operator.outputs[0].dtype
+    what = f"refused: {refusal}" if refusal else f"its {dtype} output is {error:.0%} off, given the CPU's inputs"
+    return Guilty(operator.index, operator.name, operator.outputs[0].name, shapes, error, what)
+
+
+def _cpu(graph: Graph, options: RuntimeOptions) -> interpreter.InterpreterRuntime:
+    package = interpreter.package(options.runtime)
+    return interpreter.InterpreterRuntime(graph, package, options.threads, Accelerator("cpu", "cpu"))
+
+
+class _Values:
+    """The CPU's value of any tensor, for a given input."""
+
+    def __init__(self, graph: Graph, options: RuntimeOptions) -> None:
+        module = interpreter.load(interpreter.package(options.runtime))
+        with chatter.captured():
+            self._interpreter = module.Interpreter(
+                model_path=str(graph.path),
+                num_threads=options.threads or machine.available_cores(),
+                experimental_preserve_all_tensors=True,
+                experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+            self._interpreter.allocate_tensors()
+        self._input = graph.inputs[0].index
+
+    def of(self, x: NDArray[Any], tensors: Sequence[int]) -> list[NDArray[Any]]:
+        """Run the model on ``x`` and return those tensors, by their index in the file."""
+        self._interpreter.set_tensor(self._input, x)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in tensors]

@@ -1,0 +1,152 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from models import colours
+
+from edge_ran.errors import GateError, InputError
+from edge_ran.graph import read_graph
+from edge_ran.graph.slices import borders, computing, cut
+from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, open_runtime
+from edge_ran.verify import gate, search, verify
+
+TESTS = Path(__file__).parent
+MODELS = TESTS / "models"
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Pictures with another colour in each quarter: a kernel that looks at the wrong place gives itself away."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for turn in range(6):
+        quarters = [colours.frame(colours.LABELS[(turn * k + k * k) % 3], 8, 8) for k in range(4)]
+        rows = [np.concatenate(quarters[:2], 1), np.concatenate(quarters[2:], 1)]
+        cv2.imwrite(str(folder / f"{turn}.png"), np.concatenate(rows))
+    return folder
+
+
+@pytest.fixture
+def wrong_delegate(tmp_path: Path) -> Path:
+    """Takes a softmax at the end, and always answers the same."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    library = tmp_path / "libwrong.so"
+    source = TESTS / "delegates" / "delegate.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-DKIND=0", "-o", library, source], check=True)
+    return library
+
+
+@pytest.mark.parametrize("model", ["float32", "int8", "int8_float_io", "uint8"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_two_slices_in_a_row_are_the_whole(model, share, tmp_path):
+    path = MODELS / f"{model}.tflite"
+    graph, data = read_graph(path), path.read_bytes()
+    operators = computing(graph)
+    place = int(len(operators) * share)
+    files = []
+    for name, part in (("head", operators[:place]), ("tail", operators[place:])):
+        file = tmp_path / f"{name}.tflite"
+        file.write_bytes(cut(data, graph, part))
+        sliced = read_graph(file)
+        reads, gives = borders(graph, part)
+        assert [t.name for t in sliced.inputs] == [t.name for t in reads]
+        assert [t.name for t in sliced.outputs] == [t.name for t in gives]
+        assert [op.name for op in sliced.operators] == [op.name for op in part]
+        assert [op.options for op in sliced.operators] == [op.options for op in part]
+        files.append(file)
+    x = np.random.default_rng(0).integers(0, 100, graph.inputs[0].shape).astype(graph.inputs[0].dtype)
+    with open_runtime(path) as whole, open_runtime(files[0]) as head, open_runtime(files[1]) as tail:
+        between = dict(zip([t.name for t in borders(graph, operators[:place])[1]], head.run(x), strict=True))
+        between[graph.inputs[0].name] = x
+        out = tail.run(*(between[t.name] for t in borders(graph, operators[place:])[0]))
+        assert np.allclose(out[0], whole.run(x)[0], atol=1e-6)
+
+
+def test_an_operator_alone_runs(tmp_path):
+    path = MODELS / "int8_strided.tflite"
+    graph = read_graph(path)
+    for operator in computing(graph):
+        file = tmp_path / "one.tflite"
+        file.write_bytes(cut(path.read_bytes(), graph, [operator]))
+        with open_runtime(file) as runtime:
+            zeros = [np.zeros(t.shape, t.dtype) for t in read_graph(file).inputs]
+            assert runtime.run(*zeros)[0].shape == operator.outputs[0].shape
+
+
+def test_an_accelerator_that_is_the_cpu_has_no_guilty_operator():
+    graph = read_graph(MODELS / "int8.tflite")
+    package = interpreter.package()
+    x = [np.full(graph.inputs[0].shape, value, np.int8) for value in (-50, 50)]
+    judged = []
+    found = search(
+        graph,
+        lambda part: interpreter.InterpreterRuntime(part, package, 1, Accelerator("cpu", "cpu")),
+        x,
+        progress=lambda done, total: judged.append((done, total)),
+    )
+    assert found == ()
+    assert judged[-1] == (len(graph.operators),) * 2
+
+
+def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pictures):
+    found = verify(MODELS / "float32.tflite", RuntimeOptions(delegate=wrong_delegate), pictures)
+    (check,) = found.checks
+    assert not check.is_right
+    assert check.adapter == "libwrong.so"
+    assert [one.name for one in check.guilty] == ["SOFTMAX"]
+    assert "libwrong.so" in str(found)
+    with pytest.raises(GateError, match="wrong on delegate"):
+        gate(found)
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert record["checks"][0]["is_right"] is False
+    assert record["checks"][0]["guilty"]
+
+
+def test_what_cannot_be_verified(tmp_path):
+    with pytest.raises(InputError, match="not an image classifier"):
+        verify(MODELS / "two_inputs.tflite", RuntimeOptions(), tmp_path)
+    with pytest.raises(InputError, match="no pictures"):
+        verify(MODELS / "float32.tflite", RuntimeOptions(), tmp_path)
+
+
+def edge_ran(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge_ran", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+
+
+def test_without_a_gpu_there_is_nothing_wrong(pictures, tmp_path):
+    nowhere = str(tmp_path / "none.json")
+    done = edge_ran("verify", MODELS / "float32.tflite", "--images", pictures, "--json", VK_DRIVER_FILES=nowhere)
+    assert done.returncode == 0
+    (check,) = json.loads(done.stdout)["checks"]
+    assert check["agreement"] is None
+    assert check["reason"] == "no GPU adapter was found (Vulkan)"
+
+
+def test_a_software_gpu_wrong_on_a_strided_int8_shortcut(pictures):
+    if not SWIFTSHADER.is_file():
+        pytest.skip(f"no software GPU: {SWIFTSHADER} is absent (apt install chromium chromium-common libvulkan1)")
+    driver = {"VK_DRIVER_FILES": str(SWIFTSHADER)}
+    done = edge_ran("verify", MODELS / "int8_strided.tflite", "--images", pictures, "--json", **driver)
+    assert done.returncode == 1
+    assert "is wrong on gpu fp16, gpu fp32" in done.stderr
+    for check in json.loads(done.stdout)["checks"]:
+        assert check["is_software"]
+        assert not check["is_right"]
+        (guilty,) = check["guilty"]
+        assert guilty["name"] == "CONV_2D"
+        assert "stride 2x2" in guilty["shapes"]
+        assert "shortcut" in guilty["output"]
+        assert guilty["remedy"]
+    done = edge_ran("verify", MODELS / "int8.tflite", "--images", pictures, **driver)
+    assert done.returncode == 0
+    assert done.stdout.count(": right: ") == 2
