@@ -19,7 +19,7 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     """Fit a frame to the network's size and colour order.
 
     Args:
-        frame: (H, W, 3) uint8 in BGR order, as cameras and ``dataset.read_picture`` give it.
+        frame: (H, W, 3) uint8 in BGR order, as cameras and ``picture.read_picture`` give it.
         spec: the network's input.
 
     Returns:

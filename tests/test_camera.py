@@ -95,12 +95,17 @@ def test_pictures_come_in_order_of_their_names_and_a_broken_one_is_left_out(tmp_
     assert len(list(open_source(str(tmp_path / "0.png")))) == 1
 
 
-def test_gray_and_16_bit_pictures_become_bgr(tmp_path: Path) -> None:
+def test_pictures_are_read_as_data_sets_read_them(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "gray.png"), np.full((8, 8), 77, np.uint8))
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 8, 3), 77 * 257, np.uint16))
-    for frame in open_source(str(tmp_path)):
-        assert frame.image.shape == (8, 8, 3)
-        assert np.array_equal(frame.image, np.full((8, 8, 3), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / "clear.png"), np.zeros((8, 8, 4), np.uint8))
+    images = {Path(f.name).stem: f.image for f in open_source(str(tmp_path))}
+    assert {image.shape for image in images.values()} == {(8, 8, 3)}
+    assert {name: int(image.mean()) for name, image in images.items()} == {"gray": 77, "deep": 77, "clear": 255}
+    whole = jpeg(numbered(0))
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="truncated"):
+        open_source(str(tmp_path / "half.jpg")).read()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "edge_ran"
 FLOORS = (
     ("errors", "latency", "machine", "vulkan"),
     ("files", "card", "catalogue"),
-    ("graph", "plots", "runs"),
+    ("graph", "picture", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
     ("dataset", "report"),
     ("classifier",),

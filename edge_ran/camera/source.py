@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http, without_password
 from edge_ran.errors import CameraError, InputError, UsageError
+from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 
 OPEN_TIMEOUT_S = 10.0
-PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 # Small probes: FFmpeg's own take five seconds to open an RTSP stream. TCP first: UDP loses packets and smears pictures.
 _RTSP_OPTIONS = "rtsp_flags;prefer_tcp|fflags;nobuffer|flags;low_delay|analyzeduration;500000|probesize;500000"
@@ -270,7 +270,7 @@ class Pictures(_Source):
 
     def __init__(self, name: str, paths: list[Path], fps: float = 0.0) -> None:
         if not paths:
-            raise InputError(f"{name} holds no pictures", f"put {', '.join(sorted(PICTURE_SUFFIXES))} files there")
+            raise InputError(f"{name} holds no pictures", f"put {', '.join(PICTURE_SUFFIXES)} files there")
         self.name, self.fps = name, fps
         self._paths = iter(paths)
         self._index = 0
@@ -280,7 +280,7 @@ class Pictures(_Source):
         if path is None:
             return None
         started = time.monotonic()
-        image = _read_picture(path)
+        image = read_picture(path)
         arrived = time.monotonic()
         timestamp = self._index / self.fps if self.fps else 0.0
         frame = Frame(image, self._index, arrived, timestamp, (arrived - started) * 1e3, str(path))
@@ -322,17 +322,6 @@ def _is_text(name: str) -> bool:
         return False
     with open(name, "rb") as file:
         return b"\0" not in file.read(1 << 16)
-
-
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InputError(f"{path} is not a picture that can be read")
-    return np.asarray(image, np.uint8)
 
 
 @contextlib.contextmanager
