@@ -254,6 +254,8 @@ def train(
             on_epoch=on_epoch,
         )
     _print(json, dataclasses.asdict(report), lambda: _train_text(report))
+    if report.warning:
+        print(f"warning: {report.warning}", file=sys.stderr)
 
 
 def _train_text(report: Any) -> str:

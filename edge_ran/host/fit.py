@@ -173,6 +173,7 @@ def fit(
     optimizer = _optimizer(model, recipe)
     optimizer.build(model.trainable_variables)
     train_step = _train_step(model, teacher, optimizer, spec, recipe, weights, seed)
+    classify = _predictor(model, spec)
     variables = [*model.variables, *optimizer.variables]
     state, history = _restore(folder, variables, identity)
 
@@ -216,7 +217,7 @@ def fit(
             "images_per_s": speed,
         }
         if validation is not None:
-            probabilities = predict(model, validation.pixels, spec)
+            probabilities = classify(validation.pixels)
             record["validation_loss"], record["validation_top1"] = scores(probabilities, validation.labels)
             better = (record["validation_top1"], -record["validation_loss"]) >= (state.best_top1, -state.best_loss)
             if better:
@@ -238,14 +239,22 @@ def fit(
 
 def predict(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec, batch: int = 256) -> NDArray[np.float32]:
     """(N, H, W, 3) uint8 -> (N, classes) float32 probabilities."""
+    return _predictor(model, spec)(pixels, batch)
+
+
+def _predictor(model: tf_keras.Model, spec: InputSpec) -> Callable[..., NDArray[np.float32]]:
+    """`predict` with the graph traced once, for use in every epoch."""
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
 
     @tf.function(reduce_retracing=True)
     def forward(x: tf.Tensor) -> tf.Tensor:
         return model((tf.cast(x, tf.float32) - mean) / std, training=False)
 
-    parts = [forward(tf.constant(pixels[i : i + batch])).numpy() for i in range(0, len(pixels), batch)]
-    return np.concatenate(parts).astype(np.float32)
+    def run(pixels: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float32]:
+        parts = [forward(tf.constant(pixels[i : i + batch])).numpy() for i in range(0, len(pixels), batch)]
+        return np.concatenate(parts).astype(np.float32)
+
+    return run
 
 
 def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> tuple[float, float]:

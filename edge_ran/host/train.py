@@ -53,17 +53,22 @@ class TrainReport:
     test_top1: float | None
     precision: str
     seconds: float
+    warning: str = ""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing."""
+    """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
+
+    ``warning`` is a line about a split that flatters, or empty.
+    """
 
     labels: tuple[str, ...]
     train: Examples
     validation: Examples | None
     test: Examples | None
     summary: dict[str, Any]
+    warning: str = ""
 
 
 def recipe(name: str, **changes: Any) -> Recipe:
@@ -208,6 +213,7 @@ def train(
         test_top1=test_top1,
         precision=chosen,
         seconds=time.monotonic() - started,
+        warning=data.warning,
     )
 
 
@@ -252,7 +258,8 @@ def read(
         "sha256": digest.hexdigest(),
     }
     summary |= {f"{name}_images": len(part) if part else 0 for name, part in parts.items()}
-    return Data(labelled.labels, parts["train"], parts["val"], parts["test"], summary)
+    warning = dataset.frame_leak(chosen["train"], parts["train"].pixels)
+    return Data(labelled.labels, parts["train"], parts["val"], parts["test"], summary, warning)
 
 
 def versions() -> dict[str, str]:

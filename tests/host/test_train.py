@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -145,6 +146,17 @@ def test_bad_folders_are_refused(make_pictures, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "card.json").exists()
 
 
+def test_frames_of_a_clip_held_out_one_by_one_are_warned_of(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for shift, name in enumerate(("hall", "stairs")):
+        (tmp_path / "walk" / name).mkdir(parents=True)
+        for frame in range(30):  # the light changes slowly, as it does from frame to frame
+            picture = np.clip(random.normal(40 + 6 * frame, 20 + shift, (24, 24, 3)), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "walk" / name / f"{frame:03d}.png"), picture)
+    how = Recipe("one", epochs=1, batch_size=16, learning_rate=0.01, schedule="constant")
+    assert "group" in train(tmp_path / "walk", tmp_path / "run", TINY, how).warning
+
+
 def test_schedules() -> None:
     cycle = Recipe("c", 1, 1, 1.0, "one-cycle", warmup=0.2)
     assert cycle.learning_rate_at(0.1) == pytest.approx(0.5)
@@ -174,7 +186,18 @@ def test_temperature_undoes_overconfidence() -> None:
 
 
 def test_command_line(pictures: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edge_ran", "train", str(pictures), "--width", "0.125", "--no-mask", "--epochs", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "edge_ran",
+        "train",
+        str(pictures),
+        "--width",
+        "0.125",
+        "--no-mask",
+        "--epochs",
+        "1",
+    ]
     command += ["--batch-size", "8", "--validation-fraction", "0.25", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr
