@@ -40,7 +40,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def eight_bit_bgr(frame: NDArray, path: Path) -> NDArray[np.uint8]:
-    """Make (H, W, 3) uint8 BGR of what OpenCV decoded. Raises InputError, naming ``path``, unless it has 8 or 16 bits."""
+    """Make (H, W, 3) uint8 BGR of what OpenCV decoded. Raises InputError, naming ``path``, unless of 8 or 16 bits."""
     if frame.dtype == np.uint16:
         frame = np.rint(frame / 257.0).astype(np.uint8)
     if frame.dtype != np.uint8:

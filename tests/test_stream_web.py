@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from loopback import number_of, numbered, wait_for
+from loopback import MjpegServer, jpeg, number_of, numbered, wait_for
 
 from edge_ran.camera import Frame, Notice
 from edge_ran.classifier import Prediction
@@ -264,16 +264,14 @@ def test_in_a_real_browser(page: WebPage, tmp_path: Path) -> None:
 
 
 def test_run_serves_the_page_and_ends_it(tmp_path: Path, test_models: Path) -> None:
-    from loopback import MjpegServer, jpeg
-
     with MjpegServer(lambda n: jpeg(numbered(n)), fps=20) as server:
         words = ["run", str(test_models / "int8.tflite"), "--camera", server.url, "--web", "127.0.0.1:0", "--json"]
         process = subprocess.Popen(
             [sys.executable, "-m", "edge_ran", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         try:
-            url = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stderr.readline())
-            assert url
+            told_where = (re.search(r"watch at http://127\.0\.0\.1:(\d+)/", line) for line in process.stderr)
+            url = next(match for match in told_where if match)
             connection = http.client.HTTPConnection("127.0.0.1", int(url[1]), timeout=30)
             connection.request("GET", "/events")
             told = events(connection.getresponse())
