@@ -46,7 +46,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "float"
-    train(pictures, folder, TINY, Recipe("short", 4, 16, 0.1, "one-cycle", warmup=0.2), validation_fraction=0.3)
+    train(pictures, folder, TINY, Recipe("short", 30, 16, 0.1, "one-cycle", warmup=0.2), validation_fraction=0.3)
     return folder
 
 
@@ -121,13 +121,20 @@ def test_an_interrupted_run_resumes_to_the_same_bits(run: Path, quantised: Path,
     assert (output / "ranges.json").read_bytes() == (quantised / "ranges.json").read_bytes()
 
 
-def test_weights_that_training_made_worse_are_given_up(run: Path, tmp_path: Path) -> None:
-    harmful = dataclasses.replace(RECIPE, epochs=1, learning_rate=3.0, schedule="constant", distillation=0.0)
-    report = quantize.quantize(run, tmp_path / "harmed", how=harmful)
-    assert report.top1 is not None
-    assert report.calibrated_top1 is not None
-    assert report.top1 >= report.calibrated_top1 - 0.03  # snapping biases may turn one picture of 36
+def test_weights_that_training_made_worse_are_given_up(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forget(model: object, *args: object, **kwargs: object) -> list[object]:
+        for variable in model.trainable_variables:  # type: ignore[attr-defined]
+            variable.assign(variable * 0)
+        return []
+
+    monkeypatch.setattr(quantize, "fit", forget)
+    report = quantize.quantize(run, tmp_path / "harmed", how=RECIPE)
     assert report.kept == "calibrated"
+    assert report.calibrated_top1 is not None
+    assert report.calibrated_top1 > 0.6
+    assert report.top1 == pytest.approx(report.calibrated_top1, abs=0.03)  # snapping may turn one picture of 36
 
 
 def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path, tmp_path: Path) -> None:
