@@ -401,6 +401,23 @@ def test_rtsp_is_read_killed_restarted_and_stalled(codec: str) -> None:
     assert len(capture.gaps) == 2
 
 
+def test_rtsp_goes_over_tcp_and_over_udp_where_asked() -> None:
+    def udp_sockets() -> int:
+        """Of this process: their inodes are in the table of all."""
+        table = {line.split()[9] for line in Path("/proc/self/net/udp").read_text().splitlines()[1:]}
+        with os.scandir("/proc/self/fd") as entries:
+            mine = {os.readlink(entry.path) for entry in entries if os.path.islink(entry.path)}
+        return len(mine & {f"socket:[{inode}]" for inode in table})
+
+    with rtsp_server() as server:
+        before = udp_sockets()
+        for address, expected in ((server.url, False), (server.url + "?udp", True)):
+            source = open_source(address)
+            assert source.read().image.shape == (240, 320, 3)
+            assert (udp_sockets() > before) == expected
+            source.close()
+
+
 def _peek(capture: Capture, said: Said) -> bool:
     capture._watch(time.monotonic())
     return "stalled" in said.kinds
@@ -459,6 +476,14 @@ def test_a_device_gets_the_mode_asked_for_and_the_drivers_own_time_is_used(fake_
     settings = source._video.settings
     assert (settings[cv2.CAP_PROP_FRAME_WIDTH], settings[cv2.CAP_PROP_FRAME_HEIGHT]) == (640, 480)
     assert (source.live, source.fps) == (True, 15)
+
+
+def test_a_mode_that_the_camera_does_not_have_is_said(fake_device: type[_FakeVideo]) -> None:
+    said = Said()
+    capture = Capture(lambda: open_source("0", width=1920, height=1080), notify=said)
+    assert capture.next()
+    capture.close()
+    assert [notice.text for notice in said] == ["0 gives 160x120, not 1920x1080 as asked"]
 
 
 def test_an_unplugged_device_is_said_once_and_found_again(

@@ -110,6 +110,7 @@ class Capture:
         source = open_source()
         self._prepare = None if source.live else prepare
         self.name, self.live, self.fps = source.name, source.live, source.fps
+        self._size_asked: tuple[int, int] = getattr(source, "size_asked", (0, 0))
         self.captured = 0
         self.dropped: Counter[str] = Counter()
         self.gaps: deque[Gap] = deque(maxlen=_GAPS_KEPT)
@@ -358,8 +359,12 @@ class Capture:
 
     def _note_shape(self, frame: Frame, now: float) -> None:
         shape = frame.image.shape
+        (wide, high), (height, width) = self._size_asked, shape[:2]
+        if not self._shape and ((wide and wide != width) or (high and high != height)):
+            text = f"{self.name} gives {width}x{height}, not {wide or width}x{high or height} as asked"
+            self._notify(Notice("resolution", text, now))
         if self.live and self._shape and shape != self._shape:
-            (height_before, width_before), (height, width) = self._shape[:2], shape[:2]
+            height_before, width_before = self._shape[:2]
             text = f"{self.name} changed from {width_before}x{height_before} to {width}x{height}"
             self._notify(Notice("resolution", text, now))
         self._shape = shape

@@ -35,7 +35,7 @@ from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 OPEN_TIMEOUT_S = 10.0
 
 # Small probes: FFmpeg's own take five seconds to open an RTSP stream. TCP first: UDP loses packets and smears pictures.
-_RTSP_OPTIONS = "rtsp_flags;prefer_tcp|fflags;nobuffer|flags;low_delay|analyzeduration;500000|probesize;500000"
+_RTSP_OPTIONS = "fflags;nobuffer|flags;low_delay|analyzeduration;500000|probesize;500000"
 _environment = threading.Lock()
 
 
@@ -213,6 +213,7 @@ class Device(_Cv2Source):
             if value:
                 video.set(setting, value)
         super().__init__(name, video, live=True, fps=max(0.0, video.get(cv2.CAP_PROP_FPS)))
+        self.size_asked = (width, height)
 
     def _times(self, arrived: float, position: float) -> tuple[float, float]:
         # V4L2 stamps a picture with the monotonic clock when it was taken: that counts the driver's queue as latency.
@@ -230,7 +231,8 @@ class NetworkVideo(_Cv2Source):
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds),
             *(cv2.CAP_PROP_N_THREADS, 1),  # frame threads hold pictures back, one for each thread
         ]
-        with _environment, _ffmpeg_options(_RTSP_OPTIONS):
+        transport = "rtsp_transport;udp" if re.search(r"[?&]udp$", name) else "rtsp_flags;prefer_tcp"
+        with _environment, _ffmpeg_options(f"{transport}|{_RTSP_OPTIONS}"):
             video = cv2.VideoCapture(name, cv2.CAP_FFMPEG, parameters)
         if not video.isOpened():
             raise CameraError(f"{without_password(name)} does not answer", "check the address, user and network")
