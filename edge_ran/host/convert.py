@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from edge_ran.runtime.chatter import captured
 
 FEW_PICTURES = 20  # fewer give unsteady ranges; worth a note
 FLAT_LEVELS = 8  # a picture whose pixels span fewer levels shows nothing
-RANGES = "ranges.json"  # in a run folder of `edge-ran quantize`
 SMALLEST_SHARE = 4  # a picture may be enlarged so many times, no more: blur would narrow the ranges
 
 Network = Callable[[tf.Tensor], tf.Tensor]
@@ -54,6 +54,7 @@ class Conversion:
     path: Path
     network: str
     precision: str
+    activations: str
     io: str
     size_bytes: int
     seconds: float
@@ -77,9 +78,9 @@ class Conversion:
         lines += [f"  {p.places:3d} x {p.name}" for p in self.passes]
         if self.passes:
             lines.append(f"      together they moved the logits by {self.difference:.1e} of the largest")
-        lines.append("  " + ", ".join(f"{count} {name}" for name, count in sorted(self.operators.items())))
-        if self.precision not in ("fp32", "fp16", "dynamic") and self.float_operators:
-            lines.append(f"  still in float: {', '.join(self.float_operators)}")
+        lines.append(f"  {_counted(self.operators)}")
+        if self.activations != "float32" and self.float_operators:
+            lines.append(f"  still in float: {_counted(Counter(self.float_operators))}")
         if self.calibration:
             pictures = self.calibration.get("pictures")
             lines.append(f"  ranges from {f'{pictures} pictures of ' if pictures else ''}{self.calibration['source']}")
@@ -119,7 +120,7 @@ def convert(
     if calibration is not None and not how.calibration:
         raise UsageError(f"{how.name} needs no calibration pictures", "leave --calibration-data away")
     model, card = read_run(run)
-    ranges = Path(run) / RANGES
+    ranges = runs.RunFolder(Path(run)).ranges_path
     learnt = how.activations == "int8" and ranges.is_file()
     if learnt and calibration is not None:
         raise UsageError(f"{run} learnt its ranges in training", "leave --calibration-data away")
@@ -161,6 +162,7 @@ def convert(
         path=output,
         network=card.network or card.name,
         precision=how.name,
+        activations=how.activations,
         io=io,
         size_bytes=len(data),
         seconds=time.perf_counter() - started,
@@ -171,6 +173,10 @@ def convert(
         calibration=calibrated,
         notes=tuple(notes),
     )
+
+
+def _counted(names: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(names.items()))
 
 
 def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
