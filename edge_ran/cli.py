@@ -304,7 +304,7 @@ def _training_progress(quiet: bool) -> Iterator[tuple[Callable[..., None], Calla
             text = f"epoch {last['epoch']}: loss {last['loss']:.4f} top-1 {last['top1']:.2%}"
             if "validation_top1" in last:
                 text += f", validation loss {last['validation_loss']:.4f} top-1 {last['validation_top1']:.2%}"
-            console.print(f"{text}, {last['images_per_s']:.0f} images/s", highlight=False)
+            console.print(f"{text}, {last['images_per_s']:.0f} images/s", highlight=False, soft_wrap=True)
 
         yield on_load, on_step, on_epoch
 
