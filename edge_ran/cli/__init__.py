@@ -1,0 +1,62 @@
+"""The command line: a module for each verb, which parses, calls one function, prints. Heavy imports stay inside."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from edge_ran import __version__
+from edge_ran.cli.app import app, complain, spell_out_web
+from edge_ran.errors import EdgeRanError, UsageError
+
+# isort: off
+# Importing a verb adds it to the application; this order, a network's way to the device, is the one --help shows.
+from edge_ran.cli import dataset, train, quantize, convert, inspect, evaluate, compare, verify  # noqa: F401
+from edge_ran.cli import run, benchmark, devices, doctor, demo  # noqa: F401
+# isort: on
+
+__all__ = ["app", "main"]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edge-ran {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. The only place where an EdgeRanError becomes lines on stderr and an exit code."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        code = app(args=spell_out_web(sys.argv[1:]), standalone_mode=False)  # Ctrl-C is typer's, and gives 130
+    except EdgeRanError as error:
+        if verbose:
+            traceback.print_exc()
+        complain(str(error), error.remedy)
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        # Usage errors have no public name in typer, and live in click or inside typer, by its version.
+        if not hasattr(error, "format_message"):
+            raise
+        context = getattr(error, "ctx", None)
+        if message := error.format_message():  # none after the help of a bare `edge-ran`
+            complain(message, f"{context.command_path if context else 'edge-ran'} --help")
+        code = UsageError.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
