@@ -238,7 +238,7 @@ def flatbuffer(
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
         if pixels is not None:
             converter.target_spec.supported_ops = [integer[how.activations], sets.TFLITE_BUILTINS]
-            converter.representative_dataset = lambda: _representative(pixels, spec)
+            converter.representative_dataset = lambda: representative(pixels, spec)
     try:
         return converter.convert()
     except Exception as error:  # ConverterError, ValueError or RuntimeError, by the stage that failed
@@ -304,7 +304,7 @@ def calibration_pixels(source: Path | None, spec: InputSpec, count: int) -> tupl
     return pixels, {"source": folder.name if own else "calibration_data", "pictures": len(paths)}
 
 
-def _representative(pixels: NDArray[np.uint8], spec: InputSpec) -> Iterator[list[NDArray[np.float32]]]:
+def representative(pixels: NDArray[np.uint8], spec: InputSpec) -> Iterator[list[NDArray[np.float32]]]:
     """Yield (1, H, W, 3) float32 pictures; one of them has a black and a white corner.
 
     So the input's range is that of all pixels, 0 to 255, whatever the pictures hold: with the default normalisation
