@@ -442,7 +442,7 @@ def multiply_adds(model: tf_keras.Model) -> dict[str, int]:
     """Multiply-adds of one forward pass at batch 1, for each convolution and dense layer by name."""
     counts: dict[str, int] = {}
     for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):  # DepthwiseConv2D is a Conv2D, too
+        if isinstance(layer, layers.Conv2D):
             _, height, width, _ = layer.output_shape
             counts[layer.name] = height * width * int(layer.weights[0].shape.num_elements())
         elif isinstance(layer, layers.Dense):
