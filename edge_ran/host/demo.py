@@ -394,7 +394,8 @@ def _making_section(seen: _Seen) -> Section:
     calibration = seen.int8.calibration
     text = f"Operators of the int8 file: {operators}."
     if calibration:
-        text += f" Calibrated on {calibration['pictures']} pictures of {calibration['source']}."
+        pictures = f"{calibration['pictures']} pictures of " if "pictures" in calibration else ""
+        text += f" Its ranges come from {pictures}{calibration['source']}."
     tables = (
         Table(("rewriting of the graph before conversion", "places"), passes),
         Table(("training, as the card tells it", ""), training),
