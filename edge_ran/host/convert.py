@@ -1,6 +1,6 @@
 """A trained network -> one ``.tflite`` file that explains itself.
 
-The graph is rewritten (``deploy``), traced once at batch 1 and handed to the converter as a concrete function: the way
+The graph is rewritten (``deploy``), traced once at batch 1, frozen, and handed to the converter as it is: the way
 through ``TFLiteConverter.from_keras_model`` traces and saves a SavedModel that nobody needs, and takes several times
 longer (``benchmarks/conversion.py``).
 """
@@ -124,6 +124,10 @@ def convert(
     learnt = how.activations == "int8" and ranges.is_file()
     if learnt and calibration is not None:
         raise UsageError(f"{run} learnt its ranges in training", "leave --calibration-data away")
+    if learnt and not rewrite:
+        raise UsageError(
+            f"{run} was rewritten before it was quantised in training", "convert the float run it came from"
+        )
     pixels: NDArray[np.uint8] | None = None
     calibrated: dict[str, Any] = {}
     if learnt:
@@ -219,11 +223,15 @@ def flatbuffer(
     """
     io = io or how.io
     _check_settings(how, io)
-    signature = tf.TensorSpec(
-        (1, spec.height, spec.width, 3), tf.float32, name="image"
-    )  # browsers refuse a batch of -1
-    traced = tf.function(lambda image: network(image)).get_concrete_function(signature)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+    image = tf.TensorSpec((1, spec.height, spec.width, 3), tf.float32, name="image")  # browsers refuse a batch of -1
+    traced = tf.function(lambda image: network(image), autograph=False).get_concrete_function(image)
+    if how.activations == "float32" or pixels is not None:
+        output = traced.graph.outputs[0].op.name
+        converter = tf.compat.v1.lite.TFLiteConverter(
+            _frozen(traced), None, None, input_arrays_with_shape=[(image.name, image.shape)], output_arrays=[output]
+        )
+    else:  # the interface above does not carry integer inputs through fake quantisation
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
     if (how.weights, how.activations) != ("float32", "float32"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if how.weights == "float16":
@@ -244,6 +252,33 @@ def flatbuffer(
     except Exception as error:  # ConverterError, ValueError or RuntimeError, by the stage that failed
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"the converter refuses {how.name}: {reason}", "-v shows its whole log") from error
+
+
+def _frozen(traced: Any) -> tf.compat.v1.GraphDef:
+    """Return a concrete function's graph with its variables as constants.
+
+    The converter's own way from a concrete function to this graph imports and prunes it several times, and takes as
+    long as the conversion itself.
+    """
+    variables = {id(variable.handle): variable for variable in traced.graph.variables}
+    values = {
+        inner.op.name: variables[id(outer)].numpy() if inner.dtype == tf.resource else outer.numpy()
+        for outer, inner in traced.graph.captures
+    }
+    handles = {inner.op.name for _, inner in traced.graph.captures if inner.dtype == tf.resource}
+    drawn = traced.graph.as_graph_def()
+    frozen = tf.compat.v1.GraphDef(versions=drawn.versions, library=drawn.library)
+    for node in drawn.node:
+        source = node.input[0] if node.op == "ReadVariableOp" else node.name
+        if node.name in handles:
+            continue
+        if source not in values:
+            frozen.node.add().CopyFrom(node)
+            continue
+        constant = frozen.node.add(name=node.name, op="Const")
+        constant.attr["dtype"].CopyFrom(node.attr["dtype"])
+        constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values[source]))
+    return frozen
 
 
 def _check_settings(how: Converter, io: str) -> None:

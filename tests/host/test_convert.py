@@ -17,7 +17,7 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 import tf_keras
 from test_deploy import SMALL, randomised
 
-from edge_ran import catalogue, cli, files, runs
+from edge_ran import catalogue, cli, files
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.dataset import read_picture
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
@@ -70,9 +70,9 @@ def photos(size: int = 16) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array([i for _, i in sorted(paths)])
 
 
-def answers(path: Path, pixels: np.ndarray) -> np.ndarray:
+def answers(path: Path, pixels: np.ndarray, accelerator: str = "cpu") -> np.ndarray:
     """(n, classes) float probabilities that a file gives, whatever the type of its input and output."""
-    with open_runtime(path) as runtime:
+    with open_runtime(path, accelerator=accelerator) as runtime:
         given, got = runtime.input, runtime.outputs[0]
         kinds = {
             "uint8": pixels,
@@ -148,25 +148,23 @@ def test_no_rewrite_leaves_the_graph_and_shows_the_difference(made) -> None:
 
 
 def test_the_gpu_is_right_about_the_rewritten_file_and_wrong_about_the_plain_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason for one of the rewrites: LiteRT's GPU miscomputes an int8 1x1 convolution of stride 2, silently."""
     if not SWIFTSHADER.is_file():
         pytest.skip(f"no software GPU: {SWIFTSHADER} is absent (apt install chromium chromium-common libvulkan1)")
     pytest.importorskip("ai_edge_litert")
     monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
-    shown = calibration_pixels(None, InputSpec(32, 32), 120)[0]
-    pictures = [(photo.astype(int) - 128).astype(np.int8)[None] for photo in shown]
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)  # shows every channel of the shortcut
 
-    def agreement(rewrite: bool) -> float:
-        path = tmp_path / f"{rewrite}.tflite"
-        convert(runs.SHIPPED, catalogue.converter("int8"), path, io="int8", rewrite=rewrite)
-        with open_runtime(path, accelerator="gpu") as gpu, open_runtime(path, accelerator="cpu") as cpu:
+    def off(rewrite: bool) -> float:
+        path = made("int8", io="int8", rewrite=rewrite).path
+        with open_runtime(path, accelerator="gpu") as gpu:
             assert gpu.accelerator.actual == "gpu"
-            return float(np.mean([gpu.run(p)[0].argmax() == cpu.run(p)[0].argmax() for p in pictures]))
+        return float(np.abs(answers(path, pixels, accelerator="gpu") - answers(path, pixels)).max())
 
-    assert agreement(rewrite=True) >= 0.99
-    assert agreement(rewrite=False) < 0.9
+    assert off(rewrite=True) < 0.02  # five steps of 1/256
+    assert off(rewrite=False) > 0.05
 
 
 def test_conversion_is_silent_unless_asked(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +278,27 @@ def test_weights_that_are_not_numbers(run: Path, tmp_path: Path) -> None:
     networks.save(model, folder / "model.keras")
     with pytest.raises(InputError, match="layer stage1_unit_pre_bn has weights that are NaN"):
         convert(folder, catalogue.converter("fp32"), tmp_path / "m.tflite")
+
+
+def test_a_run_quantised_in_training_brings_its_own_ranges(run: Path, made, tmp_path: Path) -> None:
+    from edge_ran.host import deploy, rounding
+
+    folder = tmp_path / "quantised"
+    shutil.copytree(run, folder)
+    model = deploy.rewrite(networks.load(run / "model.keras")).model
+    ranges = rounding.calibrate(model, photos()[0], SPEC)
+    rounding.snap(model, ranges)
+    networks.save(model, folder / "model.keras")
+    rounding.save_ranges(ranges, folder / "ranges.json")
+    conversion = convert(folder, catalogue.converter("int8"), tmp_path / "m.tflite", io="int8")
+    assert conversion.calibration == {"source": "quantisation-aware training"}
+    assert conversion.operators == made("int8", io="int8").operators
+    assert (read_graph(conversion.path).inputs[0].scale, conversion.float_operators) == (1 / 128, ())
+    wanted = rounding.deployed(rounding.fake_quantise(model, ranges))(normalise(photos()[0], SPEC))
+    assert np.abs(answers(conversion.path, photos()[0]) - wanted).max() < 0.02
+    for late in ({"rewrite": False}, {"calibration": tmp_path}):
+        with pytest.raises(UsageError):
+            convert(folder, catalogue.converter("int8"), tmp_path / "n.tflite", **late)  # type: ignore[arg-type]
 
 
 def test_settings_that_contradict_each_other(run: Path, tmp_path: Path) -> None:
