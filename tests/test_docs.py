@@ -99,6 +99,20 @@ def test_every_verb_is_in_the_documents():
         assert re.search(rf"(edge-ran |`){verb}\b", text), f"no document speaks of {verb}"
 
 
+def test_every_option_that_the_documents_name_exists():
+    """Commands in running text, which take too long to run here (a training of an hour), have real options at least."""
+    verbs = typer.main.get_command(cli.app).commands
+    seen = 0
+    for document in DOCUMENTS:
+        text = re.sub(r"^```console.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for verb, words in re.findall(r"edge-ran (\w+)([^`\n]*)", text):
+            if verb in verbs:
+                known = {name for p in verbs[verb].params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
+                assert set(re.findall(r"(?<=\s)--[a-z0-9-]+", words)) <= known, f"{document}: edge-ran {verb}{words}"
+                seen += 1
+    assert seen > 5
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(document: Path):
     text = document.read_text(encoding="utf-8")

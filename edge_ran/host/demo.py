@@ -320,7 +320,7 @@ def _accuracy_section(seen: _Seen) -> Section:
             )
         return Section(
             "How right it is",
-            "Not measured here: no labelled pictures were given (--data). The card of the float network says "
+            "Not measured here: no labelled pictures were given (--data). The network's card says "
             f"{accuracy['top1']:.2%} top-1 on {accuracy.get('images', '?')} pictures of "
             f"{accuracy.get('dataset', '?')}, {accuracy.get('split', '?')} split.",
         )
@@ -389,7 +389,7 @@ def _clip_section(seen: _Seen) -> Section:
 
 def _making_section(seen: _Seen) -> Section:
     passes = tuple((p.name.replace("_", " "), p.places) for p in seen.int8.passes)
-    training = tuple((key.replace("_", " "), str(value)) for key, value in seen.card.training.items())
+    training = tuple((key.replace("_", " "), _told(value)) for key, value in seen.card.training.items())
     operators = ", ".join(f"{n} {name}" for name, n in sorted(seen.int8.operators.items()))
     calibration = seen.int8.calibration
     text = f"Operators of the int8 file: {operators}."
@@ -401,6 +401,13 @@ def _making_section(seen: _Seen) -> Section:
         Table(("training, as the card tells it", ""), training),
     )
     return Section("How it was made", text, tuple(table for table in tables if table.rows))
+
+
+def _told(value: Any) -> str:
+    """A card's value in words: records as lists of what is not zero or empty in them."""
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{key.replace('_', ' ')} {_told(inner)}" for key, inner in value.items() if inner)
 
 
 def _machine_section(seen: _Seen) -> Section:
