@@ -24,22 +24,14 @@ def once(way: str, network: str, precision: str) -> tuple[float, float]:
     import functools
     import time
 
-    import numpy as np
     import tensorflow as tf
-    import tf_keras
+    from rewrites import random_network
 
     from edge_ran import catalogue
     from edge_ran.card import InputSpec
-    from edge_ran.host import convert, deploy, networks
+    from edge_ran.host import convert, deploy
 
-    model = networks.build(networks.configure(network))
-    random = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, tf_keras.layers.BatchNormalization):
-            shape = layer.gamma.shape
-            layer.set_weights(
-                [random.uniform(0.5, 1.5, shape), *random.normal(0, 0.3, (2, *shape)), random.uniform(0.5, 2, shape)]
-            )
+    model = random_network(network)
     spec, how = InputSpec(*model.input_shape[1:3]), catalogue.converter(precision)
     pixels = convert.calibration_pixels(None, spec, PICTURES)[0] if how.calibration else None
     started, worked = time.perf_counter(), time.process_time()

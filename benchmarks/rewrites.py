@@ -25,9 +25,9 @@ from edge_ran.runtime import open_runtime
 from edge_ran.runtime.chatter import captured
 
 
-def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], str]:
-    """(precision, form) -> path of a file."""
-    model = networks.build(networks.configure(network, mask_tail=mask_tail))
+def random_network(name: str, **options: str) -> tf_keras.Model:
+    """Build a network with random BatchNorm statistics; from fresh ones the converter deletes operators."""
+    model = networks.build(networks.configure(name, **options))  # type: ignore[arg-type]
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
@@ -35,6 +35,12 @@ def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], st
             layer.set_weights(
                 [random.uniform(0.5, 1.5, shape), *random.normal(0, 0.3, (2, *shape)), random.uniform(0.5, 2, shape)]
             )
+    return model
+
+
+def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], str]:
+    """(precision, form) -> path of a file."""
+    model = random_network(network, mask_tail=mask_tail)
     spec, made = InputSpec(*model.input_shape[1:3]), {}
     pixels = convert.calibration_pixels(None, spec, 8)[0]  # speed does not depend on the ranges
     rewritten = deploy.rewrite(model)
