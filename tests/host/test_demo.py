@@ -30,13 +30,16 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tiny"
     run.mkdir()
     architecture = networks.configure("edge50", width=0.125, classes=3)
+    networks.tf_keras.utils.set_random_seed(0)  # the same network whatever ran before
     model = networks.build(architecture)
     random = np.random.default_rng(0)
     for layer in model.layers:
         if layer.name.endswith("_bn"):
             layer.set_weights([np.abs(random.normal(1, 0.1, w.shape)).astype(np.float32) for w in layer.get_weights()])
     last = model.get_layer("logits")
-    last.set_weights([0.02 * w for w in last.get_weights()])  # as soft answers as a trained network's
+    image = random.uniform(-1, 1, (1, architecture.input_size, architecture.input_size, 3)).astype(np.float32)
+    largest = np.abs(networks.tf_keras.Model(model.input, last.output)(image)).max()
+    last.set_weights([w / largest for w in last.get_weights()])  # as soft answers as a trained network's
     networks.save(model, run / "model.keras")
     size = architecture.input_size
     card = ModelCard("tiny <3>", LABELS, InputSpec(size, size), network="edge50", accuracy={"top1": 0.5, "images": 6})
