@@ -23,7 +23,7 @@ FLOORS = (
     ("dataset", "report"),
     ("classifier",),
     ("evaluate", "verify", "bench", "stream", "doctor"),
-    ("host",),
+    ("host", "targets"),
     ("cli",),
 )
 TENSORFLOW = {"tensorflow", "tf_keras", "tensorflow_model_optimization"}

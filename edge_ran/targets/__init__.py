@@ -1,0 +1,10 @@
+"""Devices other than this machine: the same verbs there, by ``--device``.
+
+``target`` says what a device is asked and must answer; ``address`` reads the words of ``--device``; ``ssh`` is a board
+that runs this very code, ``adb`` a phone that runs the official ``benchmark_model``.
+"""
+
+from edge_ran.targets.address import check, open_target, resolve
+from edge_ran.targets.target import Order, Parcel, Probe, Target
+
+__all__ = ["Order", "Parcel", "Probe", "Target", "check", "open_target", "resolve"]
