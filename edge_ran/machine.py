@@ -106,13 +106,6 @@ def is_throttled() -> bool | None:
     return bool(int(flags, 16) & 0xF) if flags else None  # the upper bits say that it was, at some time
 
 
-def energy_j() -> float | None:
-    """Return the processor packages' energy counter in joules (RAPL; mostly for root only)."""
-    zones = (SYS / "class/powercap").glob("intel-rapl:[0-9]")
-    counts = [_text(zone / "energy_uj") for zone in zones]
-    return sum(int(c) for c in counts if c.isdigit()) / 1e6 if any(counts) else None
-
-
 def memory_mb() -> tuple[float | None, float | None]:
     """Return this process's resident memory in MB: now, and the most since ``reset_peak_memory``."""
     status = _fields(PROC / "self" / "status")
@@ -168,7 +161,6 @@ class Conditions:
     temperature_c_before: float | None
     temperature_c_after: float | None
     throttled: bool | None
-    energy_j: float | None
 
 
 class Watch:
@@ -176,7 +168,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._clock, self._temperature = clock_mhz(), temperature_c()
-        self._throttle, self._throttled, self._energy = throttle_events(), is_throttled(), energy_j()
+        self._throttle, self._throttled = throttle_events(), is_throttled()
         self._preempted = _preempted()
         self._cpu, self._own, self._start = _cpu_seconds(), _own_seconds(), time.perf_counter()
 
@@ -188,7 +180,7 @@ class Watch:
         if cpu and self._cpu:
             others = round(max(0.0, cpu[0] - self._cpu[0] - own) / seconds, 2)
             steal = round(max(0.0, cpu[1] - self._cpu[1]) / seconds, 2)
-        throttle, energy, preempted = throttle_events(), energy_j(), _preempted()
+        throttle, preempted = throttle_events(), _preempted()
         signs = [self._throttled, is_throttled()]
         if throttle is not None and self._throttle is not None:
             signs.append(throttle > self._throttle)
@@ -204,7 +196,6 @@ class Watch:
             temperature_c_before=self._temperature,
             temperature_c_after=temperature_c(),
             throttled=throttled,
-            energy_j=energy - self._energy if energy is not None and self._energy is not None else None,
         )
 
 

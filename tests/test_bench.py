@@ -182,7 +182,7 @@ def test_a_real_difference_is_found():
     assert "no difference" in str(ratio_of_sessions("b", "a", [[1.01, 1.0]] * 6, [[1.0, 1.01]] * 6))
 
 
-AROUND = Conditions(1.0, 1.0, 0.0, 0.0, 0, None, None, None, None, False, None)
+AROUND = Conditions(1.0, 1.0, 0.0, 0.0, 0, None, None, None, None, False)
 
 
 @pytest.mark.parametrize(

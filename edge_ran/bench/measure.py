@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import catalogue, machine
+from edge_ran import catalogue, energy, machine
 from edge_ran.bench import report
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.bench.report import Bench, BenchReport
@@ -201,6 +201,8 @@ class Loaded:
         self.sessions: list[list[float]] = []  # times of each load
         self.turns = 0
         self.wall_ms = 0.0
+        self.energy = energy.find()
+        self.meter = energy.Meter(self.energy)
         self.stages_ms: dict[str, float | None] | None = None
 
     def __enter__(self) -> Loaded:
@@ -254,6 +256,7 @@ class Loaded:
         if not alone:
             run(inputs[offset % count])  # the other model has taken the caches: this run is not this model's fault
         times = [0] * runs
+        self.meter.start()
         begun = clock()
         for i in range(runs):
             x = inputs[(offset + i) % count]
@@ -261,6 +264,7 @@ class Loaded:
             run(x)
             times[i] = clock() - start
         self.wall_ms += (clock() - begun) / 1e6
+        self.meter.stop()
         turn_ms = [t / 1e6 for t in times]
         self.samples_ms += turn_ms
         self.sessions[-1] += turn_ms
@@ -317,6 +321,10 @@ class Loaded:
                 "wall_per_run_ms": self.wall_ms / stats.runs,
                 "sessions": len(self.sessions),
                 "turns": self.turns,
+            },
+            energy={
+                "sensor": self.energy.name if self.energy else None,
+                "joules_per_run": None if self.meter.joules is None else self.meter.joules / stats.runs,
             },
             memory={"before_mb": self.before_mb, "loaded_mb": self.loaded_mb, "peak_mb": self.peak_mb},
             throughput=report.throughput(

@@ -98,6 +98,8 @@ def _tiles(one: BenchReport) -> tuple[Tile, ...]:
         tiles.append(Tile(f"{1e3 / one.stages_ms['end_to_end']:.0f} /s", "whole frames, from the picture file on"))
     if one.memory["peak_mb"] is not None and one.memory["before_mb"] is not None:
         tiles.append(Tile(f"{one.memory['peak_mb'] - one.memory['before_mb']:.0f} MB", "of memory for the model"))
+    if (joules := one.energy["joules_per_run"]) is not None:
+        tiles.append(Tile(f"{1e3 * joules:.3g} mJ", f"a run, all that {one.energy['sensor']} feeds"))
     if one.throughput["percent_of_limit"] is not None:
         tiles.append(Tile(f"{one.throughput['percent_of_limit']:.0f} %", "of the arithmetic this machine can do"))
     return tuple(tiles)

@@ -45,7 +45,8 @@ class BenchReport:
     """One model on one accelerator. Times in milliseconds, memory in MB, throughput in 10^9 multiply-adds a second.
 
     ``latency`` is of inferences back to back, every output read inside the timer; ``stages_ms`` are medians of whole
-    frames, from the picture file to the ranked labels; None for a model that is not an image classifier.
+    frames, from the picture file to the ranked labels; None for a model that is not an image classifier. ``energy`` is
+    all that its ``sensor`` feeds, at rest as well; None where the device tells nothing.
     """
 
     name: str
@@ -58,6 +59,7 @@ class BenchReport:
     warmup: dict[str, Any]
     stages_ms: dict[str, float | None] | None
     timing: dict[str, Any]
+    energy: dict[str, Any]
     memory: dict[str, float | None]
     throughput: dict[str, float | None]
     environment: dict[str, Any]
@@ -98,6 +100,7 @@ class BenchReport:
             "warmup": self.warmup,
             "stages_ms": self.stages_ms,
             "timing": self.timing,
+            "energy": self.energy,
             "memory": self.memory,
             "throughput": self.throughput,
             "environment": self.environment,
@@ -203,6 +206,7 @@ def csv_lines(reports: Sequence[BenchReport]) -> str:
             **{key: _number(getattr(r.latency, key)) for key in LATENCY_COLUMNS},
             "load_ms": _number(r.cold_start["load_ms"]),
             "peak_mb": _number(r.memory["peak_mb"]),
+            "joules_per_run": _number(r.energy["joules_per_run"]),
             "percent_of_limit": _number(r.throughput["percent_of_limit"]),
             "quotable": int(r.validity()["quotable"]),
             "cpu": r.environment["cpu"],

@@ -290,6 +290,9 @@ def _bench_lines(report: Any) -> Iterator[str]:
     if memory["peak_mb"] is not None:
         own = memory["peak_mb"] - memory["before_mb"]
         yield f"memory    {own:.1f} MB for the model, {memory['peak_mb']:.0f} MB in all"
+    if report.energy["joules_per_run"] is not None:
+        joules, sensor = report.energy["joules_per_run"], report.energy["sensor"]
+        yield f"energy    {1e3 * joules:.3g} mJ a run, all that {sensor} feeds"
     if speed["percent_of_limit"] is not None:
         yield f"speed     {speed['gmacs_per_s']:.3g} GMAC/s, {speed['percent_of_limit']:.0f} % of this machine's limit"
     machine = report.environment
