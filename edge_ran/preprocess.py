@@ -29,6 +29,7 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
         raise ValueError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}")
     if spec.fit == "crop":
         frame = _centre(frame, spec.width / spec.height)
+    frame = _halved(frame, spec)
     height, width = frame.shape[:2]
     if (height, width) != (spec.height, spec.width):
         # Averaging over the covered pixels avoids aliasing when shrinking; it is nearest neighbour when enlarging.
@@ -107,6 +108,22 @@ class Preprocessor:
             raise ValueError(f"out is {out.shape} {out.dtype}, not {self.tensor.shape} {self.tensor.dtype}")
         cv2.LUT(fit_pixels(frame, self.spec), self._table, dst=out[0])
         return out
+
+
+def _halved(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Average 2x2 pixels into one while that leaves at least twice the network's size.
+
+    INTER_AREA's general way is ten times slower than its way of halving: 5 ms against 0.4 for a picture of 1920x1080
+    and a network of 56x56. The pictures differ by 0.3 of 255 in the mean, where edges cross the network's pixels.
+    """
+    while (
+        frame.shape[0] >= 4 * spec.height
+        and frame.shape[1] >= 4 * spec.width
+        and frame.shape[0] % 2 == frame.shape[1] % 2 == 0
+    ):
+        half = frame.shape[1] // 2, frame.shape[0] // 2
+        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
+    return frame
 
 
 def _centre(frame: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -35,6 +36,24 @@ def test_crop_keeps_the_aspect_ratio():
     frame[:, 20:60] = 255  # the centred square
     assert fit_pixels(frame, InputSpec(10, 10, fit="crop")).min() == 255
     assert fit_pixels(frame, InputSpec(10, 10, fit="stretch")).min() == 0
+
+
+@pytest.mark.parametrize("size", [(480, 640), (432, 768), (1080, 1920), (1944, 2592), (433, 767)])
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_large_pictures_are_averaged_over_the_pixels_that_they_cover(size: tuple[int, int], fit: str) -> None:
+    """Halving first is a short cut, not another picture; nothing of a finer pattern is left."""
+    blots = np.random.default_rng(1).integers(30, 220, (12, 20, 3), dtype=np.uint8)
+    scene = np.asarray(cv2.resize(blots, size[::-1], interpolation=cv2.INTER_CUBIC))
+    spec = InputSpec(56, 56, color="bgr", fit=fit)
+    left = (size[1] - size[0]) // 2 if fit == "crop" else 0
+    seen = scene[:, left : left + size[0]] if left else scene
+    exact = cv2.resize(seen, (56, 56), interpolation=cv2.INTER_AREA)
+    difference = np.abs(fit_pixels(scene, spec).astype(int) - exact)
+    assert difference.mean() < 1
+    assert difference.max() < 10
+    stripes = np.zeros((480, 640, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.ptp(fit_pixels(stripes, spec)) <= 1
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (10, 10, 4), (1, 10, 10, 3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -74,8 +75,76 @@ def test_preparing_ahead_gives_the_same_scores_as_one_after_the_other(tmp_path: 
     alone = [classifier.scores(frame.image) for frame in open_source(str(clip))]
     with Stream(classifier, lambda: open_source(str(clip)), realtime=False, top_k=3) as stream:
         for expected, result in zip(alone, stream, strict=True):
-            assert result.frame.prepared is not None
             assert {p.index: p.score for p in result.predictions} == pytest.approx(dict(enumerate(expected)))
+
+
+def test_the_next_frames_are_captured_and_prepared_while_one_is_inferred(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every inference waits until two more frames were prepared: one after the other would never end."""
+    clip = write_clip(tmp_path / "clip.avi", 12)
+    prepared: list[int] = []
+    inferred: list[int] = []
+    prepare, infer = classifier.prepare, classifier.infer
+
+    def counted(frame: np.ndarray) -> np.ndarray:
+        prepared.append(number_of(frame))
+        return prepare(frame)
+
+    def patient(x: np.ndarray) -> np.ndarray:
+        wait_for(lambda: len(prepared) >= min(12, len(inferred) + 3))
+        inferred.append(len(inferred))
+        return infer(x)
+
+    monkeypatch.setattr(classifier, "prepare", counted)
+    monkeypatch.setattr(classifier, "infer", patient)
+    with Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream:
+        assert [number_of(r.frame.image) for r in stream] == list(range(12))
+    assert prepared == list(range(12))
+
+
+def test_a_network_slower_than_the_camera_gets_the_newest_frame_and_the_counts_add_up(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest: list[int] = []
+    prepare, infer = classifier.prepare, classifier.infer
+    server = MjpegServer(lambda n: jpeg(numbered(n)), fps=100)
+
+    def note(frame: np.ndarray) -> np.ndarray:
+        x = prepare(frame)
+        newest.append(number_of(frame))
+        return x
+
+    def slow(x: np.ndarray) -> np.ndarray:
+        seen = newest[-1]
+        wait_for(lambda: newest[-1] >= seen + 8)
+        return infer(x)
+
+    monkeypatch.setattr(classifier, "prepare", note)
+    monkeypatch.setattr(classifier, "infer", slow)
+    with server, Stream(classifier, lambda: open_source(server.url), max_frames=6) as stream:
+        results = [(r.frame.index, number_of(r.frame.image), newest[-1]) for r in stream]
+    assert all(index == number for index, number, _ in results)
+    assert all(b[0] >= a[2] - 1 for a, b in itertools.pairwise(results))  # what was newest when the last one ended
+    summary = stream.summary()
+    assert summary.captured == summary.classified + sum(summary.dropped.values())
+    assert summary.dropped["superseded"] >= 5 * 6
+
+
+def test_what_breaks_while_preparing_is_heard(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 3)
+
+    def broken(frame: np.ndarray) -> np.ndarray:
+        raise ValueError("no room")
+
+    monkeypatch.setattr(classifier, "prepare", broken)
+    with (
+        Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream,
+        pytest.raises(ValueError, match="no room"),
+    ):
+        next(iter(stream))
 
 
 def test_max_frames_and_duration_end_a_run(tmp_path: Path, classifier: Classifier) -> None:

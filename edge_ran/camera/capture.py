@@ -27,7 +27,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +84,6 @@ class Capture:
     Args:
         open_source: opens the source; called again whenever it was lost.
         realtime: play files at their own pace; else as fast as frames are taken.
-        prepare: makes the network's input of a file's picture, here, beside the inference of the one before. Of a live
-            source most pictures may be superseded, so there it is left to whoever takes the newest.
         limits: when a live source counts as faulty, and for how long to try again.
         notify: told of every notice, from any thread; must return at once.
         stop: when set, ``next`` returns None.
@@ -100,7 +97,6 @@ class Capture:
         open_source: Callable[[], FrameSource],
         *,
         realtime: bool = True,
-        prepare: Callable[[NDArray[np.uint8]], NDArray[Any]] | None = None,
         limits: Limits | None = None,
         notify: Callable[[Notice], None] = lambda notice: None,
         stop: threading.Event | None = None,
@@ -108,7 +104,6 @@ class Capture:
         self._open, self._limits, self._notify = open_source, limits or Limits(), notify
         self._stop = stop or threading.Event()
         source = open_source()
-        self._prepare = None if source.live else prepare
         self.name, self.live, self.fps = source.name, source.live, source.fps
         self._size_asked: tuple[int, int] = getattr(source, "size_asked", (0, 0))
         self.captured = 0
@@ -234,10 +229,6 @@ class Capture:
         if frame is None:
             self._finish(source)
             return False
-        if self._prepare:
-            began = time.perf_counter()
-            prepared = self._prepare(frame.image)
-            frame = dataclasses.replace(frame, prepared=prepared, prepare_ms=(time.perf_counter() - began) * 1e3)
         if self._realtime:
             frame = self._wait_until_due(frame)
         return self._receive(generation, frame, "")
@@ -318,9 +309,8 @@ class Capture:
         with self._changed:
             while (left := due - time.monotonic()) > 0 and not self._closed and not self._stop.is_set():
                 self._changed.wait(min(left, _TICK_S))
-        # As if a camera had taken it, and decoding and preparing had come after.
-        worked_s = (frame.capture_ms + frame.prepare_ms) / 1e3
-        return dataclasses.replace(frame, captured_at=time.monotonic() - worked_s)
+        # As if a camera had taken it, and decoding had come after.
+        return dataclasses.replace(frame, captured_at=time.monotonic() - frame.capture_ms / 1e3)
 
     def _finish(self, source: FrameSource) -> None:
         announced = getattr(source, "frames_announced", 0)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -46,7 +46,6 @@ class Frame:
     ``image`` is (H, W, 3) uint8 BGR, upright; ``index`` counts from 0 without holes as pictures arrive;
     ``captured_at`` is when it arrived (seconds, ``time.monotonic``); ``timestamp`` its place in the source's own time
     (seconds); ``capture_ms`` what decoding took; ``name`` the picture's file, if it has one of its own.
-    ``prepared`` is the network's input where the capture was told to make it, in ``prepare_ms``.
     """
 
     image: NDArray[np.uint8]
@@ -55,8 +54,6 @@ class Frame:
     timestamp: float
     capture_ms: float = 0.0
     name: str = ""
-    prepared: NDArray[Any] | None = None
-    prepare_ms: float = 0.0
 
 
 class FrameSource(Protocol):
@@ -79,6 +76,12 @@ class FrameSource(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield every frame that can be read, to the end."""
+        while True:
+            with contextlib.suppress(InputError):
+                frame = self.read()
+                if frame is None:
+                    return
+                yield frame
 
 
 def open_source(
@@ -127,29 +130,7 @@ def open_source(
     return VideoFile(str(path), fps)
 
 
-class _Source:
-    """What sources share: numbering, iteration, close."""
-
-    name: str
-    live: bool
-    fps: float
-
-    def read(self) -> Frame | None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
-
-    def __iter__(self) -> Iterator[Frame]:
-        while True:
-            with contextlib.suppress(InputError):
-                frame = self.read()
-                if frame is None:
-                    return
-                yield frame
-
-
-class _Cv2Source(_Source):
+class _Cv2Source(FrameSource):
     """A source behind ``cv2.VideoCapture``."""
 
     def __init__(self, name: str, video: cv2.VideoCapture, live: bool, fps: float) -> None:
@@ -265,7 +246,7 @@ class VideoFile(_Cv2Source):
         return arrived, timestamp
 
 
-class Pictures(_Source):
+class Pictures(FrameSource):
     """Picture files in order of their names; ``fps`` 0 means as fast as they are wanted."""
 
     live = False
@@ -289,8 +270,11 @@ class Pictures(_Source):
         self._index += 1
         return frame
 
+    def close(self) -> None:
+        """Nothing is held open between two pictures."""
 
-class _Counted(_Source):
+
+class _Counted(FrameSource):
     """Numbers the JPEG pictures of a camera that hands them out one by one."""
 
     live = True

@@ -1,7 +1,7 @@
-"""A pipeline, not a loop: while one frame is classified, the next is captured, decoded and (of a file) preprocessed.
+"""A pipeline, not a loop: while one frame is inferred, the next is preprocessed and the one after captured and decoded.
 
-The capture has a thread of its own; OpenCV and the CPU runtime let other threads run while they work, so the stages
-overlap although this is Python.
+Capture and preprocessing have a thread each, inference is the caller's; OpenCV and the CPU runtime let other threads
+run while they work, so the stages overlap although this is Python.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edge_ran.classifier import Classifier, Prediction
 from edge_ran.errors import InputError, UsageError
 from edge_ran.latency import LatencyStats
 from edge_ran.runtime import Accelerator
+from edge_ran.stream.ahead import Ahead, Prepared
 from edge_ran.stream.decide import UNKNOWN, Decider
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "end_to_end")
@@ -133,14 +134,8 @@ class Stream:
         self._max_frames, self._duration_s = max_frames, duration_s
         self._stop = stop or threading.Event()
         self.listeners = [notify]
-        self._capture = Capture(
-            open_source,
-            realtime=realtime,
-            prepare=classifier.prepare,
-            limits=limits,
-            notify=self._notify,
-            stop=self._stop,
-        )
+        self._capture = Capture(open_source, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop)
+        self._ahead = Ahead(self._capture, classifier.prepare, self._stop)
         self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
         self._times = {stage: _Times() for stage in STAGES}
         self._classified = 0
@@ -158,10 +153,10 @@ class Stream:
         """
         until = self._began_at + self._duration_s
         while not self._max_frames or self._classified < self._max_frames:
-            frame = self._capture.next(until)
-            if frame is None:
+            prepared = self._ahead.next(until)
+            if prepared is None:
                 break
-            yield self._classify(frame)
+            yield self._classify(prepared)
         self._ended_by = (
             "stop"
             if self._stop.is_set()
@@ -174,23 +169,18 @@ class Stream:
         if self._ended_by == "end" and not self._classified:
             raise InputError(f"not one frame of {self.name} can be read", "check the file")
 
-    def _classify(self, frame: Frame) -> Result:
-        classifier = self._classifier
-        prepared, prepare_ms = frame.prepared, frame.prepare_ms
-        if prepared is None:
-            scores = classifier.scores(frame.image)
-            prepare_ms = classifier.stages_ms["preprocess"]
-        else:
-            scores = classifier.infer(prepared)
+    def _classify(self, prepared: Prepared) -> Result:
+        classifier, frame = self._classifier, prepared.frame
+        scores = classifier.infer(prepared.x)
         inferred_at = time.perf_counter()
         if not np.isfinite(scores).all():
             raise InputError("the network's output is not a number", "edge-ran evaluate it; convert or train it again")
         smoothed, answer, changed = self._decide(scores, frame.captured_at)
-        predictions = classifier.rank(smoothed)[: self._top_k]
+        predictions = classifier.rank(smoothed, self._top_k)
         now = time.monotonic()
         stages_ms = {
             "capture": frame.capture_ms,
-            "preprocess": prepare_ms,
+            "preprocess": prepared.prepare_ms,
             "inference": classifier.stages_ms["inference"],
             "postprocess": classifier.stages_ms["postprocess"] + (time.perf_counter() - inferred_at) * 1e3,
             "end_to_end": (now - frame.captured_at) * 1e3,
@@ -219,7 +209,7 @@ class Stream:
         """End the capture. May be called twice."""
         if self._ended_at is None:
             self._ended_at = time.monotonic()
-        self._capture.close()
+        self._ahead.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -233,9 +223,9 @@ class Stream:
         latency = self._times["end_to_end"].kept()
         return Summary(
             source=self.name,
-            captured=self._capture.captured,
+            captured=self._ahead.captured,
             classified=self._classified,
-            dropped={reason: count for reason, count in self._capture.dropped.items() if count},
+            dropped={reason: count for reason, count in self._ahead.dropped.items()},
             seconds=seconds,
             fps=self._classified / seconds if seconds > 0 else 0.0,
             latency=LatencyStats.from_ms(latency.tolist()) if latency.size else None,
