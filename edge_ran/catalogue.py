@@ -57,7 +57,8 @@ class DeviceSpec:
     """One device (``devices/<name>.toml``): where it is and what suits it.
 
     ``target`` is ``local``, ``ssh://user@host[:port]`` or ``adb:SERIAL``; ``threads`` 0 means all cores;
-    ``latency_budget_ms`` 0 means none; ``camera`` is any source that ``run --camera`` takes.
+    ``latency_budget_ms`` 0 means none; ``camera`` is any source that ``run --camera`` takes; ``python`` is the
+    interpreter to use there, over ssh.
     """
 
     name: str
@@ -69,6 +70,7 @@ class DeviceSpec:
     latency_budget_ms: float = 0.0
     target: str = "local"
     runtime: str = "litert"
+    python: str = "python3"
     benchmark_binary: str = ""
 
     def __post_init__(self) -> None:

@@ -153,12 +153,15 @@ def real_inputs(preprocess: Preprocessor, pictures: Path | None = None, count: i
     Raises:
         InputError: there is no readable picture.
     """
-    folder = pictures or catalogue.folder("calibration_data")
+    return [preprocess(read_picture(path)) for path in spread(pictures or catalogue.folder("calibration_data"), count)]
+
+
+def spread(folder: Path, count: int) -> list[Path]:
+    """Return up to ``count`` of a folder's pictures, spread evenly over it. Raises InputError when there is none."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not found:
         raise InputError(f"no pictures in {folder}", "put some there: PNG, JPEG, WebP or BMP")
-    chosen = found[:: max(1, len(found) // count)][:count]
-    return [preprocess(read_picture(path)) for path in chosen]
+    return found[:: max(1, len(found) // count)][:count]
 
 
 def check_image_classifier(graph: Graph) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import machine
+from edge_ran import machine, records
 from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
 from edge_ran.errors import AcceleratorError, GateError
 from edge_ran.files import read_bytes
@@ -93,6 +93,12 @@ class Verification:
     def wrong(self) -> tuple[Check, ...]:
         """The accelerators that are there and wrong."""
         return tuple(check for check in self.checks if check.agreement is not None and not check.is_right)
+
+    @classmethod
+    def from_dict(cls, record: Any) -> Verification:
+        """Make it of the record that ``to_dict`` gave. Raises InputError where it is none."""
+        found: Verification = records.read(cls, record, "verification")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; each check also says ``is_right``."""

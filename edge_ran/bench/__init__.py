@@ -6,14 +6,15 @@ against each other.
 """
 
 from edge_ran.bench.compare import Ratio, check_regression, compare_files, read_report, regression
-from edge_ran.bench.measure import Plan, Subject, benchmark, default_pictures, pictures_in
+from edge_ran.bench.measure import MOST_PICTURES, Plan, Subject, benchmark, default_pictures, pictures_in
 from edge_ran.bench.operators import Profile, profile
 from edge_ran.bench.page import bench_page, profile_page, sustained_page
-from edge_ran.bench.report import Bench, BenchReport, csv_lines
+from edge_ran.bench.report import Bench, BenchReport, across, csv_lines
 from edge_ran.bench.sustained import Sustained, draw_sustained, sustain
 from edge_ran.bench.sweep import Setting, accuracies, combinations, is_term, overview
 
 __all__ = [
+    "MOST_PICTURES",
     "Bench",
     "BenchReport",
     "Plan",
@@ -23,6 +24,7 @@ __all__ = [
     "Subject",
     "Sustained",
     "accuracies",
+    "across",
     "bench_page",
     "benchmark",
     "check_regression",

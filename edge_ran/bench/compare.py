@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_ran.errors import GateError, InputError
 from edge_ran.files import read_bytes
-from edge_ran.latency import percentile_interval
+from edge_ran.latency import LatencyStats, percentile_interval
 
 SAME_WITHIN = 0.02  # less is nothing that anybody would notice, nor that could be shown again tomorrow
 
@@ -56,6 +56,13 @@ def ratio_of_sessions(
     low, high = percentile_interval(ratios, 50)
     low, high = (min(ratios), max(ratios)) if low is None or high is None else (low, high)
     return _ratio(name, baseline, float(np.median(ratios)), low, high, ())
+
+
+def ratio_of_devices(name: str, now: LatencyStats, baseline: str, before: LatencyStats) -> Ratio:
+    """Compare one model's times on two devices. The interval is from within the runs."""
+    bounds = [(s.p50_low_ms or s.p50_ms, s.p50_high_ms or s.p50_ms) for s in (now, before)]
+    low, high = bounds[0][0] / bounds[1][1], bounds[0][1] / bounds[1][0]
+    return _ratio(name, baseline, now.p50_ms / before.p50_ms, low, high, ())
 
 
 def compare_files(a: Path, b: Path) -> Ratio:

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_ran import machine
+from edge_ran import machine, records
+from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import read_graph
 from edge_ran.graph.slices import computing, cut
@@ -60,6 +61,16 @@ class Profile:
         for operator in self.operators:
             sums[get(operator)] += operator.ms
         return dict(sums)
+
+    @classmethod
+    def from_dict(cls, record: Any) -> Profile:
+        """Make it of the record that ``to_dict`` gave. Raises InputError where it is none."""
+        found = records.read({"operators": tuple[dict[str, Any], ...]}, record, "profile")
+        operators = [{**one, "shape": one.get("output")} for one in found["operators"]]
+        profile: Profile = records.read(cls, {**found, "operators": operators}, "profile")
+        if not profile.operators or not all(o.ms > 0 for o in profile.operators) or profile.whole_ms <= 0:
+            raise InputError("profile.operators holds no times")
+        return profile
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON."""

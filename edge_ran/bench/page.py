@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edge_ran import __version__, plots, report
@@ -18,8 +19,10 @@ FOOTER = f"Made by edge-ran {__version__}. This page links to nothing; keep it o
 def bench_page(bench: Bench, rows: Sequence[dict[str, Any]] = ()) -> Report:
     """Return the page of a measurement; ``rows`` are those of a sweep (``overview``)."""
     first = bench.reports[0]
+    several = len({one.device for one in bench.reports}) > 1
+    machines = ", ".join(dict.fromkeys(one.environment["board"] or one.environment["cpu"] for one in bench.reports))
     return Report(
-        title=f"{first.name} on {first.environment['board'] or first.environment['cpu']}",
+        title=f"{Path(first.model['path']).name if several else first.name} on {machines}",
         lead=f"{_kinds(bench)} measured by edge-ran {__version__}, every output read inside the timer.",
         tiles=_tiles(first),
         sections=(
@@ -27,7 +30,7 @@ def bench_page(bench: Bench, rows: Sequence[dict[str, Any]] = ()) -> Report:
             *([_sweep(rows)] if rows else []),
             *([_frames(first)] if first.stages_ms else []),
             _validity(bench),
-            _machine(first),
+            *(_machine(one) for one in (bench.reports if several else [first])),
         ),
         footer=FOOTER,
     )
@@ -88,6 +91,9 @@ def sustained_page(name: str, course: Sustained) -> Report:
 def _kinds(bench: Bench) -> str:
     if len(bench.reports) == 1:
         return "One model"
+    devices = len({one.device for one in bench.reports})
+    if devices > 1:
+        return f"{devices} devices, one after another,"
     return f"{len(bench.reports)} models or settings, in turns and loaded six times each,"
 
 
@@ -187,4 +193,5 @@ def _machine(one: BenchReport) -> Section:
     facts = {key.replace("_", " "): value for key, value in one.environment.items() if value is not None}
     facts["runtime"] = f"{one.runtime['name']} {one.runtime['version']}"
     facts["model"] = f"SHA-256 {one.model['sha256']}, {one.model['size_bytes']:,} bytes"
-    return Section("This machine", parts=(Table(("", ""), tuple((key, str(value)) for key, value in facts.items())),))
+    name = "This machine" if one.device == "local" else f"The device, {one.device}"
+    return Section(name, parts=(Table(("", ""), tuple((key, str(value)) for key, value in facts.items())),))

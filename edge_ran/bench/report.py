@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edge_ran import __version__, latency, machine
+from edge_ran import __version__, latency, machine, records
+from edge_ran.bench.compare import Ratio, ratio_of_devices
+from edge_ran.errors import InputError
 from edge_ran.latency import LatencyStats
 from edge_ran.machine import Conditions
 from edge_ran.runtime import Accelerator
-
-if TYPE_CHECKING:
-    from edge_ran.bench.compare import Ratio
 
 SCHEMA_VERSION = 1
 LATENCY_COLUMNS = (
@@ -39,6 +38,36 @@ MOST_STEAL = 0.1  # cores
 WALL_WITHIN = 0.03
 MOST_OF_THE_LIMIT = 1.25  # the limit is itself measured, on a machine that may be busy
 
+# What a record made elsewhere must hold, as everything that shows it relies on it.
+_FIGURE = float | None
+FACTS = {
+    "name": str,
+    "device": str,
+    "input": str,
+    "model": {"path": str, "sha256": str, "size_bytes": int, "precision": str, "multiply_adds": int},
+    "delegation": {"engine": str, "operators": int, "delegated": int, "partitions": int},
+    "runtime": {"name": str, "version": str, "threads": int},
+    "cold_start": {"load_ms": float, "first_run_ms": float},
+    "warmup": {"runs": int, "steady": bool},
+    "stages_ms": dict[str, _FIGURE] | None,
+    "timing": {"wall_per_run_ms": float, "sessions": int},
+    "memory": {"before_mb": _FIGURE, "peak_mb": _FIGURE},
+    "energy": {"sensor": str | None, "joules_per_run": _FIGURE},
+    "throughput": {"gmacs_per_s": _FIGURE, "limit_gmacs_per_s": _FIGURE, "percent_of_limit": _FIGURE},
+    "environment": {
+        "board": str | None, "cpu": str, "cores": int, "os": str, "governor": str | None, "virtual": bool | None,
+    },
+}  # fmt: skip
+LATENCY_FACTS = {
+    **dict.fromkeys(
+        ("avg_ms", "median_ms", "std_ms", "min_ms", "max_ms", "p5_ms", "p90_ms", "p95_ms", "p99_ms"), float
+    ),
+    **dict.fromkeys(("median_interval_ms", "p90_interval_ms"), tuple[_FIGURE, ...]),
+    "first_run_ms": _FIGURE,
+    "outliers": int,
+    "num_runs": int,
+}
+
 
 @dataclass(frozen=True)
 class BenchReport:
@@ -46,7 +75,8 @@ class BenchReport:
 
     ``latency`` is of inferences back to back, every output read inside the timer; ``stages_ms`` are medians of whole
     frames, from the picture file to the ranked labels; None for a model that is not an image classifier. ``energy`` is
-    all that its ``sensor`` feeds, at rest as well; None where the device tells nothing.
+    all that its ``sensor`` feeds, at rest as well; None where the device tells nothing. ``device`` is
+    the name it was called by, ``local`` for this machine.
     """
 
     name: str
@@ -66,6 +96,41 @@ class BenchReport:
     conditions: Conditions
     input: str
     samples_ms: tuple[float, ...]
+    device: str = "local"
+
+    @classmethod
+    def from_dict(cls, record: Any) -> BenchReport:
+        """Make a report of the record that ``to_dict`` gave, perhaps on another machine.
+
+        Raises:
+            InputError: it is no such record.
+        """
+        told = records.read({**FACTS, "latency": LATENCY_FACTS}, record, "report")
+        figures = told["latency"]
+        median, p90 = figures["median_interval_ms"], figures["p90_interval_ms"]
+        samples = records.read(tuple[float, ...], told.get("samples_ms"), "report.samples_ms")
+        if len(median) != 2 or len(p90) != 2 or figures["num_runs"] < 1 or figures["median_ms"] <= 0:
+            raise InputError("report.latency holds no times")
+        if told["stages_ms"] and "end_to_end" not in told["stages_ms"]:
+            raise InputError("report.stages_ms holds no whole frame")
+        return cls(
+            **{key: told[key] for key in FACTS},
+            accelerator=records.read(Accelerator, told.get("accelerator"), "report.accelerator"),
+            conditions=records.read(Conditions, told.get("conditions"), "report.conditions"),
+            samples_ms=samples,
+            latency=LatencyStats(
+                runs=figures["num_runs"],
+                cold_ms=figures["first_run_ms"],
+                mean_ms=figures["avg_ms"],
+                p50_ms=figures["median_ms"],
+                p50_low_ms=median[0],
+                p50_high_ms=median[1],
+                p90_low_ms=p90[0],
+                p90_high_ms=p90[1],
+                **{key: figures[key] for key in ("std_ms", "min_ms", "max_ms", "p5_ms", "p90_ms", "p95_ms", "p99_ms")},
+                outliers=figures["outliers"],
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON. ``latency`` has the keys that readers of LiteRT's benchmark know."""
@@ -74,6 +139,7 @@ class BenchReport:
             "schema_version": SCHEMA_VERSION,
             "tool": f"edge-ran {__version__}",
             "name": self.name,
+            "device": self.device,
             "model": self.model,
             "accelerator": dataclasses.asdict(self.accelerator),
             "delegation": self.delegation,
@@ -160,6 +226,18 @@ class Bench:
     reports: tuple[BenchReport, ...]
     ratios: tuple[Ratio, ...] = ()
 
+    @classmethod
+    def from_dict(cls, record: Any) -> Bench:
+        """Make it of the record that ``to_dict`` gave. Raises InputError as ``BenchReport.from_dict``."""
+        several = records.read({}, record, "report").get("models")
+        if several is None:
+            return cls((BenchReport.from_dict(record),))
+        reports = tuple(map(BenchReport.from_dict, records.read(tuple[Any, ...], several, "report.models")))
+        ratios = records.read(tuple[Ratio, ...], record.get("ratios"), "report.ratios")
+        if not reports or len(ratios) != len(reports) - 1:
+            raise InputError("report.ratios does not match report.models")
+        return cls(reports, ratios)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON: one model's own, or ``models`` and ``ratios``."""
         if len(self.reports) == 1:
@@ -170,6 +248,20 @@ class Bench:
             "models": [report.to_dict() for report in self.reports],
             "ratios": [dataclasses.asdict(ratio) for ratio in self.ratios],
         }
+
+
+def across(benches: Mapping[str, Bench]) -> Bench:
+    """Put what several devices measured, by their names, side by side: each report is held against the first device's
+    of the same model."""
+    first = next(iter(benches.values()))
+    reports, ratios = [], []
+    for device, bench in benches.items():
+        for one, base in zip(bench.reports, first.reports, strict=True):
+            name = device if len(first.reports) == 1 else f"{one.name} on {device}"
+            reports.append(dataclasses.replace(one, name=name, device=device))
+            if bench is not first:
+                ratios.append(ratio_of_devices(name, one.latency, next(iter(benches)), base.latency))
+    return Bench(tuple(reports), tuple(ratios))
 
 
 def throughput(multiply_adds: int, median_ms: float, precision: str, threads: int, on_cpu: bool) -> dict[str, Any]:
@@ -197,6 +289,7 @@ def csv_lines(reports: Sequence[BenchReport]) -> str:
     rows = [
         {
             "name": r.name,
+            "device": r.device,
             "sha256": r.model["sha256"],
             "precision": r.model["precision"],
             "accelerator": str(r.accelerator),

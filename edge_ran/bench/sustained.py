@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_ran import machine, plots
+from edge_ran import machine, plots, records
 from edge_ran.bench.measure import Plan, Subject, loaded
-from edge_ran.errors import UsageError
+from edge_ran.errors import InputError, UsageError
 
 WINDOWS = 60
 SHORTEST_WINDOW_S = 0.2
@@ -42,6 +42,14 @@ class Sustained:
     slowdown: float
     throttled: bool | None
     reasons: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, record: Any) -> Sustained:
+        """Make it of the record that ``to_dict`` gave. Raises InputError where it is none."""
+        course: Sustained = records.read(cls, record, "sustained")
+        if not course.windows:
+            raise InputError("sustained.windows is empty")
+        return course
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON."""

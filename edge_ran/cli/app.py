@@ -6,7 +6,7 @@ import contextlib
 import json as jsonlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ import typer
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 
 if TYPE_CHECKING:
+    from edge_ran.catalogue import DeviceSpec
     from edge_ran.runtime import RuntimeOptions
 
 
@@ -47,6 +48,13 @@ DelegateOption = Annotated[
     list[str] | None, typer.Option("--delegate-option", metavar="KEY=VALUE", help="For the delegate; may be repeated.")
 ]
 GpuPrecision = Annotated[str, typer.Option("--gpu-precision", metavar="fp16|fp32", help="Arithmetic on the GPU.")]
+# Where it runs.
+Device = Annotated[
+    str, typer.Option("--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], adb:SERIAL, a name, a .toml.")
+]
+Install = Annotated[
+    bool, typer.Option("--install", help="Let pip install there, into a folder of its own, what the device lacks.")
+]
 # The options of a network, for `train` and `inspect`.
 InputSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.", show_default="its own")]
 Width = Annotated[float, typer.Option(help="Factor on every number of channels.")]
@@ -95,6 +103,35 @@ def runtime_options(
         fallback=not no_fallback,
         verbose=verbose,
     )
+
+
+def given(context: typer.Context, *without: str) -> dict[str, Any]:
+    """Return the options that stand on the command line, by parameter and as typed, but for those in ``without``."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name not in without and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
+def suited(spec: DeviceSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the device's description says of accelerator and threads, where the options leave it open."""
+    found: dict[str, Any] = {}
+    if spec.accelerator != "auto" and not {"accelerator", "cpu", "gpu", "delegate"} & options.keys():
+        found["accelerator"] = spec.accelerator
+    if spec.threads and "threads" not in options:
+        found["threads"] = spec.threads
+    return found
+
+
+@contextlib.contextmanager
+def believing(spec: DeviceSpec) -> Iterator[None]:
+    """While a device's answer is read: what cannot be one is the device's fault, not the user's."""
+    try:
+        yield
+    except InputError as error:
+        remedy = f"see what runs there: edge-ran devices {spec.name}"
+        raise EnvironmentMissing(f"{spec.name} gave an answer that is none: {error}", remedy) from error
 
 
 def emit(json: bool, record: dict[str, Any], text: Callable[[], str]) -> None:
@@ -216,6 +253,11 @@ def announce(accelerator: Any, quiet: bool) -> None:
 
 def say(text: str) -> None:
     print(f"edge-ran: {text}", file=sys.stderr, flush=True)
+
+
+def talk(quiet: bool) -> Callable[[str], None]:
+    """Return what prints a device's own words on stderr, as they come."""
+    return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)
 
 
 def progress_note(quiet: bool) -> Callable[[str], None]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from edge_ran.cli.app import (
     Force,
     Gpu,
     GpuPrecision,
+    Install,
     Json,
     NoFallback,
     Quiet,
@@ -25,18 +27,26 @@ from edge_ran.cli.app import (
     Verbose,
     announce,
     app,
+    believing,
+    complain,
     emit,
+    given,
     human_size,
     parse_seconds,
     progress_bar,
     progress_note,
     runtime_options,
+    suited,
+    talk,
     tflite_or_default,
 )
-from edge_ran.errors import UsageError
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 
 if TYPE_CHECKING:
-    pass
+    from edge_ran.bench import Bench, Plan, Profile, Sustained
+    from edge_ran.catalogue import DeviceSpec
+    from edge_ran.report import Report
+    from edge_ran.runtime import RuntimeOptions
 
 
 def _percent(option: str, text: str) -> float:
@@ -49,6 +59,7 @@ def _percent(option: str, text: str) -> float:
 
 @app.command()
 def benchmark(
+    context: typer.Context,
     models: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -57,6 +68,17 @@ def benchmark(
             show_default="newest run, else the shipped one",
         ),
     ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEVICE",
+            help="Where to measure: ssh://user@host[:port], adb:SERIAL, a name, a .toml; several give one table.",
+            show_default="local",
+        ),
+    ] = None,
+    install: Install = False,
     images: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Pictures to feed.", show_default="those that came with edge-ran"),
@@ -112,16 +134,12 @@ def benchmark(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure how fast a .tflite is on this device, and whether the number may be quoted."""
-    options = runtime_options(
-        accelerator, cpu, gpu, no_fallback, threads, delegate, delegate_option, gpu_precision, verbose
-    )
+    """Measure how fast a .tflite is, here or on a device, and whether the number may be quoted."""
+    chosen = given(context, "models", "device", "install", "json", "force", "quiet", *REPORTS)
     allowed = _percent("--max-regression", max_regression) if max_regression is not None else None
     if allowed is not None and baseline is None and compare is None:
         raise UsageError("--max-regression needs something to hold it to", "add --baseline FILE")
-    from edge_ran import bench, plots, report
-    from edge_ran.dataset import load
-    from edge_ran.evaluate import evaluate as evaluate_on
+    from edge_ran import bench, plots, report, targets
     from edge_ran.files import refuse_existing, write_text
 
     if compare is not None:
@@ -137,75 +155,225 @@ def benchmark(
     if html:
         report.check()
     before = bench.read_report(baseline) if baseline else None
+    specs = [targets.resolve(text) for text in device or ["local"]]
     terms = [*(sweep or []), *(str(m) for m in models or [] if bench.is_term(str(m)))]
     models = [m for m in models or [] if not bench.is_term(str(m))]
     paths = [tflite_or_default(model) for model in models] or [tflite_or_default(None)]
     if len(paths) > 1 and (before or profile or sustained or terms):
         raise UsageError("--baseline, --profile, --sustained and --sweep are for one model", "name one")
-    plan = (
-        bench.Plan.mlperf()
+    if len(specs) > 1 and (before or profile or sustained or terms):
+        raise UsageError("--baseline, --profile, --sustained and --sweep are for one device", "name one")
+    if len({spec.name for spec in specs}) < len(specs):
+        raise UsageError("the same --device was given twice", "name each once")
+    if csv and (profile or sustained):
+        raise UsageError("--csv has no line for --profile or --sustained", "use --result-json")
+    task = _Task(
+        paths=tuple(paths),
+        terms=tuple(terms),
+        plan=bench.Plan.mlperf()
         if mlperf
-        else bench.Plan(num_runs, warmup_runs, min_secs, max_secs, _percent("--until", until))
+        else bench.Plan(num_runs, warmup_runs, min_secs, max_secs, _percent("--until", until)),
+        pictures=bench.pictures_in(images) if images else None,
+        images=images,
+        profile=profile,
+        sustained_s=parse_seconds(sustained) if sustained else None,
+        accuracy_on=accuracy_on,
+        quiet=quiet,
     )
-    pictures = bench.pictures_in(images) if images else None
-    if profile:
-        with progress_bar("timing operators", quiet) as progress:
-            parts = bench.profile(paths[0], threads or 1, progress=progress)
-        record, text = parts.to_dict(), _profile_text(parts)
-        if html:
-            report.write(bench.profile_page(paths[0].name, parts), html)
-        if plot:
-            plots.shares(parts.by(lambda o: o.place), plot, f"{paths[0].name}: where {parts.whole_ms:.3g} ms go")
-    elif sustained:
-        with progress_bar("running", quiet) as progress:
-            course = bench.sustain(bench.Subject(paths[0], options), parse_seconds(sustained), pictures, progress)
-        record, text = course.to_dict(), str(course)
-        if html:
-            report.write(bench.sustained_page(paths[0].name, course), html)
-        if plot:
-            bench.draw_sustained(course, plot, f"{paths[0].name}: {course}")
-    elif terms:
-        if options.accelerator == "auto":  # a sweep names its accelerators: accelerator=cpu,gpu
-            options = dataclasses.replace(options, accelerator="cpu")
-        grid = bench.combinations(paths[0], terms, options)
-        measured = bench.benchmark([s.subject for s in grid], plan, pictures=pictures, note=progress_note(quiet))
-        accuracy = {}
-        if accuracy_on:
-            labelled = load(accuracy_on)
-            progress_note(quiet)(f"classifying {len(labelled.samples)} images with each file")
-            accuracy = bench.accuracies(grid, lambda s: evaluate_on(s.path, labelled, options=s.options).top1)
-        rows = bench.overview(grid, measured, accuracy)
-        record, text = {**measured.to_dict(), "table": rows}, _sweep_text(rows)
-        if html:
-            report.write(bench.bench_page(measured, rows), html)
-        if plot and accuracy:
-            plots.accuracy_against_latency([(r["name"], r["median_ms"], r["top1"]) for r in rows], plot)
-        elif plot:
-            plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, plot)
-        if csv:
-            write_text(csv, bench.csv_lines(measured.reports))
+
+    def measure(spec: DeviceSpec) -> _Measured:
+        own = suited(spec, chosen)
+        options = runtime_options(
+            own.get("accelerator", accelerator), cpu, gpu, no_fallback, own.get("threads", threads), delegate,
+            delegate_option, gpu_precision, verbose,
+        )  # fmt: skip
+        if spec.target == "local":
+            return task.here(options)
+        return task.there(spec, {**chosen, **own}, options, install)
+
+    failed: dict[str, EdgeRanError] = {}
+    if len(specs) == 1:
+        done = measure(specs[0])
     else:
-        measured = bench.benchmark(
-            [bench.Subject(p, options) for p in paths], plan, pictures=pictures, note=progress_note(quiet)
-        )
-        for one in measured.reports:
-            announce(one.accelerator, quiet)
-        record, text = measured.to_dict(), _bench_text(measured)
-        if before:
-            ratio = bench.regression(record, before, measured.reports[0].name, str(baseline))
-            record["regression"] = dataclasses.asdict(ratio)
-            text = "\n".join([text, str(ratio), *(f"! {caution}" for caution in ratio.cautions)])
-        if html:
-            report.write(bench.bench_page(measured), html)
-        if plot:
-            plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, plot)
-        if csv:
-            write_text(csv, bench.csv_lines(measured.reports))
+        benches = {}
+        for spec in specs:
+            progress_note(quiet)(f"measuring on {spec.name}")
+            try:
+                benches[spec.name] = measure(spec).bench
+            except EnvironmentMissing as error:  # one board that is off must not cost the others' figures
+                complain(str(error), error.remedy)
+                failed[spec.name] = error
+        if not benches:
+            raise EnvironmentMissing("no device could be measured", "edge-ran devices")
+        done = _of_devices(bench.across(benches))
+        done.record["failed"] = [{"device": name, "what": str(error)} for name, error in failed.items()]
+    record, text = done.record, done.text
+    if before:
+        ratio = bench.regression(record, before, record["name"], str(baseline))
+        record["regression"] = dataclasses.asdict(ratio)
+        text = "\n".join([text, str(ratio), *(f"! {caution}" for caution in ratio.cautions)])
+    if html:
+        report.write(done.page(), html)
+    if plot:
+        done.draw(plot)
+    if csv:
+        write_text(csv, bench.csv_lines(done.bench.reports))
     if result_json:
         write_text(result_json, jsonlib.dumps(record, indent=1, allow_nan=False))
     emit(json, record, lambda: text)
     if before and allowed is not None:
         bench.check_regression(ratio, allowed)
+    if failed:
+        raise typer.Exit(EnvironmentMissing.exit_code)
+
+
+# What a report may become; made here wherever it was measured.
+REPORTS = ("result_json", "csv", "plot", "html", "baseline", "max_regression", "compare")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was found, in each form that may be asked for; ``bench`` where models were measured whole."""
+
+    record: dict[str, Any]
+    text: str
+    page: Callable[[], Report]
+    draw: Callable[[Path], None]
+    found: Bench | None = None
+
+    @property
+    def bench(self) -> Bench:
+        assert self.found is not None
+        return self.found
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What to measure, here or there."""
+
+    paths: tuple[Path, ...]
+    terms: tuple[str, ...]
+    plan: Plan
+    pictures: list[Path] | None
+    images: Path | None
+    profile: bool
+    sustained_s: float | None
+    accuracy_on: Path | None
+    quiet: bool
+
+    def here(self, options: RuntimeOptions) -> _Measured:
+        """Measure on this machine."""
+        from edge_ran import bench
+        from edge_ran.dataset import load
+        from edge_ran.evaluate import evaluate as evaluate_on
+
+        note, name = progress_note(self.quiet), self.paths[0].name
+        if self.profile:
+            with progress_bar("timing operators", self.quiet) as progress:
+                return _of_profile(name, bench.profile(self.paths[0], options.threads or 1, progress=progress))
+        if self.sustained_s is not None:
+            subject = bench.Subject(self.paths[0], options)
+            with progress_bar("running", self.quiet) as progress:
+                return _of_sustained(name, bench.sustain(subject, self.sustained_s, self.pictures, progress))
+        if self.terms:
+            grid = bench.combinations(self.paths[0], self.terms, _of_a_sweep(options))
+            measured = bench.benchmark([s.subject for s in grid], self.plan, pictures=self.pictures, note=note)
+            accuracy = {}
+            if self.accuracy_on:
+                labelled = load(self.accuracy_on)
+                note(f"classifying {len(labelled.samples)} images with each file")
+                accuracy = bench.accuracies(grid, lambda s: evaluate_on(s.path, labelled, options=s.options).top1)
+            return _of_sweep(measured, bench.overview(grid, measured, accuracy))
+        subjects = [bench.Subject(path, options) for path in self.paths]
+        measured = bench.benchmark(subjects, self.plan, pictures=self.pictures, note=note)
+        return _of_models(measured, self.quiet)
+
+    def there(self, spec: DeviceSpec, chosen: Mapping[str, Any], options: RuntimeOptions, install: bool) -> _Measured:
+        """Measure on another device, by the same command there; the record is the same."""
+        from edge_ran import bench, records, targets
+
+        wanted = {**chosen, **({"sweep": list(self.terms)} if self.terms else {})}
+        if self.images:
+            fed = (self.pictures or [])[: bench.MOST_PICTURES]
+            wanted["images"] = targets.Parcel(self.images, tuple(fed))
+        if self.accuracy_on:
+            if self.accuracy_on.suffix.lower() == ".csv":
+                raise UsageError("--accuracy-on cannot take a manifest to a device", "give a folder or a .npz")
+            wanted["accuracy_on"] = self.accuracy_on
+        terms, beside = self.terms, list[Path]()
+        if terms:
+            beside = [setting.path for setting in bench.combinations(self.paths[0], terms, _of_a_sweep(options))]
+        order = targets.Order("benchmark", self.paths, wanted, options, self.plan, tuple(beside))
+        with targets.open_target(spec, talk(self.quiet), install) as target:
+            record = target.answer(order)
+        name = self.paths[0].name
+        with believing(spec):
+            if self.profile:
+                return _of_profile(name, bench.Profile.from_dict(record))
+            if self.sustained_s is not None:
+                return _of_sustained(name, bench.Sustained.from_dict(record))
+            found = bench.Bench.from_dict(record)
+            reports = tuple(dataclasses.replace(one, device=spec.name) for one in found.reports)
+            found = dataclasses.replace(found, reports=reports)
+            if terms:
+                rows = records.read(tuple[Any, ...], record.get("table"), "table")
+                return _of_sweep(found, [records.read(ROW, row, "table") for row in rows])
+            return _of_models(found, self.quiet)
+
+
+# A line of a sweep's table.
+ROW = {"name": str, "median_ms": float, "p90_ms": float, "ratio": float, "size_mb": float, "top1": float | None}
+
+
+def _of_a_sweep(options: RuntimeOptions) -> RuntimeOptions:
+    """A sweep names its accelerators: accelerator=cpu,gpu."""
+    return dataclasses.replace(options, accelerator="cpu") if options.accelerator == "auto" else options
+
+
+def _of_profile(name: str, parts: Profile) -> _Measured:
+    from edge_ran import bench, plots
+
+    def draw(target: Path) -> None:
+        plots.shares(parts.by(lambda o: o.place), target, f"{name}: where {parts.whole_ms:.3g} ms go")
+
+    return _Measured(parts.to_dict(), _profile_text(parts), lambda: bench.profile_page(name, parts), draw)
+
+
+def _of_sustained(name: str, course: Sustained) -> _Measured:
+    from edge_ran import bench
+
+    def draw(target: Path) -> None:
+        bench.draw_sustained(course, target, f"{name}: {course}")
+
+    return _Measured(course.to_dict(), str(course), lambda: bench.sustained_page(name, course), draw)
+
+
+def _of_sweep(measured: Bench, rows: list[dict[str, Any]]) -> _Measured:
+    from edge_ran import bench, plots
+
+    def draw(target: Path) -> None:
+        if all(row["top1"] is not None for row in rows):
+            plots.accuracy_against_latency([(r["name"], r["median_ms"], r["top1"]) for r in rows], target)
+        else:
+            plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, target)
+
+    record = {**measured.to_dict(), "table": rows}
+    return _Measured(record, _sweep_text(rows), lambda: bench.bench_page(measured, rows), draw, measured)
+
+
+def _of_models(measured: Bench, quiet: bool) -> _Measured:
+    for one in measured.reports:
+        announce(one.accelerator, quiet)
+    return dataclasses.replace(_of_devices(measured), text=_bench_text(measured))
+
+
+def _of_devices(measured: Bench) -> _Measured:
+    from edge_ran import bench, plots
+
+    def draw(target: Path) -> None:
+        plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, target)
+
+    return _Measured(measured.to_dict(), _devices_text(measured), lambda: bench.bench_page(measured), draw, measured)
 
 
 def _profile_text(parts: Any) -> str:
@@ -252,6 +420,32 @@ def _many(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
+def _devices_text(measured: Bench) -> str:
+    """A line for each device, or each model on each device."""
+    ratios = {ratio.name: f"{ratio.ratio:.2f}" for ratio in measured.ratios}
+    rows = [("", "median ms", "95 %", "p90 ms", "ratio", "on", "threads", "to quote")]
+    for one in measured.reports:
+        stats = one.latency
+        interval = "" if stats.p50_low_ms is None else f"{stats.p50_low_ms:.3g} - {stats.p50_high_ms:.3g}"
+        rows.append(
+            (
+                one.name,
+                f"{stats.p50_ms:.3g}",
+                interval,
+                f"{stats.p90_ms:.3g}",
+                ratios.get(one.name, "1"),
+                str(one.accelerator),
+                str(one.runtime["threads"]),
+                "yes" if one.validity()["quotable"] else "no",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for one in measured.reports:
+        lines += [f"! {one.name}: {reason}" for reason in one.validity()["reasons"]]
+    return "\n".join(lines)
+
+
 def _bench_text(measured: Any) -> str:
     blocks = ["\n".join(_bench_lines(report)) for report in measured.reports]
     if measured.ratios:
@@ -287,7 +481,7 @@ def _bench_lines(report: Any) -> Iterator[str]:
         whole = report.stages_ms["end_to_end"]
         parts = ", ".join(f"{name} {ms(value)}" for name, value in report.stages_ms.items() if name != "end_to_end")
         yield f"frame     {ms(whole)} ({parts}), {report.input}"
-    if memory["peak_mb"] is not None:
+    if memory["peak_mb"] is not None and memory["before_mb"] is not None:
         own = memory["peak_mb"] - memory["before_mb"]
         yield f"memory    {own:.1f} MB for the model, {memory['peak_mb']:.0f} MB in all"
     if report.energy["joules_per_run"] is not None:

@@ -19,24 +19,30 @@ from edge_ran.cli.app import (
     Cpu,
     Delegate,
     DelegateOption,
+    Device,
     Force,
     Gpu,
     GpuPrecision,
+    Install,
     NoFallback,
     Quiet,
     Threads,
     Verbose,
     announce,
     app,
+    given,
     parse_seconds,
     runtime_options,
     say,
+    suited,
+    talk,
     tflite_or_default,
 )
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
-    pass
+    from edge_ran.runtime import RuntimeOptions
+    from edge_ran.targets import Order
 
 
 Camera = Annotated[
@@ -47,9 +53,12 @@ Camera = Annotated[
 
 @app.command()
 def run(
+    context: typer.Context,
     model: Annotated[
         Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else the shipped one")
     ] = None,
+    device: Device = "local",
+    install: Install = False,
     camera: Camera = "0",
     width: Annotated[int, typer.Option(min=0, help="Camera mode, pixels; 0 = the camera's own.")] = 0,
     height: Annotated[int, typer.Option(min=0, help="Camera mode, pixels; 0 = the camera's own.")] = 0,
@@ -99,9 +108,24 @@ def run(
     if not verbose:
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from edge_ran import targets
+
+    spec = targets.resolve(device)
+    chosen = given(context, "model", "device", "install", "json", "force")
+    own = suited(spec, chosen)
+    if "camera" not in chosen:
+        own["camera"] = camera = spec.camera
     options = runtime_options(
-        accelerator, cpu, gpu, no_fallback, threads, delegate, delegate_option, gpu_precision, verbose
-    )
+        own.get("accelerator", accelerator), cpu, gpu, no_fallback, own.get("threads", threads), delegate,
+        delegate_option, gpu_precision, verbose,
+    )  # fmt: skip
+    if spec.target != "local":
+        if json:
+            chosen["json"] = True
+        order = _order({**chosen, **own}, tflite_or_default(model), options, force)
+        with targets.open_target(spec, talk(quiet), install) as target:
+            target.follow(order, lambda line: print(line, flush=True))
+        return
     from edge_ran.camera import Limits, open_source
     from edge_ran.classifier import Classifier, read_labels
     from edge_ran.files import refuse_existing, write_text
@@ -160,6 +184,26 @@ def run(
                 print(_summary_text(report), file=sys.stderr)
     if signals:
         raise typer.Exit(130)
+
+
+def _order(chosen: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:
+    """What another device is asked to do: files of this machine go along, and what it writes comes back at the end."""
+    from edge_ran.files import refuse_existing
+    from edge_ran.targets import Order, Result
+
+    if chosen.get("show"):
+        raise UsageError("--show opens its window on this machine alone", "use --web, or --save FILE")
+    chosen.pop("show", None)
+    for name in ("save", "record", "summary"):
+        if name in chosen:
+            if name != "record":
+                refuse_existing(Path(chosen[name]), force)
+            chosen[name] = Result(Path(chosen[name]))
+    if "labels" in chosen:
+        chosen["labels"] = Path(chosen["labels"])
+    if Path(chosen["camera"]).is_file() or Path(chosen["camera"]).is_dir():  # of this machine; else it is the device's
+        chosen["camera"] = Path(chosen["camera"])
+    return Order("run", (model,), chosen, options)
 
 
 def parse_triple(option: str, text: str) -> tuple[float, float, float] | None:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edge_ran.cli.app import (
     Delegate,
     DelegateOption,
+    Device,
     Force,
+    Install,
     Json,
     Quiet,
     Threads,
     Verbose,
     app,
+    believing,
     emit,
+    given,
     host_packages,
     progress_bar,
     runtime_options,
+    suited,
+    talk,
     tflite_or_default,
 )
-
-if TYPE_CHECKING:
-    pass
+from edge_ran.errors import UsageError
 
 
 @app.command()
 def verify(
+    context: typer.Context,
     model: Annotated[Path | None, typer.Argument(help="A .tflite or run folder.", show_default="the default")] = None,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Pictures to compare on; else calibration_data/.")
@@ -41,6 +46,8 @@ def verify(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --network: draw the layers (.png, .svg, .pdf).")
     ] = None,
+    device: Device = "local",
+    install: Install = False,
     threads: Threads = 0,
     delegate: Delegate = None,
     delegate_option: DelegateOption = None,
@@ -49,16 +56,35 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Hold every accelerator of this device against the CPU; name the operators that one gets wrong."""
+    """Hold every accelerator of a device against its CPU; name the operators that one gets wrong."""
+    from edge_ran import targets
+
+    spec = targets.resolve(device)
+    chosen = given(context, "model", "device", "install", "json", "force", "quiet")
+    own = {key: value for key, value in suited(spec, chosen).items() if key == "threads"}
     if network is not None:
+        if spec.target != "local":
+            raise UsageError("--network needs the run and TensorFlow, which are here", "leave out --device")
         _verify_network(network, tflite_or_default(model), images, count, plot, json, force)
         return
+    threads = own.get("threads", threads)
     options = runtime_options("cpu", False, False, False, threads, delegate, delegate_option, "fp16", verbose)
-    from edge_ran.verify import gate
+    from edge_ran.classifier import spread
+    from edge_ran.verify import Verification, gate
     from edge_ran.verify import verify as compare
 
-    with progress_bar("searching operators", quiet) as progress:
-        found = compare(tflite_or_default(model), options, images, count, progress)
+    path = tflite_or_default(model)
+    if spec.target == "local":
+        with progress_bar("searching operators", quiet) as progress:
+            found = compare(path, options, images, count, progress)
+    else:
+        wanted = {**chosen, **own}
+        if images is not None:
+            wanted["images"] = targets.Parcel(images, tuple(spread(images, count)))
+        with targets.open_target(spec, talk(quiet), install) as target:
+            record = target.answer(targets.Order("verify", (path,), wanted, options))
+        with believing(spec):
+            found = Verification.from_dict(record)
     emit(json, found.to_dict(), lambda: str(found))
     gate(found)
 

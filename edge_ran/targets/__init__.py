@@ -4,7 +4,7 @@
 that runs this very code, ``adb`` a phone that runs the official ``benchmark_model``.
 """
 
-from edge_ran.targets.address import check, open_target, resolve
-from edge_ran.targets.target import Order, Parcel, Probe, Target
+from edge_ran.targets.address import check, open_target, probe_all, resolve
+from edge_ran.targets.target import Order, Parcel, Probe, Result, Target
 
-__all__ = ["Order", "Parcel", "Probe", "Target", "check", "open_target", "resolve"]
+__all__ = ["Order", "Parcel", "Probe", "Result", "Target", "check", "open_target", "probe_all", "resolve"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edge_ran import catalogue
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.errors import UsageError
-from edge_ran.targets.target import Target
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.runtime import interpreter
+from edge_ran.targets.target import Probe, Target
 
 # A name that begins with "-" would be an option for ssh or adb.
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
@@ -76,6 +79,33 @@ def check(spec: DeviceSpec) -> None:
         adb_serial(spec.target)
     elif spec.target != "local":
         raise UsageError(f"{spec.name}: target {spec.target!r} is unknown", EXAMPLES)
+
+
+def probe_all(specs: Sequence[DeviceSpec], timeout_s: float) -> list[Probe]:
+    """Look which devices answer, all at the same time, each address once; in their order."""
+    addresses = {(spec.target, spec.python): spec for spec in specs}
+    with ThreadPoolExecutor(max_workers=max(1, len(addresses))) as pool:
+        found = dict(zip(addresses, pool.map(lambda spec: _probe(spec, timeout_s), addresses.values()), strict=True))
+    return [found[spec.target, spec.python] for spec in specs]
+
+
+def _probe(spec: DeviceSpec, timeout_s: float) -> Probe:
+    try:
+        if spec.target == "local":
+            return _this_machine()
+        with open_target(spec) as target:
+            return target.probe(timeout_s)
+    except EdgeRanError as error:
+        return Probe(False, str(error), error.remedy)
+
+
+def _this_machine() -> Probe:
+    python, system = f"Python {platform.python_version()}", f"{platform.system()} {platform.release()}"
+    try:
+        package = interpreter.package()
+    except EnvironmentMissing as error:
+        return Probe(True, str(error), error.remedy, system, platform.machine(), python)
+    return Probe(True, "", "", system, platform.machine(), python, f"{package.name} {package.version}")
 
 
 def open_target(spec: DeviceSpec, say: Callable[[str], None] = lambda line: None, install: bool = False) -> Target:
