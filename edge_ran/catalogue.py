@@ -25,6 +25,7 @@ else:  # pragma: no cover
 WEIGHTS = ("float32", "float16", "int8")
 ACTIVATIONS = ("float32", "int8", "int16")
 IO_TYPES = ("float32", "uint8", "int8")
+FOLDERS = ("converters", "devices", "calibration_data")
 ACCELERATORS = ("auto", "gpu", "cpu")
 
 
@@ -111,7 +112,7 @@ def devices() -> list[DeviceSpec]:
 
 
 def folder(name: str) -> Path:
-    """Return a data folder (``converters``, ``devices``, ``calibration_data``): in the package, else beside it."""
+    """Return one of the data ``FOLDERS``: in the package, else beside it."""
     package = Path(__file__).resolve().parent
     for candidate in (package / name, package.parent / name):
         if candidate.is_dir():

@@ -14,6 +14,10 @@
 
 from __future__ import annotations
 
+# An edge-ran that is run by another one, on a device, has this in its environment. It then tells an error to that one,
+# as {"what": ..., "remedy": ...} on a line of stderr that begins with this word and a colon.
+RELAY = "EDGE_RAN_RELAY"
+
 
 class EdgeRanError(Exception):
     """Base of all; ``str(error)`` is one line saying what is wrong, ``remedy`` one line saying what to type."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as jsonlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_ran.errors import EnvironmentMissing, InputError, UsageError
+from edge_ran.errors import RELAY, EnvironmentMissing, InputError, UsageError
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec
@@ -67,6 +68,9 @@ Shortcut = Annotated[str, typer.Option(help="identity or projection.")]
 
 
 def complain(what: str, remedy: str) -> None:
+    if os.environ.get(RELAY):
+        print(f"{RELAY}:{jsonlib.dumps({'what': what, 'remedy': remedy})}", file=sys.stderr)
+        return
     print(f"edge-ran: {what}", file=sys.stderr)
     if remedy:
         print(f"  {remedy}", file=sys.stderr)
@@ -262,7 +266,8 @@ def talk(quiet: bool) -> Callable[[str], None]:
 
 def progress_note(quiet: bool) -> Callable[[str], None]:
     """Return what tells people on a terminal what takes so long; a moving bar would disturb the measurement."""
-    return (lambda text: None) if quiet or not sys.stderr.isatty() else say
+    watched = sys.stderr.isatty() or os.environ.get(RELAY)
+    return say if watched and not quiet else (lambda text: None)
 
 
 def human_size(size_bytes: int) -> str:

@@ -4,7 +4,8 @@
 that runs this very code, ``adb`` a phone that runs the official ``benchmark_model``.
 """
 
-from edge_ran.targets.address import check, open_target, probe_all, resolve
+from edge_ran.targets.address import check
+from edge_ran.targets.devices import open_target, probe_all, resolve
 from edge_ran.targets.target import Order, Parcel, Probe, Result, Target
 
 __all__ = ["Order", "Parcel", "Probe", "Result", "Target", "check", "open_target", "probe_all", "resolve"]

@@ -1,0 +1,75 @@
+"""From the words of ``--device`` to a device that can be asked."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from edge_ran import catalogue
+from edge_ran.catalogue import DeviceSpec
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.runtime import interpreter
+from edge_ran.targets.address import EXAMPLES, check
+from edge_ran.targets.ssh import SshTarget
+from edge_ran.targets.target import Probe, Target
+
+
+def resolve(device: str) -> DeviceSpec:
+    """Return the device meant by ``--device``: an address, a name of the catalogue, or a TOML file.
+
+    Raises:
+        UsageError: it is none of these.
+        InputError: the TOML file is wrong.
+    """
+    if device.startswith(("ssh://", "adb:")):
+        spec = DeviceSpec(device, device, "auto", "int8", target=device)
+    elif "://" in device or not device:
+        raise UsageError(f"--device {device!r} is no device", EXAMPLES)
+    else:
+        spec = catalogue.device(device)
+    check(spec)
+    return spec
+
+
+def probe_all(specs: Sequence[DeviceSpec], timeout_s: float) -> list[Probe]:
+    """Look which devices answer, all at the same time, each address once; in their order."""
+    addresses = {(spec.target, spec.python): spec for spec in specs}
+    with ThreadPoolExecutor(max_workers=max(1, len(addresses))) as pool:
+        found = dict(zip(addresses, pool.map(lambda spec: _probe(spec, timeout_s), addresses.values()), strict=True))
+    return [found[spec.target, spec.python] for spec in specs]
+
+
+def _probe(spec: DeviceSpec, timeout_s: float) -> Probe:
+    try:
+        if spec.target == "local":
+            return _this_machine()
+        with open_target(spec) as target:
+            return target.probe(timeout_s)
+    except EdgeRanError as error:
+        return Probe(False, str(error), error.remedy)
+
+
+def _this_machine() -> Probe:
+    python, system = f"Python {platform.python_version()}", f"{platform.system()} {platform.release()}"
+    try:
+        package = interpreter.package()
+    except EnvironmentMissing as error:
+        return Probe(True, str(error), error.remedy, system, platform.machine(), python)
+    return Probe(True, "", "", system, platform.machine(), python, f"{package.name} {package.version}")
+
+
+def open_target(spec: DeviceSpec, say: Callable[[str], None] = lambda line: None, install: bool = False) -> Target:
+    """Return a device that is not this machine; nothing is connected yet.
+
+    Args:
+        spec: as ``resolve`` gives it.
+        say: told each line of progress, free of control characters.
+        install: whether packages that it lacks may be installed there.
+    """
+    check(spec)
+    if spec.target.startswith("adb:"):
+        raise UsageError(f"{spec.name}: devices over adb are not implemented yet", "use one over ssh")
+    if spec.target == "local":
+        raise UsageError(f"{spec.name} is this machine", "leave out --device")
+    return SshTarget(spec, say, install)
