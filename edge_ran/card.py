@@ -52,7 +52,8 @@ class ModelCard:
 
     ``network`` is the architecture's name, ``options`` its other settings; ``precision`` is the converter's name or
     ``float32`` for a run folder; ``accuracy`` has ``top1`` (0..1), ``images``, ``dataset`` and ``split``;
-    ``temperature`` divides the log-probabilities to calibrate confidence (1 = as trained).
+    ``temperature`` divides the log-probabilities to calibrate confidence (1 = as trained). ``masks`` are the attention
+    modules whose soft masks a ``.tflite`` gives after its scores, an output each.
     """
 
     name: str
@@ -66,11 +67,12 @@ class ModelCard:
     accuracy: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     rewrites: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
     temperature: float = 1.0
     license: str = ""
 
     def __post_init__(self) -> None:
-        texts = (self.name, self.network, self.precision, self.license, *self.labels, *self.rewrites)
+        texts = (self.name, self.network, self.precision, self.license, *self.labels, *self.rewrites, *self.masks)
         records = (self.options, self.training, self.calibration, self.accuracy, self.versions)
         number = isinstance(self.temperature, (int, float)) and math.isfinite(self.temperature)
         if not (all(isinstance(t, str) for t in texts) and all(isinstance(r, dict) for r in records) and number):
@@ -103,10 +105,11 @@ class ModelCard:
             spec = dict(record.pop("input"))
             spec["mean"] = tuple(float(v) for v in spec["mean"])
             spec["std"] = tuple(float(v) for v in spec["std"])
-            labels, rewrites = record.pop("labels"), record.pop("rewrites", [])
-            if not (isinstance(labels, list) and isinstance(rewrites, list)):
-                raise TypeError("labels and rewrites must be lists")
-            return cls(labels=tuple(labels), input=InputSpec(**spec), rewrites=tuple(rewrites), **record)
+            labels, rewrites, masks = record.pop("labels"), record.pop("rewrites", []), record.pop("masks", [])
+            if not all(isinstance(texts, list) for texts in (labels, rewrites, masks)):
+                raise TypeError("labels, rewrites and masks must be lists")
+            record |= {"labels": tuple(labels), "rewrites": tuple(rewrites), "masks": tuple(masks)}
+            return cls(**record, input=InputSpec(**spec))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             what = " ".join(str(error).split())[:120]
             raise InputError(f"the model's card cannot be read: {what}", "convert the model again") from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import catalogue
+from edge_ran.attention import Look
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
-from edge_ran.graph import Graph, TensorSpec, read_card, read_graph
-from edge_ran.preprocess import Preprocessor, dequantise
+from edge_ran.graph import Graph, TensorSpec, add_masks, attach_card, drop_masks, read_card, read_graph
+from edge_ran.preprocess import Preprocessor, dequantise, seen
 from edge_ran.runtime import Runtime, RuntimeOptions, open_runtime
 
 Triple = tuple[float, float, float]
+Prepare = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,11 @@ class Classifier:
     Attributes:
         labels: one for each output.
         card: what the file says of itself; None for a file without metadata.
+        path: the file that is run: a temporary copy where ``attention`` needed one.
+        options: what was asked of the runtime.
         spec: how frames become the input, overrides applied.
         runtime: what runs it; ``runtime.accelerator`` is what was really got.
+        attention: whether ``looks`` gives the soft masks.
         stages_ms: ``preprocess``, ``inference`` and ``postprocess`` milliseconds of the last call.
     """
 
@@ -52,6 +58,7 @@ class Classifier:
         labels: Sequence[str] | None = None,
         mean: Triple | None = None,
         std: Triple | None = None,
+        attention: bool = False,
     ) -> None:
         """Load the model.
 
@@ -61,23 +68,35 @@ class Classifier:
             labels: take the place of the card's, one for each output.
             mean: takes the place of the card's, in pixel units (0..255), in the card's colour order.
             std: likewise.
+            attention: have the soft masks for ``looks``. Where the file gives none as outputs, a temporary copy does.
 
         Raises:
-            InputError: not a model, not an image classifier, or labels that do not match the outputs.
+            InputError: not a model, not an image classifier, labels that do not match the outputs, or no masks.
             EnvironmentMissing: no runtime, no accelerator.
         """
         path = Path(path)
         graph = read_graph(path)
-        check_image_classifier(graph)
         self.card = read_card(path)
+        check_image_classifier(graph, self.card)
+        self.attention, self._folder = attention, None
+        if attention and not (self.card and self.card.masks):
+            self._folder = tempfile.TemporaryDirectory(prefix="edge-ran-")
+            try:
+                path = with_masks(path, Path(self._folder.name) / path.name)
+            except BaseException:
+                self._folder.cleanup()
+                raise
+            graph, self.card = read_graph(path), read_card(path)
         self.labels = _labels(graph, self.card, labels)
         self.spec = input_spec(graph, self.card, mean, std)
         tensor = graph.inputs[0]
+        self.path, self.options = path, options or RuntimeOptions()
         self._preprocess = Preprocessor(self.spec, tensor)
         self._temperature = self.card.temperature if self.card else 1.0
         self._gives_probabilities = gives_probabilities(graph)
-        self.runtime: Runtime = open_runtime(path, options or RuntimeOptions(), lambda: real_inputs(self._preprocess))
+        self.runtime: Runtime = open_runtime(path, self.options, lambda: real_inputs(self._preprocess))
         self._input = np.empty(tensor.shape, tensor.dtype)
+        self._outputs: list[NDArray[Any]] = []
         self.stages_ms: dict[str, float] = {}
 
     def scores(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -104,15 +123,26 @@ class Classifier:
     def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Return ``scores`` for what ``prepare`` made; ``stages_ms`` then has no ``preprocess``."""
         ready = time.perf_counter()
-        output = self.runtime.run(x)[0]
+        self._outputs = self.runtime.run(x)
         done = time.perf_counter()
-        scores = self._postprocess(output)
+        scores = self._postprocess(self._outputs[0])
         self.stages_ms = {"inference": 1e3 * (done - ready), "postprocess": 1e3 * (time.perf_counter() - done)}
         return scores
 
     def classify(self, frame: NDArray[np.uint8]) -> tuple[Prediction, ...]:
         """Return every class of the frame, the most probable first; equal scores by index."""
         return self.rank(self.scores(frame))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The attention modules whose masks ``looks`` gives, in the order of the network."""
+        return self.card.masks if self.card and self.attention else ()
+
+    def looks(self, frame: NDArray[np.uint8]) -> tuple[Look, ...]:
+        """Return the soft mask of every attention module, as of the last call, for the frame that it was given."""
+        region = seen(frame.shape[1], frame.shape[0], self.spec)
+        given = zip(self.modules, self._outputs[1:], self.runtime.outputs[1:], strict=False)
+        return tuple(Look(module, dequantise(output[0, :, :, 0], tensor), region) for module, output, tensor in given)
 
     def rank(self, scores: NDArray[np.float32], top_k: int | None = None) -> tuple[Prediction, ...]:
         """Order (classes,) scores, for instance smoothed ones, the highest first; equal ones by index.
@@ -125,6 +155,8 @@ class Classifier:
     def close(self) -> None:
         """Give the runtime back. May be called twice."""
         self.runtime.close()
+        if self._folder:
+            self._folder.cleanup()
 
     def __enter__(self) -> Classifier:
         return self
@@ -143,11 +175,11 @@ class Classifier:
         return _softmax(values / np.float32(self._temperature))
 
 
-def real_inputs(preprocess: Preprocessor, pictures: Path | None = None, count: int = 32) -> list[NDArray[Any]]:
+def real_inputs(preprocess: Prepare, pictures: Path | None = None, count: int = 32) -> list[NDArray[Any]]:
     """Return up to ``count`` pictures of a folder, spread evenly over it, as inputs, each (1, H, W, 3).
 
     Args:
-        preprocess: the model's.
+        preprocess: the model's ``Preprocessor``.
         pictures: a folder, looked into at any depth; None takes ``calibration_data/``.
 
     Raises:
@@ -164,11 +196,16 @@ def spread(folder: Path, count: int) -> list[Path]:
     return found[:: max(1, len(found) // count)][:count]
 
 
-def check_image_classifier(graph: Graph) -> None:
-    """Raise InputError, saying why, unless the graph maps one (1, H, W, 3) picture to one row of class scores."""
+def check_image_classifier(graph: Graph, card: ModelCard | None = None) -> None:
+    """Raise InputError, saying why, unless the graph maps one (1, H, W, 3) picture to one row of class scores.
+
+    Behind the scores it may give the attention masks that its card names, (1, h, w, 1) each, and nothing else.
+    """
     remedy = "an image classifier takes one (1, H, W, 3) picture and gives (1, classes)"
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    masks = card.masks if card else ()
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1 + len(masks):
         what = f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+        what += f", its card names {len(masks)} masks" if masks else ""
     else:
         shape = graph.inputs[0].shape
         row = graph.outputs[0].shape
@@ -176,9 +213,69 @@ def check_image_classifier(graph: Graph) -> None:
             what = f"its input is {shape}"
         elif row[-1:] < (2,) or set(row[:-1]) - {1}:
             what = f"its output is {row}"
+        elif wrong := [t for t in graph.outputs[1:] if len(t.shape) != 4 or (t.shape[0], t.shape[3]) != (1, 1)]:
+            what = f"its mask {wrong[0].name} is {wrong[0].shape}"
         else:
             return
     raise InputError(f"{graph.path} is not an image classifier: {what}", remedy)
+
+
+def with_masks(path: Path, target: Path) -> Path:
+    """Write the file with its soft masks as further outputs to ``target``, and return that.
+
+    Raises:
+        InputError: it has no masks, or carries no card that could name them.
+    """
+    model, modules = add_masks(read_bytes(path, "model"), path)
+    card = read_card(path)
+    if card is None:
+        raise InputError(f"{path} carries no card", "edge-ran convert --attention RUN makes a file that does")
+    target.write_bytes(attach_card(model, dataclasses.replace(card, masks=modules)))
+    return target
+
+
+@dataclass(frozen=True)
+class MaskCost:
+    """What ``masks`` masks as outputs cost: median milliseconds of an inference with and without them, of ``pairs``."""
+
+    masks: int
+    with_ms: float
+    without_ms: float
+    pairs: int
+
+
+def mask_cost(classifier: Classifier, budget_s: float = 0.5, fewest: int = 3) -> MaskCost:
+    """Measure what the masks cost a classifier that has them: it and its file without them, in turns.
+
+    Args:
+        classifier: opened with ``attention``.
+        budget_s: end after so long.
+        fewest: pairs of runs, however long they take.
+    """
+    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+        plain = Path(folder) / classifier.path.name
+        plain.write_bytes(drop_masks(read_bytes(classifier.path, "model")))
+        actual = classifier.runtime.accelerator.actual
+        options = classifier.options
+        if options.delegate is None:
+            options = dataclasses.replace(options, accelerator=actual)
+        with open_runtime(plain, options) as without:
+            runtimes = (classifier.runtime, without)
+            times_ms: tuple[list[float], list[float]] = ([], [])
+            inputs = real_inputs(classifier.prepare, count=8)
+            for runtime in runtimes:
+                runtime.run(inputs[0])  # compiles what is left to compile
+            start, pairs = time.perf_counter(), 0
+            while pairs < fewest or time.perf_counter() - start < budget_s:
+                x = inputs[pairs % len(inputs)]
+                for which in (0, 1) if pairs % 2 else (1, 0):
+                    runtimes[which].run(x)  # the other one has taken the caches
+                    begun = time.perf_counter()
+                    runtimes[which].run(x)
+                    times_ms[which].append(1e3 * (time.perf_counter() - begun))
+                pairs += 1
+    with_ms, without_ms = (float(np.median(times)) for times in times_ms)
+    return MaskCost(len(classifier.runtime.outputs) - 1, with_ms, without_ms, pairs)
 
 
 def input_spec(

@@ -27,8 +27,8 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}")
-    if spec.fit == "crop":
-        frame = _centre(frame, spec.width / spec.height)
+    left, top, width, height = seen(frame.shape[1], frame.shape[0], spec)
+    frame = frame[top : top + height, left : left + width]
     frame = _halved(frame, spec)
     height, width = frame.shape[:2]
     if (height, width) != (spec.height, spec.width):
@@ -37,6 +37,16 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
         method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
         frame = np.asarray(cv2.resize(frame, (spec.width, spec.height), interpolation=method), np.uint8)
     return np.ascontiguousarray(frame[:, :, ::-1] if spec.color == "rgb" else frame)
+
+
+def seen(width: int, height: int, spec: InputSpec) -> tuple[int, int, int, int]:
+    """Return the part of a frame of that size that the network sees: left, top, width, height in the frame's pixels."""
+    if spec.fit != "crop":
+        return 0, 0, width, height
+    aspect = spec.width / spec.height
+    inner_width = min(width, max(1, round(height * aspect)))
+    inner_height = min(height, max(1, round(width / aspect)))
+    return (width - inner_width) // 2, (height - inner_height) // 2, inner_width, inner_height
 
 
 def normalise(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
@@ -124,11 +134,3 @@ def _halved(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
         half = frame.shape[1] // 2, frame.shape[0] // 2
         frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
     return frame
-
-
-def _centre(frame: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
-    height, width = frame.shape[:2]
-    crop_width = min(width, max(1, round(height * aspect)))
-    crop_height = min(height, max(1, round(width / aspect)))
-    top, left = (height - crop_height) // 2, (width - crop_width) // 2
-    return frame[top : top + crop_height, left : left + crop_width]

@@ -26,7 +26,7 @@ from edge_ran.graph import Graph, Operator, gpu_warnings, read_card, read_graph
 from edge_ran.graph.slices import borders, computing, cut
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Accelerator, Runtime, RuntimeOptions, auto, chatter, delegates, gpu, interpreter
-from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, compare, relative_error
+from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, compare_all, relative_error
 from edge_ran.runtime.types import GPU_PRECISIONS
 
 SEARCH_PICTURES = 3
@@ -133,8 +133,9 @@ def verify(
         AcceleratorError: the delegate's library is missing or broken.
     """
     graph = read_graph(path)
-    check_image_classifier(graph)
-    inputs = real_inputs(Preprocessor(input_spec(graph, read_card(path)), graph.inputs[0]), pictures, count)
+    card = read_card(path)
+    check_image_classifier(graph, card)
+    inputs = real_inputs(Preprocessor(input_spec(graph, card), graph.inputs[0]), pictures, count)
     package = interpreter.package(options.runtime)
     checks: list[Check] = []
     if options.delegate is not None:
@@ -196,7 +197,7 @@ def _check_delegate(
         adapter, took = runtime.accelerator.adapter, runtime.delegation.delegated
     if not took:
         return Check("delegate", "", adapter, "", False, None, None, None, "it takes no operator of this model")
-    agreement = compare(reference, answers[: len(reference)], graph.outputs[0])
+    agreement = compare_all(reference, answers[: len(reference)], graph.outputs)
     guilty: tuple[Guilty, ...] = ()
     if not agreement.is_right:
         guilty = search(

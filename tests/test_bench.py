@@ -119,7 +119,7 @@ def test_every_output_is_read_inside_the_timer(labelled_model, monkeypatch):
 
 
 def test_models_that_classify_nothing_are_measured_without_frames(labelled_model, monkeypatch):
-    def refuse(graph):
+    def refuse(graph, card):
         raise InputError("not an image classifier")
 
     monkeypatch.setattr("edge_ran.bench.measure.check_image_classifier", refuse)

@@ -20,7 +20,7 @@ from edge_ran.errors import CameraError, InputError, OutputExists, UsageError
 from edge_ran.runtime import Accelerator
 from edge_ran.stream import Decider, Result, Stream, Wishes, watch
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window
-from edge_ran.stream.overlay import draw
+from edge_ran.stream.overlay import Overlay
 
 CPU = Accelerator("cpu", "cpu")
 
@@ -295,18 +295,18 @@ def result(index: int = 0, label: str = "cat", score: float = 0.9, at: float = 0
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (240, 320), (1080, 1920), (64, 2000)])
 def test_the_overlay_fits_pictures_of_every_size_and_leaves_the_frame_alone(size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 120, np.uint8)
-    picture = draw(result(image=image), CPU)
+    picture = Overlay(CPU)(result(image=image))
     assert (image == 120).all()
     assert min(picture.shape[:2]) >= 240
     assert (picture != 120).any()
-    other = draw(result(image=image, score=0.2), CPU)
+    other = Overlay(CPU)(result(image=image, score=0.2))
     assert (picture != other).any()
 
 
 def test_the_overlay_says_what_really_ran() -> None:
     image = np.full((480, 640, 3), 120, np.uint8)
-    on_cpu = draw(result(image=image), CPU)
-    on_gpu = draw(result(image=image), Accelerator("gpu", "gpu", "Mali-G610"))
+    on_cpu = Overlay(CPU)(result(image=image))
+    on_gpu = Overlay(Accelerator("gpu", "gpu", "Mali-G610"))(result(image=image))
     assert (on_cpu != on_gpu).any()
 
 
@@ -383,7 +383,7 @@ def test_slow_drawing_never_holds_a_live_stream_up_but_a_file_waits() -> None:
             self.closed = True
 
     slow = Slow()
-    drawing = Drawing([slow], CPU, live=True)
+    drawing = Drawing([slow], Overlay(CPU), live=True)
     for index in range(50):
         drawing.put(result(index))  # would never end if it waited
     slow.release.set()
@@ -393,7 +393,7 @@ def test_slow_drawing_never_holds_a_live_stream_up_but_a_file_waits() -> None:
     assert slow.indices == sorted(slow.indices)
 
     slow = Slow()
-    drawing = Drawing([slow], CPU, live=False)
+    drawing = Drawing([slow], Overlay(CPU), live=False)
     threading.Timer(0.1, slow.release.set).start()
     for index in range(20):
         drawing.put(result(index))

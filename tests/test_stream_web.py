@@ -21,7 +21,7 @@ from loopback import MjpegServer, jpeg, number_of, numbered, wait_for
 
 from edge_ran.camera import Frame, Notice
 from edge_ran.classifier import Prediction
-from edge_ran.cli.app import spell_out_web
+from edge_ran.cli.app import spell_out
 from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.pipeline import Result
@@ -89,11 +89,11 @@ def test_addresses() -> None:
 
 def test_a_bare_web_gets_its_address() -> None:
     default = "--web=127.0.0.1:8080"
-    assert spell_out_web(["run", "--web"]) == ["run", default]
-    assert spell_out_web(["run", "--web", "--json"]) == ["run", default, "--json"]
-    assert spell_out_web(["run", "--web", "m.tflite"]) == ["run", default, "m.tflite"]
+    assert spell_out(["run", "--web"]) == ["run", default]
+    assert spell_out(["run", "--web", "--json"]) == ["run", default, "--json"]
+    assert spell_out(["run", "--web", "m.tflite"]) == ["run", default, "m.tflite"]
     for given in ("8081", "0.0.0.0", "0.0.0.0:80", ":80", "board.local:80", "[::1]:80", "localhost"):
-        assert spell_out_web(["run", "--web", given, "m.tflite"]) == ["run", "--web", given, "m.tflite"]
+        assert spell_out(["run", "--web", given, "m.tflite"]) == ["run", "--web", given, "m.tflite"]
 
 
 def test_the_page_allows_no_script_but_its_own(page: WebPage) -> None:

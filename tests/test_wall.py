@@ -20,7 +20,7 @@ FLOORS = (
     ("files", "card", "catalogue", "records"),
     ("graph", "picture", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
-    ("dataset", "report"),
+    ("attention", "dataset", "report"),
     ("classifier",),
     ("evaluate", "verify", "bench", "stream", "doctor"),
     ("host", "targets"),

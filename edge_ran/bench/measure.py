@@ -178,9 +178,10 @@ class Loaded:
         machine.reset_peak_memory()
         self.before_mb, _ = machine.memory_mb()
         self.classifier: Classifier | None = None
+        card = read_card(subject.path)
         watch = Stopwatch()
         try:
-            check_image_classifier(self.graph)
+            check_image_classifier(self.graph, card)
         except InputError:
             self.runtime: Runtime = open_runtime(subject.path, subject.options)
         else:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_ran import __version__
-from edge_ran.cli.app import app, complain, spell_out_web
+from edge_ran.cli.app import app, complain, spell_out
 from edge_ran.errors import EdgeRanError, UsageError
 
 # isort: off
@@ -43,7 +43,7 @@ def main() -> None:
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        code = app(args=spell_out_web(sys.argv[1:]), standalone_mode=False)  # Ctrl-C is typer's, and gives 130
+        code = app(args=spell_out(sys.argv[1:]), standalone_mode=False)  # Ctrl-C is typer's, and gives 130
     except EdgeRanError as error:
         if verbose:
             traceback.print_exc()

@@ -223,13 +223,21 @@ def parse_seconds(text: str) -> float:
     return float(match[1]) * {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
 
 
-def spell_out_web(words: list[str]) -> list[str]:
-    """Give a bare ``--web`` its default address: typer has no options whose value may be left out."""
-    address = re.compile(r"\d+|localhost|\[[0-9a-fA-F:.]+\](:\d+)?|[\w.-]*:\d+|\d+(\.\d+){3}")
+# Options of `run` whose value may be left out: what it then is, and what a value looks like.
+_BARE = {
+    "--web": ("127.0.0.1:8080", r"\d+|localhost|\[[0-9a-fA-F:.]+\](:\d+)?|[\w.-]*:\d+|\d+(\.\d+){3}"),
+    "--attention": ("mean", r"mean|\d+"),
+}
+
+
+def spell_out(words: list[str]) -> list[str]:
+    """Give a bare ``--web`` or ``--attention`` of `run` its default: typer knows no values that may be left out."""
+    if words[:1] != ["run"]:
+        return words
     spelt = []
     for word, following in zip(words, [*words[1:], ""], strict=False):
-        bare = word == "--web" and not address.fullmatch(following)
-        spelt.append("--web=127.0.0.1:8080" if bare else word)
+        default, value = _BARE.get(word, ("", ""))
+        spelt.append(f"{word}={default}" if default and not re.fullmatch(value, following) else word)
     return spelt
 
 

@@ -41,8 +41,12 @@ def convert(
         typer.Option(metavar="TYPE", help="uint8, int8 or float32 input and output.", show_default="its own"),
     ] = None,
     rewrite: Annotated[bool, typer.Option(help="Rewrite the graph into the equal one that runs best.")] = True,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Give the soft attention masks, too, as further outputs.")
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file.", show_default="RUN/PRECISION.tflite")
+        Path | None,
+        typer.Option("--output", "-o", help="The file.", show_default="RUN/PRECISION[-attention].tflite"),
     ] = None,
     force: Force = False,
     json: Json = False,
@@ -63,11 +67,12 @@ def convert(
         run = default_run(Path.cwd())
         if not quiet:
             say(f"converting {run}")
-    output = output or tflite_path(run, how.name, Path.cwd())
+    output = output or tflite_path(run, f"{how.name}-attention" if attention else how.name, Path.cwd())
     refuse_existing(output, force)  # before TensorFlow's slow import
     with host_packages("convert"):
         from edge_ran.host.convert import convert as convert_run
     made = convert_run(
-        run, how, output, calibration=calibration_data, io=io, rewrite=rewrite, force=force, verbose=verbose
-    )
+        run, how, output, calibration=calibration_data, io=io, rewrite=rewrite, attention=attention, force=force,
+        verbose=verbose,
+    )  # fmt: skip
     emit(json, made.record(), made.text)

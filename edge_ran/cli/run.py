@@ -87,6 +87,13 @@ def run(
     web: Annotated[
         str, typer.Option(metavar="[HOST:PORT]", help="Serve a live page, on 127.0.0.1:8080 unless told otherwise.")
     ] = "",
+    attention: Annotated[
+        str,
+        typer.Option(
+            metavar="[mean|1|2|…]",
+            help="Draw where the network looks: the mean of its soft masks, or one; key a hides.",
+        ),
+    ] = "",
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the summary as JSON.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="The model's classes, one a line.")] = None,
     mean: Annotated[str, typer.Option(metavar="R,G,B", help="Takes the place of the card's, 0..255.")] = "",
@@ -127,7 +134,7 @@ def run(
             target.follow(order, lambda line: print(line, flush=True))
         return
     from edge_ran.camera import Limits, open_source
-    from edge_ran.classifier import Classifier, read_labels
+    from edge_ran.classifier import Classifier, mask_cost, read_labels
     from edge_ran.files import refuse_existing, write_text
     from edge_ran.stream import Decider, Stream, Wishes, watch
 
@@ -135,7 +142,7 @@ def run(
     decide = Decider(smoothing, threshold)
     wishes = Wishes(
         save=save, force=force, show=show, record=record, label=label, keep=keep, on_change=on_change, web=web,
-        uncertain_below=threshold or Wishes.uncertain_below,
+        uncertain_below=threshold or Wishes.uncertain_below, mask=attention or Wishes.mask,
     )  # fmt: skip
     if summary:
         refuse_existing(summary, force)
@@ -146,11 +153,14 @@ def run(
             labels=read_labels(labels) if labels else None,
             mean=parse_triple("--mean", mean),
             std=parse_triple("--std", std),
+            attention=bool(attention),
         ) as classifier,
         _stop_on_signals() as (stop, signals),
     ):
         got = classifier.runtime.accelerator
         announce(got, quiet)
+        if attention:
+            check_mask(attention, classifier.modules)
         # A little more patience in the driver than in the watchdog, so that a hung read ends by itself as well.
         stream = Stream(
             classifier,
@@ -163,6 +173,7 @@ def run(
             duration_s=parse_seconds(duration),
             notify=lambda notice: say(notice.text),
             stop=stop,
+            masks=mask_cost(classifier) if attention else None,
         )
         column = max(len(text) for text in (*classifier.labels, "unknown"))
 
@@ -204,6 +215,13 @@ def _order(chosen: dict[str, Any], model: Path, options: RuntimeOptions, force: 
     if Path(chosen["camera"]).is_file() or Path(chosen["camera"]).is_dir():  # of this machine; else it is the device's
         chosen["camera"] = Path(chosen["camera"])
     return Order("run", (model,), chosen, options)
+
+
+def check_mask(which: str, modules: tuple[str, ...]) -> None:
+    """Raise UsageError unless ``which`` is ``mean`` or the number of one of the masks."""
+    if which != "mean" and which not in map(str, range(1, len(modules) + 1)):
+        named = ", ".join(f"{number} {module}" for number, module in enumerate(modules, 1))
+        raise UsageError(f"--attention {which!r} is none of the network's masks", f"--attention mean, or {named}")
 
 
 def parse_triple(option: str, text: str) -> tuple[float, float, float] | None:
@@ -263,5 +281,10 @@ def _summary_text(report: Any) -> str:
         times = ", ".join(f"p{p} {getattr(report.latency, f'p{p}_ms'):.1f}" for p in (50, 90, 99))
         stages = ", ".join(f"{k} {v:.2f}" for k, v in report.stages_ms.items() if k != "end_to_end")
         lines.append(f"capture to result {times} ms; medians: {stages} ms")
+    if cost := report.masks:
+        lines.append(
+            f"attention: {cost.masks} masks, inference {cost.with_ms:.3f} ms with and {cost.without_ms:.3f} ms without "
+            f"them ({cost.pairs} pairs of runs before the first frame)"
+        )
     lines += [f"gap: {gap.kind} for {gap.seconds:.1f} s" for gap in report.gaps]
     return "\n".join(lines)

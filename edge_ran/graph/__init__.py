@@ -3,7 +3,7 @@
 ``read_graph`` gives tensors and operators (``structure``), after ``flatbuffer`` has checked every offset in the file;
 ``gpu_warnings`` and ``xnnpack_unsupported`` tell what an accelerator leaves out or gets wrong (``accelerators``);
 ``attach_card`` and ``read_card`` put a ``ModelCard`` into the file and get it out again (``metadata``); ``describe``
-says it all in one record.
+says it all in one record; ``add_masks`` makes the soft masks outputs (``masks``).
 
 Model files are untrusted: whatever the bytes, reading ends with a graph or one ``InputError``, in time that grows no
 faster than the file.
@@ -11,6 +11,7 @@ faster than the file.
 
 from edge_ran.graph.accelerators import Finding, gpu_warnings, xnnpack_unsupported
 from edge_ran.graph.describe import describe
+from edge_ran.graph.masks import add_masks, drop_masks, find_masks
 from edge_ran.graph.metadata import attach_card, read_card
 from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph, read_graph
 
@@ -19,8 +20,11 @@ __all__ = [
     "Graph",
     "Operator",
     "TensorSpec",
+    "add_masks",
     "attach_card",
     "describe",
+    "drop_masks",
+    "find_masks",
     "gpu_warnings",
     "parse_graph",
     "read_card",

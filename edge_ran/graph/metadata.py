@@ -21,7 +21,9 @@ import tflite
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
+from edge_ran.graph import prefix
 from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, one_line, open_model, untrusted
+from edge_ran.graph.prefix import Prefix, numbers, table, vector
 from edge_ran.graph.structure import Graph, TensorSpec, parse_graph, text
 
 METADATA_IDENTIFIER = b"M001"
@@ -29,7 +31,6 @@ METADATA_NAME = "TFLITE_METADATA"
 CARD_FILE = "edge_ran_card.json"
 LABELS_FILE = "labels.txt"
 _MOST_CARD_BYTES = 1 << 26  # of all packed files, unpacked: a small archive may claim to hold terabytes
-_ALIGNMENT = 16  # of constant tensors in the file; runtimes map them straight into memory
 _ZIP_DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
 
 
@@ -37,11 +38,12 @@ def attach_card(model: bytes, card: ModelCard) -> bytes:
     """Return ``model`` with ``card`` inside, in place of any that it had; its weights are the same bytes.
 
     Raises:
-        InputError: the model is damaged, has more than one input or output, or other outputs than the card's labels.
+        InputError: the model is damaged, has more than one input, or other outputs than the card's labels and masks.
     """
     graph = parse_graph(model)
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise InputError(f"a classifier has 1 input and 1 output, not {len(graph.inputs)} and {len(graph.outputs)}")
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1 + len(card.masks):
+        wanted = f"1 output and {len(card.masks)} masks" if card.masks else "1 output"
+        raise InputError(f"a classifier has 1 input and {wanted}, not {len(graph.inputs)} and {len(graph.outputs)}")
     classes = graph.outputs[0].shape[-1] if graph.outputs[0].shape else 1
     if classes != len(card.labels):
         raise InputError(f"the card has {len(card.labels)} labels, the model {classes} outputs")
@@ -151,47 +153,61 @@ def _metadata(card: ModelCard) -> bytes:
     b = flatbuffers.Builder(1024)
 
     def associated(name: str, description: str, kind: int) -> int:
-        return _table(b, {0: b.CreateString(name), 1: b.CreateString(description)}, bytes_={2: kind})
+        return table(b, {0: b.CreateString(name), 1: b.CreateString(description)}, bytes_={2: kind})
 
     def floats(values: Iterable[float]) -> int:
-        return int(b.CreateNumpyVector(np.asarray(list(values), np.float32)))
+        return numbers(b, values, np.float32)
+
+    def features() -> int:
+        return table(b, {1: table(b, {})}, bytes_={0: 1})
 
     spec = card.input
     lowest = [(0 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
     highest = [(255 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
     rgb = 1 if spec.color == "rgb" else 0  # the schema knows RGB and GRAYSCALE only; 0 is unknown
-    size = _table(b, {}, uint32s={0: spec.width, 1: spec.height})
-    image = _table(b, {1: size}, bytes_={0: rgb})
-    normalise = _table(b, {1: _table(b, {0: floats(spec.mean), 1: floats(spec.std)})}, bytes_={0: 1})
-    described_input = _table(
+    size = table(b, {}, uint32s={0: spec.width, 1: spec.height})
+    image = table(b, {1: size}, bytes_={0: rgb})
+    normalise = table(b, {1: table(b, {0: floats(spec.mean), 1: floats(spec.std)})}, bytes_={0: 1})
+    described_input = table(
         b,
         {
             0: b.CreateString("image"),
             1: b.CreateString(f"{spec.color.upper()} picture of {spec.height} x {spec.width} pixels"),
-            3: _table(b, {1: image}, bytes_={0: 2}),
-            4: _offsets(b, [normalise]),
-            5: _table(b, {0: floats(highest), 1: floats(lowest)}),
+            3: table(b, {1: image}, bytes_={0: 2}),
+            4: vector(b, [normalise]),
+            5: table(b, {0: floats(highest), 1: floats(lowest)}),
         },
     )
-    described_output = _table(
+    described_output = table(
         b,
         {
             0: b.CreateString("probability"),
             1: b.CreateString("Probability of each label"),
-            3: _table(b, {1: _table(b, {})}, bytes_={0: 1}),
-            5: _table(b, {0: floats([1]), 1: floats([0])}),
-            6: _offsets(b, [associated(LABELS_FILE, "Labels in the order of the outputs", 2)]),
+            3: features(),
+            5: table(b, {0: floats([1]), 1: floats([0])}),
+            6: vector(b, [associated(LABELS_FILE, "Labels in the order of the outputs", 2)]),
         },
     )
-    subgraph = _table(b, {2: _offsets(b, [described_input]), 3: _offsets(b, [described_output])})
-    root = _table(
+    described_masks = [
+        table(
+            b,
+            {
+                0: b.CreateString(f"mask_{place}"),
+                1: b.CreateString(f"Soft attention mask of {module.replace('_', ' ')}, mean over the channels"),
+                3: features(),
+            },
+        )
+        for place, module in enumerate(card.masks, 1)
+    ]
+    subgraph = table(b, {2: vector(b, [described_input]), 3: vector(b, [described_output, *described_masks])})
+    root = table(
         b,
         {
             0: b.CreateString(card.name),
             1: b.CreateString(f"Image classifier {card.network}, {card.precision}".replace(" ,", ",")),
-            3: _offsets(b, [subgraph]),
+            3: vector(b, [subgraph]),
             5: b.CreateString(card.license),
-            6: _offsets(b, [associated(CARD_FILE, "Everything known of the model, as JSON", 1)]),
+            6: vector(b, [associated(CARD_FILE, "Everything known of the model, as JSON", 1)]),
             7: b.CreateString("1.0.0"),
         },
     )
@@ -200,67 +216,22 @@ def _metadata(card: ModelCard) -> bytes:
 
 
 def _prepend_metadata(model: bytes, metadata: bytes) -> bytes:
-    """Return ``model`` with a new root in front that has ``metadata`` besides everything that the old root has.
-
-    FlatBuffer offsets point forward, so a new root before the old file can share its tables, and no weight moves in
-    relation to another. The prefix keeps the alignment of the weights.
-    """
-    old = tflite.Model.GetRootAs(model)
-    table = old._tab
-    if any(old.Buffers(i).Offset() > 1 for i in range(old.BuffersLength())):
-        raise InputError("a model with its weights outside the FlatBuffer cannot carry a card")
-    b = flatbuffers.Builder(len(metadata) + 1024)
-
-    def kept(position: int) -> int:
-        # The builder writes backwards and counts from its end, which is where the old file begins.
-        return -position
-
-    def at(slot: int) -> int:
-        offset = table.Offset(4 + 2 * slot)
-        return kept(table.Indirect(table.Pos + offset)) if offset else 0
-
-    b.StartVector(1, len(metadata), _ALIGNMENT)
-    b.head -= len(metadata)
-    b.Bytes[b.head : b.head + len(metadata)] = metadata
-    buffer = _table(b, {0: b.EndVector()})
-    name = b.CreateString(METADATA_NAME)
-    buffers = [kept(old.Buffers(i)._tab.Pos) for i in range(old.BuffersLength())]
+    """Return ``model`` with a new root in front that has ``metadata`` besides everything that the old root has."""
+    front = Prefix(model)
+    b, old = front.builder, front.old
+    buffer, name = front.buffer(metadata), b.CreateString(METADATA_NAME)
+    entry = table(b, {0: name}, uint32s={1: old.BuffersLength()})
     entries = [old.Metadata(i) for i in range(old.MetadataLength())]
-    entry = _table(b, {0: name}, uint32s={1: len(buffers)})
-    metadata_vector = _offsets(b, [*(kept(e._tab.Pos) for e in entries if e.Name() != METADATA_NAME.encode()), entry])
-    slots = {slot: at(slot) for slot in (1, 2, 3, 5, 7)}  # codes, subgraphs, description, metadata_buffer, signatures
-    root = _table(b, {**slots, 4: _offsets(b, [*buffers, buffer]), 6: metadata_vector}, uint32s={0: old.Version()})
-    b.Finish(root, MODEL_IDENTIFIER)
-    return bytes(b.Output()) + model
-
-
-def _table(
-    b: flatbuffers.Builder, offsets: dict[int, int], bytes_: dict[int, int] | None = None, uint32s: dict | None = None
-) -> int:
-    """Write a table with these fields, by field number."""
-    b.StartObject(1 + max((*offsets, *(bytes_ or ()), *(uint32s or ())), default=-1))
-    for slot, offset in offsets.items():
-        b.PrependUOffsetTRelativeSlot(slot, offset, 0)
-    for slot, number in (uint32s or {}).items():
-        b.PrependUint32Slot(slot, number, 0)
-    for slot, number in (bytes_ or {}).items():
-        b.PrependUint8Slot(slot, number, 0)
-    return int(b.EndObject())
-
-
-def _offsets(b: flatbuffers.Builder, offsets: list[int]) -> int:
-    """Write a vector of tables."""
-    b.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        b.PrependUOffsetTRelative(offset)
-    return int(b.EndVector())
+    kept = [front.kept(e) for e in entries if e.Name() != METADATA_NAME.encode()]
+    buffers = [front.kept(old.Buffers(i)) for i in range(old.BuffersLength())]
+    return front.finish({prefix.BUFFERS: vector(b, [*buffers, buffer]), prefix.METADATA: vector(b, [*kept, entry])})
 
 
 class _Table:
     """A table of the metadata schema; fields by number."""
 
-    def __init__(self, table: Any) -> None:
-        self.raw = table
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
 
     def offset(self, slot: int) -> int:
         return int(self.raw.Offset(4 + 2 * slot))

@@ -35,16 +35,20 @@ def borders(graph: Graph, operators: Iterable[Operator]) -> tuple[tuple[TensorSp
     )
 
 
-def cut(model: bytes, graph: Graph, operators: Iterable[Operator]) -> bytes:
+def cut(
+    model: bytes, graph: Graph, operators: Iterable[Operator], outputs: tuple[TensorSpec, ...] | None = None
+) -> bytes:
     """Return the file with only those operators (and the unpacking of their weights); ``borders`` are its ends.
 
     Args:
         model: the file's bytes.
         graph: of the same file.
         operators: some of ``computing(graph)``.
+        outputs: take the place of those of ``borders``.
     """
     operators = list(operators)
-    inputs, outputs = borders(graph, operators)
+    inputs, ends = borders(graph, operators)
+    outputs = ends if outputs is None else outputs
     kept = sorted({op.index for op in operators} | _unpacking(graph))
     data = bytearray(model + bytes(-len(model) % 4))
     table = tflite.Model.GetRootAs(model).Subgraphs(0)._tab

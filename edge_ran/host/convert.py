@@ -63,6 +63,7 @@ class Conversion:
     operators: dict[str, int]
     float_operators: tuple[str, ...]
     calibration: dict[str, Any]
+    masks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -84,6 +85,8 @@ class Conversion:
         if self.calibration:
             pictures = self.calibration.get("pictures")
             lines.append(f"  ranges from {f'{pictures} pictures of ' if pictures else ''}{self.calibration['source']}")
+        if self.masks:
+            lines.append(f"  soft masks as outputs beside the scores: {', '.join(self.masks)}")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
@@ -95,6 +98,7 @@ def convert(
     calibration: Path | None = None,
     io: str | None = None,
     rewrite: bool = True,
+    attention: bool = False,
     force: bool = False,
     verbose: bool = False,
 ) -> Conversion:
@@ -106,6 +110,7 @@ def convert(
         calibration: folder of pictures for quantised activations; None takes ``calibration_data/``.
         io: type of input and output, ``float32``, ``uint8`` or ``int8``; None takes the converter's.
         rewrite: False leaves the trained graph as it is, to see the difference.
+        attention: give the soft masks as further outputs (``graph.masks``); the scores stay the same, bit by bit.
 
     Raises:
         OutputExists: ``output`` is there and ``force`` is False.
@@ -120,6 +125,8 @@ def convert(
     if calibration is not None and not how.calibration:
         raise UsageError(f"{how.name} needs no calibration pictures", "leave --calibration-data away")
     model, card = read_run(run)
+    if attention and not any(layer.name.endswith("_gate") for layer in model.layers):
+        raise InputError(f"{run} has no attention masks: it was trained with --no-mask", "leave --attention away")
     ranges = runs.RunFolder(Path(run)).ranges_path
     learnt = how.activations == "int8" and ranges.is_file()
     if learnt and calibration is not None:
@@ -146,6 +153,9 @@ def convert(
                 model, passes, difference = rewritten.model, rewritten.passes, rewritten.difference
             network = functools.partial(model, training=False)
         data = flatbuffer(network, how, card.input, pixels, io=io)
+    masks: tuple[str, ...] = ()
+    if attention:
+        data, masks = graph.add_masks(data, run)
     versions = {**card.versions, "edge-ran": __version__, "tensorflow": tf.__version__}
     accuracy = {**card.accuracy, "of": "the network before conversion"} if card.accuracy else {}
     card = dataclasses.replace(
@@ -155,6 +165,7 @@ def convert(
         accuracy=accuracy,
         versions=versions,
         rewrites=(*card.rewrites, *(f"{p.name} ({p.places})" for p in passes)),
+        masks=masks,
     )
     data = graph.attach_card(data, card)
     write_bytes(output, data)
@@ -175,6 +186,7 @@ def convert(
         operators=made.operator_counts,
         float_operators=tuple(op.name for op in made.float_operators),
         calibration=calibrated,
+        masks=masks,
         notes=tuple(notes),
     )
 

@@ -129,7 +129,7 @@ def prove(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *, layers
     rounded = made.outputs[0].scale > 0
     reference, kind = _reference(network, RunFolder(Path(run)), rounded)
     pixels = np.stack([fit_pixels(frame, spec) for frame in frames])
-    (answers,) = _file_values(model, made.outputs, frames, spec)
+    answers, *_ = _file_values(model, made.outputs, frames, spec)
     (expected,) = _network_values(reference, [reference.output], pixels, spec)
     if rounded:  # as the file's output is, so that ties fall to the first class in both
         expected = (np.clip(np.round(expected * 256), 0, 255) / 256).astype(np.float32)
@@ -204,22 +204,23 @@ def _layers(
     pixels: NDArray[np.uint8],
     spec: InputSpec,
 ) -> tuple[LayerDifference, ...]:
-    named = _layers_of(made, reference)
-    tensors = [operator.outputs[0] for operator, _ in named]
+    named = [(operator, layer.name, layer.output) for operator, layer in _layers_of(made, reference)]
+    named += _masks_of(made, reference)
+    tensors = [operator.outputs[0] for operator, *_ in named]
     with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
         copy = Path(folder) / "layers.tflite"
         copy.write_bytes(_with_outputs(read_bytes(made.path, "model"), tensors))
         actual = _file_values(copy, tensors, frames, spec)
-    expected = _network_values(reference, [layer.output for _, layer in named], pixels, spec)
+    expected = _network_values(reference, [output for *_, output in named], pixels, spec)
     found = []
-    for (operator, layer), tensor, ours, theirs in zip(named, tensors, expected, actual, strict=True):
+    for (operator, layer, _), tensor, ours, theirs in zip(named, tensors, expected, actual, strict=True):
         step = tensor.scale or max(float(np.ptp(ours)) / 255, 1e-9)
         steps = np.abs(theirs - ours) / step
         found.append(
             LayerDifference(
                 index=operator.index,
                 operator=operator.name,
-                layer=layer.name,
+                layer=layer,
                 max_steps=float(steps.max()),
                 mean_steps=float(steps.mean()),
                 share=float((steps > 0.5).mean()),
@@ -239,6 +240,14 @@ def _layers_of(made: graph.Graph, model: tf_keras.Model) -> list[tuple[graph.Ope
         if shaped:
             pairs.append((operator, model.get_layer(max(shaped, key=lambda name: places[name]))))
     return pairs
+
+
+def _masks_of(made: graph.Graph, model: tf_keras.Model) -> list[tuple[graph.Operator, str, Any]]:
+    """The operators that write a mask's mean as an output, each with the network's."""
+    makers = {operator.outputs[0].index: operator for operator in made.operators}
+    masks = zip(graph.find_masks(made), made.outputs[1:], strict=False)
+    gates = [(makers[tensor.index], model.get_layer(f"{mask.module}_gate")) for mask, tensor in masks]
+    return [(maker, gate.name, tf.reduce_mean(gate.input[0], -1, keepdims=True)) for maker, gate in gates]
 
 
 def _with_outputs(model: bytes, tensors: Sequence[TensorSpec]) -> bytes:

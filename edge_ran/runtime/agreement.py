@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ from edge_ran.graph import TensorSpec
 # (which a GPU computes in float) 0.003 to 0.03, with single scores off by 0.05. A wrong kernel: 0.8, scores off by 0.9.
 LARGEST_ERROR = 0.10
 LARGEST_DIFFERENCE = 0.25  # of the answers' range
+FEWEST_LEVELS = 32  # a quantised mask's range is taken to have: in a mean, rounding of a step or five is no fault
+
+
+Outputs = Sequence[NDArray[Any]]  # of one input
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Agreement:
         relative_error: root mean square of the differences over that of the CPU's answers about their mean: 0 = the
             same, 1 = no better than always answering the mean.
         answers_range: largest minus smallest of the CPU's answers.
+        masks_difference: largest difference in any further output, such as an attention mask, as a share of its range.
     """
 
     pictures: int
@@ -35,18 +41,39 @@ class Agreement:
     largest_difference: float
     relative_error: float
     answers_range: float
+    masks_difference: float = 0.0
 
     @property
     def is_right(self) -> bool:
         """Whether the differences are no more than rounding."""
         small = self.largest_difference <= LARGEST_DIFFERENCE * self.answers_range or self.largest_difference == 0
-        return small and self.relative_error <= LARGEST_ERROR
+        return small and self.relative_error <= LARGEST_ERROR and self.masks_difference <= LARGEST_DIFFERENCE
 
     def __str__(self) -> str:
+        masks = f", masks off by {self.masks_difference:.1%} of their range" if self.masks_difference else ""
         return (
             f"top-1 agrees on {self.top1:.1%} of {self.pictures} pictures, "
-            f"largest difference {self.largest_difference:.3g}, relative error {self.relative_error:.1%}"
+            f"largest difference {self.largest_difference:.3g}, relative error {self.relative_error:.1%}{masks}"
         )
+
+
+def compare_all(reference: Sequence[Outputs], answers: Sequence[Outputs], tensors: Sequence[TensorSpec]) -> Agreement:
+    """Compare every output: the class scores, which come first, by ``compare``, and the masks after them.
+
+    Args:
+        reference: the CPU's outputs for each input, in the order of ``tensors``.
+        answers: the accelerator's.
+        tensors: the model's outputs.
+    """
+    scores, *masks = (
+        compare([outputs[place] for outputs in reference], [outputs[place] for outputs in answers], tensor)
+        for place, tensor in enumerate(tensors)
+    )
+    off = [
+        mask.largest_difference / max(mask.answers_range, FEWEST_LEVELS * tensor.scale, 1e-12)
+        for mask, tensor in zip(masks, tensors[1:], strict=True)
+    ]
+    return dataclasses.replace(scores, masks_difference=max(off, default=0.0))
 
 
 def compare(reference: Sequence[NDArray[Any]], answers: Sequence[NDArray[Any]], tensor: TensorSpec) -> Agreement:

@@ -27,7 +27,7 @@ from edge_ran import __version__, files, machine, vulkan
 from edge_ran.errors import AcceleratorError, EdgeRanError, InputError
 from edge_ran.graph import Graph, gpu_warnings, read_graph
 from edge_ran.runtime import child, interpreter
-from edge_ran.runtime.agreement import Agreement, compare
+from edge_ran.runtime.agreement import Agreement, compare_all
 from edge_ran.runtime.gpu import GpuRuntime
 from edge_ran.runtime.types import Accelerator, Runtime, RuntimeOptions
 
@@ -142,7 +142,7 @@ def trial(path: str, inputs: str, threads: int, precision: str) -> dict[str, Any
     with interpreter.InterpreterRuntime(graph, package, threads, Accelerator("cpu", "cpu")) as cpu:
         reference, cpu_ms = timed(cpu, pictures[: len(answers)])
     answers = answers[: len(reference)]
-    agreement = compare(reference[: len(answers)], answers, graph.outputs[0])
+    agreement = compare_all(reference[: len(answers)], answers, graph.outputs)
     return {
         "agreement": dataclasses.asdict(agreement),
         "gpu_ms": gpu_ms,
@@ -151,19 +151,19 @@ def trial(path: str, inputs: str, threads: int, precision: str) -> dict[str, Any
     }
 
 
-def timed(runtime: Runtime, inputs: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], float]:
+def timed(runtime: Runtime, inputs: Sequence[NDArray[Any]]) -> tuple[list[list[NDArray[Any]]], float]:
     """Run each of the inputs (1, H, W, 3), as many as the budget allows.
 
     Returns:
-        Their first outputs, and the median milliseconds of a run with every output read, without the first runs.
+        Their outputs, and the median milliseconds of a run with every output read, without the first runs.
     """
     runtime.run(inputs[0])  # compiles what is left to compile
-    outputs: list[NDArray[Any]] = []
+    outputs: list[list[NDArray[Any]]] = []
     times_ms: list[float] = []
     start = time.perf_counter()
     for x in inputs:
         before = time.perf_counter()
-        outputs.append(runtime.run(x)[0])
+        outputs.append(runtime.run(x))
         times_ms.append(1e3 * (time.perf_counter() - before))
         if len(outputs) >= FEWEST_PICTURES and time.perf_counter() - start > TRIAL_BUDGET_S:
             break

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from edge_ran import files
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
-from edge_ran.runtime import Accelerator
-from edge_ran.stream.overlay import draw
+from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result
 
 _CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
@@ -55,8 +54,8 @@ class Drawing:
         skipped: results of a live source that were left out because drawing or encoding fell behind.
     """
 
-    def __init__(self, outputs: list[Output], accelerator: Accelerator, live: bool) -> None:
-        self._outputs, self._accelerator, self._live = outputs, accelerator, live
+    def __init__(self, outputs: list[Output], overlay: Overlay, live: bool) -> None:
+        self._outputs, self._overlay, self._live = outputs, overlay, live
         self._queue: queue.Queue[Result | None] = queue.Queue(_ROOM)
         self.skipped = 0
         self._error: EdgeRanError | None = None
@@ -84,7 +83,7 @@ class Drawing:
             if self._error:
                 continue  # empty the queue: put must not block for ever
             try:
-                picture = _Drawn(result, self._accelerator)
+                picture = _Drawn(result, self._overlay)
                 for output in self._outputs:
                     output.put(result, picture)
             except EdgeRanError as error:
@@ -99,15 +98,15 @@ class Drawing:
 class _Drawn:
     """Draws when somebody looks, once."""
 
-    def __init__(self, result: Result, accelerator: Accelerator) -> None:
-        self._result, self._accelerator = result, accelerator
+    def __init__(self, result: Result, overlay: Overlay) -> None:
+        self._result, self._overlay = result, overlay
         self._picture: NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
 
     def __call__(self) -> NDArray[np.uint8]:
         with self._lock:
             if self._picture is None:
-                self._picture = draw(self._result, self._accelerator)
+                self._picture = self._overlay(self._result)
             return self._picture
 
 
@@ -218,8 +217,12 @@ class Window:
 
     _picture: Picture | None = None
 
-    def __init__(self, title: str) -> None:
-        """Raises EnvironmentMissing: OpenCV's headless build, or no screen."""
+    def __init__(self, title: str, keys: Mapping[str, Callable[[], None]] | None = None) -> None:
+        """Open it; ``keys`` are called when their key is pressed.
+
+        Raises:
+            EnvironmentMissing: OpenCV's headless build, or no screen.
+        """
         backend = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else "?"
         if not backend:
             raise EnvironmentMissing(
@@ -227,7 +230,7 @@ class Window:
             )
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise EnvironmentMissing("--show needs a screen, and there is none here", "use --save, --web or --headless")
-        self._title = title
+        self._title, self._keys = title, keys or {}
 
     def put(self, result: Result, picture: Picture) -> None:
         """Take the newest picture; called from the drawing thread."""
@@ -240,6 +243,8 @@ class Window:
             return True
         cv2.imshow(self._title, self._picture())
         key = cv2.waitKey(1) & 0xFF
+        if pressed := self._keys.get(chr(key)):
+            pressed()
         return key not in (ord("q"), 27) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
 
     def close(self) -> None:

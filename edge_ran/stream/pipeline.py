@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran.attention import Look
 from edge_ran.camera import Capture, Frame, FrameSource, Gap, Limits, Notice
-from edge_ran.classifier import Classifier, Prediction
+from edge_ran.classifier import Classifier, MaskCost, Prediction
 from edge_ran.errors import InputError, UsageError
 from edge_ran.latency import LatencyStats
 from edge_ran.runtime import Accelerator
@@ -26,6 +27,7 @@ from edge_ran.stream.ahead import Ahead, Prepared
 from edge_ran.stream.decide import UNKNOWN, Decider
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "end_to_end")
+DRAWN = ("attention", "draw", "tint")  # stages that only some runs have
 _KEPT_TIMES = 1 << 16  # percentiles are of the last so many frames: memory stays flat over days
 
 
@@ -36,7 +38,8 @@ class Result:
     ``predictions`` are the most probable classes after smoothing, best first; ``label`` is the answer, or "unknown",
     and ``score`` its probability (of an unknown: the best class's); ``changed`` says that the answer is a new one.
     ``stages_ms`` has ``capture`` (decoding), ``preprocess``, ``inference``, ``postprocess`` and ``end_to_end``: from
-    the picture's arrival to this result, waiting included. ``fps`` is the present rate of results.
+    the picture's arrival to this result, waiting included. ``fps`` is the present rate of results. ``looks`` are the
+    soft masks of a run with ``--attention``, and ``attention`` among the stages is the time that reading them took.
     """
 
     frame: Frame
@@ -46,11 +49,13 @@ class Result:
     changed: bool
     stages_ms: dict[str, float]
     fps: float
+    looks: tuple[Look, ...] = ()
 
     def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
         """Return the line of ``run --json``; ``captured_at`` is Unix time in seconds."""
         frame = self.frame
         picture = {"picture": frame.name} if frame.name else {}
+        attention = {"attention": [look.to_dict() for look in self.looks]} if self.looks else {}
         return {
             "schema_version": 1,
             "index": frame.index,
@@ -61,6 +66,7 @@ class Result:
             "score": self.score,
             "changed": self.changed,
             "predictions": [dataclasses.asdict(prediction) for prediction in self.predictions],
+            **attention,
             "stages_ms": {stage: round(value, 4) for stage, value in self.stages_ms.items()},
             "accelerator": dataclasses.asdict(accelerator),
         }
@@ -72,6 +78,8 @@ class Summary:
 
     ``fps`` counts everything, capture included; ``latency`` is capture to result and ``stages_ms`` the median of each
     stage, both of the last 65,536 frames; ``ended_by`` is ``end``, ``frames``, ``duration``, ``stop`` or ``fault``.
+    ``masks`` is what the soft masks of ``--attention`` cost the inference; among the stages, ``attention`` is reading
+    them, ``draw`` drawing a picture for whoever wants it, and ``tint`` the masks' part of that.
     """
 
     source: str
@@ -85,6 +93,7 @@ class Summary:
     gaps: tuple[Gap, ...]
     accelerator: Accelerator
     ended_by: str
+    masks: MaskCost | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record that ``run --summary FILE`` writes."""
@@ -110,6 +119,7 @@ class Stream:
         duration_s: float = math.inf,
         notify: Callable[[Notice], None] = lambda notice: None,
         stop: threading.Event | None = None,
+        masks: MaskCost | None = None,
     ) -> None:
         """Open the source.
 
@@ -124,6 +134,7 @@ class Stream:
             duration_s: end after so many seconds.
             notify: told of faults, from any thread; must return at once.
             stop: set it to end the run.
+            masks: what they cost, for the summary.
 
         Raises:
             CameraError, InputError, UsageError: the source cannot be opened, or a number is out of range.
@@ -132,12 +143,12 @@ class Stream:
             raise UsageError("--top-k must be 1 or more, --max-frames and --duration 0 or more")
         self._classifier, self._decide, self._top_k = classifier, decide or Decider(), top_k
         self._max_frames, self._duration_s = max_frames, duration_s
-        self._stop = stop or threading.Event()
+        self._stop, self._masks = stop or threading.Event(), masks
         self.listeners = [notify]
         self._capture = Capture(open_source, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop)
         self._ahead = Ahead(self._capture, classifier.prepare, self._stop)
         self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
-        self._times = {stage: _Times() for stage in STAGES}
+        self._times = {stage: _Times() for stage in (*STAGES, *DRAWN)}
         self._classified = 0
         self._began_at = time.monotonic()
         self._ended_at: float | None = None
@@ -177,20 +188,28 @@ class Stream:
             raise InputError("the network's output is not a number", "edge-ran evaluate it; convert or train it again")
         smoothed, answer, changed = self._decide(scores, frame.captured_at)
         predictions = classifier.rank(smoothed, self._top_k)
+        decided_at = time.perf_counter()
+        looks = classifier.looks(frame.image)
+        attention = {"attention": (time.perf_counter() - decided_at) * 1e3} if looks else {}
         now = time.monotonic()
         stages_ms = {
             "capture": frame.capture_ms,
             "preprocess": prepared.prepare_ms,
             "inference": classifier.stages_ms["inference"],
-            "postprocess": classifier.stages_ms["postprocess"] + (time.perf_counter() - inferred_at) * 1e3,
+            "postprocess": classifier.stages_ms["postprocess"] + (decided_at - inferred_at) * 1e3,
+            **attention,
             "end_to_end": (now - frame.captured_at) * 1e3,
         }
         for stage, milliseconds in stages_ms.items():
-            self._times[stage].add(milliseconds)
+            self.took(stage, milliseconds)
         self._classified += 1
         label = "unknown" if answer == UNKNOWN else classifier.labels[answer]
         score = predictions[0].score if answer == UNKNOWN else float(smoothed[answer])
-        return Result(frame, predictions, label, score, changed, stages_ms, self._rate(now))
+        return Result(frame, predictions, label, score, changed, stages_ms, self._rate(now), looks)
+
+    def took(self, stage: str, milliseconds: float) -> None:
+        """Note a time of a stage, such as ``draw``, for the summary; from any thread."""
+        self._times[stage].add(milliseconds)
 
     def _notify(self, notice: Notice) -> None:
         for listener in self.listeners:
@@ -233,6 +252,7 @@ class Stream:
             gaps=tuple(self._capture.gaps),
             accelerator=self._classifier.runtime.accelerator,
             ended_by=self._ended_by,
+            masks=self._masks,
         )
 
 

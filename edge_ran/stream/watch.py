@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_ran.attention import MEAN
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Recording, Window
+from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result, Stream
 from edge_ran.stream.web import WebPage
 
@@ -20,7 +22,8 @@ class Wishes:
 
     ``save`` a video to write (``force`` replaces one); ``show`` a window; ``record`` a folder for example pictures, of
     class ``label``, keeping ``keep`` of them (see ``Examples``); ``on_change`` a command; ``uncertain_below`` the score
-    under which an example is uncertain; ``web`` an address to serve the live page on.
+    under which an example is uncertain; ``web`` an address to serve the live page on; ``mask`` which soft mask to draw,
+    for ``attention.chosen``, where the stream's classifier gives them.
     """
 
     save: Path | None = None
@@ -32,6 +35,7 @@ class Wishes:
     uncertain_below: float = 0.6
     on_change: str = ""
     web: str = ""
+    mask: str = MEAN
 
 
 def watch(
@@ -62,7 +66,8 @@ def watch(
     with contextlib.ExitStack() as stack:
         stack.enter_context(stream)
         outputs: list[Output] = []
-        window = Window(f"edge-ran {stream.name}") if wishes.show else None
+        overlay = Overlay(accelerator, wishes.mask, stream.took)
+        window = Window(f"edge-ran {stream.name}", {"a": overlay.toggle}) if wishes.show else None
         if window:
             outputs.append(window)
             stack.callback(window.destroy)
@@ -78,7 +83,7 @@ def watch(
         change = OnChange(wishes.on_change, complain) if wishes.on_change else None
         if change:
             stack.callback(change.close)
-        drawing = Drawing(outputs, accelerator, stream.live) if outputs else None
+        drawing = Drawing(outputs, overlay, stream.live) if outputs else None
         if drawing:
             stack.callback(_finish, drawing, complain)
         for result in stream:

@@ -1,5 +1,7 @@
 """Make the tiny networks that the tests of the device side run: ``python tests/models/make.py`` (needs the host extra).
 
+``python tests/models/make.py NAME …`` makes some of them only.
+
 They are kept in the repository, so that those tests need no TensorFlow and their golden answers stay put. Each tells
 red, green and blue pictures of 16x16 pixels apart, with one of every operator that matters: a residual unit with
 stride, an attention mask with pooling, bilinear upsampling and a sigmoid.
@@ -8,6 +10,9 @@ stride, an attention mask with pooling, bilinear upsampling and a sigmoid.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import colours
@@ -38,6 +43,24 @@ def network(strided: bool, softmax: bool = True) -> tf_keras.Model:
     return tf_keras.Model(pixels, layers.Dense(3, activation="softmax" if softmax else None)(x))
 
 
+def attentive() -> tf_keras.Model:
+    """Two attention modules, of 16x16 and 8x8 cells, with the layers named as ``edge_ran.host.networks`` names them."""
+    pixels = layers.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(pixels)
+    for stage in (1, 2):
+        name = f"stage{stage}_module1"
+        mask = layers.Conv2D(8, 3, padding="same", activation="relu", name=f"{name}_mask_up1")(layers.MaxPool2D(2)(x))
+        mask = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_mask_up1_resize")(mask)
+        mask = layers.Conv2D(8, 1, name=f"{name}_mask_tail1_conv")(mask)
+        mask = layers.Activation("sigmoid", name=f"{name}_mask_sigmoid")(mask)
+        trunk = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+        x = layers.Add(name=f"{name}_residual")([trunk, layers.Multiply(name=f"{name}_gate")([mask, trunk])])
+        if stage == 1:
+            x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return tf_keras.Model(pixels, layers.Dense(3, activation="softmax")(x))
+
+
 def pictures(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Noise with one colour channel brighter -> (count, 16, 16, 3) float32 in [-1, 1), (count,) classes."""
     classes = rng.integers(0, 3, count)
@@ -61,9 +84,9 @@ def convert(model: tf_keras.Model, quantised: bool, io: type = tf.float32) -> by
     return converter.convert()
 
 
-def trained(strided: bool) -> tf_keras.Model:
+def trained(build: Callable[[], tf_keras.Model]) -> tf_keras.Model:
     tf_keras.utils.set_random_seed(0)
-    model = network(strided, softmax=True)
+    model = build()
     # Smoothed labels keep the answers away from 0 and 1, where differences between runtimes would not show.
     loss = tf_keras.losses.CategoricalCrossentropy(label_smoothing=0.4)
     model.compile(tf_keras.optimizers.Adam(3e-3), loss)
@@ -72,11 +95,18 @@ def trained(strided: bool) -> tf_keras.Model:
     return model
 
 
-def golden(model: tf_keras.Model) -> dict[str, list[float]]:
+def golden(model: tf_keras.Model) -> dict[str, list]:
     """What Keras itself answers to the three pictures of ``colours.py``, to hold every runtime against."""
     frames = np.stack([colours.frame(label)[:, :, ::-1] for label in colours.LABELS])
-    scores = model((frames.astype(np.float32) - 128) / 128, training=False).numpy()
-    return {label: [round(float(score), 6) for score in row] for label, row in zip(colours.LABELS, scores, strict=True)}
+    answers = np.asarray(model((frames.astype(np.float32) - 128) / 128, training=False)).round(6)
+    return {label: answer.tolist() for label, answer in zip(colours.LABELS, answers.astype(float), strict=True)}
+
+
+def golden_masks(model: tf_keras.Model) -> dict[str, dict[str, list]]:
+    """The masks' means over their channels, by module, for the same pictures."""
+    gates = [layer for layer in model.layers if layer.name.endswith("_gate")]
+    means = {gate.name.removesuffix("_gate"): tf.reduce_mean(gate.input[0], -1) for gate in gates}
+    return {module: golden(tf_keras.Model(model.input, mean)) for module, mean in means.items()}
 
 
 def two_inputs() -> bytes:
@@ -85,20 +115,34 @@ def two_inputs() -> bytes:
     return converter.convert()
 
 
-if __name__ == "__main__":
-    good, strided = trained(strided=False), trained(strided=True)
+def main(chosen: list[str]) -> None:
+    good, strided, attention = (
+        trained(build) for build in (partial(network, False), partial(network, True), attentive)
+    )
     logits = network(strided=False, softmax=False)
     logits.set_weights(good.get_weights())
-    for name, data in {
-        "float32": convert(good, quantised=False),
-        "int8": convert(good, quantised=True, io=tf.int8),
-        "uint8": convert(good, quantised=True, io=tf.uint8),
-        "int8_float_io": convert(good, quantised=True),
-        "int8_strided": convert(strided, quantised=True, io=tf.int8),
-        "logits": convert(logits, quantised=False),
-        "any_batch": tf.lite.TFLiteConverter.from_keras_model(good).convert(),
-        "two_inputs": two_inputs(),
-    }.items():
-        (HERE / f"{name}.tflite").write_bytes(data)
-        print(f"{name}.tflite {len(data)} bytes")
-    (HERE / "golden.json").write_text(json.dumps(golden(good), indent=1) + "\n")
+    made: dict[str, Callable[[], bytes]] = {
+        "float32.tflite": lambda: convert(good, quantised=False),
+        "int8.tflite": lambda: convert(good, quantised=True, io=tf.int8),
+        "uint8.tflite": lambda: convert(good, quantised=True, io=tf.uint8),
+        "int8_float_io.tflite": lambda: convert(good, quantised=True),
+        "int8_strided.tflite": lambda: convert(strided, quantised=True, io=tf.int8),
+        "logits.tflite": lambda: convert(logits, quantised=False),
+        "any_batch.tflite": lambda: tf.lite.TFLiteConverter.from_keras_model(good).convert(),
+        "two_inputs.tflite": two_inputs,
+        "attention.tflite": lambda: convert(attention, quantised=True, io=tf.uint8),
+        "attention_float32.tflite": lambda: convert(attention, quantised=False),
+        "golden.json": lambda: as_json(golden(good)),
+        "golden_attention.json": lambda: as_json({"scores": golden(attention), "masks": golden_masks(attention)}),
+    }
+    for name in chosen or made:
+        (HERE / name).write_bytes(data := made[name]())
+        print(f"{name} {len(data)} bytes")
+
+
+def as_json(record: dict) -> bytes:
+    return (json.dumps(record) + "\n").encode()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
