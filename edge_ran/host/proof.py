@@ -246,8 +246,11 @@ def _masks_of(made: graph.Graph, model: tf_keras.Model) -> list[tuple[graph.Oper
     """The operators that write a mask's mean as an output, each with the network's."""
     makers = {operator.outputs[0].index: operator for operator in made.operators}
     masks = zip(graph.find_masks(made), made.outputs[1:], strict=False)
-    gates = [(makers[tensor.index], model.get_layer(f"{mask.module}_gate")) for mask, tensor in masks]
-    return [(maker, gate.name, tf.reduce_mean(gate.input[0], -1, keepdims=True)) for maker, gate in gates]
+    found = []
+    for mask, tensor in masks:
+        values = model.get_layer(f"{mask.module}_gate").input[0]
+        found.append((makers[tensor.index], f"{mask.module}_mask, mean", tf.reduce_mean(values, -1, keepdims=True)))
+    return found
 
 
 def _with_outputs(model: bytes, tensors: Sequence[TensorSpec]) -> bytes:

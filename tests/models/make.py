@@ -98,8 +98,8 @@ def trained(build: Callable[[], tf_keras.Model]) -> tf_keras.Model:
 def golden(model: tf_keras.Model) -> dict[str, list]:
     """What Keras itself answers to the three pictures of ``colours.py``, to hold every runtime against."""
     frames = np.stack([colours.frame(label)[:, :, ::-1] for label in colours.LABELS])
-    answers = np.asarray(model((frames.astype(np.float32) - 128) / 128, training=False)).round(6)
-    return {label: answer.tolist() for label, answer in zip(colours.LABELS, answers.astype(float), strict=True)}
+    answers = np.asarray(model((frames.astype(np.float32) - 128) / 128, training=False), np.float64).round(6)
+    return {label: answer.tolist() for label, answer in zip(colours.LABELS, answers, strict=True)}
 
 
 def golden_masks(model: tf_keras.Model) -> dict[str, dict[str, list]]:

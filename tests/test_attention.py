@@ -1,0 +1,159 @@
+"""Where a network looks: a mask lies on the pixels that its cells saw, and its numbers are the frame's."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ran.attention import Look, chosen, scale_bar, tint
+from edge_ran.card import InputSpec
+from edge_ran.classifier import Classifier, mask_cost, with_masks
+from edge_ran.errors import InputError
+from edge_ran.preprocess import fit_pixels, seen
+
+MODELS = Path(__file__).parent / "models"
+
+
+def hot(row: int, column: int, rows: int = 4, columns: int = 4) -> np.ndarray:
+    values = np.full((rows, columns), 0.25, np.float32)
+    values[row, column] = 0.75
+    return values
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (96, 64), (63, 101), (640, 360), (5, 300)])
+def test_a_hot_cell_lies_on_the_pixels_that_it_saw(fit: str, width: int, height: int) -> None:
+    """Make exactly the pixels white that the overlay colours hottest: the network's input is white in that cell."""
+    spec, row, column = InputSpec(32, 32, fit=fit), 1, 2
+    region = seen(width, height, spec)
+    look = Look("stage1_module1", hot(row, column), region)
+    picture = np.zeros((height, width, 3), np.uint8)
+    tint(picture, look)
+    left, top, inner_width, inner_height = region
+    outside = picture.copy()
+    outside[top : top + inner_height, left : left + inner_width] = 0
+    assert not outside.any()  # what the network did not see is left as it is
+    x, y = look.to_dict()["peak"]
+    yellow = picture.astype(int) @ [-1, 1, 1]
+    assert (
+        yellow[min(height - 1, int(y)), min(width - 1, int(x))] >= yellow.max() - 12
+    )  # a cell may be less than a pixel
+    frame = np.zeros((height, width, 3), np.uint8)
+    xs, ys = (np.arange(width) + 0.5 - left) / inner_width * 4, (np.arange(height) + 0.5 - top) / inner_height * 4
+    frame[np.ix_((ys >= row) & (ys < row + 1), (xs >= column) & (xs < column + 1))] = 255
+    if min(inner_width, inner_height) >= 32:  # else one pixel covers several of the network's
+        pixels = fit_pixels(frame, spec)[:, :, 0].astype(float)
+        centre = [(pixels.sum(axis) @ (np.arange(32) + 0.5)) / pixels.sum() / 8 for axis in (0, 1)]
+        assert centre == pytest.approx([column + 0.5, row + 0.5], abs=0.07)
+
+
+def test_an_enlarged_picture_is_coloured_in_the_same_place() -> None:
+    spec = InputSpec(8, 8, fit="crop")
+    look = Look("m", hot(0, 3), seen(40, 24, spec))
+    small, large = np.zeros((24, 40, 3), np.uint8), np.zeros((72, 120, 3), np.uint8)
+    tint(small, look)
+    tint(large, look, 3)
+    assert np.abs(cv2.resize(large, (40, 24), interpolation=cv2.INTER_AREA).astype(int) - small).max() < 12
+
+
+def test_the_numbers_of_a_mask() -> None:
+    record = Look("stage2_module1", hot(1, 2), (100, 0, 400, 200)).to_dict()
+    assert json.loads(json.dumps(record)) == record
+    assert (record["module"], record["min"], record["max"]) == ("stage2_module1", 0.25, 0.75)
+    assert record["mean"] == pytest.approx(0.25 + 0.5 / 16, abs=1e-4)
+    assert record["center"] == record["peak"] == [100 + 2.5 * 100, 1.5 * 50]
+    assert record["spread"] == 0.0
+    flat = Look("m", np.full((2, 2), 0.5, np.float32), (0, 0, 80, 60)).to_dict()
+    assert (flat["center"], flat["peak"]) == ([40.0, 30.0], None)
+    assert flat["spread"] == pytest.approx(np.hypot(20, 15), abs=0.1)
+    two = hot(0, 0, 1, 4)
+    two[0, 3] = 0.75
+    assert Look("m", two, (0, 0, 400, 100)).to_dict()["center"] == [200.0, 50.0]
+    assert Look("m", two, (0, 0, 400, 100)).to_dict()["spread"] == 150.0
+
+
+def test_which_mask_is_shown() -> None:
+    fine, coarse = Look("a", hot(0, 0), (0, 0, 8, 8)), Look("b", np.full((2, 2), 0.5, np.float32), (0, 0, 8, 8))
+    assert chosen((fine, coarse), "1") is fine
+    assert chosen((fine, coarse), "2") is coarse
+    mean = chosen((coarse, fine), "mean")
+    assert (mean.module, mean.values.shape, mean.region) == ("mean", (4, 4), (0, 0, 8, 8))
+    assert mean.values == pytest.approx((fine.values + 0.5) / 2)
+
+
+def test_a_mask_without_differences_draws_no_pattern() -> None:
+    picture = np.zeros((20, 30, 3), np.uint8)
+    tint(picture, Look("m", np.full((4, 4), 0.4, np.float32), (0, 0, 30, 20)))
+    assert (picture == picture[0, 0]).all()
+    assert scale_bar(50, 4).shape == (4, 50, 3)
+    dark, bright = scale_bar(50, 4)[0, [0, -1]].astype(int).sum(1)
+    assert bright > dark
+
+
+# ------------------------------------------------------------------------------------------- through a classifier
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict:
+    return json.loads((MODELS / "golden_attention.json").read_text())
+
+
+def colour(label: str) -> np.ndarray:
+    import sys
+
+    sys.path.insert(0, str(MODELS))
+    import colours
+
+    return colours.frame(label)
+
+
+@pytest.mark.parametrize(("model", "tolerance"), [("attention_float32", 1e-5), ("attention", 0.03)])
+def test_masks_and_scores_are_those_of_the_network(labelled_model, golden, model: str, tolerance: float) -> None:
+    path = labelled_model(model)
+    with Classifier(path) as plain, Classifier(path, attention=True) as looking:
+        assert plain.looks(colour("red")) == ()
+        assert looking.modules == ("stage1_module1", "stage2_module1")
+        for label, scores in golden["scores"].items():
+            frame = colour(label)
+            got = looking.scores(frame)
+            assert (got == plain.scores(frame)).all()  # bit by bit
+            assert got == pytest.approx(np.array(scores), abs=tolerance)
+            looks = looking.looks(frame)
+            assert [look.values.shape for look in looks] == [(16, 16), (8, 8)]
+            for look in looks:
+                assert look.values == pytest.approx(np.array(golden["masks"][look.module][label]), abs=tolerance)
+                assert look.region == (0, 0, frame.shape[1], frame.shape[0])
+
+
+def test_a_file_with_masks_is_taken_as_it_is_and_its_copy_is_gone_afterwards(labelled_model, tmp_path: Path) -> None:
+    path = labelled_model("attention")
+    masked = with_masks(path, tmp_path / "masked.tflite")
+    with Classifier(masked) as plain, Classifier(masked, attention=True) as looking, Classifier(path) as other:
+        assert looking.path == masked
+        assert plain.looks(colour("green")) == ()
+        assert (plain.scores(colour("green")) == other.scores(colour("green"))).all()
+    with Classifier(path, attention=True) as copied:
+        assert copied.path != path
+        assert copied.path.is_file()
+    assert not copied.path.exists()
+
+
+def test_a_network_without_masks_is_refused(labelled_model, test_models: Path) -> None:
+    with pytest.raises(InputError, match=re.escape("int8.tflite has no attention masks")) as error:
+        Classifier(labelled_model("int8"), attention=True)
+    assert "edge-ran convert --attention" in error.value.remedy
+    with pytest.raises(InputError, match="carries no card"):
+        Classifier(test_models / "attention.tflite", attention=True)
+
+
+def test_the_cost_of_the_masks_is_measured_on_both_files(labelled_model, tmp_path: Path) -> None:
+    with Classifier(labelled_model("attention"), attention=True) as looking:
+        cost = mask_cost(looking, budget_s=0.0)
+        assert (cost.masks, cost.pairs) == (2, 3)
+        assert min(cost.with_ms, cost.without_ms) > 0
+        assert mask_cost(looking, budget_s=0.05).pairs > 3
