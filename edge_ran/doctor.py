@@ -91,7 +91,8 @@ def _guarded(examination: Callable[[], Iterator[Finding]]) -> list[Finding]:
 
 
 def _python() -> Iterator[Finding]:
-    text = f"{platform.python_version()} on {platform.machine()}, edge-ran {__version__}"
+    emulated = f" (emulated on {real})" if (real := machine.emulated_on()) else ""
+    text = f"{platform.python_version()} on {platform.machine()}{emulated}, edge-ran {__version__}"
     if sys.version_info < OLDEST_PYTHON:
         yield Finding("python", FAULT, text, "edge-ran needs Python 3.10 or newer")
     else:
@@ -102,7 +103,7 @@ def _numpy() -> Iterator[Finding]:
     try:
         import numpy as np
     except ImportError as error:
-        yield Finding("numpy", FAULT, _first_line(error), "pip install --force-reinstall numpy")
+        yield Finding("numpy", FAULT, *_unimportable(error, "pip install --force-reinstall numpy"))
         return
     old = int(np.__version__.partition(".")[0]) < 2
     installed = importlib.util.find_spec("tflite_runtime") is not None
@@ -120,7 +121,7 @@ def _opencv() -> Iterator[Finding]:
         import cv2
     except ImportError as error:
         remedy = "pip uninstall -y opencv-python; pip install --force-reinstall opencv-python-headless"
-        yield Finding("opencv", FAULT, _first_line(error), remedy)
+        yield Finding("opencv", FAULT, *_unimportable(error, remedy))
         return
     lines = (line.split(":", 1) for line in cv2.getBuildInformation().splitlines() if ":" in line)
     built = {key.strip(): value.strip() for key, value in lines}
@@ -265,6 +266,16 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _unimportable(error: ImportError, remedy: str) -> tuple[str, str]:
+    """Why a package cannot be imported, and the remedy: the given one, or the library that the system lacks."""
+    root: BaseException = error  # NumPy puts a page of advice on top of it
+    while root.__cause__ is not None:
+        root = root.__cause__
+    what = _first_line(root)
+    library, is_absent, _ = what.partition(": cannot open shared object file")
+    return what, f"install the system's package of {library} (Debian: apt-file search it)" if is_absent else remedy
 
 
 def _first_line(error: BaseException) -> str:

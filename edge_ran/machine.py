@@ -48,6 +48,7 @@ def identity() -> dict[str, Any]:
         "memory_mb": int(memory_kb.split()[0]) // 1024 if memory_kb else None,
         "governor": governor(),
         "virtual": "hypervisor" in cpu_flags() or None,
+        "emulated_on": emulated_on(),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -70,6 +71,19 @@ def cpu_flags() -> frozenset[str]:
     """Return the processor's instruction set extensions, in the kernel's words."""
     info = _fields(PROC / "cpuinfo")
     return frozenset((info.get("flags") or info.get("Features") or "").split())
+
+
+def emulated_on() -> str | None:
+    """Return the real processor's architecture where another one acts ours (qemu-user, a container of another
+    platform); None where it is our own, or the kernel (before Linux 6.2) does not tell its own."""
+    ours, real = platform.machine(), _text(PROC / "sys" / "kernel" / "arch")
+    return real if real and _family(real) != _family(ours) else None
+
+
+def _family(architecture: str) -> str:
+    """The architectures that one processor runs by itself: 32-bit programs on a 64-bit system."""
+    families = (("arm", "arm"), ("aarch64", "arm"), ("i", "x86"), ("x86", "x86"))
+    return next((family for start, family in families if architecture.startswith(start)), architecture)
 
 
 def governor() -> str | None:

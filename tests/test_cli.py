@@ -219,3 +219,13 @@ def test_ctrl_c_ends_with_130_and_no_traceback(test_models: Path):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_a_broken_package_is_two_lines(tmp_path: Path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('\\n\\nIMPORTANT: PLEASE READ THIS FOR ADVICE')\n")
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    done = edge_ran("inspect", ROOT / "edge_ran" / "shipped" / "int8.tflite", PYTHONPATH=path)
+    assert done.returncode == errors.EnvironmentMissing.exit_code
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-2:] == ["edge-ran: a package cannot be imported", "  edge-ran doctor"]
+    assert "Traceback" not in done.stderr

@@ -63,6 +63,20 @@ def test_opencv_without_libgl(monkeypatch):
     assert "opencv-python-headless" in remedy
 
 
+def test_numpy_without_a_library_of_the_system(monkeypatch):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "numpy":
+                below = ImportError("libstdc++.so.6: cannot open shared object file: No such file or directory")
+                raise ImportError("\n\nIMPORTANT: PLEASE READ THIS FOR ADVICE", name="numpy") from below
+
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.setattr(sys, "meta_path", [Broken()])
+    state, what, remedy = only(doctor._numpy)
+    assert (state, what.partition(":")[0]) == (FAULT, "libstdc++.so.6")
+    assert "libstdc++.so.6" in remedy
+
+
 def test_two_opencv_wheels_overwrite_each_other(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda name: "4.11" if "contrib" not in name else "")
     found = doctor._guarded(doctor._opencv)

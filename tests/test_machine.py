@@ -105,3 +105,19 @@ def test_memory_is_that_of_this_process():
     block = bytearray(64 << 20)
     assert machine.memory_mb()[0] > now + 50
     del block
+
+
+@pytest.mark.parametrize(("ours", "kernel", "real"), [
+    ("aarch64", "x86_64", "x86_64"),  # qemu-user, or a container of another platform
+    ("aarch64", "aarch64", None),
+    ("armv7l", "aarch64", None),  # 32-bit programs on a 64-bit board
+    ("i686", "x86_64", None),
+    ("x86_64", "aarch64", "aarch64"),
+    ("riscv64", "x86_64", "x86_64"),
+    ("aarch64", "", None),  # an older kernel
+])  # fmt: skip
+def test_an_emulated_processor_is_told(board, monkeypatch, ours, kernel, real):
+    monkeypatch.setattr(machine.platform, "machine", lambda: ours)
+    board({"proc/sys/kernel/arch": f"{kernel}\n"})
+    assert machine.emulated_on() == real
+    assert machine.identity()["emulated_on"] == real

@@ -209,6 +209,8 @@ class BenchReport:
             reasons.append(f"the GPU is software ({self.accelerator.adapter}): it shows function, not speed")
         if self.accelerator.requested == "gpu" and self.accelerator.actual != "gpu":
             reasons.append(f"ran on {self.accelerator}, not on the GPU: {self.accelerator.fallback_reason}")
+        if real := self.environment["emulated_on"]:
+            reasons.append(f"{self.environment['architecture']} is emulated on {real}: it shows function, not speed")
         waiting = self.timing["wall_per_run_ms"] / stats.p50_ms
         if waiting > 1 + WALL_WITHIN:
             notes.append(f"wall-clock time a run is {waiting:.2f} times the median: quote the mean, too")

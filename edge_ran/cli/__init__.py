@@ -11,7 +11,7 @@ import typer
 
 from edge_ran import __version__
 from edge_ran.cli.app import app, complain, spell_out
-from edge_ran.errors import EdgeRanError, UsageError
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 
 # isort: off
 # Importing a verb adds it to the application; this order, a network's way to the device, is the one --help shows.
@@ -51,6 +51,11 @@ def main() -> None:
         code = error.exit_code
     except typer.Abort:
         code = 130
+    except ImportError as error:
+        if verbose or (error.name or "").startswith("edge_ran"):
+            raise
+        complain(f"{error.name or 'a package'} cannot be imported", "edge-ran doctor")
+        code = EnvironmentMissing.exit_code
     except Exception as error:
         # Usage errors have no public name in typer, and live in click or inside typer, by its version.
         if not hasattr(error, "format_message"):
