@@ -21,7 +21,7 @@ class LatencyStats:
     ``p50_low_ms`` and ``p50_high_ms`` hold the true median with 95 % confidence, ``p90_low_ms`` and ``p90_high_ms`` the
     true 90th percentile; None where there are too few runs to say. Both assume runs that are independent of each other.
     ``outliers`` counts the runs above the upper quartile by more than three times the quartiles' distance; they are
-    kept in every figure.
+    kept in every figure. A program that tells no single times leaves ``p90_ms``, ``p99_ms`` and ``outliers`` None.
     """
 
     runs: int
@@ -32,14 +32,14 @@ class LatencyStats:
     max_ms: float
     p5_ms: float
     p50_ms: float
-    p90_ms: float
+    p90_ms: float | None
     p95_ms: float
-    p99_ms: float
+    p99_ms: float | None
     p50_low_ms: float | None = None
     p50_high_ms: float | None = None
     p90_low_ms: float | None = None
     p90_high_ms: float | None = None
-    outliers: int = 0
+    outliers: int | None = 0
 
     @classmethod
     def from_ms(cls, samples: Sequence[float], cold_ms: float | None = None) -> LatencyStats:

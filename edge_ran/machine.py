@@ -166,7 +166,7 @@ class Conditions:
     wait for another; None where the system does not tell."""
 
     seconds: float
-    own_busy: float
+    own_busy: float | None
     others_busy: float | None
     steal: float | None
     preempted: int | None

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from adb_device import adb_server, phone, phones  # noqa: F401 (fixtures)
 
 COLOURS = {"blue": (200, 40, 30), "green": (30, 190, 50), "red": (40, 30, 200)}  # BGR
 

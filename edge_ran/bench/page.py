@@ -20,10 +20,13 @@ def bench_page(bench: Bench, rows: Sequence[dict[str, Any]] = ()) -> Report:
     """Return the page of a measurement; ``rows`` are those of a sweep (``overview``)."""
     first = bench.reports[0]
     several = len({one.device for one in bench.reports}) > 1
+    read = (
+        ", every output read inside the timer" if all(r.timing["includes_output_read"] for r in bench.reports) else ""
+    )
     machines = ", ".join(dict.fromkeys(one.environment["board"] or one.environment["cpu"] for one in bench.reports))
     return Report(
         title=f"{Path(first.model['path']).name if several else first.name} on {machines}",
-        lead=f"{_kinds(bench)} measured by edge-ran {__version__}, every output read inside the timer.",
+        lead=f"{_kinds(bench)} measured by edge-ran {__version__}{read}.",
         tiles=_tiles(first),
         sections=(
             _times(bench),
@@ -142,13 +145,17 @@ def _times(bench: Bench) -> Section:
         for r in bench.reports
     )
     formats = ("", "", "", "", *[".4g"] * 7)
-    samples = {r.name: r.samples_ms for r in bench.reports}
+    samples = {r.name: r.samples_ms for r in bench.reports if r.samples_ms}
     return Section(
         "Times",
         "The median lies between from and to with 95 % confidence. " + " ".join(f"{ratio}." for ratio in bench.ratios),
         (
             Table(columns, rows, formats, ("median, ms",)),
-            report.drawing(partial(plots.latency_histogram, samples), "Every inference, outliers included."),
+            *(
+                [report.drawing(partial(plots.latency_histogram, samples), "Every inference, outliers included.")]
+                if samples
+                else []
+            ),
         ),
     )
 

@@ -45,26 +45,28 @@ FACTS = {
     "device": str,
     "input": str,
     "model": {"path": str, "sha256": str, "size_bytes": int, "precision": str, "multiply_adds": int},
-    "delegation": {"engine": str, "operators": int, "delegated": int, "partitions": int},
+    "delegation": {"engine": str, "operators": int, "delegated": int | None, "partitions": int | None},
     "runtime": {"name": str, "version": str, "threads": int},
     "cold_start": {"load_ms": float, "first_run_ms": float},
-    "warmup": {"runs": int, "steady": bool},
+    "warmup": {"runs": int, "steady": bool | None},
     "stages_ms": dict[str, _FIGURE] | None,
-    "timing": {"wall_per_run_ms": float, "sessions": int},
-    "memory": {"before_mb": _FIGURE, "peak_mb": _FIGURE},
+    "timing": {
+        "includes_output_read": bool, "clock": str, "wall_per_run_ms": _FIGURE, "sessions": int,
+        "session_medians_ms": tuple[float, ...] | None,
+    },
+    "memory": {"before_mb": _FIGURE, "peak_mb": _FIGURE, "running_took_mb": _FIGURE},
     "energy": {"sensor": str | None, "joules_per_run": _FIGURE},
     "throughput": {"gmacs_per_s": _FIGURE, "limit_gmacs_per_s": _FIGURE, "percent_of_limit": _FIGURE},
     "environment": {
         "board": str | None, "cpu": str, "cores": int, "os": str, "governor": str | None, "virtual": bool | None,
+        "emulated_on": str | None,
     },
 }  # fmt: skip
 LATENCY_FACTS = {
-    **dict.fromkeys(
-        ("avg_ms", "median_ms", "std_ms", "min_ms", "max_ms", "p5_ms", "p90_ms", "p95_ms", "p99_ms"), float
-    ),
+    **dict.fromkeys(("avg_ms", "median_ms", "std_ms", "min_ms", "max_ms", "p5_ms", "p95_ms"), float),
     **dict.fromkeys(("median_interval_ms", "p90_interval_ms"), tuple[_FIGURE, ...]),
-    "first_run_ms": _FIGURE,
-    "outliers": int,
+    **dict.fromkeys(("first_run_ms", "p90_ms", "p99_ms"), _FIGURE),
+    "outliers": int | None,
     "num_runs": int,
 }
 
@@ -85,7 +87,7 @@ class BenchReport:
     delegation: dict[str, Any]
     runtime: dict[str, Any]
     latency: LatencyStats
-    cold_start: dict[str, float]
+    cold_start: dict[str, float | None]
     warmup: dict[str, Any]
     stages_ms: dict[str, float | None] | None
     timing: dict[str, Any]
@@ -186,11 +188,18 @@ class BenchReport:
             reasons.append(
                 f"the median is known to ±{stats.relative_interval:.0%} only: more --num-runs, or --until 2%"
             )
-        if not self.warmup["steady"]:
+        if self.warmup["steady"] is False:
             reasons.append(f"not steady after {self.warmup['runs']} warm-up runs")
         drift = latency.drift(self.samples_ms)
         if self.timing["sessions"] == 1 and stats.runs >= FEWEST_RUNS and abs(drift) > LARGEST_DRIFT:
             reasons.append(f"the last third ran {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} than the first")
+        drift = latency.drift(self.timing.get("session_medians_ms") or ())
+        if abs(drift) > LARGEST_DRIFT:
+            reasons.append(
+                f"the last sessions ran {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} than the first"
+            )
+        if not self.timing["includes_output_read"]:
+            reasons.append(f"{self.timing['clock']} stops when the GPU is done: reading the outputs is not in its time")
         if around.throttled:
             reasons.append("the processor was throttled")
         if around.others_busy is not None and around.others_busy > MOST_OTHERS_BUSY:
@@ -209,9 +218,11 @@ class BenchReport:
             reasons.append(f"the GPU is software ({self.accelerator.adapter}): it shows function, not speed")
         if self.accelerator.requested == "gpu" and self.accelerator.actual != "gpu":
             reasons.append(f"ran on {self.accelerator}, not on the GPU: {self.accelerator.fallback_reason}")
-        if real := self.environment["emulated_on"]:
+        if real := self.environment.get("emulated_on"):
             reasons.append(f"{self.environment['architecture']} is emulated on {real}: it shows function, not speed")
-        waiting = self.timing["wall_per_run_ms"] / stats.p50_ms
+        waiting = (self.timing["wall_per_run_ms"] or 0) / stats.p50_ms
+        if self.timing.get("session_medians_ms"):
+            notes.append(f"the median and the percentiles are the middle ones of {self.timing['sessions']} sessions")
         if waiting > 1 + WALL_WITHIN:
             notes.append(f"wall-clock time a run is {waiting:.2f} times the median: quote the mean, too")
         if self.environment["governor"] not in (None, "performance"):

@@ -150,12 +150,14 @@ def benchmark(
         return
     for target in filter(None, (result_json, csv, plot, html)):
         refuse_existing(target, force)
+    specs = [targets.resolve(text) for text in device or ["local"]]
+    if plot and any(spec.target.startswith("adb:") for spec in specs):
+        raise UsageError("--plot draws the time of each run, which phones do not tell", "use --html or --csv")
     if plot:
         plots.check_target(plot)
     if html:
         report.check()
     before = bench.read_report(baseline) if baseline else None
-    specs = [targets.resolve(text) for text in device or ["local"]]
     terms = [*(sweep or []), *(str(m) for m in models or [] if bench.is_term(str(m)))]
     models = [m for m in models or [] if not bench.is_term(str(m))]
     paths = [tflite_or_default(model) for model in models] or [tflite_or_default(None)]
@@ -416,8 +418,12 @@ def _sweep_text(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+def _many(count: int | None, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{_count(count)} {word}s"
+
+
+def _count(count: int | None) -> str:
+    return "an unknown number" if count is None else str(count)
 
 
 def _devices_text(measured: Bench) -> str:
@@ -432,7 +438,7 @@ def _devices_text(measured: Bench) -> str:
                 one.name,
                 f"{stats.p50_ms:.3g}",
                 interval,
-                f"{stats.p90_ms:.3g}",
+                "-" if stats.p90_ms is None else f"{stats.p90_ms:.3g}",
                 ratios.get(one.name, "1"),
                 str(one.accelerator),
                 str(one.runtime["threads"]),
@@ -465,7 +471,7 @@ def _bench_lines(report: Any) -> Iterator[str]:
     pieces = report.delegation
     yield (
         f"on        {report.accelerator}, {report.runtime['name']} {report.runtime['version']}, "
-        f"{_many(report.runtime['threads'], 'thread')}; {pieces['engine']} runs {pieces['delegated']} of "
+        f"{_many(report.runtime['threads'], 'thread')}; {pieces['engine']} runs {_count(pieces['delegated'])} of "
         f"{pieces['operators']} operators in {_many(pieces['partitions'], 'piece')}"
     )
     interval = f"  (95 %: {ms(stats.p50_low_ms)} to {ms(stats.p50_high_ms)})" if stats.p50_low_ms is not None else ""
@@ -474,7 +480,8 @@ def _bench_lines(report: Any) -> Iterator[str]:
         f"spread    p5 {ms(stats.p5_ms)}, p90 {ms(stats.p90_ms)}, p95 {ms(stats.p95_ms)}, p99 {ms(stats.p99_ms)}, "
         f"mean {ms(stats.mean_ms)} ± {ms(stats.std_ms)}"
     )
-    yield f"runs      {stats.runs:,} after {report.warmup['runs']} to warm up; {stats.outliers:,} outliers, all kept"
+    outliers = "" if stats.outliers is None else f"; {stats.outliers:,} outliers, all kept"
+    yield f"runs      {stats.runs:,} after {report.warmup['runs']} to warm up{outliers}"
     cold = report.cold_start
     yield f"cold      load {ms(cold['load_ms'])}, first run {ms(cold['first_run_ms'])}"
     if report.stages_ms:
@@ -484,6 +491,8 @@ def _bench_lines(report: Any) -> Iterator[str]:
     if memory["peak_mb"] is not None and memory["before_mb"] is not None:
         own = memory["peak_mb"] - memory["before_mb"]
         yield f"memory    {own:.1f} MB for the model, {memory['peak_mb']:.0f} MB in all"
+    if memory.get("running_took_mb") is not None:
+        yield f"memory    {memory['running_took_mb']:.1f} MB for the model, as {report.runtime['name']} reckons"
     if report.energy["joules_per_run"] is not None:
         joules, sensor = report.energy["joules_per_run"], report.energy["sensor"]
         yield f"energy    {1e3 * joules:.3g} mJ a run, all that {sensor} feeds"

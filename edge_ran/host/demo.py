@@ -49,7 +49,7 @@ class File:
     agreement: float
     difference: float
     median_ms: float
-    p90_ms: float
+    p90_ms: float | None
     quotable: bool
     top1: float | None
 

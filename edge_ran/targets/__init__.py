@@ -1,7 +1,8 @@
 """Devices other than this machine: the same verbs there, by ``--device``.
 
-``target`` says what a device is asked and must answer; ``address`` reads the words of ``--device``; ``ssh`` is a board
-that runs this very code, ``adb`` a phone that runs the official ``benchmark_model``.
+``target`` says what a device is asked and must answer; ``address`` reads the words of ``--device``, ``devices`` opens
+what they mean; ``ssh`` is a board that runs this very code, ``android`` a phone over ``adb`` that runs the official
+``benchmark_model``.
 """
 
 from edge_ran.targets.address import check

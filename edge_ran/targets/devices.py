@@ -11,6 +11,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.runtime import interpreter
 from edge_ran.targets.address import EXAMPLES, check
+from edge_ran.targets.android import AndroidTarget
 from edge_ran.targets.ssh import SshTarget
 from edge_ran.targets.target import Probe, Target
 
@@ -69,7 +70,7 @@ def open_target(spec: DeviceSpec, say: Callable[[str], None] = lambda line: None
     """
     check(spec)
     if spec.target.startswith("adb:"):
-        raise UsageError(f"{spec.name}: devices over adb are not implemented yet", "use one over ssh")
+        return AndroidTarget(spec, say)
     if spec.target == "local":
         raise UsageError(f"{spec.name} is this machine", "leave out --device")
     return SshTarget(spec, say, install)

@@ -1,0 +1,485 @@
+"""Phones on the ``adb`` client of Android's platform tools: which answer, what they are, files and commands there.
+
+The client is run as the program that it is, so that what works in a shell (USB, Wi-Fi, ``ANDROID_ADB_SERVER_PORT``,
+``ANDROID_SERIAL``) works here. A server of another version is left alone: the client would end it. Whatever a phone
+says is untrusted: cut to a bound, stripped of control characters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import selectors
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_ran.errors import EnvironmentMissing, UsageError
+from edge_ran.files import sha256
+from edge_ran.targets.untrusted import clean
+
+FOLDER = "/data/local/tmp/edge-ran"  # what shell users of every Android may write to and execute from
+SERIAL = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]-]{0,127}")  # a USB serial, host:port, [IPv6]:port, an mDNS name
+HEADING = "List of devices attached"
+LISTED = re.compile(r"(?P<serial>\S+)\s+(?P<state>no permissions|\w+)(?P<rest>.*)")
+ANSWER_S = 20.0  # for a command that does next to nothing
+PUSH_S, PUSH_BYTES_PER_S = 60.0, 0.5e6  # the slowest USB and Wi-Fi
+MOST_LINES, LONGEST_LINE = 4000, 2000
+NO_SPACE = re.compile("no space left|not enough space|disk full", re.IGNORECASE)
+# What the client says when a phone goes away; none of them comes from a command that ran to its end.
+GONE = re.compile(
+    r"device '.*' not found|device (still )?(offline|unauthorized)|no devices|error: closed|protocol fault"
+)
+STATES = {
+    "unauthorized": ("does not trust this computer", "unlock it and accept 'Allow USB debugging?'"),
+    "authorizing": ("does not trust this computer yet", "unlock it and accept 'Allow USB debugging?'"),
+    "offline": ("is offline: it does not answer adb", "plug it in again, or: adb reconnect offline"),
+    "connecting": ("is still connecting", "try again in a moment"),
+    "no permissions": (
+        "may not be used over USB by this user",
+        "apt install android-sdk-platform-tools-common, join the group plugdev, plug it in again",
+    ),
+}
+
+OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A phone as ``adb devices`` lists it; ``state`` is ``device`` for one that can be used."""
+
+    serial: str
+    state: str
+    model: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.serial} ({self.model or self.state})" if self.model or self.state != "device" else self.serial
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a phone says it is. ``abis`` as Android calls them, the preferred first; None and empty: not told."""
+
+    model: str
+    android: str
+    sdk: int | None
+    abis: tuple[str, ...]
+    soc: str
+    cores: int
+    memory_mb: int | None
+    kernel: str
+    governor: str | None
+    load_average: float | None
+    gpu: str
+    is_virtual: bool | None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model or 'a phone'}, Android {self.android or '?'}, {self.abis[0] if self.abis else 'unknown ABI'}"
+        )
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended there: its exit status and what it printed, output and errors together."""
+
+    status: int
+    lines: tuple[str, ...]
+
+
+class Adb:
+    """The client program and the server that it talks to."""
+
+    def __init__(self) -> None:
+        """Raises EnvironmentMissing: no client, or a server that the client would end."""
+        program = shutil.which("adb")
+        if program is None:
+            raise EnvironmentMissing("adb is not installed", "apt install adb, or put Android's platform-tools on PATH")
+        self.program = program
+        self._leave_others_alone()
+
+    def listed(self) -> list[Listed]:
+        """Return the phones that the server knows of."""
+        found = []
+        lines = self._asked("devices", "-l")
+        for line in lines[lines.index(HEADING) + 1 :] if HEADING in lines else ():
+            match = LISTED.fullmatch(line)
+            if match and SERIAL.fullmatch(match["serial"]):
+                model = re.search(r"\bmodel:(\S+)", match["rest"])
+                found.append(Listed(match["serial"], match["state"], model[1].replace("_", " ") if model else ""))
+        return found
+
+    def choose(self, serial: str = "") -> str:
+        """Return the serial of the phone that is named, or of the only one.
+
+        Raises:
+            EnvironmentMissing: it is not there, cannot be used as it is, or there are several and none is named.
+        """
+        serial = serial or os.environ.get("ANDROID_SERIAL", "")
+        there = self.listed()
+        others = ", ".join(map(str, there))
+        if serial:
+            chosen = next((phone for phone in there if phone.serial == serial), None)
+            if chosen is None:
+                what = f"no phone {clean(serial)} is connected" + (f", but there is {others}" if others else "")
+                raise EnvironmentMissing(what, "plug it in with USB debugging on, or: adb connect HOST:PORT")
+        elif not there:
+            raise EnvironmentMissing(
+                "no phone is connected", "plug one in with USB debugging on, or: adb connect HOST:PORT"
+            )
+        elif len(there) > 1:
+            raise EnvironmentMissing(
+                f"{len(there)} phones are connected: {others}", f"name one: --device adb:{there[0].serial}"
+            )
+        else:
+            chosen = there[0]
+        if chosen.state != "device":
+            unknown = (f"is in the state {chosen.state!r}", "start Android on it")
+            what, remedy = STATES.get(chosen.state, unknown)
+            raise EnvironmentMissing(f"phone {chosen.serial} {what}", remedy)
+        return chosen.serial
+
+    def run(self, words: Sequence[str], timeout_s: float, on_line: OnLine | None = None) -> Done:
+        """Run the client to its end, output and errors together.
+
+        Args:
+            words: its arguments.
+            timeout_s: seconds before it is ended.
+            on_line: called with each line as it comes.
+
+        Raises:
+            TimeoutError: it took longer; it was ended.
+        """
+        head: list[str] = []
+        tail: deque[str] = deque(maxlen=MOST_LINES // 2)
+        with subprocess.Popen(
+            [self.program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as client:
+            try:
+                for line in _lines(client, time.monotonic() + timeout_s):
+                    (head if len(head) < MOST_LINES // 2 else tail).append(line)
+                    if on_line:
+                        on_line(line)
+                client.wait(timeout=ANSWER_S)
+            except BaseException:
+                client.kill()
+                raise
+        return Done(client.returncode, (*head, *tail))
+
+    def _asked(self, *words: str) -> tuple[str, ...]:
+        try:
+            done = self.run(words, ANSWER_S)
+        except TimeoutError:
+            raise EnvironmentMissing(f"adb {words[0]} does not answer", "look at what: adb devices says") from None
+        if done.status:
+            raise EnvironmentMissing(f"adb {words[0]} failed: {_last(done.lines)}", "look at what: adb devices says")
+        return done.lines
+
+    def _leave_others_alone(self) -> None:
+        address = _server_address()
+        if address is None:
+            return
+        running = _server_version(*address)
+        if running is None:
+            return  # the client starts one, as always
+        match = re.search(r"version \d+\.\d+\.(\d+)", " ".join(self._asked("version")))
+        if match and int(match[1]) != running:
+            raise EnvironmentMissing(
+                f"the adb server on port {address[1]} has version {running}; {self.program} of {match[1]} would end it",
+                "put the adb that started the server first on PATH, or: adb kill-server",
+            )
+
+
+class Phone:
+    """A phone that answers. Use it as a context manager: its temporary files go when the block ends."""
+
+    def __init__(self, serial: str = "") -> None:
+        """Find it; ``serial`` empty: the only one.
+
+        Raises:
+            EnvironmentMissing: no client, no such phone, or one that cannot be used; the line says which.
+        """
+        self._adb = Adb()
+        self.serial = self._adb.choose(serial)
+        self._token = secrets.token_hex(8)
+        self._has_run_folder = False
+
+    def __enter__(self) -> Phone:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what is temporary there, as far as it can be reached. May be called twice."""
+        if self._has_run_folder:
+            self._has_run_folder = False
+            with contextlib.suppress(EnvironmentMissing):
+                self.shell(f"rm -rf {self._run_folder}")
+
+    @property
+    def _run_folder(self) -> str:
+        return f"{FOLDER}/run-{self._token}"
+
+    def run_folder(self) -> str:
+        """Return a folder there that goes when the block ends; makes it."""
+        if not self._has_run_folder:
+            self._has_run_folder = True
+            # What others left who were cut off lies there for a day.
+            self.must(
+                f"find {FOLDER} -maxdepth 1 '(' -name 'run-*' -o -name 'part-*' ')' -mmin +1440 -exec rm -rf {{}} + "
+                f"2>/dev/null; mkdir -p {self._run_folder}",
+                "make a folder in /data/local/tmp",
+            )
+        return self._run_folder
+
+    def shell(self, script: str, timeout_s: float = ANSWER_S, on_line: OnLine | None = None) -> Done:
+        """Run a script of the phone's shell; it must not ``exit`` before its end.
+
+        Args:
+            script: what to run; whoever writes it quotes what is not his own (``shlex.quote``).
+            timeout_s: seconds before it is given up; what runs there then gets SIGHUP from the phone's adb.
+            on_line: called with each line as it comes.
+
+        Raises:
+            EnvironmentMissing: the phone went away, or took too long.
+        """
+        mark = f"edge-ran-{secrets.token_hex(8)}"
+        status: list[int] = []
+
+        def heard(line: str) -> None:
+            end = re.fullmatch(rf"(?P<text>.*){mark} (?P<status>\d+)", line)
+            if end:
+                status.append(int(end["status"]))
+            elif on_line:
+                on_line(line)
+
+        # Phones before Android 7 pass no exit status on.
+        words = ["-s", self.serial, "shell", f"{{ {script}\n}}; status=$?; echo; echo {mark} $status"]
+        try:
+            done = self._adb.run(words, timeout_s, heard)
+        except TimeoutError:
+            raise EnvironmentMissing(
+                f"phone {self.serial} took longer than {timeout_s:.0f} s", "look at it: is it asleep, hot, busy?"
+            ) from None
+        if not status:
+            raise self._lost(done)
+        lines = [line.partition(mark)[0] for line in done.lines]
+        return Done(status[-1], tuple(line for line in lines if line))
+
+    def must(self, script: str, what: str) -> None:
+        """Run a script that has to end well; raises EnvironmentMissing saying that the phone cannot ``what``."""
+        done = self.shell(script)
+        if done.status:
+            if NO_SPACE.search(" ".join(done.lines)):
+                raise EnvironmentMissing(
+                    f"no space left on phone {self.serial}",
+                    f"free some there, or: edge-ran devices adb:{self.serial} --clean",
+                )
+            said = f" ({done.lines[-1]})" if done.lines else ""
+            raise EnvironmentMissing(f"phone {self.serial} cannot {what}{said}", f"try: adb -s {self.serial} shell")
+
+    def facts(self, timeout_s: float = ANSWER_S) -> Facts:
+        """Ask what the phone is."""
+        names = (
+            "ro.product.manufacturer ro.product.model ro.build.version.release ro.build.version.sdk ro.product.cpu.abi "
+            "ro.product.cpu.abilist ro.soc.manufacturer ro.soc.model ro.hardware ro.kernel.qemu ro.boot.qemu"
+        )
+        done = self.shell(
+            f'for name in {names}; do echo "$name=$(getprop $name)"; done\n'
+            'echo "cores=$(grep -c ^processor /proc/cpuinfo)"; echo "kernel=$(uname -r)"\n'
+            'echo "memory=$(grep MemTotal /proc/meminfo)"; echo "load=$(cat /proc/loadavg 2>/dev/null)"\n'
+            'echo "governor=$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null)"\n'
+            'echo "gles=$(dumpsys SurfaceFlinger 2>/dev/null | grep -m 1 GLES:)"',
+            timeout_s,
+        )
+        said = {name: value.strip()[:200] for name, _, value in (line.partition("=") for line in done.lines)}
+
+        def number(name: str) -> float | None:
+            found = re.search(r"\d+(\.\d+)?", said.get(name, ""))
+            return float(found[0]) if found else None
+
+        def whole(name: str) -> int | None:
+            value = number(name)
+            return int(value) if value else None
+
+        def words(*keys: str) -> str:
+            return " ".join(said[key] for key in keys if said.get(key))
+
+        memory_kb = whole("memory")
+        abis = (said.get("ro.product.cpu.abilist") or said.get("ro.product.cpu.abi") or "").split(",")
+        maker, model = said.get("ro.product.manufacturer", ""), said.get("ro.product.model", "")
+        gles = [part.strip() for part in said.get("gles", "").partition("GLES:")[2].split(",")]
+        return Facts(
+            model=model if model.lower().startswith(maker.lower()) else f"{maker} {model}",
+            android=said.get("ro.build.version.release", ""),
+            sdk=whole("ro.build.version.sdk"),
+            abis=tuple(abi.strip() for abi in abis if abi.strip()),
+            soc=words("ro.soc.manufacturer", "ro.soc.model") or words("ro.hardware"),
+            cores=whole("cores") or 1,
+            memory_mb=memory_kb // 1024 if memory_kb else None,
+            kernel=said.get("kernel", ""),
+            governor=said.get("governor") or None,
+            load_average=number("load"),
+            gpu=gles[1] if len(gles) > 1 else "",
+            is_virtual=True if "1" in (said.get("ro.kernel.qemu"), said.get("ro.boot.qemu")) else None,
+        )
+
+    def put(self, path: Path, executable: bool = False, note: OnLine = lambda text: None) -> str:
+        """Bring a file there under the name of its SHA-256, unless it is there already; return its path there.
+
+        Raises:
+            EnvironmentMissing: no space there, or the phone went away; nothing of it stays.
+        """
+        path = Path(path).resolve()
+        digest, size = sha256(path), path.stat().st_size
+        there = f"{FOLDER}/{digest}{''.join(c for c in path.suffix if c.isalnum() or c == '.')[:16]}"
+        if self._size(there) == size:
+            return there
+        note(f"sending {path.name}, {size / 1e6:.1f} MB")
+        part = f"{FOLDER}/part-{self._token}"
+        self.must(f"mkdir -p {FOLDER}", "make a folder in /data/local/tmp")
+        try:
+            self._send(path, part, size)
+            # The hash is taken there, too, where the phone has the tool: a file that is cut or spoilt is not believed.
+            self.must(
+                f"sum=$(sha256sum {part} 2>/dev/null); sum=${{sum%% *}}\n"
+                f'[ -z "$sum" ] || [ "$sum" = {digest} ] && [ "$(wc -c < {part})" -eq {size} ] && '
+                f"chmod {755 if executable else 644} {part} && mv -f {part} {there}",
+                f"keep {path.name}: what arrived is not what was sent",
+            )
+        except BaseException:
+            with contextlib.suppress(EnvironmentMissing):
+                self.shell(f"rm -f {part}")
+            raise
+        return there
+
+    def put_temporary(self, data: bytes, name: str, folder: Path) -> str:
+        """Bring bytes there as ``name`` in the run folder; ``folder`` is one here that they may be written to."""
+        source = folder / name
+        source.write_bytes(data)
+        there = f"{self.run_folder()}/{name}"
+        self._send(source, there, len(data))
+        return there
+
+    def get(self, there: str, most_bytes: int, folder: Path) -> bytes:
+        """Fetch a file of at most ``most_bytes``; empty where it is missing or larger."""
+        size = self._size(there)
+        if size is None or size > most_bytes:
+            return b""
+        here = folder / "fetched"
+        here.unlink(missing_ok=True)
+        self._transfer(["pull", there, str(here)], size, f"fetch {there}")
+        data = here.read_bytes() if here.exists() else b""
+        return data if len(data) <= most_bytes else b""
+
+    def warmth(self) -> tuple[int | None, float | None]:
+        """Return Android's thermal status (0: none, from 1 on it slows things down) and the CPU's degrees Celsius."""
+        said = "\n".join(self.shell("dumpsys thermalservice 2>/dev/null | head -n 200; true").lines)
+        status = re.search(r"Thermal Status: (\d)", said)
+        cpus = [float(value) for value in re.findall(r"mValue=(\d+(?:\.\d+)?), mType=0\b", said)]
+        return int(status[1]) if status else None, max(cpus, default=None)
+
+    def empty(self) -> int:
+        """Remove everything of edge-ran's from the phone; return its bytes."""
+        sizes = self.shell(f"[ ! -d {FOLDER} ] || find {FOLDER} -type f -exec wc -c {{}} ';'").lines
+        self._has_run_folder = False
+        self.must(f"rm -rf {FOLDER}", f"empty {FOLDER}")
+        return sum(int(match[0]) for match in map(re.compile(r"\d{1,15}").match, (s.strip() for s in sizes)) if match)
+
+    def _send(self, path: Path, there: str, size: int) -> None:
+        self._transfer(["push", str(path), there], size, f"send {path.name}")
+
+    def _transfer(self, words: list[str], size: int, what: str) -> None:
+        limit_s = PUSH_S + size / PUSH_BYTES_PER_S
+        try:
+            done = self._adb.run(["-s", self.serial, *words], limit_s)
+        except TimeoutError:
+            raise EnvironmentMissing(
+                f"cannot {what}: phone {self.serial} took longer than {limit_s:.0f} s", "try another cable or port"
+            ) from None
+        if not done.status:
+            return
+        said = " ".join(done.lines)
+        if NO_SPACE.search(said):
+            raise EnvironmentMissing(
+                f"cannot {what}: no space left on phone {self.serial}",
+                f"free some there, or: edge-ran devices adb:{self.serial} --clean",
+            )
+        if GONE.search(said):
+            raise self._lost(done)
+        raise EnvironmentMissing(f"cannot {what}: {_last(done.lines)}", f"look at: adb -s {self.serial} shell df /data")
+
+    def _size(self, there: str) -> int | None:
+        done = self.shell(f"[ -f {shlex.quote(there)} ] && wc -c < {shlex.quote(there)}")
+        text = done.lines[-1].strip() if done.lines else ""
+        return int(text) if not done.status and text.isdigit() and len(text) < 16 else None
+
+    def _lost(self, done: Done) -> EnvironmentMissing:
+        said = next((line for line in reversed(done.lines) if "error" in line.lower()), "")
+        return EnvironmentMissing(
+            f"phone {self.serial} went away" + (f": {said.removeprefix('adb: ')}" if said else ""),
+            "look at cable and screen, then: adb devices",
+        )
+
+
+def _lines(client: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
+    """Yield the client's lines, cleaned, until it closes its output. Raises TimeoutError past ``deadline``."""
+    assert client.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(client.stdout, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not waiting.select(left):
+                raise TimeoutError
+            block = os.read(client.stdout.fileno(), 1 << 16)
+            *whole, rest = (rest + block).replace(b"\r", b"").split(b"\n")
+            yield from map(_plain, whole)
+            if not block:
+                if rest:
+                    yield _plain(rest)
+                return
+            rest = rest[: 4 * LONGEST_LINE]  # of a line without an end
+
+
+def _plain(line: bytes) -> str:
+    return clean(line[: 4 * LONGEST_LINE].decode(errors="replace"))[:LONGEST_LINE].rstrip()
+
+
+def _last(lines: Sequence[str]) -> str:
+    return next((line.removeprefix("adb: ") for line in reversed(lines) if line.strip()), "it says nothing")
+
+
+def _server_address() -> tuple[str, int] | None:
+    """Where the client looks for its server; None where that is no TCP port of this machine's view."""
+    asked = os.environ.get("ADB_SERVER_SOCKET")
+    if asked:
+        match = re.fullmatch(r"tcp:(?:(?P<host>[^:]+):)?(?P<port>\d+)", asked)
+        return (match["host"] or "127.0.0.1", int(match["port"])) if match else None
+    port = os.environ.get("ANDROID_ADB_SERVER_PORT", "5037")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"ANDROID_ADB_SERVER_PORT={port} is not a port", "set it to the adb server's, or unset it")
+    return os.environ.get("ANDROID_ADB_SERVER_ADDRESS", "127.0.0.1"), int(port)
+
+
+def _server_version(host: str, port: int) -> int | None:
+    """Ask a running server for its version; None where none answers."""
+    request = b"host:version"
+    try:
+        with socket.create_connection((host, port), timeout=2) as server:
+            server.sendall(b"%04x" % len(request) + request)
+            answer = b""
+            while len(answer) < 12 and (block := server.recv(12 - len(answer))):
+                answer += block
+    except OSError:
+        return None
+    return int(answer[8:], 16) if re.fullmatch(rb"OKAY0004[0-9a-fA-F]{4}", answer) else None
