@@ -27,7 +27,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
 
 def test_a_phone_says_what_it_is(phone: Device):
     facts = Phone(phone.serial).facts()
-    assert str(facts) == "Google Pixel 99, Android 15, arm64-v8a"
+    assert (facts.model, facts.android) == ("Google Pixel 99", "15")
     assert (facts.sdk, facts.abis, facts.soc, facts.gpu) == (
         35,
         ("arm64-v8a", "armeabi-v7a"),
@@ -150,6 +150,18 @@ def test_a_server_of_another_version_is_left_alone(monkeypatch):
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "many")
     with pytest.raises(UsageError, match="is not a port"):
         Adb()
+
+
+def test_looking_starts_no_server(monkeypatch):
+    if shutil.which("adb") is None:
+        pytest.skip("no adb client (Debian: apt install adb)")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+    with pytest.raises(EnvironmentMissing, match="no adb server is running"):
+        Adb(starts_server=False)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 def test_the_users_server_outlives_us(adb_server: Server, phone: Device):

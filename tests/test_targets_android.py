@@ -22,8 +22,9 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import app
 from edge_ran.errors import EnvironmentMissing, GateError, UsageError
 from edge_ran.runtime import RuntimeOptions
-from edge_ran.targets import Order, android
-from edge_ran.targets.android import BINARY_VARIABLE, SESSIONS, AndroidTarget
+from edge_ran.targets import Order, android, connected
+from edge_ran.targets.android import SESSIONS, AndroidTarget
+from edge_ran.targets.program import BINARY_VARIABLE
 
 QUICK = Plan(num_runs=60, warmup_runs=2, min_secs=0.1)
 STAND_IN = Path(__file__).with_name("benchmark_model.py")
@@ -312,6 +313,27 @@ def test_probe(phone: Device, program: Callable[..., Path]):
     assert not gone.answers
     assert "no phone 1234" in gone.reason
     assert gone.remedy
+
+
+def test_several_phones_are_listed(phones: Callable[..., Device]):
+    first = phones()
+    assert connected() == [], "one goes by adb:"
+    second = phones(trusted=False)
+    found = {spec.name: spec for spec in connected()}
+    assert found.keys() == {f"adb:{first.serial}", f"adb:{second.serial}"}
+    answers = {name: AndroidTarget(spec).probe(5) for name, spec in found.items()}
+    assert answers[f"adb:{first.serial}"].answers
+    assert "does not trust this computer" in answers[f"adb:{second.serial}"].reason
+
+
+def test_a_gpu_that_is_lost_on_the_way_is_not_mixed_with_the_cpu(answer: Answer, phone: Device):
+    def say(text: str) -> None:
+        if text.startswith("session 2"):  # from now on the program fails
+            there = next(path for path in phone.folder.rglob("*") if path.is_file() and not path.suffix)
+            there.write_text(there.read_text().replace("'gpu': 'full'", "'gpu': 'fails'"))
+
+    with pytest.raises(EnvironmentMissing, match="the GPU served 1 sessions, then TfLiteGpuDelegate Init"):
+        answer(accelerator="gpu", gpu="full", say=say)
 
 
 def test_clean(phone: Device, answer: Answer, program: Callable[..., Path]):

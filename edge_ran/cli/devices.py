@@ -36,7 +36,7 @@ def devices(
     """List the devices that are known: where each is, what suits it, and what answers."""
     from edge_ran import catalogue, targets
 
-    found = [targets.resolve(name)] if name else catalogue.devices()
+    found = [targets.resolve(name)] if name else [*catalogue.devices(), *(targets.connected() if probe else [])]
     if clean:
         if name is None or found[0].target == "local":
             raise UsageError("--clean needs a device other than this machine", "edge-ran devices NAME --clean")

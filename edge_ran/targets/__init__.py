@@ -2,11 +2,12 @@
 
 ``target`` says what a device is asked and must answer; ``address`` reads the words of ``--device``, ``devices`` opens
 what they mean; ``ssh`` is a board that runs this very code, ``android`` a phone over ``adb`` that runs the official
-``benchmark_model``.
+``benchmark_model``: ``program`` is that on a phone, ``sessions`` are measured with it.
 """
 
 from edge_ran.targets.address import check
+from edge_ran.targets.android import connected
 from edge_ran.targets.devices import open_target, probe_all, resolve
 from edge_ran.targets.target import Order, Parcel, Probe, Result, Target
 
-__all__ = ["Order", "Parcel", "Probe", "Result", "Target", "check", "open_target", "probe_all", "resolve"]
+__all__ = ["Order", "Parcel", "Probe", "Result", "Target", "check", "connected", "open_target", "probe_all", "resolve"]

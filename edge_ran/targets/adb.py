@@ -81,11 +81,6 @@ class Facts:
     gpu: str
     is_virtual: bool | None
 
-    def __str__(self) -> str:
-        return (
-            f"{self.model or 'a phone'}, Android {self.android or '?'}, {self.abis[0] if self.abis else 'unknown ABI'}"
-        )
-
 
 @dataclass(frozen=True)
 class Done:
@@ -98,13 +93,20 @@ class Done:
 class Adb:
     """The client program and the server that it talks to."""
 
-    def __init__(self) -> None:
-        """Raises EnvironmentMissing: no client, or a server that the client would end."""
+    def __init__(self, starts_server: bool = True) -> None:
+        """Find both.
+
+        Args:
+            starts_server: whether the client may start a server where none runs, which then stays, as always.
+
+        Raises:
+            EnvironmentMissing: no client, no server, or one that the client would end.
+        """
         program = shutil.which("adb")
         if program is None:
             raise EnvironmentMissing("adb is not installed", "apt install adb, or put Android's platform-tools on PATH")
         self.program = program
-        self._leave_others_alone()
+        self._look_at_server(starts_server)
 
     def listed(self) -> list[Listed]:
         """Return the phones that the server knows of."""
@@ -183,13 +185,15 @@ class Adb:
             raise EnvironmentMissing(f"adb {words[0]} failed: {_last(done.lines)}", "look at what: adb devices says")
         return done.lines
 
-    def _leave_others_alone(self) -> None:
+    def _look_at_server(self, may_start: bool) -> None:
         address = _server_address()
         if address is None:
             return
         running = _server_version(*address)
         if running is None:
-            return  # the client starts one, as always
+            if not may_start:
+                raise EnvironmentMissing("no adb server is running", "adb devices starts one and lists the phones")
+            return
         match = re.search(r"version \d+\.\d+\.(\d+)", " ".join(self._asked("version")))
         if match and int(match[1]) != running:
             raise EnvironmentMissing(
@@ -201,13 +205,13 @@ class Adb:
 class Phone:
     """A phone that answers. Use it as a context manager: its temporary files go when the block ends."""
 
-    def __init__(self, serial: str = "") -> None:
+    def __init__(self, serial: str = "", adb: Adb | None = None) -> None:
         """Find it; ``serial`` empty: the only one.
 
         Raises:
             EnvironmentMissing: no client, no such phone, or one that cannot be used; the line says which.
         """
-        self._adb = Adb()
+        self._adb = adb or Adb()
         self.serial = self._adb.choose(serial)
         self._token = secrets.token_hex(8)
         self._has_run_folder = False

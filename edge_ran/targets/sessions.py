@@ -1,0 +1,269 @@
+"""A model in sessions on a phone: ``benchmark_model`` is started several times, because two loads of one file differ.
+
+What the sessions tell makes one report, like that of a local benchmark, with None for what they do not tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from edge_ran.bench import BenchReport
+from edge_ran.bench.report import throughput
+from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
+from edge_ran.errors import AcceleratorError, EnvironmentMissing, GateError, InputError
+from edge_ran.files import sha256
+from edge_ran.graph import Graph, read_card
+from edge_ran.latency import LatencyStats, percentile_interval
+from edge_ran.machine import Conditions
+from edge_ran.preprocess import Preprocessor
+from edge_ran.runtime import RuntimeOptions
+from edge_ran.runtime.agreement import compare
+from edge_ran.targets.adb import Facts, Phone
+from edge_ran.targets.benchmark_model import Output, Request, Times
+from edge_ran.targets.program import CannotSee, PhoneRuntime, Program, accelerator, threads, why_no_gpu
+
+PROOF_PICTURES = 3  # that `auto` compares GPU and CPU on
+
+
+class Subject:
+    """A model that is measured, and what was measured of it."""
+
+    def __init__(self, path: Path, graph: Graph) -> None:
+        self.path, self.graph = path, graph
+        self.options = RuntimeOptions()  # what it is run with; ``requested`` is what was asked for
+        self.requested = self.there = ""
+        self.outputs: list[Output] = []
+        self.fallback_reason = self.auto_reason = ""
+
+    def prepare(self, program: Program, options: RuntimeOptions) -> None:
+        """Bring it there and settle on the accelerator. Raises GateError for one that cannot be had and must be."""
+        self.requested = options.accelerator
+        self.there = program.send(self.path)
+        if options.accelerator == "auto":
+            chosen, self.auto_reason = _choose(program, self.graph, options)
+            options = dataclasses.replace(options, accelerator=chosen)
+        self.options = options
+
+    def measure(self, program: Program, request: Request) -> None:
+        """Run one session.
+
+        Raises:
+            GateError: the GPU cannot be had, and the options forbid to fall back.
+            EnvironmentMissing: the program failed, or the phone went away.
+        """
+        request = dataclasses.replace(
+            request,
+            threads=threads(self.options, program.facts),
+            gpu=self.options.accelerator == "gpu",
+            gpu_precision=self.options.gpu_precision,
+        )
+        done, output = program.run(request, self.there)
+        if request.gpu and (done.status or output.times is None or output.gpu is None):
+            reason = why_no_gpu(program, done, output)
+            if self.outputs:
+                raise EnvironmentMissing(f"the GPU served {len(self.outputs)} sessions, then {reason}", "try again")
+            if not self.options.fallback:
+                raise GateError(f"the GPU was asked for, but {reason}", "leave --no-fallback out, or choose --cpu")
+            self.fallback_reason = reason
+            self.options = dataclasses.replace(self.options, accelerator="cpu")
+            self.measure(program, request)
+            return
+        if done.status or output.times is None:
+            raise program.failure(done, output)
+        self.outputs.append(output)
+
+    @property
+    def sessions(self) -> list[list[float]]:
+        """The median of each session, in a list of its own."""
+        return [[times.median_ms] for times in self._times()]
+
+    def _times(self) -> list[Times]:
+        return [output.times for output in self.outputs if output.times is not None]
+
+    def latency(self) -> LatencyStats:
+        """What the sessions tell together: median and percentiles are the middle ones of them."""
+        times = self._times()
+        medians = [t.median_ms for t in times]
+        low, high = percentile_interval(medians, 50)
+        runs = sum(t.runs for t in times)
+        mean = sum(t.runs * t.mean_ms for t in times) / runs
+        square = sum(t.runs * (t.std_ms**2 + (t.mean_ms - mean) ** 2) for t in times) / runs
+        return LatencyStats(
+            runs=runs,
+            cold_ms=statistics.median(o.warmup.first_ms for o in self.outputs if o.warmup),
+            mean_ms=mean,
+            std_ms=math.sqrt(square),
+            min_ms=min(t.min_ms for t in times),
+            max_ms=max(t.max_ms for t in times),
+            p5_ms=statistics.median(t.p5_ms for t in times),
+            p50_ms=statistics.median(medians),
+            p90_ms=None,
+            p95_ms=statistics.median(t.p95_ms for t in times),
+            p99_ms=None,
+            p50_low_ms=low,
+            p50_high_ms=high,
+            outliers=None,
+        )
+
+    def report(self, program: Program, conditions: Conditions) -> BenchReport:
+        """What was measured, with None for what benchmark_model does not tell."""
+        facts, graph, first = program.facts, self.graph, self.outputs[0]
+        card, latency = read_card(self.path), self.latency()
+        return BenchReport(
+            name=self.path.name,
+            model={
+                "path": str(self.path),
+                "name": card.name if card else None,
+                "network": card.network if card else None,
+                "sha256": sha256(self.path),
+                "size_bytes": graph.size_bytes,
+                "precision": graph.precision,
+                "multiply_adds": graph.multiply_adds,
+                "operators": len(graph.operators),
+                "input": {"shape": list(graph.inputs[0].shape), "dtype": graph.inputs[0].dtype},
+            },
+            accelerator=dataclasses.replace(
+                accelerator(self.options, first, facts),
+                requested=self.requested,
+                fallback_reason=self.fallback_reason,
+                auto_reason=self.auto_reason,
+            ),
+            delegation=_delegation(first, len(graph.operators)),
+            runtime={
+                "name": first.program,
+                "version": sha256(program.binary)[:12],
+                "threads": threads(self.options, facts),
+            },
+            latency=latency,
+            cold_start={
+                "import_ms": None,
+                "load_ms": statistics.median(o.init_ms for o in self.outputs if o.init_ms is not None),
+                "first_run_ms": latency.cold_ms,
+            },
+            warmup={"runs": sum(o.warmup.runs for o in self.outputs if o.warmup), "secs": None, "steady": None},
+            stages_ms=None,
+            timing={
+                "includes_output_read": first.includes_output_read,
+                "batch": 1,
+                "clock": first.program,
+                "wall_ms": None,
+                "wall_per_run_ms": None,
+                "sessions": len(self.outputs),
+                "turns": len(self.outputs),
+                "session_medians_ms": [one[0] for one in self.sessions],
+            },
+            energy={"sensor": None, "joules_per_run": None},
+            memory={
+                "before_mb": None,
+                "loaded_mb": None,
+                "peak_mb": first.peak_mb,
+                "loading_took_mb": first.init_mb,
+                "running_took_mb": first.overall_mb,
+            },
+            throughput=throughput(graph.multiply_adds, latency.p50_ms, graph.precision, 1, on_cpu=False),
+            environment=_environment(facts),
+            conditions=conditions,
+            input="random numbers",
+            samples_ms=(),
+        )
+
+
+class Watch:
+    """Notes what the phone says of its warmth, from its making until ``stop``."""
+
+    def __init__(self, phone: Phone) -> None:
+        self._phone, self._before = phone, phone.warmth()
+        self._begun = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begun
+
+    def stop(self) -> Conditions:
+        seconds, after = self.seconds, self._phone.warmth()
+        signs = [status for status, _ in (self._before, after) if status is not None]
+        return Conditions(
+            seconds=round(seconds, 3),
+            own_busy=None,
+            others_busy=None,
+            steal=None,
+            preempted=None,
+            clock_mhz_before=None,
+            clock_mhz_after=None,
+            temperature_c_before=self._before[1],
+            temperature_c_after=after[1],
+            throttled=any(signs) if signs else None,
+        )
+
+
+def _choose(program: Program, graph: Graph, options: RuntimeOptions) -> tuple[str, str]:
+    """The faster of GPU and CPU if both answer alike, and why; the CPU where that cannot be shown."""
+    try:
+        check_image_classifier(graph)
+        spec = input_spec(graph, read_card(graph.path))
+        inputs = real_inputs(Preprocessor(spec, graph.inputs[0]), None, PROOF_PICTURES)
+    except InputError as error:
+        return "cpu", f"the GPU's answers cannot be judged: {error}"
+    program.say("comparing its GPU with its CPU")
+    with (
+        PhoneRuntime(program, graph, dataclasses.replace(options, accelerator="cpu")) as cpu,
+        PhoneRuntime(program, graph, dataclasses.replace(options, accelerator="gpu")) as gpu,
+    ):
+        try:
+            right, cpu_ms = cpu.answers(inputs)
+        except CannotSee as error:
+            return "cpu", f"{error}; --gpu measures it unproved"
+        try:
+            other, gpu_ms = gpu.answers(inputs)
+        except AcceleratorError as error:
+            return "cpu", f"no GPU: {error}"
+    agreement = compare(right, other, graph.outputs[0])
+    if not agreement.is_right:
+        return "cpu", f"the GPU is wrong: {agreement}"
+    times = f"GPU {gpu_ms:.3g} ms, CPU {cpu_ms:.3g} ms"
+    return ("gpu", f"faster and right: {times}") if gpu_ms < cpu_ms else ("cpu", f"the faster one: {times}")
+
+
+def _delegation(output: Output, operators: int) -> dict[str, Any]:
+    engine = output.engine
+    if engine is None:
+        return {
+            "engine": "what is not told",
+            "operators": operators,
+            "delegated": None,
+            "partitions": None,
+            "left_reason": "",
+        }
+    whole = engine.kernels == 1 and engine.taken in (None, engine.of)
+    return {
+        "engine": engine.name,
+        "operators": engine.of or operators,
+        "delegated": engine.taken if engine.taken is not None else operators if whole else None,
+        "partitions": engine.kernels,
+        "left_reason": output.left_reason,
+    }
+
+
+def _environment(facts: Facts) -> dict[str, Any]:
+    return {
+        "board": facts.model or None,
+        "cpu": facts.soc or "unknown",
+        "architecture": facts.abis[0] if facts.abis else None,
+        "emulated_on": None,
+        "cores": facts.cores,
+        "memory_mb": facts.memory_mb,
+        "governor": facts.governor,
+        "virtual": facts.is_virtual,
+        "os": android(facts),
+        "python": None,
+        "load_average": facts.load_average,
+    }
+
+
+def android(facts: Facts) -> str:
+    return f"Android {facts.android or '?'}" + (f", Linux {facts.kernel}" if facts.kernel else "")
