@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -84,3 +88,27 @@ def make_pictures() -> Callable[..., Path]:
 def pictures(tmp_path: Path, make_pictures: Callable[..., Path]) -> Path:
     """A folder of three class folders, blue, green and red, with eight 24x32 PNGs each."""
     return make_pictures(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def device_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def pip_install() -> Callable[..., None]:
+    """A function: words that run a pip, what to install, from wheels only. Skips where no package index answers."""
+
+    def install(pip: list[object], *words: object) -> None:
+        command = [*pip, "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *words]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
+        if re.search(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError", done.stderr):
+            pytest.skip("no package index can be reached from here")
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return install
