@@ -14,6 +14,7 @@ import functools
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import tf_keras
@@ -25,9 +26,9 @@ from edge_ran.runtime import open_runtime
 from edge_ran.runtime.chatter import captured
 
 
-def random_network(name: str, **options: str) -> tf_keras.Model:
+def random_network(name: str, **options: Any) -> tf_keras.Model:
     """Build a network with random BatchNorm statistics; from fresh ones the converter deletes operators."""
-    model = networks.build(networks.configure(name, **options))  # type: ignore[arg-type]
+    model = networks.build(networks.configure(name, **options))
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):

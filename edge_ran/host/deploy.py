@@ -1,11 +1,8 @@
 """Exact rewrites of a trained graph into an equal one that quantises, converts and runs better.
 
 Each pass is one function with its equation; ``rewrite`` runs them in order and measures, on a random image, how far the
-logits moved: by float32 rounding alone, under 1e-4 of the largest. Two readings of the same graph:
-
-* ``for_training=False``: nothing is left of BatchNormalization; what ``convert`` wants.
-* ``for_training=True``: BatchNormalization stays trainable, each one behind a convolution, the only form that
-  tensorflow-model-optimization folds; what quantisation-aware training wants.
+logits moved: by float32 rounding alone, under 1e-4 of the largest. Nothing is left of BatchNormalization: what comes
+out is what ``convert`` writes and what ``quantize`` trains, convolutions that end in a ReLU, as runtimes fuse them.
 
 The result is again one flat functional graph; layers keep their names, and new ones are named after their neighbours.
 """
@@ -46,36 +43,19 @@ class Rewritten:
     difference: float
 
 
-def rewrite(model: tf_keras.Model, *, for_training: bool = False) -> Rewritten:
+def rewrite(model: tf_keras.Model) -> Rewritten:
     """Rewrite a network into an equal one that deploys better; ``model`` itself is left as it is.
 
     Args:
         model: flat functional graph, one image input (H, W, 3), one output.
-        for_training: keep BatchNormalization trainable, in the form that quantisation-aware training folds.
 
     Raises:
         InputError: the model is not a flat functional graph of one input and one output.
     """
     graph = Graph.of(model)
-    reports = tuple(PassReport(name, change(graph)) for name, change in passes(for_training))
+    reports = tuple(PassReport(name, change(graph)) for name, change in PASSES)
     rewritten = graph.model(model.name)
     return Rewritten(rewritten, tuple(r for r in reports if r.places), difference(model, rewritten))
-
-
-def passes(for_training: bool) -> tuple[tuple[str, Callable[[Graph], int]], ...]:
-    """Return the passes by name, in their order; each changes a graph and returns in how many places."""
-    shared = (
-        ("merge pointwise convolutions", merge_pointwise),
-        ("commute upsampling", commute_upsampling),
-        ("stride before pointwise convolution", stride_before_pointwise),
-    )
-    if for_training:
-        return (*shared, ("ones before normalisation", lead_norms_with_ones))
-    return (
-        *shared,
-        ("fold normalisation into convolution", fold_norms),
-        ("normalisation as depthwise convolution", norms_to_depthwise),
-    )
 
 
 def difference(model: tf_keras.Model, other: tf_keras.Model, seed: int = 0) -> float:
@@ -121,7 +101,7 @@ def commute_upsampling(graph: Graph) -> int:
     """What works on each position alone goes before an upsampling, on a quarter of the positions.
 
     Bilinear: ``up(x) A + a = up(x A + a)``, as the interpolation's weights sum to 1. Nearest neighbour only repeats
-    positions, so that normalisations and activations commute as well: ``f(up(x)) = up(f(x))``.
+    positions, so that normalisations and ReLUs commute as well: ``f(up(x)) = up(f(x))``.
     """
     places = 0
     while swap := _next_swap(graph):
@@ -166,6 +146,32 @@ def stride_before_pointwise(graph: Graph) -> int:
     return places
 
 
+def repeat_positions(graph: Graph) -> int:
+    """A nearest-neighbour upsampling becomes concatenations of its input with itself, read in another shape.
+
+    ``[x, x]`` by channels, (h, w, 2c), is ``x`` with every column twice, (h, 2w, c); two copies of that side by side,
+    (h, 4w, c), are it with every row twice, (2h, 2w, c): the numbers lie in memory in the same order. XNNPACK has no
+    kernel for the resizing in any precision, so that each one would split the graph; these it has.
+    """
+    places = 0
+    for up in graph.each(layers.UpSampling2D):
+        if up.config["interpolation"] != "nearest" or min(up.config["size"]) == 1:
+            continue
+        (height, width, channels), (rows, columns) = up.shape, up.config["size"]
+        low, narrow = height // rows, width // columns
+        (before,) = up.inputs
+        for name, layer, copies, shape in (
+            (f"{up.name}_columns", layers.Concatenate(), columns, (low, narrow, columns * channels)),
+            (f"{up.name}_wide", layers.Reshape((low, width, channels)), 1, (low, width, channels)),
+            (f"{up.name}_rows", layers.Concatenate(2), rows, (low, rows * width, channels)),
+            (up.name, layers.Reshape(up.shape), 1, up.shape),
+        ):
+            graph.put(Node(type(layer), {**layer.get_config(), "name": name}, (), (before,) * copies, shape))
+            before = name
+        places += 1
+    return places
+
+
 def fold_norms(graph: Graph) -> int:
     """A BatchNormalization after a convolution or dense layer goes into its weights.
 
@@ -199,32 +205,20 @@ def norms_to_depthwise(graph: Graph) -> int:
     return places
 
 
-def lead_norms_with_ones(graph: Graph) -> int:
-    """A BatchNormalization that follows no convolution gets a 1x1 depthwise convolution of ones before it.
-
-    ``bn(x) = bn(1 x)``: the pattern convolution - BatchNormalization - ReLU is the one that quantisation-aware training
-    folds. The ones are not trainable; folded, each channel's weight is gamma / sqrt(variance + epsilon).
-    """
-    places = 0
-    for norm in graph.each(layers.BatchNormalization):
-        if _foldable(graph, graph.nodes[norm.inputs[0]], norm):
-            continue
-        ones = _depthwise(f"{norm.name}_ones", np.ones((1, 1, norm.shape[-1], 1)), norm.inputs, norm.shape)
-        graph.put(ones)
-        graph.put(replace(norm, inputs=(ones.name,)))
-        places += 1
-    return places
-
+# In their order; each changes a graph and returns in how many places.
+PASSES: tuple[tuple[str, Callable[[Graph], int]], ...] = (
+    ("merge pointwise convolutions", merge_pointwise),
+    ("commute upsampling", commute_upsampling),
+    ("stride before pointwise convolution", stride_before_pointwise),
+    ("nearest upsampling as concatenation", repeat_positions),
+    ("fold normalisation into convolution", fold_norms),
+    ("normalisation as depthwise convolution", norms_to_depthwise),
+)
 
 # Layers whose output at a position depends on that position alone, or (normalisation over all positions) only on how
-# often each value occurs, which repeating every position equally leaves as it is.
-_POSITIONWISE = (
-    layers.BatchNormalization,
-    layers.ReLU,
-    layers.Activation,
-    layers.UnitNormalization,
-    layers.GroupNormalization,
-)
+# often each value occurs, which repeating every position equally leaves as it is. A sigmoid stays where it is: its int8
+# output has a fixed scale, and what is made of copies of it another one, so that a QUANTIZE would come between.
+_POSITIONWISE = (layers.BatchNormalization, layers.ReLU, layers.UnitNormalization, layers.GroupNormalization)
 _FUSED = (layers.BatchNormalization, layers.ReLU)
 _LINEAR = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 

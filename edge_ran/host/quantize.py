@@ -3,7 +3,11 @@
 The network is rewritten (``deploy``), its ranges are measured, and the rounding network of both (``rounding``) is
 fine-tuned for a few epochs by the loop of `train`, with the float network as teacher. BatchNormalization is folded
 before the first step: in a fine-tuning this short its statistics belong frozen, and what is trained is then what the
-file stores.
+file stores. Measured against keeping it trainable (edge50 of half the width, 16,000 pictures of CIFAR-10, 3 epochs,
+two seeds, top-1 of 4,000 validation pictures, float 69.3 %): folded 69.2 and 69.3 %, agreeing with the float network on
+97.8 and 97.5 %; with moving statistics 69.5 and 69.4 %, agreeing on 96.9 and 96.7 %; these frozen for the last epoch
+68.9 %, agreeing on 97.7 %. The accuracies differ by no more than chance, so it is the simpler way, which also stays
+nearer to the network that was trained.
 """
 
 from __future__ import annotations

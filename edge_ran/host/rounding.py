@@ -43,7 +43,6 @@ UNIT = (-1.0, 127 / 128)  # scale 1/128, zero point 0: what they demand of an L2
 
 _WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 _FUSES_RELU = (*_WEIGHTED, layers.Add, layers.Multiply)
-_SAME_VALUES = (layers.MaxPooling2D, layers.Flatten, layers.Reshape)  # every output is one of the inputs
 _FLOAT = (layers.GroupNormalization, layers.UnitNormalization)  # no integer form in the file
 
 
@@ -57,7 +56,7 @@ def float_layers(model: tf_keras.Model) -> tuple[str, ...]:
 
 def stored(layer: layers.Layer) -> bool:
     """True when the integer file stores this layer's output as a tensor that is rounded anew."""
-    if isinstance(layer, _SAME_VALUES) or _is_softmax(layer):  # the file's output is rounded by ``deployed``
+    if _keeps_values(layer) or _is_softmax(layer):  # the file's output is rounded by ``deployed``
         return False
     readers = _readers(layer)
     fused = isinstance(layer, _FUSES_RELU) and len(readers) == 1 and isinstance(readers[0], layers.ReLU)
@@ -66,9 +65,15 @@ def stored(layer: layers.Layer) -> bool:
 
 def scale_owner(layer: layers.Layer) -> layers.Layer:
     """Return the layer whose range this layer's output has: itself, or an earlier one whose scale it must keep."""
-    while isinstance(layer, (*_SAME_VALUES, layers.UpSampling2D)) or _chooses(layer):
-        (layer,) = _sources(layer)
+    while _keeps_values(layer) or isinstance(layer, layers.UpSampling2D) or _chooses(layer):
+        layer = _sources(layer)[0]
     return layer
+
+
+def _keeps_values(layer: layers.Layer) -> bool:
+    """True where every output is one of the inputs: also for ``deploy``'s concatenation of a tensor with itself."""
+    repeats = isinstance(layer, layers.Concatenate) and len({source.name for source in _sources(layer)}) == 1
+    return repeats or isinstance(layer, (layers.MaxPooling2D, layers.Flatten, layers.Reshape))
 
 
 def _chooses(layer: layers.Layer) -> bool:

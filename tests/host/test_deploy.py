@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -58,22 +59,20 @@ OPTIONS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_all_passes_together_leave_every_network_equal(options: dict[str, object]) -> None:
     model = network(**options)
-    for inference, training in ((True, False), (False, True)):
-        rewritten = deploy.rewrite(model, for_training=training)
-        assert rewritten.difference < 1e-4
-        strided = [c for c in _layers(rewritten.model, layers.Conv2D) if c.kernel_size == (1, 1) != c.strides]
-        assert not strided
-        norms = _layers(rewritten.model, layers.BatchNormalization)
-        assert (not norms) == inference
-        assert all(type(_source(norm)) in (layers.Conv2D, layers.DepthwiseConv2D) for norm in norms)
-        assert all(len(_source(norm).outbound_nodes) == 1 for norm in norms)
+    rewritten = deploy.rewrite(model)
+    assert rewritten.difference < 1e-4
+    assert not [c for c in _layers(rewritten.model, layers.Conv2D) if c.kernel_size == (1, 1) != c.strides]
+    assert not _layers(rewritten.model, layers.BatchNormalization)
+    resized = _layers(rewritten.model, layers.UpSampling2D)
+    assert all(layer.interpolation == "bilinear" for layer in resized)
+    assert bool(resized) == (options.get("upsampling") != "nearest" and options.get("mask", True))
     assert deploy.difference(model, rewritten.model, seed=1) < 1e-4  # measured anew, on another image
+    assert deploy.rewrite(rewritten.model).passes == ()  # nothing is left to do
 
 
-@pytest.mark.parametrize("name", [name for name, _ in deploy.passes(False) + deploy.passes(True)[-1:]])
-def test_each_pass_alone_is_exact_and_finds_its_places(name: str) -> None:
-    change = dict(deploy.passes(False) + deploy.passes(True))[name]
-    model = network(mask_tail="linear", bias=True)
+@pytest.mark.parametrize(("name", "change"), deploy.PASSES, ids=[name for name, _ in deploy.PASSES])
+def test_each_pass_alone_is_exact_and_finds_its_places(name: str, change: Callable[[deploy.Graph], int]) -> None:
+    model = network(mask_tail="linear", bias=True, upsampling="nearest" if "nearest" in name else "bilinear")
     graph = deploy.Graph.of(model)
     assert change(graph) > 0
     assert deploy.difference(model, graph.model(model.name)) < 1e-4
@@ -128,14 +127,14 @@ def test_a_merge_that_would_cost_more_is_left_alone() -> None:
     assert {layer.name for layer in wide.layers} >= {"narrow", "wide"}
 
 
-def test_ones_before_norms_are_not_trained() -> None:
-    before = network()
-    model = deploy.rewrite(before, for_training=True).model
-    ones = [layer for layer in model.layers if layer.name.endswith("_ones")]
-    assert ones
-    assert not any(layer.trainable_weights for layer in ones)
-    trained = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-    assert trained == sum(int(np.prod(w.shape)) for w in before.trainable_weights)
+@pytest.mark.parametrize("size", [(2, 2), (3, 2)])
+def test_copies_in_memory_are_the_nearest_neighbours(size: tuple[int, int]) -> None:
+    image = layers.Input((5, 3, 4))
+    model = tf_keras.Model(image, layers.UpSampling2D(size, interpolation="nearest", name="up")(image))
+    rewritten = deploy.rewrite(model)
+    assert [type(layer) for layer in rewritten.model.layers[1:]] == [layers.Concatenate, layers.Reshape] * 2
+    assert rewritten.model.output_shape == model.output_shape == (None, 5 * size[0], 3 * size[1], 4)
+    assert rewritten.difference == 0
 
 
 def test_odd_sizes_choose_the_same_positions() -> None:
@@ -172,7 +171,3 @@ def test_what_is_not_one_flat_graph_is_refused() -> None:
 
 def _layers(model: tf_keras.Model, kind: type[layers.Layer]) -> list[layers.Layer]:
     return [layer for layer in model.layers if type(layer) is kind]
-
-
-def _source(layer: layers.Layer) -> layers.Layer:
-    return layer.inbound_nodes[0].parent_nodes[0].layer

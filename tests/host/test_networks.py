@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -47,6 +50,10 @@ def test_cifar_depth_counts_trunk_layers(depth: int, modules: int) -> None:
 def test_cifar_452_has_the_papers_hyperparameters() -> None:
     a = networks.architecture("cifar_attention452")
     assert (a.p, a.t, a.r, a.stages[0].modules) == (2, 4, 3, 6)
+
+
+def test_cifar_92_is_near_the_papers_count() -> None:
+    assert counted("cifar_attention92").trainable_parameters == pytest.approx(1.9e6, rel=0.04)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +127,33 @@ def test_saved_network_gives_the_same_answers(tmp_path) -> None:
 def test_a_damaged_network_is_one_line(tmp_path, content: bytes) -> None:
     (tmp_path / "model.keras").write_bytes(content)
     with pytest.raises(InputError):
+        networks.load(tmp_path / "model.keras")
+
+
+def test_a_network_that_carries_code_is_refused(tmp_path) -> None:
+    """Keras runs a Lambda of the HDF5 format whatever its safe_mode says, and imports what an archive names."""
+    tf_keras, path, proof = networks.tf_keras, tmp_path / "model.keras", tmp_path / "it_ran"
+    source = f"lambda x: (open({str(proof)!r}, 'w'), x)[1]"
+    hostile = tf_keras.Sequential([tf_keras.layers.Input((8, 8, 3)), tf_keras.layers.Lambda(eval(source))])
+    for form in ("h5", "keras"):
+        hostile.save(path, save_format=form)
+        proof.unlink(missing_ok=True)  # drawing the layer ran it
+        with pytest.raises(InputError):
+            networks.load(path)
+        assert not proof.exists()
+
+    networks.save(networks.build(networks.configure("edge50", width=0.25, mask=False)), path)
+    config = json.loads(zipfile.ZipFile(path).read("config.json"))
+    layer = next(item for item in config["config"]["layers"] if item["class_name"] == "ReLU")
+    layer |= {"module": "subprocess", "class_name": "Popen"}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    with pytest.raises(InputError, match="Popen of subprocess"):
+        networks.load(path)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * (2**26 + 1))
+    with pytest.raises(InputError, match=r"would unpack to 0\.1 GB"):
         networks.load(tmp_path / "model.keras")

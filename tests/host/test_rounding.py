@@ -105,11 +105,7 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
         assert rounding.float_layers(model) == ()
         assert made.float_operators == []
         assert made.inner_quantize == []
-        # Nearest-neighbour resizing has no kernel in XNNPACK, and softmax runs once at the end.
-        assert {found.operator.name for found in graph.xnnpack_unsupported(made)} <= {
-            "SOFTMAX",
-            "RESIZE_NEAREST_NEIGHBOR",
-        }
+        assert [found.operator.name for found in graph.xnnpack_unsupported(made)] == ["SOFTMAX"]  # once, at the end
 
     expected = np.round(rounding.deployed(rounded)(normalised(pixels)).numpy() * 256)
     actual = answers(tmp_path / "m.tflite", pixels)
