@@ -1,11 +1,13 @@
 """Half an hour of a camera that does everything cameras do, against the real ``edge-ran run``.
 
-    python benchmarks/soak.py [--minutes 30] [--model m.tflite] [--seed 0] [--json]
+    python benchmarks/soak.py [--minutes 30] [--fps 25] [--model m.tflite] [--seed 0] [--json]
 
 A camera on loopback is killed and restarted, stalls without closing, freezes, sends black and torn pictures and changes
 its resolution, in random order, while one visitor watches the live page and another connects to it and takes nothing.
-Then it must hold (exit 1 otherwise): stdout was NDJSON and nothing else, frame numbers only went up, captured =
-classified + dropped, every kind of fault was noticed, memory stayed flat, and the run ended in order on SIGTERM.
+Then it must hold (exit 1 otherwise): stdout was NDJSON and nothing else; no frame number came twice, none is missing
+without being counted as dropped, and every picture that was sent arrived, but for the few on their way when a
+connection ended; every kind of fault was noticed; little processor time was used while nothing came; memory, threads
+and open files stayed flat; and the run ended in order on SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import http.client
 import itertools
 import json
+import os
 import random
 import re
 import signal
@@ -39,7 +42,10 @@ NOTICED = {
     "goes black": "black",
     "sends torn pictures": "corrupt",
 }
-GROWTH_ALLOWED = 1.05
+SILENCES = ("dies", "stalls")
+GROWTH_ALLOWED = 1.03  # of memory, from the second third of the run to the last
+BUSY_ALLOWED = 0.1  # of one core, while nothing comes
+ON_THEIR_WAY = 4  # pictures that may be lost with a connection: in the sockets' buffers
 
 
 class MoodyCamera:
@@ -79,6 +85,17 @@ def rss_mb(pid: int) -> float:
     return int(match[1]) / 1024
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time of a process so far, seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Threads and open files of a process."""
+    return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def watch_page(port: int, stop: threading.Event) -> None:
     """Look at the pictures as a browser does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -96,9 +113,9 @@ def connect_and_take_nothing(port: int, stop: threading.Event) -> None:
             stop.wait(20)
 
 
-def soak(model: Path | None, minutes: float, seed: int, folder: Path) -> dict:
+def soak(model: Path | None, minutes: float, fps: float, seed: int, folder: Path) -> dict:
     chance = random.Random(seed)
-    camera = MoodyCamera(fps=25)
+    camera = MoodyCamera(fps)
     command = [sys.executable, "-m", "edge_ran", "run", *([str(model)] if model else []), "--camera", camera.server.url]
     command += ["--json", "--stall", "2s", "--frozen", "3s", "--reconnect", "60s", "--web", "127.0.0.1:0"]
     process = subprocess.Popen(
@@ -125,14 +142,20 @@ def soak(model: Path | None, minutes: float, seed: int, folder: Path) -> dict:
     for visitor in (watch_page, connect_and_take_nothing):
         threading.Thread(target=visitor, args=(int(address[1]), stop), daemon=True).start()
 
-    began, memory, happened = time.monotonic(), list[float](), list[str]()
+    began, happened, busy = time.monotonic(), list[str](), list[float]()
+    at, memory, holds = list[float](), list[float](), list[tuple[int, int]]()
     while (elapsed := time.monotonic() - began) < minutes * 60:
         fault = FAULTS[len(happened)] if len(happened) < len(FAULTS) else chance.choice(FAULTS)
         print(f"{elapsed / 60:5.1f} min: the camera {fault}; {len(indices)} results", file=sys.stderr)
+        before, started = cpu_s(pid), time.monotonic()
         camera.have(fault, 4 + 4 * chance.random())
+        if fault in SILENCES:
+            busy.append((cpu_s(pid) - before) / (time.monotonic() - started))
         happened.append(fault)
         time.sleep(3 + 7 * chance.random())
+        at.append(elapsed / 3600)
         memory.append(rss_mb(pid))
+        holds.append(held(pid))
     process.send_signal(signal.SIGTERM)
     code = process.wait(60)
     stop.set()
@@ -143,22 +166,35 @@ def soak(model: Path | None, minutes: float, seed: int, folder: Path) -> dict:
     summary = json.loads((folder / "summary.json").read_text())
     third = max(1, len(memory) // 3)  # the first third warms up
     middle, end = statistics.median(memory[third : 2 * third] or memory), statistics.median(memory[-third:])
+    slope = statistics.linear_regression(at[third:], memory[third:]).slope if len(memory) > third + 1 else 0.0
     kinds = {gap["kind"] for gap in summary["gaps"]}
-    dropped = sum(summary["dropped"].values())
+    captured, dropped = summary["captured"], sum(summary["dropped"].values())
+    missing = len(set(range(captured)) - set(indices))
+    sent, connections = camera.server.sent, camera.server.connections
+    threads, files = (statistics.median(h[i] for h in holds[-third:]) for i in (0, 1))
+    threads_before, files_before = (statistics.median(h[i] for h in holds[third : 2 * third] or holds) for i in (0, 1))
     checks = {
         "stdout is NDJSON": not not_json,
-        "frame numbers only go up": all(a < b for a, b in itertools.pairwise(indices)),
-        "every result is in the summary": summary["classified"] == len(indices),
-        "captured = classified + dropped": summary["captured"] == summary["classified"] + dropped,
+        "no frame number twice": all(a < b for a, b in itertools.pairwise(indices)),
+        "none lost: those missing are those dropped": missing == dropped,
+        "captured = classified + dropped": captured == len(indices) + dropped == summary["classified"] + dropped,
+        "what was sent arrived": 0 <= sent - captured <= ON_THEIR_WAY * connections,
         "every fault was noticed": all(NOTICED[fault] in kinds for fault in happened if fault in NOTICED),
+        "no busy loop": max(busy) <= BUSY_ALLOWED,
         "ended in order": code == 130,
         "memory is flat": end <= GROWTH_ALLOWED * middle,
+        "threads and open files are flat": threads <= threads_before + 1 and files <= files_before + 2,
     }
     return {
         "minutes": minutes,
         "faults": {fault: happened.count(fault) for fault in FAULTS},
         "notices": len(said),
         "rss_mb": {"first": memory[0], "median": statistics.median(memory), "last": memory[-1], "most": max(memory)},
+        "rss_slope_mb_an_hour": slope,
+        "threads_and_files": {"first": holds[0], "last": holds[-1]},
+        "cpu_while_nothing_comes": {"median": statistics.median(busy), "most": max(busy)},
+        "sent": sent,
+        "connections": connections,
         "summary": {key: summary[key] for key in ("captured", "classified", "dropped", "fps")},
         "gaps": len(summary["gaps"]),
         "checks": checks,
@@ -168,12 +204,13 @@ def soak(model: Path | None, minutes: float, seed: int, folder: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--fps", type=float, default=25.0, help="of the camera")
     parser.add_argument("--model", type=Path, help="default: the newest run's, else the shipped one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = soak(arguments.model, arguments.minutes, arguments.seed, Path(folder))
+        report = soak(arguments.model, arguments.minutes, arguments.fps, arguments.seed, Path(folder))
     if arguments.json:
         print(json.dumps(report, indent=1))
     else:

@@ -23,6 +23,7 @@ from edge_ran.camera import Capture, Frame
 
 _TICK_S = 0.1  # how often a waiting consumer looks at the clock and at ``stop``
 _READ_AHEAD = 2  # inputs made of a file's frames
+_LEAD = 2.0  # times what preparing took last time: when to begin before the network is expected back
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class Prepared:
 class Ahead:
     """Takes a capture's frames and prepares them.
 
-    Every frame of a live source is prepared when it arrives, so that the newest is ready when the network is; the one
-    before, if nobody took it, is dropped as superseded. A file waits.
+    Of a live source the newest frame shall be ready when the network is, and nothing prepared for nothing: on a board
+    whose cores the network fills, that would be its time. So the frame is taken shortly before the network, which
+    takes about as long as the last time, comes back; if it is late, every newer frame takes the waiting one's place,
+    which counts as superseded. A file waits.
     """
 
     def __init__(
@@ -51,6 +54,9 @@ class Ahead:
         self._begun = self._handed_out = self._superseded = self._at_end = 0
         self._failure: Exception | None = None
         self._ended = self._closed = False
+        self._wanted = True  # somebody waits in ``next``
+        self._left_at, self._away_s = time.monotonic(), 0.0  # when the consumer left, and for how long the last time
+        self._prepare_s = 0.0
         self._thread = threading.Thread(target=self._work, name="edge-ran prepare", daemon=True)
         self._thread.start()
 
@@ -63,9 +69,13 @@ class Ahead:
             CameraError: a live source is lost for good.
         """
         with self._changed:
+            self._wanted, self._away_s = True, time.monotonic() - self._left_at
+            if not self._waiting:
+                self._changed.notify_all()
             while not self._stop.is_set() and (now := time.monotonic()) < until:
                 if self._waiting:
                     self._handed_out += 1
+                    self._wanted, self._left_at = False, now
                     self._changed.notify_all()  # there is room for another
                     return self._waiting.popleft()
                 if self._failure:
@@ -100,16 +110,25 @@ class Ahead:
 
     def _work(self) -> None:
         try:
-            while (frame := self._capture.next()) is not None:
+            while (frame := self._take()) is not None:
                 self._begun += 1
                 began = time.perf_counter()
                 x = self._prepare(frame.image)
-                self._put(Prepared(frame, x, (time.perf_counter() - began) * 1e3))
+                self._prepare_s = time.perf_counter() - began
+                self._put(Prepared(frame, x, self._prepare_s * 1e3))
         except Exception as error:  # the consumer's to hear
             self._failure = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def _take(self) -> Frame | None:
+        if self._capture.live:
+            with self._changed:
+                back_at = self._left_at + self._away_s - _LEAD * self._prepare_s
+                while not (self._wanted or self._closed) and (left := back_at - time.monotonic()) > 0:
+                    self._changed.wait(min(left, _TICK_S))
+        return self._capture.next()
 
     def _put(self, prepared: Prepared) -> None:
         with self._changed:
