@@ -14,6 +14,7 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -25,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from edge_ran import catalogue, files
+from edge_ran import catalogue, files, records
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, GateError, InputError, UsageError
 from edge_ran.targets import there
@@ -101,7 +102,8 @@ class SshTarget:
             record = parse(bytes(said))
         except InputError as reason:
             raise self._lost(f"gave an answer that is {reason}", f"edge-ran devices {self.spec.name}") from reason
-        for one in record.get("models") or [record]:
+        several = record.get("models")
+        for one in several if isinstance(several, list) else [record]:
             if isinstance(one, dict) and isinstance(one.get("model"), dict):
                 one["model"]["path"] = local(str(one["model"].get("path")))
         if isinstance(record.get("model"), str):
@@ -129,7 +131,8 @@ class SshTarget:
     def clean(self) -> int:
         """Remove what was pushed and installed there; return how many bytes that were."""
         self._look(CONNECT_S)
-        return int(self._ask("clean")["freed_bytes"])
+        freed: int = self._ask("clean", freed_bytes=int)["freed_bytes"]
+        return freed
 
     # The steps of a call.
 
@@ -137,24 +140,30 @@ class SshTarget:
         """Connect, where that is still to be done, and ask what is there."""
         if self._wire is None:
             self._wire = Connection(self.spec, self._address, timeout_s)
-        found = self._ask("look", timeout_s=max(timeout_s, START_S), needed=NEEDED, runtimes=RUNTIMES)
-        texts = ("system", "architecture", "python", "cache")
-        if not all(isinstance(found.get(key), str) for key in texts) or not isinstance(found.get("missing"), list):
-            raise self._lost("gave an answer that is none", "see what runs there")
-        return found
+        words = {"needed": NEEDED, "runtimes": RUNTIMES}
+        texts = dict.fromkeys(("system", "architecture", "python", "cache"), str)
+        return self._ask("look", words, max(timeout_s, START_S), missing=tuple[str, ...], **texts)
 
-    def _ask(self, what: str, timeout_s: float = ANSWER_S, **values: Any) -> dict[str, Any]:
+    def _ask(
+        self, what: str, values: Mapping[str, Any] | None = None, timeout_s: float = ANSWER_S, **told: Any
+    ) -> dict[str, Any]:
+        """Ask for something; return the answer, which has the keys ``told`` with values of these types."""
         assert self._wire is not None
-        self._wire.request(what, **values)
-        return self._wire.answer(timeout_s)
+        self._wire.request(what, **values or {})
+        try:
+            answer: dict[str, Any] = records.read(told, self._wire.answer(timeout_s), "it")
+        except InputError as error:
+            raise self._lost(f"gave an answer that is none: {error}", f"edge-ran devices {self.spec.name}") from error
+        return answer
 
     def _carry_out(
         self, order: Order, extra: Mapping[str, Any], out: Callable[[bytes], None]
     ) -> tuple[EdgeRanError | None, Callable[[str], str]]:
         """Do everything; return the error that the verb ended with, and what makes paths there paths here again."""
-        self._check_packages()
-        folders = self._ask("open")
-        load = Load(PurePosixPath(str(folders["work"])), PurePosixPath(str(folders["pushed"])))
+        found = self._look()
+        folders = self._ask("open", work=str, pushed=str)
+        self._check_packages(found)
+        load = Load(PurePosixPath(folders["work"]), PurePosixPath(folders["pushed"]))
         with load:
             code = load.folder(_own_code())
             for place, model in enumerate(order.models):
@@ -175,8 +184,7 @@ class SshTarget:
             self._fetch(written, result.path)
         return errors.error(ended.get("code")), load.local
 
-    def _check_packages(self) -> None:
-        found = self._look()
+    def _check_packages(self, found: dict[str, Any]) -> None:
         lacks = _lacks(found)
         if lacks and self._install:
             self._say(f"edge-ran: installing {', '.join(lacks)} into {found['cache']}/environment on {self.spec.name}")
@@ -199,10 +207,8 @@ class SshTarget:
 
     def _push(self, load: Load) -> None:
         """Send what is not there yet."""
-        missing = self._ask("have", names=sorted(load.contents))["missing"]
-        for name in missing:
-            if name not in load.contents:
-                raise self._lost("gave an answer that is none", "see what runs there")
+        missing = self._ask("have", {"names": sorted(load.contents)}, missing=tuple[str, ...])["missing"]
+        for name in load.contents.keys() & set(missing):
             file, words, size, folder = load.contents[name]
             self._say(f"edge-ran: sending {words}, {size / 1e6:.1f} MB, to {self.spec.name}")
             assert self._wire is not None
@@ -257,9 +263,12 @@ class Load:
 
     def file(self, path: Path, place: str) -> PurePosixPath:
         """Take a file along; return its path there, which ends in its own name."""
+        content: BinaryIO = tempfile.TemporaryFile()  # type: ignore[assignment] # noqa: SIM115
         try:
-            content = open(path, "rb")  # noqa: SIM115
+            with open(path, "rb") as file:
+                shutil.copyfileobj(file, content)  # so that it cannot change between hash and sending
         except OSError as error:
+            content.close()
             raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
         name = self._add(content, path.name, False)
         self.links[f"{place}/{path.name}"] = str(self.pushed / name)
@@ -372,7 +381,8 @@ class Errors:
             raise KeyboardInterrupt
         what = f"{self._name}: {self._what or f'edge-ran ended with status {code} there: {self._last[:200]}'}"
         kinds: dict[Any, type[EdgeRanError]] = {1: GateError, 2: UsageError}
-        return (kinds.get(code, EnvironmentMissing) if self._what else EnvironmentMissing)(what, self._remedy)
+        kind = kinds.get(code, EnvironmentMissing) if self._what else EnvironmentMissing
+        return kind(what, self._remedy or "add --verbose to see more of it")
 
 
 class Connection:
