@@ -59,6 +59,7 @@ FACTS = {
     "throughput": {"gmacs_per_s": _FIGURE, "limit_gmacs_per_s": _FIGURE, "percent_of_limit": _FIGURE},
     "environment": {
         "board": str | None, "cpu": str, "cores": int, "os": str, "governor": str | None, "virtual": bool | None,
+        "architecture": str,
         "emulated_on": str | None,
     },
 }  # fmt: skip
