@@ -6,6 +6,7 @@ Goldens are Keras's own answers. LiteRT and tflite-runtime round int8 differentl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -31,9 +32,9 @@ print(json.dumps(found))
 """
 
 
-def device_environment(folder: Path, wheel: Path, runtime: str, pip_install) -> Path:
+def device_environment(folder: Path, wheel: Path, runtime: str, pip_install, base: str = sys.executable) -> Path:
     """Make an environment with the wheel and what it requires there; return its Python."""
-    _run(sys.executable, "-m", "venv", "--without-pip", folder)
+    _run(base, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python]
     wanted: list[str] = [f"{wheel}"]
@@ -67,6 +68,23 @@ def test_classifies_without_tensorflow(runtime, float_tolerance, int8_tolerance,
         assert found["int8"][label] == pytest.approx(golden, abs=int8_tolerance)
         assert found["uint8"][label] == pytest.approx(golden, abs=int8_tolerance)
     assert "edge-ran" in _run(python.with_name("edge-ran"), "--version", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_classifies_on_every_python_here(version, device_wheel, pip_install, tmp_path):
+    base = f"python{version}"
+    asked = [base, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])"]
+    if version == ".".join(map(str, sys.version_info[:2])):
+        pytest.skip("the tests above run on it")
+    if not shutil.which(base) or subprocess.run(asked, capture_output=True, text=True).stdout.strip() != version:
+        pytest.skip(f"no {base} here, or none that starts")
+    python = device_environment(tmp_path / "venv", device_wheel, "litert", pip_install, base)
+    found = json.loads(_run(python, "-I", "-c", CLASSIFY, TESTS / "models", cwd=tmp_path))
+    for label, golden in GOLDEN.items():
+        assert found["int8"][label] == pytest.approx(golden, abs=0.03)
+    doctor = json.loads(_run(python.with_name("edge-ran"), "doctor", "--json", cwd=tmp_path))
+    assert doctor["healthy"]
+    assert doctor["findings"][0]["what"].startswith(f"{version}.")
 
 
 def _run(*command: object, cwd: Path | None = None) -> str:
