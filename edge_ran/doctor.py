@@ -75,7 +75,7 @@ def examine() -> Diagnosis:
     """Look at everything. Takes a second or two; raises nothing."""
     findings: list[Finding] = []
     for examination in (
-        _python, _numpy, _opencv, _runtimes, _host, _gpus, _delegates, _cameras, _disk, _temperature, _governor,
+        _python, _numpy, _opencv, _runtimes, _host, _gpus, _delegates, _trials, _cameras, _disk, _temperature, _governor,
     ):  # fmt: skip
         findings += _guarded(examination)
     return Diagnosis(tuple(findings))
@@ -188,7 +188,8 @@ def _gpus() -> Iterator[Finding]:
     if missing:
         yield Finding("gpu", HINT, missing, "sudo apt install libvulkan1 mesa-vulkan-drivers, or your vendor's driver")
     for adapter in adapters:
-        text = f"{adapter.name}, {adapter.kind}, {adapter.driver}, Vulkan {adapter.api}"
+        precision = "fp16 and fp32" if adapter.has_fp16 else "fp32 only"
+        text = f"{adapter.name}, {adapter.kind}, {adapter.driver}, Vulkan {adapter.api}, {precision}"
         if adapter.is_software:
             yield Finding("gpu", HINT, text, "made of CPU threads: good for tests, never faster than the CPU")
         else:
@@ -207,6 +208,21 @@ def _delegates() -> Iterator[Finding]:
         yield Finding("delegates", GOOD, ", ".join(sorted(set(found))), "use one with --delegate PATH")
     else:
         yield Finding("delegates", HINT, "no vendor's TFLite delegate in the usual folders")
+
+
+def _trials() -> Iterator[Finding]:
+    from edge_ran.runtime import memory
+
+    folder = memory.folder()
+    count = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        what = f"{folder} cannot be written to: GPUs and delegates are tried anew at every start"
+        yield Finding("trials", HINT, what, "set XDG_CACHE_HOME to a folder that can")
+    elif count:
+        yield Finding("trials", GOOD, f"{count} of GPUs and delegates remembered", f"rm -r {folder} tries them anew")
+    else:
+        yield Finding("trials", GOOD, "none of GPUs and delegates remembered yet")
 
 
 def _cameras() -> Iterator[Finding]:

@@ -282,6 +282,9 @@ def _warnings(classifier: Classifier, data: Dataset, split: str, held_to_card: b
         found.append(f"the card's accuracy is of {of}: a drop against it means something on the same images only")
     if split == "train":
         found.append("these are training images: the accuracy flatters")
-    if classifier.runtime.accelerator.fallback_reason and classifier.runtime.accelerator.requested == "gpu":
-        found.append(f"ran on {classifier.runtime.accelerator}: {classifier.runtime.accelerator.fallback_reason}")
+    accelerator = classifier.runtime.accelerator
+    if accelerator.fallback_reason:
+        found.append(f"ran on {accelerator}")
+    if accelerator.warning:
+        found.append(f"ran on {accelerator}: {accelerator.warning}")
     return found

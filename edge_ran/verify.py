@@ -2,7 +2,8 @@
 
 A wrong accelerator is searched by halves. A slice of the graph gets the CPU's own values as its inputs, so that it is
 wrong only if one of its own operators is. A slice that is right is done with; a wrong one is cut in two. So every
-guilty operator is found, also behind another one, with a few slices for each.
+guilty operator is found, also behind another one, with a few slices for each. Each slice runs in a child process, for
+an operator may be guilty of a crash.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, Operator, gpu_warnings, read_card, read_graph
 from edge_ran.graph.slices import borders, computing, cut
 from edge_ran.preprocess import Preprocessor
-from edge_ran.runtime import Accelerator, Runtime, RuntimeOptions, auto, chatter, delegates, gpu, interpreter
-from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, compare_all, relative_error
+from edge_ran.runtime import Accelerator, RuntimeOptions, chatter, interpreter, trial
+from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, relative_error
 from edge_ran.runtime.types import GPU_PRECISIONS
 
 SEARCH_PICTURES = 3
 # Rounding moves a quantised number by a step or two in one operator and by some in a slice.
 FEWEST_STEPS = 4
+MOST_REFUSED = 8  # then it is the driver, not the operators
 
 Progress = Callable[[int, int], None]
+# Answers a part of a graph, on an accelerator: for each run an array for each input -> for each run every output.
+Answer = Callable[[Graph, list[list[NDArray[Any]]]], list[list[NDArray[Any]]]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,10 @@ class Guilty:
 
 @dataclass(frozen=True)
 class Check:
-    """One accelerator. ``agreement`` is None where it could not be had, and ``reason`` says why."""
+    """One accelerator. ``agreement`` is None where it could not be had, and ``reason`` says why.
+
+    ``precision`` is what it really computed in; ``is_broken``: it is there, but crashed, hung or failed.
+    """
 
     accelerator: str
     precision: str
@@ -66,6 +73,7 @@ class Check:
     cpu_ms: float | None
     reason: str = ""
     guilty: tuple[Guilty, ...] = ()
+    is_broken: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -75,7 +83,7 @@ class Check:
     def __str__(self) -> str:
         name = f"{self.accelerator} {self.precision}".strip() + (f" ({self.adapter})" if self.adapter else "")
         if self.agreement is None:
-            return f"{name}: not here: {self.reason}"
+            return f"{name}: {'BROKEN' if self.is_broken else 'not here'}: {self.reason}"
         times = f"{self.ms:.3g} ms, CPU {self.cpu_ms:.3g} ms"
         return f"{name}: {'right' if self.is_right else 'WRONG'}: {self.agreement}; {times}"
 
@@ -91,8 +99,8 @@ class Verification:
 
     @property
     def wrong(self) -> tuple[Check, ...]:
-        """The accelerators that are there and wrong."""
-        return tuple(check for check in self.checks if check.agreement is not None and not check.is_right)
+        """The accelerators that are there and wrong, or broken."""
+        return tuple(one for one in self.checks if one.is_broken or (one.agreement is not None and not one.is_right))
 
     @classmethod
     def from_dict(cls, record: Any) -> Verification:
@@ -145,8 +153,7 @@ def verify(
             wanted = dataclasses.replace(options, accelerator="gpu", gpu_precision=precision)
             suspects = {one.index for check in checks for one in check.guilty}
             checks.append(_check_gpu(graph, wanted, inputs, progress, suspects))
-            if checks[-1].agreement is None:
-                checks[-1] = dataclasses.replace(checks[-1], precision="")
+            if checks[-1].precision != precision:  # not here, or without fp16
                 break
     return Verification(str(path), package.name, package.version, tuple(checks))
 
@@ -155,7 +162,8 @@ def gate(found: Verification) -> None:
     """Raise GateError where an accelerator is wrong."""
     if found.wrong:
         names = ", ".join(f"{check.accelerator} {check.precision}".strip() for check in found.wrong)
-        raise GateError(f"{found.model} is wrong on {names}", "--cpu is right; report the operators to LiteRT")
+        how = "breaks" if all(check.is_broken for check in found.wrong) else "is wrong on"
+        raise GateError(f"{found.model} {how} {names}", "--cpu is right; report the operators to LiteRT")
 
 
 def _check_gpu(
@@ -165,54 +173,64 @@ def _check_gpu(
     progress: Progress | None,
     suspects: Collection[int],
 ) -> Check:
-    trial, failure = auto.try_gpu(graph, options, inputs)
-    precision = options.gpu_precision
-    if failure:
-        return Check("gpu", precision, "", "", False, None, None, None, failure)
-    agreement = Agreement(**trial["agreement"])
-    package = interpreter.package("litert")
-
-    def load(part: Graph) -> Runtime:
-        return gpu.GpuRuntime(part, package, options.threads, precision)
-
-    known = {f.operator.index: f for f in gpu_warnings(graph) if f.operator is not None and "wrong" in f.what}
-    guilty: tuple[Guilty, ...] = ()
-    if known or not agreement.is_right:
-        suspects = {*suspects, *known}
-        guilty = search(graph, load, inputs[:SEARCH_PICTURES], options.threads, progress, suspects)
-        guilty = tuple(dataclasses.replace(g, remedy=known[g.index].remedy if g.index in known else "") for g in guilty)
-    got = trial["accelerator"]
-    return Check(
-        "gpu", precision, got["adapter"], got["driver"], got["is_software"], agreement, trial["gpu_ms"],
-        trial["cpu_ms"], guilty=guilty,
-    )  # fmt: skip
+    if found := trial.obstacle(graph, options):
+        return Check("gpu", "", "", "", False, None, None, None, found)
+    known = {f.operator.index: f for f in gpu_warnings(graph) if f.operator is not None}
+    anyway = any(f.wrong for f in known.values())
+    check = _check("gpu", graph, options, inputs, progress, {*suspects, *known}, search_anyway=anyway)
+    guilty = tuple(
+        dataclasses.replace(g, remedy=known[g.index].remedy if g.index in known else "") for g in check.guilty
+    )
+    return dataclasses.replace(check, guilty=guilty)
 
 
 def _check_delegate(
     graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]], progress: Progress | None
 ) -> Check:
-    with delegates.open_delegate(graph, options) as runtime, _cpu(graph, options) as cpu:
-        answers, ms = auto.timed(runtime, inputs)
-        reference, cpu_ms = auto.timed(cpu, inputs[: len(answers)])
-        adapter, took = runtime.accelerator.adapter, runtime.delegation.delegated
-    if not took:
-        return Check("delegate", "", adapter, "", False, None, None, None, "it takes no operator of this model")
-    agreement = compare_all(reference, answers[: len(reference)], graph.outputs)
+    check = _check("delegate", graph, options, inputs, progress)
+    if check.agreement is None and not check.adapter:
+        raise AcceleratorError(check.reason, "check --delegate and --delegate-option")
+    return check
+
+
+def _check(
+    name: str,
+    graph: Graph,
+    options: RuntimeOptions,
+    inputs: Sequence[NDArray[Any]],
+    progress: Progress | None,
+    suspects: Collection[int] = (),
+    search_anyway: bool = False,
+) -> Check:
+    found = trial.attempt(graph, options, inputs)
+    got, agreement, reason = found.accelerator, found.agreement, found.failure
+    if options.delegate is not None and found.delegation is not None and not found.delegation.delegated:
+        agreement, reason = None, "it takes no operator of this model"
     guilty: tuple[Guilty, ...] = ()
-    if not agreement.is_right:
+    crashed = found.is_broken and not found.is_hung and options.delegate is None
+    if (search_anyway and agreement) or crashed or (agreement and not agreement.is_right):
+        few = inputs[:SEARCH_PICTURES]
         guilty = search(
-            graph,
-            lambda part: delegates.open_delegate(part, options, is_proved=True),
-            inputs[:SEARCH_PICTURES],
-            options.threads,
-            progress,
+            graph, lambda part, fed: trial.answers(part, options, fed), few, options.threads, progress, suspects
         )
-    return Check("delegate", "", adapter, "", False, agreement, ms, cpu_ms, guilty=guilty)
+    return Check(
+        accelerator=name,
+        precision=got.precision if got else "",
+        adapter=got.adapter if got else "",
+        driver=got.driver if got else "",
+        is_software=bool(got and got.is_software),
+        agreement=agreement,
+        ms=found.ms,
+        cpu_ms=found.cpu_ms,
+        reason=reason,
+        guilty=guilty,
+        is_broken=found.is_broken,
+    )
 
 
 def search(
     graph: Graph,
-    load: Callable[[Graph], Runtime],
+    answer: Answer,
     inputs: Sequence[NDArray[Any]],
     threads: int = 0,
     progress: Progress | None = None,
@@ -222,7 +240,7 @@ def search(
 
     Args:
         graph: the model.
-        load: loads a part of it on the accelerator; raises AcceleratorError where that refuses.
+        answer: runs a part of it on the accelerator; raises AcceleratorError where that refuses or crashes.
         inputs: a few of the model's inputs, each (1, H, W, 3).
         threads: for the CPU.
         progress: called with (operators judged, operators).
@@ -240,12 +258,14 @@ def search(
             part = waiting.pop()
             file = Path(folder) / "slice.tflite"
             file.write_bytes(cut(model, graph, part))
-            error, refusal = _judge(graph, part, read_graph(file), load, values, inputs, options)
+            error, refusal = _judge(graph, part, read_graph(file), answer, values, inputs, options)
             if (error or refusal) and len(part) > 1:
                 waiting += [part[len(part) // 2 :], part[: len(part) // 2]]  # the first half is next
                 continue
             if error or refusal:
                 found.append(_guilty(part[0], error, refusal))
+                if sum(one.relative_error == 0 for one in found) >= MOST_REFUSED:
+                    break
             judged += len(part)
             if progress:
                 progress(judged, len(operators))
@@ -256,7 +276,7 @@ def _judge(
     graph: Graph,
     part: list[Operator],
     sliced: Graph,
-    load: Callable[[Graph], Runtime],
+    answer: Answer,
     values: _Values,
     inputs: Sequence[NDArray[Any]],
     options: RuntimeOptions,
@@ -267,8 +287,7 @@ def _judge(
     with _cpu(sliced, options) as cpu:
         reference = [cpu.run(*x) for x in fed]
     try:
-        with load(sliced) as runtime:
-            answers = [runtime.run(*x) for x in fed]
+        answers = answer(sliced, fed)
     except AcceleratorError as error:
         return 0.0, str(error)
     worst = 0.0

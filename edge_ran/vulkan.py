@@ -21,16 +21,21 @@ TIMEOUT_S = 30
 _API_1_1 = 1 << 22 | 1 << 12
 _INSTANCE_CREATE_INFO, _APPLICATION_INFO = 1, 0
 _PROPERTIES_2, _DRIVER_PROPERTIES = 1000059001, 1000196000
+_FEATURES_2, _STORAGE_16_BIT, _FLOAT_16 = 1000059000, 1000083000, 1000082000
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One Vulkan adapter. ``kind`` is one of ``KINDS``; ``driver`` its driver's name and version; ``api`` Vulkan's."""
+    """One Vulkan adapter. ``kind`` is one of ``KINDS``; ``driver`` its driver's name and version; ``api`` Vulkan's.
+
+    ``has_fp16``: shaders may store and compute in half precision.
+    """
 
     name: str
     kind: str
     driver: str
     api: str
+    has_fp16: bool = False
 
     @property
     def is_software(self) -> bool:
@@ -106,6 +111,39 @@ class _Properties2(ctypes.Structure):
     )
 
 
+class _Storage16Bit(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("next", ctypes.c_void_p),
+        ("storage", ctypes.c_uint32),
+        ("uniform_and_storage", ctypes.c_uint32),
+        ("push_constant", ctypes.c_uint32),
+        ("input_output", ctypes.c_uint32),
+    )
+
+
+class _Float16(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("next", ctypes.c_void_p),
+        ("float16", ctypes.c_uint32),
+        ("int8", ctypes.c_uint32),
+    )
+
+
+class _Features2(ctypes.Structure):
+    _fields_ = (("type", ctypes.c_uint32), ("next", ctypes.c_void_p), ("features", ctypes.c_uint32 * 64))
+
+
+def _has_fp16(vulkan: ctypes.CDLL, device: int | None) -> bool:
+    """Whether it has what WebGPU's ``shader-f16`` asks of Vulkan."""
+    arithmetic = _Float16(type=_FLOAT_16)
+    storage = _Storage16Bit(type=_STORAGE_16_BIT, next=ctypes.addressof(arithmetic))
+    features = _Features2(type=_FEATURES_2, next=ctypes.addressof(storage))
+    vulkan.vkGetPhysicalDeviceFeatures2(ctypes.c_void_p(device), ctypes.byref(features))
+    return bool(arithmetic.float16 and storage.storage and storage.uniform_and_storage)
+
+
 def _ask() -> tuple[list[Adapter], str]:
     try:
         vulkan = ctypes.CDLL("libvulkan.so.1")
@@ -134,6 +172,7 @@ def _ask() -> tuple[list[Adapter], str]:
                 KINDS[properties.kind] if properties.kind < len(KINDS) else "other",
                 " ".join(word for word in words if word),
                 f"{api >> 22}.{api >> 12 & 0x3FF}.{api & 0xFFF}",
+                _has_fp16(vulkan, device),
             )
         )
     vulkan.vkDestroyInstance(instance, None)

@@ -192,7 +192,7 @@ AROUND = Conditions(1.0, 1.0, 0.0, 0.0, 0, None, None, None, None, False)
         ({"conditions": dataclasses.replace(AROUND, throttled=True)}, "throttled"),
         ({"conditions": dataclasses.replace(AROUND, steal=0.5)}, "hypervisor"),
         ({"accelerator": Accelerator("gpu", "gpu", "SwiftShader", True)}, "the GPU is software"),
-        ({"accelerator": Accelerator("gpu", "cpu", fallback_reason="no adapter")}, "not on the GPU: no adapter"),
+        ({"accelerator": Accelerator("gpu", "cpu", fallback_reason="no adapter")}, "ran on cpu (not gpu: no adapter)"),
         ({"warmup": {"runs": 9, "secs": 1, "steady": False}}, "not steady"),
         ({"samples_ms": tuple([1.0] * 10 + [1.2] * 10 + [1.4] * 10)}, "the last third ran 40% slower"),
         ({"runtime": {"name": "litert", "version": "2", "threads": 64}}, "64 threads on"),
@@ -405,13 +405,41 @@ def test_sweep_command(precisions, pictures, tmp_path):
             "--accuracy-on", pictures, "--plot", front, "--json",
         )
     )  # fmt: skip
-    assert [row["name"] for row in record["table"]] == ["int8 cpu 1T", "int8 cpu 2T", "fp32 cpu 1T", "fp32 cpu 2T"]
+    # Whatever is not swept is what benchmark takes otherwise; what it came to is told.
+    assert [row["name"] for row in record["table"]] == ["int8 auto 1T", "int8 auto 2T", "fp32 auto 1T", "fp32 auto 2T"]
+    assert {row["actual"] for row in record["table"]} == {"cpu"}
+    fastest = min(record["table"], key=lambda row: row["median_ms"])
+    assert record["recommendation"]["median_ms"] == fastest["median_ms"]
+    assert record["recommendation"]["text"].startswith(f"on this device: converter {fastest['precision']} on cpu, ")
     assert [row["threads"] for row in record["table"]] == [1, 2, 1, 2]
     assert [row["top1"] for row in record["table"]] == [1, 1, 1, 1]
     assert record["table"][0]["ratio"] == 1
     assert "accuracy" in front.read_text()
     with pytest.raises(UsageError, match="for one model"):
         command("benchmark", precisions, precisions, "--sweep", "threads=1")
+
+
+def test_a_sweep_recommends_the_fastest_that_is_right_and_accurate_enough(precisions):
+    terms = ["precision=int8,fp32", "accelerator=cpu,gpu"]
+    found = bench.combinations(precisions, terms, RuntimeOptions())  # int8 cpu, int8 gpu, fp32 cpu, fp32 gpu
+
+    def chosen(times_ms, top1=(None,) * 4, doubts=("",) * 4):
+        rows = [
+            {
+                "converter": s.precision, "actual": s.options.accelerator, "threads": 1,
+                "median_ms": ms, "top1": accuracy, "doubt": doubt,
+            }
+            for s, ms, accuracy, doubt in zip(found, times_ms, top1, doubts, strict=True)
+        ]  # fmt: skip
+        advice = bench.recommend(rows)
+        return advice and (advice.converter, advice.accelerator)
+
+    assert chosen((3, 9, 4, 2)) == ("fp32", "gpu")
+    assert chosen((3, 1, 4, 2), doubts=("", "the GPU is wrong", "", "")) == ("fp32", "gpu")
+    assert chosen((3, 9, 4, 5), top1=(0.9, 0.9, 0.905, 0.905)) == ("int8", "cpu")
+    assert chosen((3, 9, 4, 5), top1=(0.8, 0.8, 0.905, 0.905)) == ("fp32", "cpu")
+    assert chosen((3, 9, 4, 5), doubts=("wrong",) * 4) is None
+    assert bench.recommend([{"converter": "", "doubt": ""}]) is None  # one file, several numbers of threads
 
 
 def window(at: float, ms: float, **around) -> Window:

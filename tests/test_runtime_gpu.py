@@ -5,6 +5,7 @@ What these tests hold is that the words and the times are true; how fast a GPU i
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,10 +17,12 @@ from models import colours
 
 from edge_ran import vulkan
 from edge_ran.classifier import Classifier
-from edge_ran.errors import AcceleratorError, UsageError
+from edge_ran.errors import AcceleratorError, GateError, UsageError
 from edge_ran.graph import read_graph
-from edge_ran.runtime import RuntimeOptions, auto, child, gpu, interpreter, open_runtime
-from edge_ran.runtime.agreement import compare
+from edge_ran.runtime import Accelerator, RuntimeOptions, auto, child, gpu, interpreter, memory, open_runtime, trial
+from edge_ran.runtime.agreement import Agreement, compare
+from edge_ran.runtime.chatter import captured
+from edge_ran.runtime.trial import Trial
 
 MODELS = Path(__file__).parent / "models"
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
@@ -71,7 +74,8 @@ class TestSoftwareGpu:
             assert (got.requested, got.actual, got.is_software) == ("gpu", "gpu", True)
             assert "SwiftShader" in got.adapter
             assert "SwiftShader" in got.driver
-            assert got.fallback_reason == ""
+            assert got.fallback_reason == got.warning == ""
+            assert got.precision == "fp32"  # SwiftShader has no half precision, whatever is asked for
             assert runtime.delegation.delegated == runtime.delegation.operators == len(read_graph(path).operators)
             pictures = inputs(model)
             answers = [runtime.run(x)[0] for x in pictures]
@@ -133,14 +137,15 @@ print(runtime.accelerator.actual)
         assert first.accelerator == "cpu"  # a GPU made of CPU threads is slower
         assert "the CPU is faster" in first.reason
         assert not first.is_remembered
-        monkeypatch.setattr(auto, "try_gpu", None)  # asking again would fail
+        monkeypatch.setattr(trial, "attempt", None)  # asking again would fail
         second = auto.settle(graph, options, list)
-        assert second == dataclasses.replace(first, is_remembered=True)
+        assert second == dataclasses.replace(first, is_remembered=True, took_ms=0)
+        assert first.took_ms > 0
 
-        kept = list(auto.cache_folder().iterdir())
+        kept = list(memory.folder().iterdir())
         assert len(kept) == 1
         asked = []
-        monkeypatch.setattr(auto, "try_gpu", lambda *words: asked.append(words) or ({}, "asked"))
+        monkeypatch.setattr(trial, "attempt", lambda *words: asked.append(words) or Trial("asked"))
         kept[0].write_text("{}")  # damaged
         assert auto.settle(graph, options, list).reason == "asked"
         kept[0].unlink()
@@ -148,6 +153,32 @@ print(runtime.accelerator.actual)
         for changed in (RuntimeOptions("auto", threads=7), RuntimeOptions("auto", gpu_precision="fp32")):
             assert not auto.settle(graph, changed, list).is_remembered
         assert len(asked) == 4
+
+    def test_a_gpu_that_was_asked_for_and_is_wrong_serves_with_a_warning(self):
+        path = MODELS / "int8_strided.tflite"
+        options = RuntimeOptions("gpu")
+        with open_runtime(path, options, lambda: inputs("int8_strided")) as runtime:
+            assert runtime.accelerator.actual == "gpu"
+            assert "1x1 convolution with a stride" in runtime.accelerator.warning
+            assert "top-1 agrees on" in runtime.accelerator.warning
+            assert "DOUBTFUL" in str(runtime.accelerator)
+        with pytest.raises(GateError, match="the GPU is wrong"):
+            open_runtime(path, options, lambda: inputs("int8_strided"), fallback=False)
+
+    def test_a_network_that_ends_the_process_of_the_gpu_is_survived(self, monkeypatch):
+        path = MODELS / "self_product.tflite"
+        asked = []
+        real = child.ask
+        monkeypatch.setattr(child, "ask", lambda *words: asked.append(words) or real(*words))
+        for _ in range(2):
+            with open_runtime(path, accelerator="gpu") as runtime:
+                assert (runtime.accelerator.requested, runtime.accelerator.actual) == ("gpu", "cpu")
+                assert "ended its process with status 1: Check failed" in runtime.accelerator.fallback_reason
+                assert "Check failed" in str(runtime.accelerator)
+        assert len(asked) == 1
+        with pytest.raises(GateError, match="Check failed"):
+            open_runtime(path, accelerator="gpu", fallback=False)
+        assert auto.settle(read_graph(path), RuntimeOptions(), lambda: inputs("float32")).accelerator == "cpu"
 
     def test_the_classifier_says_what_serves(self):
         with Classifier(MODELS / "int8.tflite", RuntimeOptions("gpu"), labels=colours.LABELS) as classifier:
@@ -187,8 +218,8 @@ except GateError as error:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stderr == ""
         assert done.stdout.splitlines() == [
-            "gpu cpu no GPU adapter was found (Vulkan)",
-            "1 gpu was asked for, but no GPU adapter was found (Vulkan)",
+            "gpu cpu there is no Vulkan driver (vkCreateInstance returned -9)",
+            "1 gpu was asked for, but there is no Vulkan driver (vkCreateInstance returned -9)",
         ]
 
     def test_auto_takes_the_cpu(self):
@@ -239,25 +270,55 @@ def test_reads_what_is_left_to_the_cpu():
 
 
 @pytest.mark.parametrize(
-    ("trial", "accelerator", "words"),
+    ("figures", "accelerator", "words"),
     [
-        ({"gpu_ms": 2, "cpu_ms": 5}, "gpu", "the GPU is faster: 2 ms, 5 ms on the CPU"),
-        ({"gpu_ms": 5, "cpu_ms": 2}, "cpu", "the CPU is faster: 2 ms, 5 ms on the GPU (V3D)"),
-        ({"gpu_ms": 2, "cpu_ms": 5, "error": 0.8}, "cpu", "the GPU (V3D) is wrong"),
-        ({"gpu_ms": 2, "cpu_ms": 5, "difference": 0.5}, "cpu", "the GPU (V3D) is wrong"),
+        ({"ms": 2, "cpu_ms": 5}, "gpu", "the GPU is faster: 2 ms, 5 ms on the CPU"),
+        ({"ms": 5, "cpu_ms": 2}, "cpu", "the CPU is faster: 2 ms, 5 ms on the GPU (V3D)"),
+        ({"ms": 2, "cpu_ms": 5, "error": 0.8}, "cpu", "the GPU (V3D) is wrong"),
+        ({"ms": 2, "cpu_ms": 5, "difference": 0.5}, "cpu", "the GPU (V3D) is wrong"),
     ],
 )
-def test_the_verdict(trial, accelerator, words):
-    agreement = {
-        "pictures": 32,
-        "top1": 1.0,
-        "largest_difference": trial.pop("difference", 0.01),
-        "relative_error": trial.pop("error", 0.01),
-        "answers_range": 1.0,
-    }
-    verdict = auto.decide({**trial, "agreement": agreement, "accelerator": {"adapter": "V3D"}}, "")
+def test_the_verdict(figures, accelerator, words):
+    agreement = Agreement(
+        pictures=32,
+        top1=1.0,
+        largest_difference=figures.pop("difference", 0.01),
+        relative_error=figures.pop("error", 0.01),
+        answers_range=1.0,
+    )
+    verdict = auto.decide(tried(agreement, **figures), "fp16")
     assert verdict.accelerator == accelerator
     assert words in verdict.reason
+
+
+def tried(agreement: Agreement, ms: float = 2, cpu_ms: float = 5, precision: str = "fp16") -> Trial:
+    accelerator = Accelerator("gpu", "gpu", "V3D", precision=precision)
+    return Trial(accelerator=accelerator, agreement=agreement, ms=ms, cpu_ms=cpu_ms)
+
+
+def test_half_precision_that_changes_answers_is_told_and_auto_takes_fp32(monkeypatch, tmp_path):
+    # No adapter here computes in half precision: the figures are made up.
+    monkeypatch.setattr(trial, "obstacle", lambda graph, options: "")
+    graph, options = read_graph(MODELS / "float32.tflite"), RuntimeOptions("gpu")
+    good, turned, bad = Agreement(32, 1, 0, 0, 1), Agreement(32, 30 / 32, 0.1, 0.05, 1), Agreement(32, 0.5, 0.8, 0.9, 1)
+
+    def prove(half: Agreement, full: Agreement) -> None:
+        found = {"fp16": tried(half), "fp32": tried(full, precision="fp32")}
+        monkeypatch.setattr(trial, "prove", lambda graph, options, inputs: found[options.gpu_precision])
+
+    prove(turned, good)
+    assert "half precision changes answers: top-1 agrees" in auto.doubt(graph, options, tried(turned), list)[0]
+    assert auto.settle(graph, options, list).gpu_precision == "fp16"
+    prove(bad, good)
+    assert "half precision changes answers" in auto.doubt(graph, options, tried(bad), list)[0]
+    verdict = auto.settle(graph, options, list)
+    assert (verdict.accelerator, verdict.gpu_precision) == ("gpu", "fp32")
+    assert "fp16 is not as good: top-1 agrees on 50.0%" in verdict.reason
+    prove(bad, bad)
+    assert "the GPU is wrong" in auto.doubt(graph, options, tried(bad), list)[0]
+    assert auto.settle(graph, options, list).accelerator == "cpu"
+    prove(good, good)
+    assert auto.doubt(graph, options, tried(good), list) == ("", 0.0)
 
 
 def test_a_trial_that_crashes_or_hangs_leaves_the_cpu(monkeypatch, tmp_path):
@@ -265,11 +326,12 @@ def test_a_trial_that_crashes_or_hangs_leaves_the_cpu(monkeypatch, tmp_path):
         raise child.ChildFailed("crashed (SIGSEGV)")
 
     monkeypatch.setattr(child, "ask", fail)
-    found = auto.try_gpu(read_graph(MODELS / "float32.tflite"), RuntimeOptions(), inputs("float32"))
-    assert found == ({}, "the GPU crashed (SIGSEGV) in its trial")
+    found = trial.attempt(read_graph(MODELS / "float32.tflite"), RuntimeOptions(), inputs("float32"))
+    assert found == Trial("the GPU crashed (SIGSEGV)", is_broken=True)
 
 
-def test_children_that_crash_hang_or_say_nothing():
+def test_children_that_crash_hang_or_say_nothing(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     with pytest.raises(child.ChildFailed, match=r"crashed \(SIGABRT\)"):
         child.ask("os:abort", {}, 30)
     with pytest.raises(child.ChildFailed, match="did not finish within 1 s"):
@@ -278,6 +340,17 @@ def test_children_that_crash_hang_or_say_nothing():
         child.ask("os:getcwd", {"no": "such"}, 30)
     with pytest.raises(child.ChildFailed, match="no answer"):
         child.ask("os:getpid", {}, 30)
+    with pytest.raises(child.ChildFailed, match="status 3: the reason") as caught:
+        child.ask("test_runtime_gpu:said_and_gone", {}, 30)
+    assert not caught.value.is_hung
+
+
+def said_and_gone() -> None:
+    """In a child: what native code writes before it ends the process."""
+    with captured():
+        os.write(2, b"I0000 00:00:1795431109.018698    2792 a.cc:1] all is well\n")
+        os.write(2, b"F0000 00:00:1795431109.018800    2792 a.cc:2] the reason\n")
+        os._exit(3)
 
 
 def test_vulkan_without_loader_or_driver(no_gpu):

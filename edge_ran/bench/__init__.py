@@ -11,7 +11,7 @@ from edge_ran.bench.operators import Profile, profile
 from edge_ran.bench.page import bench_page, profile_page, sustained_page
 from edge_ran.bench.report import Bench, BenchReport, across, csv_lines
 from edge_ran.bench.sustained import Sustained, draw_sustained, sustain
-from edge_ran.bench.sweep import Setting, accuracies, combinations, is_term, overview
+from edge_ran.bench.sweep import Setting, accuracies, combinations, is_term, overview, recommend
 
 __all__ = [
     "MOST_PICTURES",
@@ -39,6 +39,7 @@ __all__ = [
     "profile",
     "profile_page",
     "read_report",
+    "recommend",
     "regression",
     "sustain",
     "sustained_page",

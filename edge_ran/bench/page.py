@@ -161,11 +161,11 @@ def _times(bench: Bench) -> Section:
 
 
 def _sweep(rows: Sequence[dict[str, Any]]) -> Section:
-    columns = ("setting", "median, ms", "time against the first", "size, MB", "top-1")
+    columns = ("setting", "on", "median, ms", "time against the first", "size, MB", "top-1")
     table = Table(
         columns,
-        tuple((r["name"], r["median_ms"], r["ratio"], r["size_mb"], r["top1"]) for r in rows),
-        ("", ".4g", ".2f", ".2f", ".2%"),
+        tuple((r["name"], r["accelerator"], r["median_ms"], r["ratio"], r["size_mb"], r["top1"]) for r in rows),
+        ("", "", ".4g", ".2f", ".2f", ".2%"),
         ("median, ms",),
     )
     known = [(r["name"], r["median_ms"], r["top1"]) for r in rows if r["top1"] is not None]

@@ -217,8 +217,10 @@ class BenchReport:
             )
         if self.accelerator.is_software:
             reasons.append(f"the GPU is software ({self.accelerator.adapter}): it shows function, not speed")
-        if self.accelerator.requested == "gpu" and self.accelerator.actual != "gpu":
-            reasons.append(f"ran on {self.accelerator}, not on the GPU: {self.accelerator.fallback_reason}")
+        if self.accelerator.fallback_reason:
+            reasons.append(f"ran on {self.accelerator}")
+        if self.accelerator.warning:
+            reasons.append(self.accelerator.warning)
         if real := self.environment.get("emulated_on"):
             reasons.append(f"{self.environment['architecture']} is emulated on {real}: it shows function, not speed")
         waiting = (self.timing["wall_per_run_ms"] or 0) / stats.p50_ms
@@ -228,6 +230,8 @@ class BenchReport:
             notes.append(f"wall-clock time a run is {waiting:.2f} times the median: quote the mean, too")
         if self.environment["governor"] not in (None, "performance"):
             notes.append(f"the clock policy is {self.environment['governor']!r}")
+        if self.accelerator.precision == "fp32":
+            notes.append("the GPU computed in fp32")
         if self.environment["virtual"]:
             notes.append("a virtual machine: its neighbours are not seen")
         return {"quotable": not reasons, "reasons": reasons, "notes": notes}

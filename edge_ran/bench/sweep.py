@@ -19,6 +19,21 @@ AXES = ("precision", "accelerator", "threads")
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """What a sweep says for this device: the fastest setting that is right, and not less accurate than it may be.
+
+    ``text`` is one line for people; ``accelerator`` is the one that really served.
+    """
+
+    converter: str
+    accelerator: str
+    threads: int
+    median_ms: float
+    top1: float | None
+    text: str
+
+
+@dataclass(frozen=True)
 class Setting:
     """One combination. ``precision`` is empty where the file is not varied."""
 
@@ -94,6 +109,27 @@ def accuracies(found: Sequence[Setting], top1: Callable[[Setting], float]) -> di
     return {s.name: known[s.path, s.options.accelerator] for s in found}
 
 
+def recommend(rows: Sequence[dict[str, Any]]) -> Recommendation | None:
+    """Choose among the rows of ``overview``; None where no converter was varied, or every accelerator is doubtful.
+
+    A converter may cost as many percentage points of the best accuracy measured as the catalogue allows it.
+    """
+    sound = [row for row in rows if row["converter"] and not row["doubt"]]
+    best = max((row["top1"] for row in sound if row["top1"] is not None), default=None)
+    fit = [
+        row
+        for row in sound
+        if best is None or row["top1"] >= best - catalogue.converter(row["converter"]).max_drop / 100
+    ]
+    if not fit:
+        return None
+    row = min(fit, key=lambda one: float(one["median_ms"]))
+    proof = "accuracy not measured: --accuracy-on DATA" if best is None else f"top-1 {row['top1']:.1%}"
+    name, accelerator = row["converter"], row["actual"]
+    text = f"on this device: converter {name} on {accelerator}, {row['median_ms']:.3g} ms, {proof}"
+    return Recommendation(name, accelerator, row["threads"], row["median_ms"], row["top1"], text)
+
+
 def overview(found: Sequence[Setting], bench: Bench, accuracy: dict[str, float]) -> list[dict[str, Any]]:
     """Return a row for each setting: its name, times, ratio to the first, memory and top-1 accuracy (by name)."""
     ratios = {ratio.name: ratio.ratio for ratio in bench.ratios}
@@ -101,7 +137,10 @@ def overview(found: Sequence[Setting], bench: Bench, accuracy: dict[str, float])
         {
             "name": report.name,
             "precision": report.model["precision"],
+            "converter": catalogue.converter(setting.precision).name if setting.precision else "",
             "accelerator": str(report.accelerator),
+            "actual": report.accelerator.actual,
+            "doubt": report.accelerator.warning or report.accelerator.fallback_reason,
             "threads": report.runtime["threads"],
             "median_ms": report.latency.p50_ms,
             "p90_ms": report.latency.p90_ms,

@@ -258,8 +258,10 @@ def tflite_or_default(model: Path | None) -> Path:
 
 
 def announce(accelerator: Any, quiet: bool) -> None:
-    """Tell on stderr what serves, where it is not plainly what was asked for; a fallback even when quiet."""
-    if reason := accelerator.fallback_reason or ("" if quiet else accelerator.auto_reason):
+    """Tell on stderr what serves, where it is not plainly what was asked for; bad news even when quiet."""
+    if accelerator.fallback_reason:
+        say(f"running on {accelerator}")
+    elif reason := accelerator.warning or ("" if quiet else accelerator.auto_reason):
         say(f"running on {accelerator}: {reason}")
 
 

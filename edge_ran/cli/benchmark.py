@@ -278,7 +278,7 @@ class _Task:
             with progress_bar("running", self.quiet) as progress:
                 return _of_sustained(name, bench.sustain(subject, self.sustained_s, self.pictures, progress))
         if self.terms:
-            grid = bench.combinations(self.paths[0], self.terms, _of_a_sweep(options))
+            grid = bench.combinations(self.paths[0], self.terms, options)
             measured = bench.benchmark([s.subject for s in grid], self.plan, pictures=self.pictures, note=note)
             accuracy = {}
             if self.accuracy_on:
@@ -304,7 +304,7 @@ class _Task:
             wanted["accuracy_on"] = self.accuracy_on
         terms, beside = self.terms, list[Path]()
         if terms:
-            beside = [setting.path for setting in bench.combinations(self.paths[0], terms, _of_a_sweep(options))]
+            beside = [setting.path for setting in bench.combinations(self.paths[0], terms, options)]
         order = targets.Order("benchmark", self.paths, wanted, options, self.plan, tuple(beside))
         with targets.open_target(spec, talk(self.quiet), install) as target:
             record = target.answer(order)
@@ -324,12 +324,10 @@ class _Task:
 
 
 # A line of a sweep's table.
-ROW = {"name": str, "median_ms": float, "p90_ms": float, "ratio": float, "size_mb": float, "top1": float | None}
-
-
-def _of_a_sweep(options: RuntimeOptions) -> RuntimeOptions:
-    """A sweep names its accelerators: accelerator=cpu,gpu."""
-    return dataclasses.replace(options, accelerator="cpu") if options.accelerator == "auto" else options
+ROW = {
+    "name": str, "converter": str, "accelerator": str, "actual": str, "doubt": str, "threads": int, "median_ms": float,
+    "p90_ms": float, "ratio": float, "size_mb": float, "top1": float | None,
+}  # fmt: skip
 
 
 def _of_profile(name: str, parts: Profile) -> _Measured:
@@ -359,8 +357,11 @@ def _of_sweep(measured: Bench, rows: list[dict[str, Any]]) -> _Measured:
         else:
             plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, target)
 
-    record = {**measured.to_dict(), "table": rows}
-    return _Measured(record, _sweep_text(rows), lambda: bench.bench_page(measured, rows), draw, measured)
+    advice = bench.recommend(rows)
+    record = {**measured.to_dict(), "table": rows, "recommendation": dataclasses.asdict(advice) if advice else None}
+    doubts = dict.fromkeys(f"! {row['doubt']}" for row in rows if row["doubt"])
+    text = "\n".join([_sweep_text(rows), *([advice.text] if advice else []), *doubts])
+    return _Measured(record, text, lambda: bench.bench_page(measured, rows), draw, measured)
 
 
 def _of_models(measured: Bench, quiet: bool) -> _Measured:
@@ -408,12 +409,12 @@ def _profile_text(parts: Any) -> str:
 
 def _sweep_text(rows: list[dict[str, Any]]) -> str:
     width = max(len(row["name"]) for row in rows)
-    lines = [f"{'':<{width}}  median ms    p90 ms  ratio       MB   top-1"]
+    lines = [f"{'':<{width}}  median ms    p90 ms  ratio       MB   top-1  on"]
     for row in rows:
         top1 = "-" if row["top1"] is None else f"{row['top1']:.1%}"
         lines.append(
             f"{row['name']:<{width}}  {row['median_ms']:9.4g} {row['p90_ms']:9.4g} {row['ratio']:6.2f} "
-            f"{row['size_mb']:8.2f} {top1:>7}"
+            f"{row['size_mb']:8.2f} {top1:>7}  {row['accelerator']}"
         )
     return "\n".join(lines)
 
@@ -483,7 +484,8 @@ def _bench_lines(report: Any) -> Iterator[str]:
     outliers = "" if stats.outliers is None else f"; {stats.outliers:,} outliers, all kept"
     yield f"runs      {stats.runs:,} after {report.warmup['runs']} to warm up{outliers}"
     cold = report.cold_start
-    yield f"cold      load {ms(cold['load_ms'])}, first run {ms(cold['first_run_ms'])}"
+    tried = f"; before that, once, {ms(cold['trial_ms'])} to try the accelerator" if cold.get("trial_ms") else ""
+    yield f"cold      load {ms(cold['load_ms'])}, first run {ms(cold['first_run_ms'])}{tried}"
     if report.stages_ms:
         whole = report.stages_ms["end_to_end"]
         parts = ", ".join(f"{name} {ms(value)}" for name, value in report.stages_ms.items() if name != "end_to_end")

@@ -75,6 +75,9 @@ def _gpu_finding(op: Operator) -> Finding | None:
         return Finding(op, f"{op.name} is refused", "use another layer, or the CPU")
     if any(len(t.shape) > 4 for t in op.activations):
         return Finding(op, "tensors of more than 4 dimensions are refused", "use a layer that needs 4, or the CPU")
+    if op.name == "BATCH_MATMUL" and len({t.index for t in op.inputs[:2]}) == 1:
+        what = "the product of a tensor and itself ends the process"
+        return Finding(op, what, "multiply with a copy that another layer made, or use the CPU")
     kernel = op.weights
     if op.name != "CONV_2D" or kernel is None or len(kernel.shape) != 4 or len(op.inputs[0].shape) != 4:
         return None

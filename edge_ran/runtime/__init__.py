@@ -7,28 +7,36 @@
 | gpu | LiteRT's CompiledModel on its WebGPU accelerator (Vulkan); tflite-runtime has no GPU of its own |
 | auto | gpu or cpu: the faster one, but the gpu only if it agrees with the cpu (``auto.settle``) |
 
-``Runtime.accelerator`` says what was really got. Where that is the CPU although something else was asked for, its
-``fallback_reason`` says why; callers must show it.
+GPUs and delegates are tried in a child process first (``trial``), once for a file on a machine. What comes of it:
+
+| in its trial | auto | gpu, --delegate | the same with --no-fallback |
+|---|---|---|---|
+| a gpu is missing, refuses, crashes, hangs | cpu | cpu, with a ``fallback_reason`` | GateError |
+| a delegate is missing, refuses, crashes, hangs | | AcceleratorError | AcceleratorError |
+| a delegate takes no operator | | cpu, with a ``fallback_reason`` | GateError |
+| wrong answers (by ``inspect``'s rules or on the trial's pictures) | cpu | it, with a ``warning`` | GateError |
+| half precision changes answers, fp32 does not | fp32, or cpu | it, with a ``warning`` | GateError |
+
+A wrong accelerator that was asked for serves, because one may want to see how wrong it is; but whoever wants none but a
+good one says --no-fallback, and ``Accelerator.warning`` goes wherever its name goes.
+
+``Runtime.accelerator`` says what was really got. Callers must show its ``fallback_reason`` and its ``warning``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from edge_ran.errors import AcceleratorError, GateError
+from edge_ran.errors import AcceleratorError, GateError, InputError
 from edge_ran.graph import Graph, TensorSpec, read_graph
-from edge_ran.runtime import auto, delegates, gpu, interpreter
-from edge_ran.runtime.types import Accelerator, Delegation, Runtime, RuntimeOptions
+from edge_ran.runtime import auto, delegates, gpu, interpreter, trial
+from edge_ran.runtime.types import Accelerator, Delegation, Inputs, Runtime, RuntimeOptions
 
 __all__ = ["Accelerator", "Delegation", "Runtime", "RuntimeOptions", "TensorSpec", "open_runtime"]
 
 DEFAULT = RuntimeOptions()
-Inputs = Callable[[], Sequence[NDArray[Any]]]
 
 
 def open_runtime(
@@ -39,49 +47,88 @@ def open_runtime(
     Args:
         path: a ``.tflite``.
         options: what is asked for.
-        inputs: gives real inputs, which ``auto`` compares accelerators on; called only when it has to.
+        inputs: gives real inputs, which accelerators are compared on; called only when it has to.
         changes: single fields of the options, by name: ``open_runtime(path, threads=2)``.
 
     Raises:
         InputError: the file is not a model, or the runtime refuses it.
-        GateError: the accelerator cannot be had, and the options forbid to fall back.
+        GateError: the accelerator cannot be had, or is wrong, and the options forbid to fall back.
         AcceleratorError: the delegate library is missing or broken.
         EnvironmentMissing: no runtime is installed.
     """
     options = dataclasses.replace(options, **changes)
     graph = read_graph(Path(path))
-    if options.delegate is not None:
-        runtime = delegates.open_delegate(graph, options)
-        if runtime.delegation.delegated:
-            return runtime
-        runtime.close()
-        return _fall_back(graph, options, "delegate", f"{runtime.delegation.engine} takes no operator of this model")
-    if options.accelerator == "cpu":
+    if options.delegate is None and options.accelerator == "cpu":
         return _cpu(graph, options, Accelerator("cpu", "cpu"))
-    if options.accelerator == "gpu":
-        return _gpu(graph, options, "gpu")
-    verdict = auto.settle(graph, options, inputs)
-    if verdict.accelerator == "cpu":
-        return _cpu(graph, options, Accelerator("auto", "cpu", auto_reason=verdict.reason))
-    return _gpu(graph, options, "auto", verdict.reason)
-
-
-def _gpu(graph: Graph, options: RuntimeOptions, requested: str, reason: str = "") -> Runtime:
-    package = interpreter.package(options.runtime)
-    try:
-        runtime = gpu.GpuRuntime(
-            graph, package, options.threads, options.gpu_precision, requested, verbose=options.verbose
-        )
-    except AcceleratorError as error:
-        return _fall_back(graph, options, requested, str(error))
-    runtime.accelerator = dataclasses.replace(runtime.accelerator, auto_reason=reason)
+    if options.delegate is None and options.accelerator == "auto":
+        return _auto(graph, options, inputs)
+    proof, inputs = _prove(graph, options, inputs)
+    requested = "gpu" if options.delegate is None else "delegate"
+    if options.delegate is not None and proof.failure:
+        raise AcceleratorError(proof.failure, "check --delegate and --delegate-option; --cpu runs without it")
+    if proof.failure:
+        remedy = "edge-ran verify names the operators" if proof.is_broken else "edge-ran doctor tells more"
+        return _fall_back(graph, options, requested, proof.failure, proof.took_ms, remedy)
+    if options.delegate is not None and proof.delegation is not None and not proof.delegation.delegated:
+        reason = f"{proof.delegation.engine} takes no operator of this model"
+        return _fall_back(graph, options, requested, reason, proof.took_ms)
+    warning, more_ms = auto.doubt(graph, options, proof, inputs)
+    if warning and not options.fallback:
+        raise GateError(f"{requested} was asked for, but {warning}", "edge-ran verify names the operators")
+    runtime: Runtime
+    if options.delegate is not None:
+        runtime = delegates.DelegateRuntime(graph, options)
+        runtime.delegation = proof.delegation or runtime.delegation  # its own, without XNNPACK's
+    else:
+        try:
+            runtime = _gpu(graph, options)
+        except AcceleratorError as error:
+            return _fall_back(graph, options, requested, str(error), proof.took_ms)
+    runtime.accelerator = dataclasses.replace(runtime.accelerator, warning=warning)
+    runtime.trial_ms = proof.took_ms + more_ms
     return runtime
 
 
-def _fall_back(graph: Graph, options: RuntimeOptions, requested: str, reason: str) -> Runtime:
+def _auto(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Runtime:
+    verdict = auto.settle(graph, options, inputs)
+    if verdict.accelerator == "gpu":
+        try:
+            runtime: Runtime = _gpu(graph, dataclasses.replace(options, gpu_precision=verdict.gpu_precision))
+        except AcceleratorError as error:
+            return _fall_back(graph, options, "auto", str(error), verdict.took_ms)
+        runtime.accelerator = dataclasses.replace(runtime.accelerator, requested="auto", auto_reason=verdict.reason)
+    else:
+        runtime = _cpu(graph, options, Accelerator("auto", "cpu", auto_reason=verdict.reason))
+    runtime.trial_ms = verdict.took_ms
+    return runtime
+
+
+def _prove(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> tuple[trial.Trial, Inputs | None]:
+    """The trial, and the inputs if there were any."""
+    try:
+        return trial.prove(graph, options, inputs), inputs
+    except InputError:
+        return trial.prove(graph, options, None), None
+
+
+def _gpu(graph: Graph, options: RuntimeOptions) -> gpu.GpuRuntime:
+    package = interpreter.package(options.runtime)
+    return gpu.GpuRuntime(graph, package, options.threads, options.gpu_precision, options.verbose)
+
+
+def _fall_back(
+    graph: Graph,
+    options: RuntimeOptions,
+    requested: str,
+    reason: str,
+    trial_ms: float,
+    remedy: str = "edge-ran doctor tells more",
+) -> Runtime:
     if not options.fallback:
-        raise GateError(f"{requested} was asked for, but {reason}", "edge-ran doctor tells more")
-    return _cpu(graph, options, Accelerator(requested, "cpu", fallback_reason=reason))
+        raise GateError(f"{requested} was asked for, but {reason}", remedy)
+    runtime = _cpu(graph, options, Accelerator(requested, "cpu", fallback_reason=reason))
+    runtime.trial_ms = trial_ms
+    return runtime
 
 
 def _cpu(graph: Graph, options: RuntimeOptions, accelerator: Accelerator) -> Runtime:

@@ -9,6 +9,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+# Where what is said is kept meanwhile; None: in a file without a name. A process that may not live to the end of the
+# block sets it, for its last words to be found.
+place: str | None = None
+
 
 class Chatter:
     """What was said; ``text`` is complete once the ``captured`` block has ended."""
@@ -25,12 +29,12 @@ def captured(show: bool = False) -> Iterator[Chatter]:
     """
     chatter = Chatter()
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(tempfile.TemporaryFile())
+        file = stack.enter_context(open(place, "w+b") if place else tempfile.TemporaryFile())  # noqa: SIM115
         _flush()
         kept = [(fd, os.dup(fd)) for fd in (1, 2) if _is_open(fd)]
-        for fd, _ in kept:
-            os.dup2(file.fileno(), fd)
         try:
+            for fd, _ in kept:
+                os.dup2(file.fileno(), fd)
             yield chatter
         finally:
             _flush()  # libc's buffers still hold what printf wrote

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,39 +15,71 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edge_ran.runtime import chatter
+
+_PROGRAM = "import sys; from edge_ran.runtime.child import serve; serve(*sys.argv[1:])"
+_SET_DEATH_SIGNAL = 1  # prctl(2)
+# As Google's libraries write it: F0000 00:00:1795431109.018800    2792 model.cc:218] Check failed: …
+_FATAL = re.compile(r"F\d{4} [\d:.]+ +\d+ [^ ]*] ")
+_CHATTY = re.compile(r"(INFO|WARNING|[IW]\d{4}\b)")
+
 
 class ChildFailed(Exception):
     """The child crashed, hung or gave no answer; ``str`` says which, ready to follow the library's name."""
+
+    def __init__(self, what: str, is_hung: bool = False) -> None:
+        super().__init__(what)
+        self.is_hung = is_hung
 
 
 def ask(function: str, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     """Call ``module:function`` with the request in a child process; return its answer. Both are JSON objects.
 
-    The child works in another folder: paths in the request must be absolute.
+    The child works in another folder: paths in the request must be absolute. Whatever ends this call, Ctrl-C as well,
+    ends the child and all that it started.
 
     Raises:
         ChildFailed: there was no answer.
     """
     package = Path(__file__).resolve().parents[2]
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
-        answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-m", __name__, function, json.dumps(request), str(answer)]
-        try:
-            done = subprocess.run(
-                command, cwd=package, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+    with tempfile.TemporaryDirectory(prefix="edge-ran-") as name:
+        folder = Path(name)
+        command = [sys.executable, "-c", _PROGRAM, function, json.dumps(request), name, str(os.getpid())]
+        # Into a file: a pipe would stay open as long as anything that the child started holds it.
+        with open(folder / "words", "wb") as words:
+            process = subprocess.Popen(
+                command, cwd=package, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
             )
-        except subprocess.TimeoutExpired as error:
-            raise ChildFailed(f"did not finish within {timeout_s:.0f} s") from error
-        if done.returncode < 0:
-            raise ChildFailed(f"crashed ({_signal(-done.returncode)})")
+            try:
+                status = process.wait(timeout_s)
+            except subprocess.TimeoutExpired as error:
+                raise ChildFailed(f"did not finish within {timeout_s:.0f} s", is_hung=True) from error
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         try:
-            found = json.loads(answer.read_text())
+            found = json.loads((folder / "answer.json").read_text())
         except (OSError, ValueError) as error:
-            last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
-            raise ChildFailed(f"ended its process with status {done.returncode}{': ' if last else ''}{last}") from error
+            how = f"crashed ({_signal(-status)})" if status < 0 else f"ended its process with status {status}"
+            raise ChildFailed(": ".join(filter(None, (how, _last_words(folder))))) from error
     if not isinstance(found, dict):
         raise ChildFailed("gave no answer")
     return found
+
+
+def _last_words(folder: Path) -> str:
+    """The line that says why, of what the child said or would have said."""
+    lines = [
+        line
+        for file in ("words", "chatter")
+        if (folder / file).is_file()
+        for line in (folder / file).read_text(errors="replace").splitlines()
+        if line.strip()
+    ]
+    fatal = [line for line in lines if _FATAL.match(line)]
+    last = (fatal or [line for line in lines[-1:] if not _CHATTY.match(line)] or [""])[-1]
+    return _FATAL.sub("", last).strip()[:200]
 
 
 def _signal(number: int) -> str:
@@ -54,15 +89,21 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _serve(function: str, request: str, answer: str) -> None:
+def serve(function: str, request: str, folder: str, parent: str) -> None:
+    """Answer, in the child."""
+    _die_with(int(parent))
+    chatter.place = str(Path(folder) / "chatter")
     module, _, name = function.partition(":")
     found = getattr(importlib.import_module(module), name)(**json.loads(request))
-    partial = Path(answer).with_suffix(".part")
+    partial = Path(folder) / "answer.part"
     partial.write_text(json.dumps(found))
-    os.replace(partial, answer)
-    sys.stdout.flush()
+    os.replace(partial, Path(folder) / "answer.json")
     os._exit(0)  # the answer is given: what native libraries do when they are unloaded is of no interest
 
 
-if __name__ == "__main__":
-    _serve(*sys.argv[1:])
+def _die_with(parent: int) -> None:
+    """End with the parent, even where it is killed and cannot end us. Linux only."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, int(signal.SIGKILL))
+        if os.getppid() != parent:  # it is gone already
+            os._exit(1)

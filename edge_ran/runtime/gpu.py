@@ -5,6 +5,8 @@ Facts that shaped this (LiteRT 2.3):
 - ``run_by_index`` returns when the work is queued; only reading an output waits for it. So ``run`` reads them all.
 - Where the accelerator library is missing, GPU|CPU silently means CPU, and ``is_fully_accelerated`` is True of the
   CPU as well. The one sign of a GPU is the line ``Selected adapter: …`` among what is said at creation.
+- Half precision is what the accelerator computes in where the adapter has it, and silently fp32 where it has not
+  (equal bits); nothing is said of it. So ``accelerator.precision`` is what Vulkan says that the adapter can do.
 - Operators that the accelerator does not take stay on the CPU; which, and why, is said at creation too.
 - The first write to a buffer makes a second environment, which lives and talks to the end of the process.
 """
@@ -84,7 +86,6 @@ class GpuRuntime:
         package: Package,
         threads: int,
         precision: str,
-        requested: str = "gpu",
         verbose: bool = False,
     ) -> None:
         """Load the model; compiles its shaders.
@@ -94,7 +95,6 @@ class GpuRuntime:
             package: LiteRT.
             threads: CPU threads for operators that the GPU does not take; 0 = every core.
             precision: ``fp16`` or ``fp32`` arithmetic.
-            requested: what ``accelerator.requested`` shall say.
             verbose: pass the runtime's messages on.
 
         Raises:
@@ -107,6 +107,7 @@ class GpuRuntime:
         self.name, self.version = package.name, package.version
         self.input, self.outputs = graph.inputs[0], graph.outputs
         self.threads = threads or machine.available_cores()
+        self.trial_ms = 0.0
         self._native: dict[str, Any] | None = None
         native: dict[str, Any] = {}
         failure = ""
@@ -127,8 +128,14 @@ class GpuRuntime:
         self._native = native
         # Destroying it talks, too; and an accelerator left to the end of the process talks then.
         self._finalizer = weakref.finalize(self, _release, native)
+        adapter = next((found for found in vulkan.adapters()[0] if found.name == seen.adapter), None)
         self.accelerator = Accelerator(
-            requested, "gpu", seen.adapter, seen.is_software, _driver(seen.adapter), precision=precision
+            "gpu",
+            "gpu",
+            seen.adapter,
+            seen.is_software,
+            adapter.driver if adapter else "",  # LiteRT does not say it
+            precision="fp32" if adapter and not adapter.has_fp16 else precision,
         )
         pieces = len(re.findall("Initializing WebGPU-based API", said.text)) or 1
         self.delegation = Delegation("WebGPU", operators, operators - seen.operators_left, pieces, seen.left_reason)
@@ -180,11 +187,6 @@ def _release(native: dict[str, Any]) -> None:
         native.pop("inputs", None)
         native.pop("outputs", None)
         native.pop("model", None)
-
-
-def _driver(adapter: str) -> str:
-    """The driver of the adapter of that name, from Vulkan; LiteRT does not say it."""
-    return next((found.driver for found in vulkan.adapters()[0] if found.name == adapter), "")
 
 
 def _failure(text: str) -> str:

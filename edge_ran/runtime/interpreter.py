@@ -113,6 +113,7 @@ class InterpreterRuntime:
         self.input, self.outputs = graph.inputs[0], graph.outputs
         self.threads = threads or machine.available_cores()
         self.accelerator = accelerator
+        self.trial_ms = 0.0
         try:
             with chatter.captured(verbose) as said:
                 resolvers = module.OpResolverType

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +15,9 @@ from edge_ran.graph import TensorSpec
 
 RUNTIMES = ("litert", "tflite-runtime")
 GPU_PRECISIONS = ("fp16", "fp32")
+
+# Gives real inputs, each of the model's input shape and dtype; raises InputError where it finds none.
+Inputs = Callable[[], Sequence[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Accelerator:
     GPU's or the delegate library's name, empty for the CPU; ``is_software`` is True for a GPU made of CPU threads
     (SwiftShader, llvmpipe); ``driver`` is the adapter's driver and its version; ``fallback_reason`` says why
     the CPU serves although something else was asked for, ``auto_reason`` why ``auto`` chose it; ``precision`` is the
-    arithmetic asked of a GPU.
+    arithmetic of a GPU: ``fp32`` where ``fp16`` was asked for and the adapter has none. ``warning`` says why its
+    answers are not to be trusted.
     """
 
     requested: str
@@ -74,10 +79,14 @@ class Accelerator:
     fallback_reason: str = ""
     auto_reason: str = ""
     precision: str = ""
+    warning: str = ""
 
     def __str__(self) -> str:
-        software = ", software" if self.is_software else ""
-        return f"{self.actual} ({self.adapter}{software})" if self.adapter else self.actual
+        words = [self.adapter, "software" if self.is_software else "", "DOUBTFUL" if self.warning else ""]
+        if self.fallback_reason:
+            words = [f"not {self.requested}: {self.fallback_reason}"]
+        within = ", ".join(word for word in words if word)
+        return f"{self.actual} ({within})" if within else self.actual
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ class Runtime(Protocol):
     delegation: Delegation
     threads: int  # CPU threads really used
     chatter: str  # what the runtime said while it was created
+    trial_ms: float  # what it took to try the accelerator before; 0 where that was not necessary or is remembered
 
     def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Run once and read every output: the time of this call is the whole time of an inference.

@@ -115,6 +115,19 @@ def two_inputs() -> bytes:
     return converter.convert()
 
 
+def self_product() -> bytes:
+    """A classifier with the product of a tensor and itself, on which LiteRT 2.3's GPU delegate ends the process."""
+    signature = tf.TensorSpec((1, 16, 16, 3), tf.float32, name="image")
+    weights = np.random.default_rng(0).normal(0, 0.1, (256, 3)).astype(np.float32)
+
+    def function(image: tf.Tensor) -> tf.Tensor:
+        x = tf.reduce_mean(image, -1)
+        return tf.nn.softmax(tf.reshape(tf.matmul(x, x), (1, 256)) @ weights)
+
+    concrete = tf.function(function).get_concrete_function(signature)
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
+
+
 def main(chosen: list[str]) -> None:
     good, strided, attention = (
         trained(build) for build in (partial(network, False), partial(network, True), attentive)
@@ -130,6 +143,7 @@ def main(chosen: list[str]) -> None:
         "logits.tflite": lambda: convert(logits, quantised=False),
         "any_batch.tflite": lambda: tf.lite.TFLiteConverter.from_keras_model(good).convert(),
         "two_inputs.tflite": two_inputs,
+        "self_product.tflite": self_product,
         "attention.tflite": lambda: convert(attention, quantised=True, io=tf.uint8),
         "attention_float32.tflite": lambda: convert(attention, quantised=False),
         "golden.json": lambda: as_json(golden(good)),
