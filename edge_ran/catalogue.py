@@ -59,7 +59,8 @@ class DeviceSpec:
 
     ``target`` is ``local``, ``ssh://user@host[:port]`` or ``adb:SERIAL``; ``threads`` 0 means all cores;
     ``latency_budget_ms`` 0 means none; ``camera`` is any source that ``run --camera`` takes; ``python`` is the
-    interpreter to use there, over ssh.
+    interpreter to use there, over ssh; ``measured`` is what a sweep said on it, empty where accelerator and converter
+    are chosen by its data sheet.
     """
 
     name: str
@@ -73,6 +74,7 @@ class DeviceSpec:
     runtime: str = "litert"
     python: str = "python3"
     benchmark_binary: str = ""
+    measured: str = ""
 
     def __post_init__(self) -> None:
         _one_of(self.name, "accelerator", self.accelerator, ACCELERATORS)

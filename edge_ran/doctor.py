@@ -75,7 +75,8 @@ def examine() -> Diagnosis:
     """Look at everything. Takes a second or two; raises nothing."""
     findings: list[Finding] = []
     for examination in (
-        _python, _numpy, _opencv, _runtimes, _host, _gpus, _delegates, _trials, _cameras, _disk, _temperature, _governor,
+        _python, _numpy, _opencv, _runtimes, _host, _gpus, _delegates, _trials, _cameras, _disk, _temperature,
+        _governor,
     ):  # fmt: skip
         findings += _guarded(examination)
     return Diagnosis(tuple(findings))

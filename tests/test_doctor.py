@@ -21,7 +21,8 @@ def test_this_machine_is_told_in_full():
     found = examine()
     names = {finding.name for finding in found.findings}
     assert names == {
-        "python", "numpy", "opencv", "runtime", "host", "gpu", "delegates", "cameras", "disk", "heat", "clock",
+        "python", "numpy", "opencv", "runtime", "host", "gpu", "delegates", "trials", "cameras", "disk", "heat",
+        "clock",
     }  # fmt: skip
     runtime = next(finding for finding in found.findings if finding.name == "runtime")
     assert runtime.state == GOOD

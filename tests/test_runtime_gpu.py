@@ -3,9 +3,11 @@
 What these tests hold is that the words and the times are true; how fast a GPU is they cannot tell.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -372,3 +374,84 @@ def test_vulkan_drivers_that_crash_or_hang(monkeypatch):
     adapters, _ = vulkan.adapters()
     assert [adapter.name for adapter in adapters] == ["A"]
     assert not adapters[0].is_software
+
+
+def descendants(pid: int) -> set[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            parents[int(stat.parent.name)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.usefixtures("software_gpu")
+class TestCtrlC:
+    """At any time it ends with 130, without a word, a child or a temporary file left."""
+
+    def interrupt(self, words, is_time, tmp_path, monkeypatch, number=signal.SIGINT) -> int:
+        temporary = tmp_path / "temporary"
+        temporary.mkdir(exist_ok=True)
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        command = [sys.executable, "-m", "edge_ran", *map(str, words), "--quiet"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not is_time(process.pid, temporary):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        children = descendants(process.pid)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        if number == signal.SIGINT:
+            assert said == ""
+            assert list(temporary.iterdir()) == []
+        while left := [pid for pid in children if alive(pid)]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+        return process.returncode
+
+    @staticmethod
+    def in_a_trial(pid, temporary):
+        return bool(list(temporary.glob("*/words"))) and bool(descendants(pid))
+
+    @staticmethod
+    def on_the_gpu(pid, temporary):
+        with contextlib.suppress(OSError):
+            return "WebGpuAccelerator" in Path(f"/proc/{pid}/maps").read_text()
+        return False
+
+    def test_in_a_trial(self, tmp_path, monkeypatch):
+        words = ("benchmark", MODELS / "float32.tflite", "--gpu")
+        assert self.interrupt(words, self.in_a_trial, tmp_path, monkeypatch) == 130
+
+    @pytest.mark.parametrize("later_s", [0.0, 0.15, 1.5])
+    def test_while_it_loads_or_runs(self, later_s, tmp_path, monkeypatch):
+        def is_time(pid, temporary):
+            if on := self.on_the_gpu(pid, temporary):
+                time.sleep(later_s)
+            return on
+
+        words = ("benchmark", MODELS / "float32.tflite", "--gpu", "--min-secs", 60)
+        assert self.interrupt(words, is_time, tmp_path, monkeypatch) == 130
+
+    def test_while_guilty_operators_are_searched(self, tmp_path, monkeypatch):
+        def is_time(pid, temporary):
+            return bool(list(temporary.glob("*/slice.tflite"))) and self.in_a_trial(pid, temporary)
+
+        words = ("verify", MODELS / "int8_strided.tflite")
+        assert self.interrupt(words, is_time, tmp_path, monkeypatch) == 130
+
+    def test_a_trial_dies_with_what_started_it(self, tmp_path, monkeypatch):
+        words = ("benchmark", MODELS / "float32.tflite", "--gpu")
+        assert self.interrupt(words, self.in_a_trial, tmp_path, monkeypatch, signal.SIGKILL) == -signal.SIGKILL

@@ -148,7 +148,7 @@ def test_no_gpu_to_be_had(answer: Answer, config: dict[str, str], why: str):
     found = answer(accelerator="gpu", plan=Plan(num_runs=6, min_secs=0), haste=1000, **config)
     assert (found["accelerator"]["requested"], found["accelerator"]["actual"]) == ("gpu", "cpu")
     assert why in found["accelerator"]["fallback_reason"]
-    assert any("not on the GPU" in reason for reason in found["validity"]["reasons"])
+    assert any("not gpu" in reason for reason in found["validity"]["reasons"])
 
 
 def test_auto_takes_no_gpu_that_is_wrong(answer: Answer):

@@ -59,11 +59,17 @@ def devices(
 
 def _devices_text(found: Sequence[DeviceSpec], answers: Sequence[Probe | None]) -> str:
     rows = [
-        ("NAME", "ACCELERATOR", "CONVERTER", "THREADS", "TARGET", ""),
-        *((d.name, d.accelerator, d.converter, str(d.threads or "all"), d.target, d.summary) for d in found),
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = ["  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths, strict=False)), row[5]]).rstrip() for row in rows]
+        ("NAME", "ACCELERATOR", "CONVERTER", "CHOSEN BY", "THREADS", "TARGET", ""),
+        *(
+            (
+                d.name, d.accelerator, d.converter, "measurement" if d.measured else "data sheet",
+                str(d.threads or "all"), d.target, d.summary,
+            )
+            for d in found
+        ),
+    ]  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    lines = ["  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows]
     if told := [(spec.name, answer) for spec, answer in zip(found, answers, strict=True) if answer is not None]:
         lines.append("")
         for name, answer in told:

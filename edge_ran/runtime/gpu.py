@@ -18,6 +18,7 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,9 @@ class GpuRuntime:
                 native.update(_create(graph, self.threads, precision))
             except Exception as error:  # the wheel raises RuntimeError, ImportError, OSError, as it happens to fail
                 failure = " ".join(str(error).split()) or type(error).__name__
+            except BaseException as error:  # Ctrl-C: what was made until then must go while its words are kept
+                traceback.clear_frames(error.__traceback__)
+                raise
         self.chatter = said.text
         seen = read_chatter(said.text)
         operators = len(graph.operators)
@@ -167,6 +171,8 @@ class GpuRuntime:
 def _create(graph: Graph, threads: int, precision: str) -> dict[str, Any]:
     from ai_edge_litert import compiled_model as litert
 
+    global _is_used
+    _is_used = True
     options = litert.Options(
         # With the CPU beside it, it still raises where there is no adapter, but takes graphs that it cannot take whole.
         litert.HardwareAccelerator.GPU | litert.HardwareAccelerator.CPU,
@@ -177,16 +183,17 @@ def _create(graph: Graph, threads: int, precision: str) -> dict[str, Any]:
     inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
     for buffer, tensor in zip(inputs, graph.inputs, strict=True):
         buffer.write(np.zeros(tensor.shape, tensor.dtype))
-    global _is_used
-    _is_used = True
     return {"model": model, "inputs": inputs, "outputs": outputs}
 
 
 def _release(native: dict[str, Any]) -> None:
     with chatter.captured():
-        native.pop("inputs", None)
-        native.pop("outputs", None)
-        native.pop("model", None)
+        # Closed one by one, for the traceback of a Ctrl-C may hold any of them until nobody listens.
+        for buffer in (*native.pop("inputs", ()), *native.pop("outputs", ())):
+            buffer.destroy()
+        if model := native.pop("model", None):
+            model.close()
+            model.environment.close()
 
 
 def _failure(text: str) -> str:

@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, cast
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -20,7 +20,7 @@ from edge_ran.errors import AcceleratorError, EdgeRanError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_card, read_graph
 from edge_ran.preprocess import Preprocessor
-from edge_ran.runtime import Accelerator, Runtime, RuntimeOptions, interpreter
+from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter
 from edge_ran.runtime.agreement import compare
 from edge_ran.runtime.types import GPU_PRECISIONS
 from edge_ran.targets.adb import Adb, Phone
@@ -185,10 +185,11 @@ class AndroidTarget:
         if not agreement.is_right:
             self._say("searching the operators that it gets wrong")
 
-            def load(part: Graph) -> Runtime:
-                return cast(Runtime, PhoneRuntime(program, part, options, is_slice=True))
+            def answer(part: Graph, fed: list[list[NDArray[Any]]]) -> list[list[NDArray[Any]]]:
+                with PhoneRuntime(program, part, options, is_slice=True) as one:
+                    return [one.run(*x) for x in fed]
 
-            guilty = verify.search(graph, load, inputs[: verify.SEARCH_PICTURES], suspects=suspects)
+            guilty = verify.search(graph, answer, inputs[: verify.SEARCH_PICTURES], suspects=suspects)
         return verify.Check(
             "gpu", options.gpu_precision, accelerator.adapter, accelerator.driver, accelerator.is_software, agreement,
             ms, cpu_ms, guilty=guilty,

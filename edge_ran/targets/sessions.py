@@ -142,6 +142,7 @@ class Subject:
             latency=latency,
             cold_start={
                 "import_ms": None,
+                "trial_ms": None,
                 "load_ms": statistics.median(o.init_ms for o in self.outputs if o.init_ms is not None),
                 "first_run_ms": latency.cold_ms,
             },
