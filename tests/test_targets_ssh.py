@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -265,6 +267,25 @@ def test_run_there_is_live_and_ctrl_c_ends_it_in_good_order(board, sshd: Sshd, t
     assert code == 130
     assert "frames captured" in started.said  # its summary, from there
     assert sshd.leftovers() == []
+
+
+def test_the_page_that_a_device_serves_is_seen_here(edge_ran, board, sshd: Sshd, test_models: Path, tmp_path: Path):
+    write_clip(tmp_path / "clip.avi", 600, fps=20)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["run", test_models / "int8.tflite", "--device", board(), "--camera", tmp_path / "clip.avi"]
+    here = f"127.0.0.2:{port}"  # the board has the same port of 127.0.0.1 for itself
+    started = Started(_words(*words, "--web", here), _environment(sshd))
+    wait_for(lambda: f"watch at http://{here}/" in started.said, 30)
+    asked = urllib.request.Request(f"http://{here}/", headers={"Host": f"localhost:{port}"})
+    with urllib.request.urlopen(asked, timeout=10) as page:
+        assert b"<html" in page.read()
+    taken = edge_ran(*words, "--web", here)
+    assert _is_one_error(taken, "in use here")
+    started.process.send_signal(signal.SIGINT)
+    assert started.end()[0] == 130
+    assert _is_one_error(edge_ran(*words, "--web", "0.0.0.0:8080"), "for this machine alone", 2)
 
 
 @pytest.mark.parametrize("how", ["cut", "ctrl-c", "killed"])

@@ -74,6 +74,6 @@ def _devices_text(found: Sequence[DeviceSpec], answers: Sequence[Probe | None]) 
         lines.append("")
         for name, answer in told:
             lines.append(f"{name:<{widths[0]}}  {'answers' if answer.answers else '-      '}  {answer}")
-            if answer.answers and answer.remedy:
+            if answer.remedy and (answer.answers or len(told) == 1):
                 lines.append(f"{'':<{widths[0]}}           -> {answer.remedy}")
     return "\n".join(lines)

@@ -200,7 +200,8 @@ def run(
 def _order(chosen: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:
     """What another device is asked to do: files of this machine go along, and what it writes comes back at the end."""
     from edge_ran.files import refuse_existing
-    from edge_ran.targets import Order, Result
+    from edge_ran.stream.web import is_loopback, parse_address
+    from edge_ran.targets import Order, Page, Result
 
     if chosen.get("show"):
         raise UsageError("--show opens its window on this machine alone", "use --web, or --save FILE")
@@ -210,6 +211,11 @@ def _order(chosen: dict[str, Any], model: Path, options: RuntimeOptions, force: 
             if name != "record":
                 refuse_existing(Path(chosen[name]), force)
             chosen[name] = Result(Path(chosen[name]))
+    if "web" in chosen:
+        page = Page(*parse_address(chosen["web"]))
+        if not is_loopback(page.host) or not page.port:
+            raise UsageError(f"--web {chosen['web']}: with --device the page is for this machine alone", "--web 8080")
+        chosen["web"] = page
     if "labels" in chosen:
         chosen["labels"] = Path(chosen["labels"])
     if Path(chosen["camera"]).is_file() or Path(chosen["camera"]).is_dir():  # of this machine; else it is the device's

@@ -8,6 +8,18 @@ what they mean; ``ssh`` is a board that runs this very code, ``android`` a phone
 from edge_ran.targets.address import check
 from edge_ran.targets.android import connected
 from edge_ran.targets.devices import open_target, probe_all, resolve
-from edge_ran.targets.target import Order, Parcel, Probe, Result, Target
+from edge_ran.targets.target import Order, Page, Parcel, Probe, Result, Target
 
-__all__ = ["Order", "Parcel", "Probe", "Result", "Target", "check", "connected", "open_target", "probe_all", "resolve"]
+__all__ = [
+    "Order",
+    "Page",
+    "Parcel",
+    "Probe",
+    "Result",
+    "Target",
+    "check",
+    "connected",
+    "open_target",
+    "probe_all",
+    "resolve",
+]

@@ -34,11 +34,9 @@ def resolve(device: str) -> DeviceSpec:
 
 
 def probe_all(specs: Sequence[DeviceSpec], timeout_s: float) -> list[Probe]:
-    """Look which devices answer, all at the same time, each address once; in their order."""
-    addresses = {(spec.target, spec.python): spec for spec in specs}
-    with ThreadPoolExecutor(max_workers=max(1, len(addresses))) as pool:
-        found = dict(zip(addresses, pool.map(lambda spec: _probe(spec, timeout_s), addresses.values()), strict=True))
-    return [found[spec.target, spec.python] for spec in specs]
+    """Look which devices answer, all at the same time; in their order."""
+    with ThreadPoolExecutor(max_workers=max(1, len(specs))) as pool:
+        return list(pool.map(lambda spec: _probe(spec, timeout_s), specs))
 
 
 def _probe(spec: DeviceSpec, timeout_s: float) -> Probe:
@@ -48,7 +46,7 @@ def _probe(spec: DeviceSpec, timeout_s: float) -> Probe:
         with open_target(spec) as target:
             return target.probe(timeout_s)
     except EdgeRanError as error:
-        return Probe(False, str(error), error.remedy)
+        return Probe(False, str(error).removeprefix(f"{spec.name}: "), error.remedy)
 
 
 def _this_machine() -> Probe:

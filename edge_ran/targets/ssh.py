@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -31,7 +31,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, GateError, InputError, UsageError
 from edge_ran.targets import there
 from edge_ran.targets.address import SshAddress, ssh_address
-from edge_ran.targets.target import Order, Parcel, Probe, Result
+from edge_ran.targets.target import Order, Page, Parcel, Probe, Result
 from edge_ran.targets.untrusted import clean, parse
 
 CONNECT_S = 15.0
@@ -136,10 +136,10 @@ class SshTarget:
 
     # The steps of a call.
 
-    def _look(self, timeout_s: float = CONNECT_S) -> dict[str, Any]:
+    def _look(self, timeout_s: float = CONNECT_S, pages: Sequence[Page] = ()) -> dict[str, Any]:
         """Connect, where that is still to be done, and ask what is there."""
         if self._wire is None:
-            self._wire = Connection(self.spec, self._address, timeout_s)
+            self._wire = Connection(self.spec, self._address, timeout_s, pages)
         words = {"needed": NEEDED, "runtimes": RUNTIMES}
         texts = dict.fromkeys(("system", "architecture", "python", "cache"), str)
         return self._ask("look", words, max(timeout_s, START_S), missing=tuple[str, ...], **texts)
@@ -160,7 +160,7 @@ class SshTarget:
         self, order: Order, extra: Mapping[str, Any], out: Callable[[bytes], None]
     ) -> tuple[EdgeRanError | None, Callable[[str], str]]:
         """Do everything; return the error that the verb ended with, and what makes paths there paths here again."""
-        found = self._look()
+        found = self._look(pages=[value for value in order.options.values() if isinstance(value, Page)])
         folders = self._ask("open", work=str, pushed=str)
         self._check_packages(found)
         load = Load(PurePosixPath(folders["work"]), PurePosixPath(folders["pushed"]))
@@ -309,6 +309,9 @@ class Load:
             path = self.work / "out" / name / value.path.name
             self.results.append((path, value))
             return str(path)
+        if isinstance(value, Page):
+            self._here[f"http://127.0.0.1:{value.port}/"] = f"http://{_shown(value.host)}:{value.port}/"
+            return f"127.0.0.1:{value.port}"
         if isinstance(value, Path) and value.is_dir():
             value = Parcel(value, tuple(sorted(p for p in value.rglob("*") if p.is_file())))
         if isinstance(value, Parcel):
@@ -392,7 +395,7 @@ class Connection:
         EnvironmentMissing: there is no ssh here, no way there, no Python there, or the connection was lost.
     """
 
-    def __init__(self, spec: DeviceSpec, address: SshAddress, timeout_s: float) -> None:
+    def __init__(self, spec: DeviceSpec, address: SshAddress, timeout_s: float, pages: Sequence[Page] = ()) -> None:
         self._name, self._address, self._python = spec.name, address, spec.python
         self._frames: queue.Queue[tuple[bytes, bytes]] = queue.Queue(256)
         self._said: list[str] = []
@@ -402,7 +405,7 @@ class Connection:
         try:
             # A session of its own: Ctrl-C at the terminal is ours to hand on.
             self._ssh = subprocess.Popen(
-                command(spec, address, timeout_s, len(source)), bufsize=0, stdin=subprocess.PIPE,
+                command(spec, address, timeout_s, len(source), pages), bufsize=0, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         except FileNotFoundError as error:
@@ -551,7 +554,9 @@ class Connection:
         return EnvironmentMissing(f"{self._name}: {what}", remedy)
 
 
-def command(spec: DeviceSpec, address: SshAddress, timeout_s: float, size: int) -> list[str]:
+def command(
+    spec: DeviceSpec, address: SshAddress, timeout_s: float, size: int, pages: Sequence[Page] = ()
+) -> list[str]:
     """Return the words that start ssh, and by it Python, which reads ``size`` bytes of program.
 
     ``EDGE_RAN_SSH_CONFIG`` names another file than ``~/.ssh/config``.
@@ -569,6 +574,8 @@ def command(spec: DeviceSpec, address: SshAddress, timeout_s: float, size: int) 
     words = ["ssh", "-T", "-a", "-x", *(f"-o{key}={value}" for key, value in options.items())]
     if config := os.environ.get("EDGE_RAN_SSH_CONFIG"):
         words += ["-F", config]
+    for page in pages:
+        words += ["-oExitOnForwardFailure=yes", "-L", f"{_shown(page.host)}:{page.port}:127.0.0.1:{page.port}"]
     if address.port:
         words += ["-p", str(address.port)]
     if address.user:
@@ -579,6 +586,10 @@ def command(spec: DeviceSpec, address: SshAddress, timeout_s: float, size: int) 
     )
     home, python = ("~/", spec.python[2:]) if spec.python.startswith("~/") else ("", spec.python)
     return [*words, "--", address.host, f"exec {home}{shlex.quote(python)} -I -u -c {shlex.quote(start)}"]
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def read_frames(stream: Any) -> Iterator[tuple[bytes, bytes]]:
@@ -618,6 +629,7 @@ def explain(said: list[str], status: int | None, address: SshAddress, python: st
         return f"Python {found[1]} is too old, 3.10 is needed", 'name another in the TOML: python = "/path/to/python3"'
     for pattern, what, remedy in (
         ("Could not resolve hostname", f"no host is called {address.host}", "check the name, or ~/.ssh/config"),
+        ("Could not request local forwarding|in use", "that port is in use here", "choose another: --web HOST:PORT"),
         ("Connection refused", f"{address.host} refuses connections", "start sshd there, or name its port"),
         (
             "REMOTE HOST IDENTIFICATION HAS CHANGED",

@@ -28,6 +28,14 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Page:
+    """An address of this machine where a page that the device serves on the same port is to be seen."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Order:
     """What a verb is to do on a device.
 
@@ -35,8 +43,8 @@ class Order:
         verb: ``benchmark``, ``verify`` or ``run``.
         models: the ``.tflite`` files, of this machine.
         options: the verb's options that were given, by the name of their parameter (``num_runs``); those that were not
-            have the verb's own default. A Path or Parcel is of this machine and must go along, a Result comes back; a
-            str is as typed, also where it names a file of the device.
+            have the verb's own default. A Path or Parcel is of this machine and must go along, a Result comes back, a
+            Page is seen here; a str is as typed, also where it names a file of the device.
         runtime: the options of the runtime, read.
         plan: how long a benchmark is to last, read.
         beside: files that lie in the first model's folder and must do so there, too.
