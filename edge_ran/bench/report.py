@@ -256,6 +256,10 @@ class Bench:
             raise InputError("report.ratios does not match report.models")
         return cls(reports, ratios)
 
+    def on(self, device: str) -> Bench:
+        """Return the same as measured on ``device``."""
+        return Bench(tuple(dataclasses.replace(one, device=device) for one in self.reports), self.ratios)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON: one model's own, or ``models`` and ``ratios``."""
         if len(self.reports) == 1:

@@ -190,7 +190,7 @@ def benchmark(
             delegate_option, gpu_precision, verbose,
         )  # fmt: skip
         if spec.target == "local":
-            return task.here(options)
+            return task.here(spec, options)
         return task.there(spec, {**chosen, **own}, options, install)
 
     failed: dict[str, EdgeRanError] = {}
@@ -263,7 +263,7 @@ class _Task:
     accuracy_on: Path | None
     quiet: bool
 
-    def here(self, options: RuntimeOptions) -> _Measured:
+    def here(self, spec: DeviceSpec, options: RuntimeOptions) -> _Measured:
         """Measure on this machine."""
         from edge_ran import bench
         from edge_ran.dataset import load
@@ -285,10 +285,10 @@ class _Task:
                 labelled = load(self.accuracy_on)
                 note(f"classifying {len(labelled.samples)} images with each file")
                 accuracy = bench.accuracies(grid, lambda s: evaluate_on(s.path, labelled, options=s.options).top1)
-            return _of_sweep(measured, bench.overview(grid, measured, accuracy))
+            return _of_sweep(measured.on(spec.name), bench.overview(grid, measured, accuracy))
         subjects = [bench.Subject(path, options) for path in self.paths]
         measured = bench.benchmark(subjects, self.plan, pictures=self.pictures, note=note)
-        return _of_models(measured, self.quiet)
+        return _of_models(measured.on(spec.name), self.quiet)
 
     def there(self, spec: DeviceSpec, chosen: Mapping[str, Any], options: RuntimeOptions, install: bool) -> _Measured:
         """Measure on another device, by the same command there; the record is the same."""
@@ -314,9 +314,7 @@ class _Task:
                 return _of_profile(name, bench.Profile.from_dict(record))
             if self.sustained_s is not None:
                 return _of_sustained(name, bench.Sustained.from_dict(record))
-            found = bench.Bench.from_dict(record)
-            reports = tuple(dataclasses.replace(one, device=spec.name) for one in found.reports)
-            found = dataclasses.replace(found, reports=reports)
+            found = bench.Bench.from_dict(record).on(spec.name)
             if terms:
                 rows = records.read(tuple[Any, ...], record.get("table"), "table")
                 return _of_sweep(found, [records.read(ROW, row, "table") for row in rows])

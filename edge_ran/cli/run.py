@@ -130,7 +130,8 @@ def run(
         if json:
             chosen["json"] = True
         order = _order({**chosen, **own}, tflite_or_default(model), options, force)
-        with targets.open_target(spec, talk(quiet), install) as target:
+        # Not quiet here: the device is told to be, and a fallback is to be seen all the same.
+        with targets.open_target(spec, talk(False), install) as target:
             target.follow(order, lambda line: print(line, flush=True))
         return
     from edge_ran.camera import Limits, open_source

@@ -34,8 +34,8 @@ from edge_ran.targets.address import SshAddress, ssh_address
 from edge_ran.targets.target import Order, Page, Parcel, Probe, Result
 from edge_ran.targets.untrusted import clean, parse
 
-CONNECT_S = 15.0
-START_S = 20.0  # beyond that: Python's own start, on a slow board
+PATIENCE_S = 30.0  # with the connection, and with Python's start on a slow board
+CONNECT_S = 10.0
 ANSWER_S = 120.0
 ALIVE_S = 5.0  # between two signs of life
 STOP_S = 10.0  # from the first Ctrl-C until we wait no longer
@@ -130,19 +130,19 @@ class SshTarget:
 
     def clean(self) -> int:
         """Remove what was pushed and installed there; return how many bytes that were."""
-        self._look(CONNECT_S)
+        self._look()
         freed: int = self._ask("clean", freed_bytes=int)["freed_bytes"]
         return freed
 
     # The steps of a call.
 
-    def _look(self, timeout_s: float = CONNECT_S, pages: Sequence[Page] = ()) -> dict[str, Any]:
+    def _look(self, timeout_s: float = PATIENCE_S, pages: Sequence[Page] = ()) -> dict[str, Any]:
         """Connect, where that is still to be done, and ask what is there."""
         if self._wire is None:
             self._wire = Connection(self.spec, self._address, timeout_s, pages)
         words = {"needed": NEEDED, "runtimes": RUNTIMES}
         texts = dict.fromkeys(("system", "architecture", "python", "cache"), str)
-        return self._ask("look", words, max(timeout_s, START_S), missing=tuple[str, ...], **texts)
+        return self._ask("look", words, timeout_s, missing=tuple[str, ...], **texts)
 
     def _ask(
         self, what: str, values: Mapping[str, Any] | None = None, timeout_s: float = ANSWER_S, **told: Any
@@ -208,9 +208,9 @@ class SshTarget:
     def _push(self, load: Load) -> None:
         """Send what is not there yet."""
         missing = self._ask("have", {"names": sorted(load.contents)}, missing=tuple[str, ...])["missing"]
-        for name in load.contents.keys() & set(missing):
+        for name in [name for name in load.contents if name in missing]:
             file, words, size, folder = load.contents[name]
-            self._say(f"edge-ran: sending {words}, {size / 1e6:.1f} MB, to {self.spec.name}")
+            self._say(f"edge-ran: sending {words}, {-(-size // 1000):,} kB, to {self.spec.name}")
             assert self._wire is not None
             self._wire.request("put", name=name, size=size, folder=folder)
             file.seek(0)
@@ -223,7 +223,10 @@ class SshTarget:
         assert self._wire is not None
         with tempfile.TemporaryFile() as file:
             self._wire.request("fetch", path=str(path))
-            self._wire.answer(None, {b"D": file.write})
+            try:
+                self._wire.answer(None, {b"D": file.write})
+            except OSError as error:
+                raise EnvironmentMissing(f"cannot take {target} in: {error.strerror}", "free some space") from error
             if not file.tell():
                 return  # the verb did not come so far as to write it
             file.seek(0)
@@ -420,7 +423,7 @@ class Connection:
             reader.start()
         try:
             self._write(source)
-            kind, _ = self._next(timeout_s + START_S)
+            kind, _ = self._next(timeout_s)
             if kind != b"H":
                 raise self._failure()
             self._met = True
@@ -563,7 +566,7 @@ def command(
     """
     options = {
         "BatchMode": "yes",  # a password could only be asked for on a terminal
-        "ConnectTimeout": max(1, round(timeout_s)),
+        "ConnectTimeout": max(1, round(min(timeout_s, CONNECT_S))),
         "ServerAliveInterval": 5,
         "ServerAliveCountMax": 3,
         "ControlMaster": "no",  # a master of the user's is used; ours would stay behind
