@@ -112,7 +112,7 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
     from edge_ran.bench import default_pictures
     from edge_ran.host import convert, deploy, networks
     from edge_ran.picture import read_picture
-    from edge_ran.preprocess import fit_pixels
+    from edge_ran.preprocess import fit_pixels, normalise
     from edge_ran.runtime.chatter import captured
 
     if network == "edge50":
@@ -124,6 +124,8 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
         model = random_network(network)
         spec = InputSpec(*model.input_shape[1:3])
     pixels = np.stack([fit_pixels(read_picture(path), spec) for path in default_pictures()])
+    if network != "edge50":
+        tell_apart(model, normalise(pixels, spec))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "fed.npy", pixels[1 : 2 * FED : 2])
     np.save(folder / "compared.npy", pixels[1::2])
@@ -154,6 +156,21 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
     if len(list(folder.glob("*/network.onnx"))) == 2:  # else another tf2onnx may come
         record.write_text(json.dumps(known))
     return known
+
+
+def tell_apart(model: Any, pictures: Any) -> None:
+    """Centre and scale a random network's logits, so that it sees a difference between pictures.
+
+    As they come they lie hundreds apart, every picture is of the same class with certainty, and any engine agrees.
+    """
+    import tf_keras
+
+    (dense,) = (layer for layer in model.layers if isinstance(layer, tf_keras.layers.Dense))
+    features = tf_keras.Model(model.input, dense.input).predict(pictures, batch_size=8, verbose=0)
+    kernel = dense.get_weights()[0]
+    logits = features @ kernel
+    scale = 2 / (logits - logits.mean(0)).std()
+    dense.set_weights([kernel * scale, -logits.mean(0) * scale])
 
 
 def save(model: Any, folder: Path) -> None:
