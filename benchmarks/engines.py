@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import random
 import shutil
@@ -129,8 +130,7 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "fed.npy", pixels[1 : 2 * FED : 2])
     np.save(folder / "compared.npy", pixels[1::2])
-    rewritten = deploy.rewrite(model).model
-    for form, chosen in (("as trained", model), ("rewritten", rewritten)):
+    for form, chosen in (("as trained", model), ("rewritten", deploy.rewrite(model).model)):
         (folder / form).mkdir(exist_ok=True)
         np.save(folder / form / "calibration.npy", pixels[::2])
         saved, onnx = folder / form / "saved_model", folder / form / "network.onnx"
@@ -147,10 +147,9 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
             shutil.copy(runs.SHIPPED / runs.SHIPPED_TFLITE, ours / "int8.tflite")
             continue
         how = catalogue.converter(precision)
+        network_ours = functools.partial(convert.deployed(model, how).model, training=False)
         with captured():
-            data = convert.flatbuffer(
-                lambda image: rewritten(image, training=False), how, spec, pixels[::2] if how.calibration else None
-            )
+            data = convert.flatbuffer(network_ours, how, spec, pixels[::2] if how.calibration else None)
         (ours / f"{precision}.tflite").write_bytes(data)
     known = {"network": network, "multiply_adds": sum(networks.multiply_adds(model).values())}
     if len(list(folder.glob("*/network.onnx"))) == 2:  # else another tf2onnx may come

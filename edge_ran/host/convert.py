@@ -149,7 +149,7 @@ def convert(
             network = _rounding(model, ranges)
         else:
             if rewrite:
-                rewritten = deploy.rewrite(model)
+                rewritten = deployed(model, how)
                 model, passes, difference = rewritten.model, rewritten.passes, rewritten.difference
             network = functools.partial(model, training=False)
         data = flatbuffer(network, how, card.input, pixels, io=io)
@@ -217,6 +217,12 @@ def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
             what = f"{run}: layer {layer.name} has weights that are NaN or infinite"
             raise InputError(what, "its training diverged: train again with a lower learning rate")
     return model, card
+
+
+def deployed(model: tf_keras.Model, how: Converter) -> deploy.Rewritten:
+    """Rewrite a network for a converter's arithmetic."""
+    rewritten = deploy.rewrite(model)
+    return deploy.in_parts(rewritten) if how.weights != "int8" else rewritten
 
 
 def flatbuffer(

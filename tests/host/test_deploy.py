@@ -171,3 +171,32 @@ def test_what_is_not_one_flat_graph_is_refused() -> None:
 
 def _layers(model: tf_keras.Model, kind: type[layers.Layer]) -> list[layers.Layer]:
     return [layer for layer in model.layers if type(layer) is kind]
+
+
+def large(channels: int = 512, groups: int = 1, stride: int = 1) -> deploy.Rewritten:
+    """A 3x3 convolution of 1024 channels on 4x4 positions, a ReLU, and a classifier behind it."""
+    image = tf_keras.Input((4, 4, 1024))
+    x = layers.Conv2D(channels, 3, stride, padding="same", groups=groups, name="wide")(image)
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    return deploy.rewrite(randomised(tf_keras.Model(image, layers.Dense(3)(x))))
+
+
+def test_a_kernel_larger_than_caches_is_computed_in_parts() -> None:
+    whole = large()
+    parts = deploy.in_parts(whole)
+    assert parts.passes == (deploy.PassReport("large convolutions in parts", 1),)
+    kernels = [layer.get_weights()[0] for layer in parts.model.layers if isinstance(layer, layers.Conv2D)]
+    assert [kernel.shape for kernel in kernels] == [(3, 3, 1024, 128)] * 4
+    assert (np.concatenate(kernels, -1) == whole.model.get_layer("wide").get_weights()[0]).all()
+    assert isinstance(parts.model.get_layer("wide"), layers.Concatenate)
+    assert 0 <= parts.difference < 1e-5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"channels": 256}, {"groups": 2}, {"channels": 520}, {"stride": 2}],
+    ids=["small", "grouped", "parts that the kernels' width does not divide", "few positions"],
+)
+def test_other_kernels_stay_whole(options: dict[str, int]) -> None:
+    whole = large(**options)
+    assert deploy.in_parts(whole) is whole
