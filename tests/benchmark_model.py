@@ -1,6 +1,8 @@
-"""A stand-in for the official ``benchmark_model``, which no package registry has: runs the model with LiteRT, on the
-CPU, and prints what the two genuine programs print. The words and their order are those of LiteRT's repository of
-August 2026 (f677904): tflite/tools/benchmark/{benchmark_model,benchmark_tflite_model}.cc, tflite/core/subgraph.cc,
+"""A stand-in for the official ``benchmark_model``, which no package registry has.
+
+It runs the model with LiteRT, on the CPU (XNNPACK; the plain kernels where a GPU is asked for), and prints what the two
+genuine programs print. The words and their order are those of LiteRT's repository of August 2026 (f677904):
+tflite/tools/benchmark/{benchmark_model,benchmark_tflite_model}.cc, tflite/core/subgraph.cc,
 tflite/tools/delegates/gpu_delegate_provider.cc, litert/tools/benchmark_litert_model.h, and of TensorFlow's
 core/util/stats_calculator.h.
 
@@ -90,7 +92,9 @@ def main():
     interpreter = Interpreter(
         options["graph"],
         num_threads=max(1, int(options["num_threads"])),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if on_gpu
+        else OpResolverType.AUTO,
     )
     nodes = [op["op_name"] for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
     interpreter.allocate_tensors()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -376,6 +377,25 @@ def test_the_command_line(phone: Device, program: Callable[..., Path], test_mode
     assert len(phone.files()) == 2
     assert run("devices", device, "--clean").exit_code == 0
     assert phone.files() == []
+
+
+def test_interrupted_it_leaves_nothing_there(
+    phone: Device, program: Callable[..., Path], test_models: Path, tmp_path: Path
+):
+    words = ["benchmark", str(test_models / "int8.tflite"), "-d", "adb:", "--cpu", "--min-secs", "100"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge_ran", *words],
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, BINARY_VARIABLE: str(program(haste=1))},
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        while not running.stderr.readline().startswith("session 1"):
+            assert running.poll() is None
+        time.sleep(1)
+        assert list(phone.folder.glob("edge-ran/run-*"))
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert not list(phone.folder.glob("edge-ran/run-*"))
 
 
 def test_an_error_of_a_phone_is_two_lines_and_a_code(tmp_path: Path, phone: Device, test_models: Path):

@@ -171,6 +171,9 @@ class Adb:
                     if on_line:
                         on_line(line)
                 client.wait(timeout=ANSWER_S)
+            except subprocess.TimeoutExpired:
+                client.kill()
+                raise TimeoutError from None
             except BaseException:
                 client.kill()
                 raise
@@ -308,7 +311,7 @@ class Phone:
         said = {name: value.strip()[:200] for name, _, value in (line.partition("=") for line in done.lines)}
 
         def number(name: str) -> float | None:
-            found = re.search(r"\d+(\.\d+)?", said.get(name, ""))
+            found = re.search(r"\d{1,12}(\.\d+)?", said.get(name, ""))
             return float(found[0]) if found else None
 
         def whole(name: str) -> int | None:
@@ -345,7 +348,7 @@ class Phone:
         """
         path = Path(path).resolve()
         digest, size = sha256(path), path.stat().st_size
-        there = f"{FOLDER}/{digest}{''.join(c for c in path.suffix if c.isalnum() or c == '.')[:16]}"
+        there = f"{FOLDER}/{digest}{re.sub(r'[^A-Za-z0-9.]', '', path.suffix)[:16]}"
         if self._size(there) == size:
             return there
         note(f"sending {path.name}, {size / 1e6:.1f} MB")
