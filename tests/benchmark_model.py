@@ -7,7 +7,8 @@ tflite/tools/delegates/gpu_delegate_provider.cc, litert/tools/benchmark_litert_m
 core/util/stats_calculator.h.
 
 ``CONFIG`` is put before this text where it is made a program: ``style`` is ``tflite`` or ``litert``, ``gpu`` what its
-GPU is like, ``wrong`` an operator that its GPU gets wrong, ``haste`` what the seconds asked for are divided by.
+GPU is like, ``wrong`` an operator that its GPU gets wrong, ``haste`` what the seconds asked for are divided by,
+``mute`` a GPU whose answers are not written.
 """
 
 import os
@@ -134,7 +135,7 @@ def main():
     log("INFO", "Note: as the benchmark tool itself affects memory footprint, the following is only APPROXIMATE to the "
         "actual memory footprint of the model at runtime. Take the information at your discretion.")  # fmt: skip
     log("INFO", "Memory footprint delta from the start of the tool (MB): init=4.25 overall=5.5")
-    if path := options.get("output_filepath"):
+    if (path := options.get("output_filepath")) and not (on_gpu and CONFIG.get("mute")):
         with open(path, "wb") as file:
             for detail in interpreter.get_output_details():
                 value = interpreter.get_tensor(detail["index"])

@@ -185,6 +185,11 @@ def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answ
     assert len(phone.files()) == 2, "the slices do not stay"
 
 
+def test_the_cpus_answer_is_not_taken_for_the_gpus(answer: Answer):
+    with pytest.raises(EnvironmentMissing, match="wrote 0 bytes of answers, 3 are due"):
+        answer("verify", options={"count": 1}, mute=True)
+
+
 def test_verify_with_a_program_that_takes_no_files(answer: Answer):
     with pytest.raises(EnvironmentMissing, match="does not know --input_layer_value_files and --output_filepath"):
         answer("verify", options={"count": 1}, style="litert")

@@ -26,7 +26,7 @@ from edge_ran.targets.benchmark_model import Output, Request
 
 BINARY_VARIABLE = "EDGE_RAN_BENCHMARK_MODEL"
 LOADING_S = 180.0  # a GPU may compile its kernels for a minute and more
-ANSWER_RUNS = 3  # of one input
+ANSWER, ANSWER_RUNS = "answer", 3  # the file of the outputs, and how often one input is run
 MACHINES = {40: "armeabi-v7a", 183: "arm64-v8a", 62: "x86_64", 3: "x86", 243: "riscv64"}  # of ELF, as Android says it
 SIGNALS = {4: "needs instructions that this processor lacks", 6: "aborted", 9: "was killed", 11: "crashed"}
 INPUT_FLAGS = ("--input_layer_value_files", "--output_filepath")
@@ -90,7 +90,7 @@ class Program:
         return self.phone.put(model, note=self.say)
 
     def run(self, request: Request, model: str, extra: Sequence[str] = ()) -> tuple[Done, Output]:
-        """Run it once.
+        """Run it once; what it answered before is removed, so that nobody takes it for what it answers now.
 
         Raises:
             EnvironmentMissing: the phone went away, or it took too long; it was ended.
@@ -99,7 +99,7 @@ class Program:
         command = shlex.join([self._there, *request.flags(model), *extra])
         # Where the connection breaks, the phone's adb hangs up on this shell, which then leaves nothing behind.
         script = (
-            f"cd {run} && trap 'kill -9 $p 2>/dev/null; rm -rf {run}' HUP TERM\n"
+            f"cd {run} && rm -f {ANSWER} && trap 'kill -9 $p 2>/dev/null; rm -rf {run}' HUP TERM\n"
             f"LD_LIBRARY_PATH={run} {command} 2>&1 &\np=$!\nwait $p"
         )
         done = self.phone.shell(script, LOADING_S + 2 * request.max_secs)
@@ -130,13 +130,24 @@ class Program:
 class PhoneRuntime:
     """A ``Runtime`` that feeds TensorFlow Lite's ``benchmark_model`` from files and reads what it writes."""
 
-    def __init__(self, program: Program, graph: Graph, options: RuntimeOptions, is_slice: bool = False) -> None:
+    def __init__(
+        self, program: Program, graph: Graph, options: RuntimeOptions, min_secs: float = 0, is_slice: bool = False
+    ) -> None:
+        """Bring a model there.
+
+        Args:
+            program: what runs it.
+            graph: the model.
+            options: accelerator, its precision and threads count.
+            min_secs: how long each input is run, at least, for times that mean something.
+            is_slice: whether the model is a part that nobody will ask for again.
+        """
         self._program, self._options = program, options
         self._request = Request(
             num_runs=ANSWER_RUNS,
             warmup_runs=1,
-            min_secs=0,
-            warmup_secs=0,
+            min_secs=min_secs,
+            warmup_secs=min_secs,
             max_secs=60,
             threads=threads(options, program.facts),
             gpu=options.accelerator == "gpu",
@@ -144,7 +155,7 @@ class PhoneRuntime:
         )
         self._folder = tempfile.TemporaryDirectory(prefix="edge-ran-")
         folder = Path(self._folder.name)
-        if is_slice:  # nobody will ask for it again
+        if is_slice:
             self._model = program.phone.put_temporary(graph.path.read_bytes(), "slice.tflite", folder)
         else:
             self._model = program.send(graph.path)
@@ -179,7 +190,7 @@ class PhoneRuntime:
             names.append(f"input{place}")
             shapes.append(",".join(map(str, x.shape)))
             files.append(f"input{place}:{phone.put_temporary(np.ascontiguousarray(x).tobytes(), f'in{place}', folder)}")
-        answer = f"{phone.run_folder()}/out"
+        answer = f"{phone.run_folder()}/{ANSWER}"
         extra = [
             f"--input_layer={','.join(names)}",
             f"--input_layer_shape={':'.join(shapes)}",

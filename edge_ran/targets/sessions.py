@@ -27,7 +27,7 @@ from edge_ran.targets.adb import Facts, Phone
 from edge_ran.targets.benchmark_model import Output, Request, Times
 from edge_ran.targets.program import CannotSee, PhoneRuntime, Program, accelerator, threads, why_no_gpu
 
-PROOF_PICTURES = 3  # that `auto` compares GPU and CPU on
+PROOF_PICTURES, PROOF_S = 3, 0.3  # that `auto` compares GPU and CPU on, and how long it runs each
 
 
 class Subject:
@@ -212,8 +212,8 @@ def _choose(program: Program, graph: Graph, options: RuntimeOptions) -> tuple[st
         return "cpu", f"the GPU's answers cannot be judged: {error}"
     program.say("comparing its GPU with its CPU")
     with (
-        PhoneRuntime(program, graph, dataclasses.replace(options, accelerator="cpu")) as cpu,
-        PhoneRuntime(program, graph, dataclasses.replace(options, accelerator="gpu")) as gpu,
+        PhoneRuntime(program, graph, dataclasses.replace(options, accelerator="cpu"), PROOF_S) as cpu,
+        PhoneRuntime(program, graph, dataclasses.replace(options, accelerator="gpu"), PROOF_S) as gpu,
     ):
         try:
             right, cpu_ms = cpu.answers(inputs)
