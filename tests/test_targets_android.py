@@ -377,6 +377,7 @@ def test_the_command_line(phone: Device, program: Callable[..., Path], test_mode
     for options, error in (
         (("run", model, "-d", device), "there is no Python there"),
         (("benchmark", model, "-d", device, "--plot", tmp_path / "x.png"), "which phones do not tell"),
+        (("benchmark", model, "-d", device, "--install"), "a phone needs no Python"),
     ):
         assert error in str(run(*options).exception)
     assert len(phone.files()) == 2

@@ -68,6 +68,8 @@ def open_target(spec: DeviceSpec, say: Callable[[str], None] = lambda line: None
     """
     check(spec)
     if spec.target.startswith("adb:"):
+        if install:
+            raise UsageError("--install is for boards over ssh: a phone needs no Python", "leave it out")
         return AndroidTarget(spec, say)
     if spec.target == "local":
         raise UsageError(f"{spec.name} is this machine", "leave out --device")
