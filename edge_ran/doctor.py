@@ -86,6 +86,8 @@ def _guarded(examination: Callable[[], Iterator[Finding]]) -> list[Finding]:
     name = examination.__name__.strip("_")
     try:
         return list(examination())
+    except ModuleNotFoundError as error:
+        return [Finding(name, FAULT, f"cannot be examined: {error}", "pip install --force-reinstall edge-ran")]
     except Exception as error:  # whatever a half-installed package raises is what we are here to tell
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return [Finding(name, FAULT, f"cannot be examined: {reason}")]
@@ -182,12 +184,14 @@ def _host() -> Iterator[Finding]:
 
 
 def _gpus() -> Iterator[Finding]:
+    from edge_ran.runtime import gpu
+
     if sys.platform != "linux":
         yield Finding("gpu", HINT, f"not examined on {sys.platform}", "edge-ran verify tries it")
         return
     adapters, missing = vulkan.adapters()
     if missing:
-        yield Finding("gpu", HINT, missing, "sudo apt install libvulkan1 mesa-vulkan-drivers, or your vendor's driver")
+        yield Finding("gpu", HINT, missing, _gpu_remedy())
     for adapter in adapters:
         precision = "fp16 and fp32" if adapter.has_fp16 else "fp32 only"
         text = f"{adapter.name}, {adapter.kind}, {adapter.driver}, Vulkan {adapter.api}, {precision}"
@@ -197,6 +201,20 @@ def _gpus() -> Iterator[Finding]:
             yield Finding("gpu", GOOD, text)
     if adapters and not _has("ai_edge_litert"):
         yield Finding("gpu", HINT, "LiteRT, which drives the GPU, is not installed", "pip install ai-edge-litert")
+    elif adapters and not gpu.libraries():
+        what = "this LiteRT lacks its GPU accelerator's library"
+        yield Finding("gpu", HINT, what, "pip install --force-reinstall ai-edge-litert")
+
+
+def _gpu_remedy() -> str:
+    """What to type where Vulkan shows no adapter."""
+    for variable in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES"):
+        if chosen := os.environ.get(variable):
+            return f"unset {variable}, which allows only {chosen}"
+    nodes = sorted(Path("/dev/dri").glob("renderD*"))
+    if nodes and not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
+        return "sudo usermod -aG render,video $USER, log in anew"
+    return "sudo apt install libvulkan1 mesa-vulkan-drivers, or your vendor's driver"
 
 
 def _delegates() -> Iterator[Finding]:

@@ -261,6 +261,21 @@ def test_reads_the_adapter(name, kind, software):
     assert gpu.read_chatter("INFO: nothing of the kind").adapter == ""
 
 
+def test_reads_why_there_is_no_gpu():
+    plugin = (
+        "WARNING: [compiler_plugin.cc:312] Failed to load plugin at: x with error: ERROR: [compiler_plugin.cc:259]\n"
+        "└ Could not load shared library x.so: libopenvino.so: cannot open shared object file.\n"
+    )
+    tried = "INFO: [gpu_registry.cc:130] Attempting to load GPU accelerator(libLiteRtWebGpuAccelerator.so).\n"
+    loaded = (
+        "INFO: [gpu_registry.cc:138] Dynamically loaded GPU accelerator(libLiteRtWebGpuAccelerator.so) registered.\n"
+    )
+    assert "lacks its GPU accelerator's library" in gpu.read_chatter(tried + plugin).failure
+    assert gpu.read_chatter(tried + loaded + plugin).failure == ""
+    assert gpu.read_chatter(loaded + plugin + "ERROR: [b.cc:1] No room.\n").failure == "No room."
+    assert gpu.read_chatter(loaded + "No adapters found").failure == "no GPU adapter was found (Vulkan)"
+
+
 def test_reads_what_is_left_to_the_cpu():
     seen = gpu.read_chatter(
         "Selected adapter: A, arch=x, vendor=x, backend=Vulkan, adapterType=Integrated GPU\n"

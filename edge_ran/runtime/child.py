@@ -32,11 +32,11 @@ class ChildFailed(Exception):
         self.is_hung = is_hung
 
 
-def ask(function: str, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool = False) -> dict[str, Any]:
     """Call ``module:function`` with the request in a child process; return its answer. Both are JSON objects.
 
     The child works in another folder: paths in the request must be absolute. Whatever ends this call, Ctrl-C as well,
-    ends the child and all that it started.
+    ends the child and all that it started. ``verbose`` passes on what its native libraries said.
 
     Raises:
         ChildFailed: there was no answer.
@@ -58,6 +58,9 @@ def ask(function: str, request: dict[str, Any], timeout_s: float) -> dict[str, A
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        if verbose:
+            for file in folder.glob("chatter"):
+                sys.stderr.write(file.read_text(errors="replace"))
         try:
             found = json.loads((folder / "answer.json").read_text())
         except (OSError, ValueError) as error:

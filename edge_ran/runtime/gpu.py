@@ -8,6 +8,11 @@ Facts that shaped this (LiteRT 2.3):
 - Half precision is what the accelerator computes in where the adapter has it, and silently fp32 where it has not
   (equal bits); nothing is said of it. So ``accelerator.precision`` is what Vulkan says that the adapter can do.
 - Operators that the accelerator does not take stay on the CPU; which, and why, is said at creation too.
+- Compiled programs are not kept between starts. LiteRT's Python package has no option for it; its C interface has
+  (``serialization_dir``), and it works, but saves 2 % of a load of 740 ms on SwiftShader (benchmarks/cold_start.py):
+  what it keeps are sources and weights, while their translation to machine code is the driver's, which Mesa and NVIDIA
+  keep themselves. That is not worth bindings of our own. On the CPU only CompiledModel can keep packed weights (3 ms of
+  14), not the Interpreter that serves here.
 - The first write to a buffer makes a second environment, which lives and talks to the end of the process.
 """
 
@@ -15,12 +20,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.util
 import os
 import re
 import sys
 import traceback
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,13 +204,17 @@ def _release(native: dict[str, Any]) -> None:
 
 
 def _failure(text: str) -> str:
-    """The line that tells why, among dozens that do not."""
-    for pattern, reason in (
-        (r"No adapters found", "no GPU adapter was found (Vulkan)"),
-        (r"Failed to load plugin|openvino", ""),  # vendors' plugins that nobody asked for
-        (r"ERROR: (?:\[[^\]]*\] )?(.+)", r"\1"),
-    ):
-        found = re.search(pattern, text)
-        if found and reason:
-            return found.expand(reason).strip() if "\\1" in reason else reason
-    return ""
+    """The line that tells why, among dozens that do not, some of which tell of vendors' plugins nobody asked for."""
+    if "No adapters found" in text:
+        return "no GPU adapter was found (Vulkan)"
+    if "GPU accelerator(" in text and "Dynamically loaded GPU accelerator" not in text:
+        return "this LiteRT lacks its GPU accelerator's library"
+    found = re.search(r"^ERROR: (?:\[[^\]]*\] ?)?(\S.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def libraries() -> list[Path]:
+    """Return the accelerator libraries that the installed LiteRT carries; none where it has no GPU."""
+    spec = importlib.util.find_spec("ai_edge_litert")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return sorted(path for folder in folders for path in Path(folder).glob("libLiteRt*Gpu*Accelerator.*"))

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from edge_ran import files, machine, records, vulkan
 from edge_ran.errors import AcceleratorError, InputError
 from edge_ran.graph import Graph, read_graph
-from edge_ran.runtime import child, delegates, interpreter, memory
+from edge_ran.runtime import child, delegates, gpu, interpreter, memory
 from edge_ran.runtime.agreement import Agreement, compare_all
-from edge_ran.runtime.gpu import GpuRuntime
 from edge_ran.runtime.types import Accelerator, Delegation, Inputs, Runtime, RuntimeOptions
 
 TIMEOUT_S = 120.0
@@ -101,7 +100,8 @@ def _identity(options: RuntimeOptions) -> list[Any]:
     if options.delegate is not None:
         library = delegates.find(options.delegate)
         return [str(library), files.sha256(library) if library.is_file() else "", options.delegate_options]
-    return [options.gpu_precision, *(dataclasses.asdict(adapter) for adapter in vulkan.adapters()[0])]
+    libraries = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in gpu.libraries()]
+    return [options.gpu_precision, libraries, *(dataclasses.asdict(adapter) for adapter in vulkan.adapters()[0])]
 
 
 def obstacle(graph: Graph, options: RuntimeOptions) -> str:
@@ -128,7 +128,7 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
             "inputs": str(pictures) if len(inputs) else "",
         }
         try:
-            return Trial.from_record(child.ask(f"{__name__}:run_attempt", request, TIMEOUT_S))
+            return Trial.from_record(child.ask(f"{__name__}:run_attempt", request, TIMEOUT_S, options.verbose))
         except child.ChildFailed as error:
             return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung)
 
@@ -224,7 +224,7 @@ def _load(graph: Graph, options: RuntimeOptions, plain: bool = False) -> Runtime
     if options.delegate is not None:
         return delegates.DelegateRuntime(graph, options, plain)
     package = interpreter.package(options.runtime)
-    return GpuRuntime(graph, package, options.threads, options.gpu_precision)
+    return gpu.GpuRuntime(graph, package, options.threads, options.gpu_precision)
 
 
 def _name(options: RuntimeOptions) -> str:
