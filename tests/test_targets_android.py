@@ -93,6 +93,7 @@ def test_a_benchmark_has_the_keys_of_a_local_one(phone: Device, answer: Answer, 
     assert there["environment"]["board"] == "Google Pixel 99"
     assert there["environment"]["os"].startswith("Android 15")
     assert (there["conditions"]["throttled"], there["conditions"]["temperature_c_after"]) == (False, 41.5)
+    assert "what else ran there at the time is not known" in there["validity"]["notes"]
     assert there["accelerator"]["actual"] == "cpu"
     assert there["delegation"]["engine"] == "TfLiteXNNPackDelegate"
     assert len(said) > SESSIONS

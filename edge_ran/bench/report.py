@@ -224,6 +224,8 @@ class BenchReport:
         if real := self.environment.get("emulated_on"):
             reasons.append(f"{self.environment['architecture']} is emulated on {real}: it shows function, not speed")
         waiting = (self.timing["wall_per_run_ms"] or 0) / stats.p50_ms
+        if around.others_busy is None:
+            notes.append("what else ran there at the time is not known")
         if self.timing.get("session_medians_ms"):
             notes.append(f"the median and the percentiles are the middle ones of {self.timing['sessions']} sessions")
         if waiting > 1 + WALL_WITHIN:
