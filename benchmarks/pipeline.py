@@ -1,13 +1,18 @@
 """From a clip or camera to answers: edge-ran's pipeline beside a plain OpenCV loop, MediaPipe Tasks and Ultralytics.
 
-    python benchmarks/pipeline.py CLIP [--model M] [--rounds 7] [--mediapipe PYTHON] [--ultralytics PYTHON] [--json]
+    python benchmarks/pipeline.py CLIP [--model M] [--rounds 7] [--json]
+        [--mediapipe PYTHON] [--ultralytics PYTHON --ultralytics-model M]
 
-Every contender gets the same clip and the same .tflite (with its card inside, so that the others can read it), as fast
-as possible, one after the other in turns, so that a machine that other programs use disturbs all of them alike; what
-counts is the ratio within a round. MediaPipe and Ultralytics need packages that do not go with ours: name the Python of
-an environment that has them. Afterwards, with a camera that is clocked: the share of the camera's rate that is
-classified when the camera is the slower part, the share of the inference-only rate when the network is (with a camera a
-quarter faster than it), and the age of an answer in both, against a loop that reads, classifies, reads.
+Every contender gets the same clip and the same .tflite (with its card inside, so that the others can read it), opened
+once, and plays it as fast as possible, one after the other in turns, so that a machine that other programs use disturbs
+all of them alike; what counts is the ratio within a round. MediaPipe and Ultralytics need packages that do not go with
+ours: name the Python of an environment that has them. Ultralytics takes int8 or float inputs only, so it gets a file of
+its own: the same network, converted with ``--io int8``; a ``metadata.json`` is put into a copy, as its export does. (It
+feeds pixels as 0..1, whatever the network was trained with: its speed counts here, not its answers.)
+
+Afterwards, with a camera that is clocked: the share of the camera's rate that is classified when the camera is the
+slower part, the share of the inference-only rate when the network is (with a camera a quarter faster than it), and the
+age of an answer in both, against a loop that reads, classifies, reads.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -26,6 +32,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+Play = Callable[[Path], int]  # plays a clip through an opened model and returns the number of frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,31 +43,37 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve()
 
 
-def plain_loop(model: Path, clip: Path) -> int:
+def plain_loop(model: Path) -> Play:
     """What a tutorial shows: read, resize, run, read."""
     from edge_ran.classifier import Classifier
 
-    video, frames = cv2.VideoCapture(str(clip)), 0
-    with Classifier(model) as classifier:
+    classifier = Classifier(model)
+
+    def play(clip: Path) -> int:
+        video, frames = cv2.VideoCapture(str(clip)), 0
         while (read := video.read())[0]:
             classifier.classify(read[1])
             frames += 1
-    return frames
+        return frames
+
+    return play
 
 
-def ours(model: Path, clip: Path) -> int:
+def ours(model: Path) -> Play:
     from edge_ran.camera import open_source
     from edge_ran.classifier import Classifier
     from edge_ran.stream import Stream
 
-    with (
-        Classifier(model) as classifier,
-        Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream,
-    ):
-        return sum(1 for _ in stream)
+    classifier = Classifier(model)
+
+    def play(clip: Path) -> int:
+        with Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream:
+            return sum(1 for _ in stream)
+
+    return play
 
 
-def mediapipe_loop(model: Path, clip: Path) -> int:
+def mediapipe_loop(model: Path) -> Play:
     """MediaPipe's own example for videos, in its video mode."""
     import mediapipe as mp
     from mediapipe.tasks.python import BaseOptions, vision
@@ -69,23 +83,36 @@ def mediapipe_loop(model: Path, clip: Path) -> int:
         running_mode=vision.RunningMode.VIDEO,
         max_results=3,
     )
-    video, frames = cv2.VideoCapture(str(clip)), 0
-    with vision.ImageClassifier.create_from_options(options) as classifier:
+    classifier = vision.ImageClassifier.create_from_options(options)
+    shown = 0  # its clock may not go back
+
+    def play(clip: Path) -> int:
+        nonlocal shown
+        video, frames = cv2.VideoCapture(str(clip)), 0
         while (read := video.read())[0]:
             rgb = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-            classifier.classify_for_video(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb), frames * 40)
+            classifier.classify_for_video(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb), (shown + frames) * 40)
             frames += 1
-    return frames
+        shown += frames
+        return frames
+
+    return play
 
 
-def ultralytics_loop(model: Path, clip: Path) -> int:
+def ultralytics_loop(model: Path) -> Play:
+    """Ultralytics' own loop over a video, its results taken one by one so that they do not pile up."""
     from ultralytics import YOLO
 
-    loop = YOLO(str(model), task="classify").predict(str(clip), stream=True, imgsz=32, verbose=False)
-    return sum(1 for _ in loop)
+    network = YOLO(str(model), task="classify")
+    side = int(model.stem.rpartition("_")[2])
+
+    def play(clip: Path) -> int:
+        return sum(1 for _ in network.predict(str(clip), stream=True, imgsz=side, verbose=False, device="cpu"))
+
+    return play
 
 
-CONTENDERS: dict[str, Callable[[Path, Path], int]] = {
+CONTENDERS: dict[str, Callable[[Path], Play]] = {
     "edge-ran": ours,
     "opencv loop": plain_loop,
     "mediapipe": mediapipe_loop,
@@ -93,11 +120,11 @@ CONTENDERS: dict[str, Callable[[Path, Path], int]] = {
 }
 
 
-def timed(name: str, model: Path, clip: Path) -> float:
-    """Milliseconds a frame, opening and closing included; a first run over the clip warms everything up."""
-    began = time.perf_counter()
-    frames = CONTENDERS[name](model, clip)
-    return (time.perf_counter() - began) * 1e3 / frames
+def timed(play: Play, clip: Path) -> tuple[float, float]:
+    """Milliseconds a frame, and those of processor time, the clip's opening included."""
+    began, worked = time.perf_counter(), time.process_time()
+    frames = play(clip)
+    return (time.perf_counter() - began) * 1e3 / frames, (time.process_time() - worked) * 1e3 / frames
 
 
 class Peer:
@@ -108,16 +135,17 @@ class Peer:
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._read()
 
-    def round(self) -> float:
+    def round(self) -> tuple[float, float]:
         assert self._process.stdin
         print(file=self._process.stdin, flush=True)
         return self._read()
 
-    def _read(self) -> float:
+    def _read(self) -> tuple[float, float]:
         assert self._process.stdout
         for line in self._process.stdout:
             if line.startswith("ms "):
-                return float(line[3:])
+                wall_ms, cpu_ms = line[3:].split()
+                return float(wall_ms), float(cpu_ms)
         raise SystemExit(f"{self._process.args[-1]} ended with {self._process.wait()}; its words are above")
 
 
@@ -219,6 +247,24 @@ def with_card(model: Path, folder: Path) -> Path:
     return target
 
 
+def for_ultralytics(model: Path, folder: Path) -> Path:
+    """A copy with the metadata that Ultralytics' export writes; the name tells the side of the input."""
+    from edge_ran.graph import read_card, read_graph
+
+    graph, card = read_graph(model), read_card(model)
+    side, classes = graph.inputs[0].shape[1], graph.outputs[0].shape[-1]
+    labels = card.labels if card else tuple(f"class {index}" for index in range(classes))
+    metadata = {
+        **{"task": "classify", "batch": 1, "stride": 1, "channels": 3, "imgsz": [side, side], "args": {}},
+        "names": dict(enumerate(labels)),
+    }
+    target = folder / f"for_ultralytics_{side}.tflite"
+    target.write_bytes(model.read_bytes())
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.writestr("metadata.json", json.dumps(metadata))
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
@@ -229,14 +275,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of the network in clocked measurements; 0 = every core")
     parser.add_argument("--mediapipe", metavar="PYTHON")
     parser.add_argument("--ultralytics", metavar="PYTHON")
+    parser.add_argument("--ultralytics-model", type=Path, help="the same network with an int8 or float32 input")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
 
     if arguments.serve:
-        print("ms", timed(arguments.serve, arguments.model, arguments.clip), flush=True)
+        play = CONTENDERS[arguments.serve](arguments.model)
+        print("ms", *timed(play, arguments.clip), flush=True)
         for _ in sys.stdin:
-            print("ms", timed(arguments.serve, arguments.model, arguments.clip), flush=True)
+            print("ms", *timed(play, arguments.clip), flush=True)
         return
 
     with tempfile.TemporaryDirectory() as folder:
@@ -247,17 +295,22 @@ def main() -> None:
         model = with_card(arguments.model, Path(folder))
         pythons = {"edge-ran": sys.executable, "opencv loop": sys.executable}
         pythons |= {n: p for n in ("mediapipe", "ultralytics") if (p := getattr(arguments, n))}
-        peers = {name: Peer(name, python, model, arguments.clip) for name, python in pythons.items()}
+        models = dict.fromkeys(pythons, model)
+        if arguments.ultralytics:
+            models["ultralytics"] = for_ultralytics(arguments.ultralytics_model or model, Path(folder))
+        peers = {name: Peer(name, python, models[name], arguments.clip) for name, python in pythons.items()}
         peers["edge-ran again"] = Peer("edge-ran", sys.executable, model, arguments.clip)  # what chance alone does
         rounds = []
         for number in range(arguments.rounds):
             rounds.append({name: peer.round() for name, peer in peers.items()})
-            print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
+            shown = ", ".join(f"{name} {wall:.2f} ({cpu:.2f})" for name, (wall, cpu) in rounds[-1].items())
+            print(f"round {number + 1}, ms a frame (of processor time): {shown}", file=sys.stderr)
         report: dict = {"model": str(arguments.model), "clip": str(arguments.clip), "contenders": {}}
         for name in peers:
-            ratios = [r[name] / r["edge-ran"] for r in rounds]
+            ratios = [r[name][0] / r["edge-ran"][0] for r in rounds]
             report["contenders"][name] = {
-                "ms_per_frame": statistics.median(r[name] for r in rounds),
+                "ms_per_frame": statistics.median(r[name][0] for r in rounds),
+                "cpu_ms_per_frame": statistics.median(r[name][1] for r in rounds),
                 "times_edge_ran": statistics.median(ratios),
                 "lowest": min(ratios),
                 "highest": max(ratios),
@@ -272,11 +325,11 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(report, indent=1))
         return
-    print(f"{'':<16}  ms a frame   times edge-ran (lowest to highest round)")
+    print(f"{'':<16}  ms a frame   of processor time   times edge-ran (lowest to highest round)")
     for name, row in report["contenders"].items():
         print(
-            f"{name:<16}  {row['ms_per_frame']:>10.2f}   {row['times_edge_ran']:.2f} "
-            f"({row['lowest']:.2f} to {row['highest']:.2f})"
+            f"{name:<16}  {row['ms_per_frame']:>10.2f}   {row['cpu_ms_per_frame']:>17.2f}   "
+            f"{row['times_edge_ran']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
         )
     for case in ("camera_bound", "network_bound"):
         if row := report.get(case):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -380,11 +383,12 @@ def test_stop_ends_a_wait_at_once() -> None:
         capture.close()
 
 
-@pytest.mark.parametrize("codec", ["jpeg", "h264"])
-def test_rtsp_is_read_killed_restarted_and_stalled(codec: str) -> None:
+@pytest.mark.parametrize(("codec", "transport"), [("jpeg", ""), ("h264", "?udp")])
+def test_rtsp_is_read_killed_restarted_and_stalled(codec: str, transport: str) -> None:
     with rtsp_server(codec) as server:
         said = Said()
-        capture = Capture(lambda: open_source(server.url, timeout_s=2), notify=said, limits=Limits(2, 0, 60))
+        url = server.url + transport
+        capture = Capture(lambda: open_source(url, timeout_s=2), notify=said, limits=Limits(2, 0, 60))
         assert _take(capture, lambda f: f.index >= 10)[0].image.shape == (240, 320, 3)
         server.kill()
         wait_for(lambda: "lost" in said.kinds or _peek(capture, said))
@@ -462,8 +466,9 @@ class _FakeVideo:
 @pytest.fixture
 def fake_device(monkeypatch: pytest.MonkeyPatch) -> type[_FakeVideo]:
     monkeypatch.setattr(cv2, "VideoCapture", _FakeVideo)
-    exists = os.path.exists
-    monkeypatch.setattr(os.path, "exists", lambda p: _FakeVideo.plugged if "/dev/video" in str(p) else exists(p))
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda p: _FakeVideo.plugged if "/dev/video" in str(p) else exists(p))
+    monkeypatch.setattr(os, "access", lambda p, mode: True)
     monkeypatch.setattr(_FakeVideo, "plugged", True)
     return _FakeVideo
 
@@ -498,6 +503,28 @@ def test_an_unplugged_device_is_said_once_and_found_again(
     _take(capture, lambda f: "back" in said.kinds)
     capture.close()
     assert said.kinds == ["lost", "back"]
+
+
+def test_a_camera_that_is_not_there_or_not_allowed_says_what_to_do() -> None:
+    with pytest.raises(CameraError, match="no camera 97") as caught:
+        open_source("97")
+    assert "--camera also takes a video" in caught.value.remedy or "found: /dev/video" in caught.value.remedy
+    if os.geteuid() != 0:
+        pytest.skip("only root may become somebody else")
+    with tempfile.NamedTemporaryFile(prefix="video") as device:  # its mode is 600, as root's
+        uid = 65534
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c"),
+                "import os, sys; from pathlib import Path; from edge_ran.camera.source import _check_device\n"
+                f"os.setgroups([]); os.setgid({uid}); os.setuid({uid})\n"
+                "_check_device('0', Path(sys.argv[1]))",
+                device.name,
+            ],
+            capture_output=True,
+            text=True,
+        )
+    assert f"this user may not use {device.name}" in done.stderr
 
 
 def test_a_csi_camera_is_the_boards_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,12 +177,12 @@ class Device(_Cv2Source):
     def __init__(self, name: str, width: int, height: int, fps: float) -> None:
         linux = sys.platform.startswith("linux")
         number = int(name) if name.isdigit() else int(name.removeprefix("/dev/video"))
-        if linux and not os.path.exists(f"/dev/video{number}"):
-            found = sorted(glob.glob("/dev/video*"))
-            raise CameraError(f"there is no camera {name}", f"found: {', '.join(found)}" if found else "plug one in")
+        if linux:
+            _check_device(name, Path(f"/dev/video{number}"))
         video = cv2.VideoCapture(number, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
         if not video.isOpened():
-            raise CameraError(f"camera {name} cannot be opened", "is another program using it? may you read it?")
+            what = f"camera {name} cannot be opened"
+            raise CameraError(what, "is another program using it, or is it no camera? " + _cameras_here())
         if width or height or fps:
             # USB 2 has no room for raw pictures above VGA at full rate; a camera without MJPEG ignores this.
             video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -200,6 +200,21 @@ class Device(_Cv2Source):
         # V4L2 stamps a picture with the monotonic clock when it was taken: that counts the driver's queue as latency.
         stamped = 0.0 <= arrived - position < 2.0
         return (position if stamped else arrived), position
+
+
+def _check_device(name: str, path: Path) -> None:
+    """Say what OpenCV does not: that there is no such camera, or that this user may not use it."""
+    if not path.exists():
+        raise CameraError(f"there is no camera {name}", _cameras_here())
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise CameraError(f"this user may not use {path}", "sudo usermod -aG video $USER, then log in again")
+
+
+def _cameras_here() -> str:
+    found = sorted(glob.glob("/dev/video*"), key=lambda path: (len(path), path))
+    if found:
+        return f"found: {', '.join(found)}"
+    return "none is plugged in; --camera also takes a video, a folder, rtsp://… or http://…"
 
 
 class NetworkVideo(_Cv2Source):
