@@ -338,6 +338,7 @@ def test_operators_one_by_one(test_models):
     assert [o.name for o in parts.operators] == [o.name for o in graph.operators]
     assert parts.failed == ()
     assert all(o.ms > 0 for o in parts.operators)
+    assert 0 <= parts.call_ms < parts.whole_ms
     assert sum(o.multiply_adds for o in parts.operators) == graph.multiply_adds
     assert sum(parts.by(lambda o: o.name).values()) == pytest.approx(parts.accounted * parts.whole_ms)
     assert seen[-1] == (len(graph.operators), len(graph.operators))

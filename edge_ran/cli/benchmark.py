@@ -389,7 +389,7 @@ def _profile_text(parts: Any) -> str:
     return "\n".join(
         [
             f"{parts.whole_ms:.4g} ms on {_many(parts.threads, 'thread')}; the operators, each alone, add up to "
-            f"{parts.accounted:.0%} of it",
+            f"{parts.accounted:.0%} of it, less {1e3 * parts.call_ms:.2g} µs each for its call",
             "",
             *table("operator", parts.by(lambda o: o.name)),
             "",
