@@ -1,7 +1,7 @@
-"""Draws the README's pictures: ``python docs/pictures.py [flow] [module] [attention] [report FILE.html]``.
+"""Draws the README's pictures: ``python docs/pictures.py [flow] [module] [attention] [live] [report FILE.html]``.
 
-``flow.svg`` and ``attention-module.svg`` need nothing; ``attention.webp`` shows the shipped network and needs
-``edge-ran[host]``; ``report.webp`` needs Chromium and a page that ``edge-ran demo`` made.
+``flow.svg`` and ``attention-module.svg`` need nothing; ``attention.webp`` and ``live.webp`` show the shipped network;
+``report.webp`` needs Chromium and a page that ``edge-ran demo`` made.
 """
 
 from __future__ import annotations
@@ -147,26 +147,63 @@ def attention() -> None:
     import cv2
     import numpy as np
 
-    from edge_ran import catalogue, runs
+    from edge_ran import catalogue
+    from edge_ran.attention import tint
+    from edge_ran.classifier import Classifier
     from edge_ran.dataset import read_picture
-    from edge_ran.host import attention as looks
-    from edge_ran.host.convert import read_run
-    from edge_ran.preprocess import fit_pixels, normalise
+    from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
-    model, card = read_run(runs.SHIPPED)
     names = ("chelsea-00", "rocket-03", "astronaut-00", "coffee-00", "china-03", "flower-02", "camera-00")
     frames = [read_picture(catalogue.folder("calibration_data") / f"{name}.jpg") for name in names]
-    images = np.stack([normalise(fit_pixels(frame, card.input), card.input) for frame in frames])
     side, gap = 132, 6
-    squares = [cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in frames]
-    rows = [squares]
-    for masks in looks.masks(model, images).values():
-        rows.append([looks.overlay(square, mask) for square, mask in zip(squares, masks, strict=True)])
+    columns = []
+    with Classifier(SHIPPED / SHIPPED_TFLITE, attention=True) as classifier:
+        for frame in frames:
+            square = np.asarray(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+            classifier.scores(square)
+            columns.append([square])
+            for look in classifier.looks(square):
+                tint(tinted := square.copy(), look)
+                columns[-1].append(tinted)
+    rows = list(zip(*columns, strict=True))
     sheet = np.full((len(rows) * (side + gap) - gap, len(names) * (side + gap) - gap, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         for j, square in enumerate(row):
             sheet[i * (side + gap) :, j * (side + gap) :][:side, :side] = square
     cv2.imwrite(str(HERE / "attention.webp"), sheet, [cv2.IMWRITE_WEBP_QUALITY, 82])
+
+
+def live() -> None:
+    """Frames of ``edge-ran run --attention`` on a clip of pictures of ``calibration_data/``, as it saves them.
+
+    The clip goes through the command, and a frame of each picture goes from the recording to the sheet.
+    """
+    import cv2
+    import numpy as np
+
+    from edge_ran import catalogue
+    from edge_ran.dataset import read_picture
+    from edge_ran.host.demo import make_clip
+
+    names = ("chelsea-00", "chelsea-10", "camera-00", "coffee-00", "china-00", "flower-02")
+    frames = [read_picture(catalogue.folder("calibration_data") / f"{name}.jpg") for name in names]
+    with tempfile.TemporaryDirectory() as folder:
+        clip, saved = Path(folder) / "clip.avi", Path(folder) / "saved.avi"
+        make_clip(frames, clip)
+        words = ["run", "--camera", clip, "--no-realtime", "--attention", "--save", saved, "--cpu", "-q"]
+        words += ["--top-k", 1, "--threshold", 0.9]
+        command = [sys.executable, "-m", "edge_ran", *map(str, words)]
+        subprocess.run(command, check=True, timeout=120, stdout=subprocess.DEVNULL, cwd=folder)
+        reader, shown = cv2.VideoCapture(str(saved)), []
+        while (picture := reader.read()[1]) is not None:
+            shown.append(picture)
+    each = len(shown) // len(names)
+    chosen = shown[each // 2 :: each]
+    gap, (height, width) = 6, chosen[0].shape[:2]
+    sheet = np.full((2 * height + gap, 3 * width + 2 * gap, 3), 255, np.uint8)
+    for i, picture in enumerate(chosen):
+        sheet[i // 3 * (height + gap) :, i % 3 * (width + gap) :][:height, :width] = picture
+    cv2.imwrite(str(HERE / "live.webp"), sheet, [cv2.IMWRITE_WEBP_QUALITY, 80])
 
 
 def report(page: Path) -> None:
@@ -183,7 +220,7 @@ def report(page: Path) -> None:
 def main(words: list[str]) -> None:
     if "report" in words:
         report(Path(words[words.index("report") + 1]))
-    for name, draw in (("flow", flow), ("module", module), ("attention", attention)):
+    for name, draw in (("flow", flow), ("module", module), ("attention", attention), ("live", live)):
         if name in words:
             draw()
 

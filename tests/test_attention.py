@@ -61,6 +61,14 @@ def test_an_enlarged_picture_is_coloured_in_the_same_place() -> None:
     assert np.abs(cv2.resize(large, (40, 24), interpolation=cv2.INTER_AREA).astype(int) - small).max() < 12
 
 
+def test_yellow_is_where_the_mask_is_high_and_violet_where_it_is_low() -> None:
+    picture = np.zeros((20, 40, 3), np.uint8)
+    tint(picture, Look("m", np.array([[0.0, 1.0]], np.float32), (0, 0, 40, 20)))
+    (low_blue, _, low_red), (high_blue, high_green, high_red) = picture[10, 2].tolist(), picture[10, -2].tolist()
+    assert low_blue > low_red
+    assert min(high_green, high_red) > high_blue
+
+
 def test_the_numbers_of_a_mask() -> None:
     record = Look("stage2_module1", hot(1, 2), (100, 0, 400, 200)).to_dict()
     assert json.loads(json.dumps(record)) == record

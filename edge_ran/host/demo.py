@@ -17,21 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import __version__, catalogue, dataset, evaluate, plots, report, runs
+from edge_ran.attention import Look, tint
 from edge_ran.bench import Bench, Plan, Subject, benchmark, default_pictures
 from edge_ran.camera import open_source
 from edge_ran.card import ModelCard
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
 from edge_ran.files import atomic_path, refuse_existing
-from edge_ran.host import attention
-from edge_ran.host.convert import Conversion, convert, read_run
-from edge_ran.preprocess import fit_pixels, normalise
-from edge_ran.report import Commands, Picture, Report, Section, Strip, Table, Tile
+from edge_ran.graph import find_masks, read_graph
+from edge_ran.host.convert import Conversion, convert
+from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 from edge_ran.stream import Decider, Result, Stream, Summary
 
 PRECISIONS = ("fp32", "fp16", "int8")  # the first is what the others are held against
 MOST_COMPARED = 200  # pictures
 CLIP_PICTURES, CLIP_SECONDS_EACH, CLIP_FPS, CLIP_SIZE = 12, 0.8, 15, (320, 240)
+MASKED = 7  # pictures with masks
 SHOWN = 14  # pictures in a strip: two rows on a wide page
 
 Note = Callable[[str], None]
@@ -151,11 +152,9 @@ def demo(
         for (precision, conversion), measured in zip(made.items(), timed.reports, strict=True)
     )
     note("writing the page")
-    model, card = read_run(run)
-    maps = attention.masks(
-        model, np.stack([normalise(fit_pixels(f, card.input), card.input) for f in _some(compared.frames)])
-    )
-    seen = _Seen(card, files, compared, maps, evaluated.get("int8"), results, summary, timed, made["int8"])
+    card = runs.open_run(run).card()
+    looks = _looks(made["int8"].path, _some(compared.frames)[:MASKED])
+    seen = _Seen(card, files, compared, looks, evaluated.get("int8"), results, summary, timed, made["int8"])
     report.write(_page(seen, seconds=time.perf_counter() - began), page)
     return DemoReport(
         report=str(page),
@@ -220,6 +219,14 @@ def _compare(made: dict[str, Conversion]) -> _Compared:
     return _Compared(paths, frames, labels, scores)
 
 
+def _looks(model: Path, frames: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], tuple[Look, ...]]]:
+    """The frames with their soft masks, none where the network has no masks."""
+    if not find_masks(read_graph(model)):
+        return []
+    with Classifier(model, attention=True) as classifier:
+        return [(frame, classifier.looks(frame)) for frame in frames if classifier.scores(frame).size]
+
+
 def _watch(model: Path, clip: Path) -> tuple[list[Result], Summary]:
     with Classifier(model) as classifier:
         with Stream(
@@ -236,7 +243,7 @@ class _Seen:
     card: ModelCard
     files: tuple[File, ...]
     compared: _Compared
-    masks: dict[str, NDArray[np.float32]]  # of _some(compared.frames)
+    looks: list[tuple[NDArray[np.uint8], tuple[Look, ...]]]  # frames with their masks; empty without
     evaluated: evaluate.EvalReport | None  # of int8
     results: list[Result]
     summary: Summary
@@ -268,7 +275,7 @@ def _page(seen: _Seen, seconds: float) -> Report:
             _files_section(seen),
             _accuracy_section(seen),
             _pictures_section(seen),
-            *([_masks_section(seen)] if seen.masks else []),
+            *([_masks_section(seen)] if seen.looks else []),
             _clip_section(seen),
             _making_section(seen),
             _machine_section(seen),
@@ -355,18 +362,16 @@ def _pictures_section(seen: _Seen) -> Section:
 
 
 def _masks_section(seen: _Seen) -> Section:
-    pictures: list[Picture] = []
-    frames = _some(seen.compared.frames)[:7]
-    pictures += [report.picture(frame, "picture") for frame in frames]
-    for place, maps in seen.masks.items():
-        title = place.replace("_module", ", module ").replace("stage", "stage ")
-        for frame, mask in zip(frames, maps, strict=False):
-            square = _fill(frame, 160, 160) if seen.card.input.fit == "crop" else cv2.resize(frame, (160, 160))
-            pictures.append(report.picture(attention.overlay(square, mask), title))
+    pictures = [report.picture(frame, "picture") for frame, _ in seen.looks]
+    for of_module in zip(*(looks for _, looks in seen.looks), strict=True):
+        title = of_module[0].module.replace("_module", ", module ").replace("stage", "stage ")
+        for (frame, _), look in zip(seen.looks, of_module, strict=True):
+            tint(tinted := frame.copy(), look)
+            pictures.append(report.picture(tinted, title))
     return Section(
         "Where it looks",
         "Each attention module multiplies its trunk by one plus a soft mask. This is the mask's mean over the "
-        "channels, from violet (lowest in the picture) to yellow (highest).",
+        "channels, as the int8 file computes it, from violet (lowest in the picture) to yellow (highest).",
         (Strip(tuple(pictures)),),
     )
 

@@ -18,7 +18,7 @@ from edge_ran.bench import Plan
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.graph import read_card
-from edge_ran.host import attention, networks
+from edge_ran.host import networks
 from edge_ran.host.demo import CLIP_FPS, CLIP_SIZE, DemoReport, demo, make_clip
 
 LABELS = ("blue", "green", "red")
@@ -108,24 +108,6 @@ def test_what_is_no_run_is_refused_before_anything_is_written(tmp_path: Path):
     with pytest.raises(InputError):
         demo(tmp_path / "demo", run=tmp_path / "nothing")
     assert not (tmp_path / "demo").exists()
-
-
-def test_masks_are_those_of_the_network_in_its_order(tiny_run: Path):
-    model = networks.load(tiny_run / "model.keras")
-    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    masks = attention.masks(model, images)
-    assert list(masks) == ["stage1_module1", "stage2_module1", "stage3_module1"]
-    assert [m.shape for m in masks.values()] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
-    assert all(m.min() >= 0 and m.max() <= 1 for m in masks.values())
-    assert attention.masks(networks.build(networks.configure("edge50", width=0.125, mask=False)), images) == {}
-
-
-def test_an_overlay_is_yellow_where_the_mask_is_high_and_violet_where_it_is_low():
-    mask = np.array([[0.0, 1.0]], np.float32)
-    laid = attention.overlay(np.zeros((20, 40, 3), np.uint8), mask)
-    (low_blue, _, low_red), (high_blue, high_green, high_red) = laid[10, 2].tolist(), laid[10, -2].tolist()
-    assert low_blue > low_red
-    assert min(high_green, high_red) > high_blue
 
 
 def test_the_clip_can_be_read_as_a_camera(tmp_path: Path):
