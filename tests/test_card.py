@@ -21,6 +21,7 @@ CARD = ModelCard(
     accuracy={"top1": 0.91},
     versions={"edge-ran": "0.1.0"},
     rewrites=("fold_batch_norm",),
+    masks=("stage1_module1",),
     temperature=1.3,
     license="Apache-2.0",
 )

@@ -18,15 +18,20 @@ import tflite
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError
 from edge_ran.graph import (
+    add_masks,
     attach_card,
     describe,
+    drop_masks,
+    find_masks,
     gpu_warnings,
     parse_graph,
     read_card,
     read_graph,
     xnnpack_unsupported,
 )
-from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE
+from edge_ran.graph.flatbuffer import open_model
+from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE, _standard_metadata
+from edge_ran.graph.slices import computing, cut
 
 MODELS = Path(__file__).parent / "models"
 OPERATORS = MODELS / "operators"
@@ -469,7 +474,6 @@ def test_a_file_cut_behind_the_weights_is_noticed(tmp_path: Path, model: bytes):
 def test_a_bgr_network_is_not_passed_off_as_rgb(model: bytes):
     """Standard metadata has no word for BGR; readers refuse an unknown colour space instead of swapping them."""
     from edge_ran.graph.flatbuffer import open_model
-    from edge_ran.graph.metadata import _standard_metadata
 
     for colour, expected in (("rgb", 1), ("bgr", 0)):
         card = dataclasses.replace(CARD, input=dataclasses.replace(CARD.input, color=colour))
@@ -479,6 +483,127 @@ def test_a_bgr_network_is_not_passed_off_as_rgb(model: bytes):
 
 
 # ------------------------------------------------------------------------------------------------------ MediaPipe
+
+# --------------------------------------------------------------------------------------------------------- masks
+
+
+def runs(data: bytes, picture: np.ndarray) -> list[np.ndarray]:
+    """The file's outputs, as LiteRT gives them."""
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    interpreter = litert.Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture)
+    interpreter.invoke()
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+@pytest.fixture(scope="module")
+def attentive() -> bytes:
+    return (MODELS / "attention.tflite").read_bytes()
+
+
+def test_masks_are_found_by_the_products_that_they_are_for(attentive: bytes):
+    graph = parse_graph(attentive)
+    masks = find_masks(graph)
+    assert [mask.module for mask in masks] == ["stage1_module1", "stage2_module1"]
+    assert [mask.tensor.shape for mask in masks] == [(1, 16, 16, 8), (1, 8, 8, 8)]
+    makers = {t.index: op.name for op in graph.operators for t in op.outputs}
+    assert [makers[mask.tensor.index] for mask in masks] == ["LOGISTIC", "LOGISTIC"]
+    assert [mask.gate.name for mask in masks] == ["MUL", "MUL"]
+    assert find_masks(read_graph(MODELS / "int8.tflite")) == ()  # products of no attention module
+
+
+def test_masks_become_outputs_and_nothing_else_changes(attentive: bytes):
+    masked, modules = add_masks(attentive)
+    before, after = parse_graph(attentive), parse_graph(masked)
+    assert modules == ("stage1_module1", "stage2_module1")
+    assert after.outputs[0] == before.outputs[0]
+    assert [(t.name, t.shape, t.dtype, t.scale, t.zero_point) for t in after.outputs[1:]] == [
+        ("mask_1", (1, 16, 16, 1), "uint8", 1 / 256, 0),  # as the scores are
+        ("mask_2", (1, 8, 8, 1), "uint8", 1 / 256, 0),
+    ]
+    new = [op for op in after.operators if op.outputs[0].name.startswith("mask_")]
+    assert [op.name for op in new] == ["MEAN", "MEAN", "QUANTIZE", "QUANTIZE"]
+    assert [op.inputs[1].values for op in new[:2]] == [(3,), (3,)]
+    others = [op for op in after.operators if op not in new]
+    assert [dataclasses.replace(op, index=0) for op in others] == [
+        dataclasses.replace(op, index=0) for op in before.operators
+    ]
+    assert [*after.float_operators, *after.inner_quantize, *gpu_warnings(after)] == []
+    assert len(xnnpack_unsupported(after)) == len(xnnpack_unsupported(before)) + 2  # uint8
+
+
+def test_a_mask_as_output_is_the_mean_of_the_mask(attentive: bytes):
+    masked, _ = add_masks(attentive)
+    graph = parse_graph(attentive)
+    for seed in range(5):
+        picture = np.random.default_rng(seed).integers(0, 256, (1, 16, 16, 3), np.uint8)
+        scores, *means = runs(masked, picture)
+        assert (scores == runs(attentive, picture)[0]).all()
+        for mask, mean in zip(find_masks(graph), means, strict=True):
+            (whole,) = runs(cut(attentive, graph, computing(graph)[: mask.gate.index + 1], (mask.tensor,)), picture)
+            assert mean[..., 0] == pytest.approx(128 + whole.mean(-1), abs=0.51)  # rounded to a step
+            assert whole.std() > 3
+
+
+def test_without_the_masks_the_file_is_the_old_one(attentive: bytes):
+    back = drop_masks(add_masks(attentive)[0])
+    before, after = parse_graph(attentive), parse_graph(back)
+    assert (after.outputs, after.operator_counts) == (before.outputs, before.operator_counts)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    assert [output.tolist() for output in runs(back, picture)] == [o.tolist() for o in runs(attentive, picture)]
+
+
+@pytest.mark.parametrize("name", ["attention", "attention_float32"])
+def test_mediapipe_finds_the_scores_beside_the_masks(tmp_path: Path, mediapipe_python: str, name: str):
+    masked, modules = add_masks((MODELS / f"{name}.tflite").read_bytes())
+    path = write(tmp_path / "m.tflite", attach_card(masked, dataclasses.replace(CARD, masks=modules)))
+    picture = np.random.default_rng(4).integers(0, 256, (16, 16, 3), np.uint8)
+    np.save(tmp_path / "picture.npy", picture)
+    command = [mediapipe_python, "-c", MEDIAPIPE, path, tmp_path / "picture.npy"]
+    child = subprocess.run(command, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr[-1000:]
+    theirs = json.loads(child.stdout.splitlines()[-1])
+    ready = picture if name == "attention" else (picture.astype(np.float32) - 128) / 128
+    ours = runs(masked, ready[None])[0][0] * (1 / 256 if name == "attention" else 1.0)
+    assert theirs == pytest.approx(dict(zip(CARD.labels, ours, strict=True)), abs=0.02)
+
+
+def test_the_card_and_the_standard_metadata_name_the_masks(tmp_path: Path, attentive: bytes):
+    masked, modules = add_masks(attentive)
+    card = dataclasses.replace(CARD, masks=modules)
+    path = write(tmp_path / "m.tflite", attach_card(masked, card))
+    assert read_card(path) == card
+    metadata = _standard_metadata(open_model(path.read_bytes(), path))
+    outputs = metadata.tables(3)[0].tables(3)
+    assert [output.string(0) for output in outputs] == ["probability", "mask_1", "mask_2"]
+    assert outputs[2].string(1) == "Soft attention mask of stage2 module1, mean over the channels"
+    assert describe(path)["card"]["masks"] == modules
+    for wrong in (CARD, dataclasses.replace(CARD, masks=modules[:1])):
+        with pytest.raises(InputError, match="not 1 and 3"):
+            attach_card(masked, wrong)
+
+
+def test_what_has_no_masks_or_has_them_already_is_refused(attentive: bytes):
+    with pytest.raises(InputError, match="mine has no attention masks") as error:
+        add_masks((MODELS / "int8.tflite").read_bytes(), "mine")
+    assert "convert --attention" in error.value.remedy
+    with pytest.raises(InputError, match="3 outputs already"):
+        add_masks(add_masks(attentive)[0])
+
+
+def test_a_damaged_file_gives_masks_or_one_error(attentive: bytes):
+    source = random.Random(0)
+    for _ in range(100):
+        data = bytearray(attentive)
+        for _ in range(source.randint(1, 3)):
+            data[source.randrange(len(data))] = source.randrange(256)
+        try:
+            masked, modules = add_masks(bytes(data))
+        except InputError:
+            continue
+        assert len(parse_graph(masked).outputs) == 1 + len(modules)
+
 
 MEDIAPIPE = """
 import json, sys

@@ -102,6 +102,54 @@ def test_json_is_one_object_a_frame(edge_ran, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def attentive(labelled_model) -> Path:
+    return labelled_model("attention")
+
+
+def test_attention_in_lines_summary_and_recording(attentive: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 12)
+    words = ["run", str(attentive), "--camera", str(clip), "--no-realtime", "--cpu", "--json"]
+
+    def run(*more: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "edge_ran", *words, *more]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+
+    done = run("--attention", "--save", "with.avi", "--summary", "summary.json")
+    assert done.returncode == 0, done.stderr
+    plain = run("--save", "without.avi", "--quiet")
+    assert [r["predictions"] for r in lines(done.stdout)] == [r["predictions"] for r in lines(plain.stdout)]
+    for record in lines(done.stdout):
+        assert [mask["module"] for mask in record["attention"]] == ["stage1_module1", "stage2_module1"]
+        for mask in record["attention"]:
+            assert 0 <= mask["min"] <= mask["mean"] <= mask["max"] <= 1
+            assert 0 <= mask["center"][0] <= 320
+            assert 0 <= mask["center"][1] <= 240
+        assert record["stages_ms"]["attention"] > 0
+    assert all("attention" not in r and "attention" not in r["stages_ms"] for r in lines(plain.stdout))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["masks"]["masks"] == 2
+    assert min(summary["masks"][key] for key in ("with_ms", "without_ms", "pairs")) > 0
+    assert 0 < summary["stages_ms"]["tint"] < summary["stages_ms"]["draw"]
+    assert "attention: 2 masks, inference" in done.stderr
+    tinted, untouched = (cv2.VideoCapture(str(tmp_path / f"{name}.avi")).read()[1] for name in ("with", "without"))
+    part = np.s_[80:120, 200:]  # of the frame, beside what is written
+    assert np.abs(tinted[part].astype(int) - untouched[part]).mean() > 20
+
+
+def test_attention_that_cannot_be_is_told_in_one_line(edge_ran, attentive: Path, tmp_path: Path, monkeypatch, capsys):
+    clip = write_clip(tmp_path / "clip.avi", 2)
+    done = edge_ran("--camera", str(clip), "--attention", "--cpu")
+    assert done.returncode == 2
+    assert "int8.tflite has no attention masks" in done.stderr
+    assert "edge-ran convert --attention" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["edge-ran", "run", str(attentive), "--camera", str(clip), "--attention", "3"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "--attention mean, or 1 stage1_module1, 2 stage2_module1" in capsys.readouterr().err
+
+
 def test_a_readable_line_a_frame_for_people(edge_ran, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", 5)
     done = edge_ran("--camera", str(clip), "--no-realtime", "--quiet")

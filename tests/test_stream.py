@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from loopback import MjpegServer, jpeg, number_of, numbered, wait_for, write_clip
 
+from edge_ran.attention import Look
 from edge_ran.camera import Frame, Limits, open_source
 from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
@@ -296,6 +298,26 @@ def result(index: int = 0, label: str = "cat", score: float = 0.9, at: float = 0
     predictions = (Prediction("cat", score, 0), Prediction("dög, très long name of a class", 1 - score, 1))
     stages = dict.fromkeys(("capture", "preprocess", "inference", "postprocess", "end_to_end"), 1.0)
     return Result(Frame(image, index, at, at), predictions, label, score, frame.pop("changed", False), stages, 25.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 32), (240, 320), (1080, 1920), (64, 2000), (2000, 64)])
+def test_the_mask_is_drawn_with_its_scale_until_it_is_hidden(size: tuple[int, int]) -> None:
+    values = np.zeros((4, 4), np.float32)
+    values[1, 3] = 0.5
+    looks = (Look("stage1_module1", values, (0, 0, size[1], size[0])),)
+    shown = dataclasses.replace(result(image=np.full((*size, 3), 120, np.uint8)), looks=looks)
+    took: list[str] = []
+    overlay = Overlay(CPU, "1", lambda stage, ms: took.append(stage) if ms > 0 else None)
+    picture = overlay(shown)
+    plain = Overlay(CPU)(dataclasses.replace(shown, looks=()))
+    height, width = picture.shape[:2]
+    hot, cold = picture[height * 3 // 8, width * 7 // 8].astype(int), picture[height // 2, width * 5 // 8].astype(int)
+    assert hot[2] - hot[0] > 40 > 0 > cold[2] - cold[0]  # yellow, violet
+    assert picture.shape == plain.shape
+    assert took == ["tint", "draw"]
+    overlay.toggle()
+    assert (overlay(shown) == plain).all()
+    assert took == ["tint", "draw", "draw"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (240, 320), (1080, 1920), (64, 2000)])

@@ -96,6 +96,15 @@ def test_a_bare_web_gets_its_address() -> None:
         assert spell_out(["run", "--web", given, "m.tflite"]) == ["run", "--web", given, "m.tflite"]
 
 
+def test_a_bare_attention_is_the_mean_of_the_masks_and_other_verbs_have_their_own() -> None:
+    assert spell_out(["run", "--attention"]) == ["run", "--attention=mean"]
+    assert spell_out(["run", "--attention", "m.tflite"]) == ["run", "--attention=mean", "m.tflite"]
+    for words in (["run", "--attention", "2", "--web=1"], ["run", "--attention", "mean"], ["run", "--attention=2"]):
+        assert spell_out(words) == words
+    for words in (["train", "x", "--attention", "channel"], ["convert", "--attention"]):
+        assert spell_out(words) == words
+
+
 def test_the_page_allows_no_script_but_its_own(page: WebPage) -> None:
     response = get(page, "/")
     body = response.read().decode()

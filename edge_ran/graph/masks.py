@@ -18,11 +18,11 @@ from edge_ran.errors import InputError
 from edge_ran.graph import prefix
 from edge_ran.graph.prefix import Prefix, numbers, table, vector
 from edge_ran.graph.slices import computing, cut
-from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph
+from edge_ran.graph.structure import CONVERSIONS, Graph, Operator, TensorSpec, parse_graph
 
 _GATE = re.compile(r"(?:^|/)(stage\d+_module\d+)_gate(?:/|;|$)")  # the product M * T, as ``host.networks`` names it
 _MEAN_VERSIONS = {"float32": 1, "int8": 2, "int16": 3}  # of the operator, by what it reads
-_TYPES = {"float32": tflite.TensorType.FLOAT32, "int8": tflite.TensorType.INT8, "int16": tflite.TensorType.INT16}
+_TYPES = {name: getattr(tflite.TensorType, name.upper()) for name in ("float32", "int8", "uint8", "int16")}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def find_masks(graph: Graph) -> tuple[Mask, ...]:
             continue
         for tensor in op.inputs:
             whole = len(tensor.shape) == 4 and tensor.shape[0] == 1 and tensor.fixed and min(tensor.shape) > 0
-            if f"{named[1]}_mask_" in tensor.name and whole and tensor.dtype in _TYPES:
+            if f"{named[1]}_mask_" in tensor.name and whole and tensor.dtype in _MEAN_VERSIONS:
                 found.setdefault(named[1], Mask(named[1], tensor, op))
     return tuple(found.values())
 
@@ -51,9 +51,9 @@ def find_masks(graph: Graph) -> tuple[Mask, ...]:
 def add_masks(model: bytes, path: object = "the model") -> tuple[bytes, tuple[str, ...]]:
     """Return the file with each mask's mean over the channels as a further output, and the modules' names.
 
-    The outputs, (1, h, w, 1) each, are called ``mask_1``, ``mask_2``, …, and are of the masks' own type. In int8 their
-    scale is that of the mask, or, where values may be negative (channel attention), one that the mean of a unit vector
-    just fits in.
+    The outputs, (1, h, w, 1) each, are called ``mask_1``, ``mask_2``, …. In int8 the mean has the mask's scale, or,
+    where values may be negative (channel attention), one that the mean of a unit vector just fits in. Where the file
+    converts its scores at the end, to uint8 or float32, so it does the masks: readers expect one type.
 
     Args:
         model: the bytes of a ``.tflite`` of one output.
@@ -79,22 +79,35 @@ def add_masks(model: bytes, path: object = "the model") -> tuple[bytes, tuple[st
             offsets[4] = table(b, {2: numbers(b, [scale], np.float32), 3: numbers(b, [zero], np.int64)})
         return table(b, offsets, bytes_={1: kind}, uint32s={2: buffer})
 
+    def operator(code: int, reads: list[int], writes: int, options: int = 0) -> int:
+        kind = {3: tflite.BuiltinOptions.ReducerOptions} if options else {}
+        offsets = {1: numbers(b, reads, np.int32), 2: numbers(b, [writes], np.int32), 4: options}
+        return table(b, offsets, bytes_=kind, uint32s={0: code})
+
     tensors = [front.kept(main.Tensors(i)) for i in range(axis)]
     tensors.append(tensor("mask_axis", (1,), tflite.TensorType.INT32, buffer=old.BuffersLength()))
     before: dict[int, int] = {}  # the new operators, each by the place of the product that it is put before
+    scores = graph.outputs[0]
+    last = next((op for op in graph.operators if scores.index in {t.index for t in op.outputs}), None)
+    converting = last if last and last.name in CONVERSIONS and scores.dtype in ("uint8", "float32") else None
+    borders, ends = [], []
     for place, mask in enumerate(masks, 1):
-        shape, dtype = (*mask.tensor.shape[:3], 1), mask.tensor.dtype
-        tensors.append(tensor(f"mask_{place}", shape, _TYPES[dtype], 0, *_quantisation(mask.tensor)))
-        ends = {1: numbers(b, [mask.tensor.index, axis], np.int32), 2: numbers(b, [axis + place], np.int32)}
+        shape, dtype, (scale, zero) = (*mask.tensor.shape[:3], 1), mask.tensor.dtype, _quantisation(mask.tensor)
+        mean = len(tensors)
+        tensors.append(tensor(f"mask_{place}{'_mean' if converting else ''}", shape, _TYPES[dtype], 0, scale, zero))
         options = table(b, {}, bytes_={0: 1})  # keep_dims
-        before[mask.gate.index] = table(
-            b, {**ends, 4: options}, bytes_={3: tflite.BuiltinOptions.ReducerOptions}, uint32s={0: means[dtype]}
-        )
+        before[mask.gate.index] = operator(means[dtype], [mask.tensor.index, axis], mean, options)
+        if converting:
+            quantised = (scale, zero + 128) if scores.dtype == "uint8" else ()
+            tensors.append(tensor(f"mask_{place}", shape, _TYPES[scores.dtype], 0, *quantised))
+            borders.append(operator(main.Operators(converting.index).OpcodeIndex(), [mean], mean + 1))
+        ends.append(len(tensors) - 1)
     operators = []
     for i in range(main.OperatorsLength()):
         operators += [before[i]] if i in before else []
         operators.append(front.kept(main.Operators(i)))
-    outputs = [graph.outputs[0].index, *range(axis + 1, axis + 1 + len(masks))]
+    operators += borders
+    outputs = [graph.outputs[0].index, *ends]
     subgraph = table(
         b,
         {
@@ -118,10 +131,13 @@ def add_masks(model: bytes, path: object = "the model") -> tuple[bytes, tuple[st
 
 
 def drop_masks(model: bytes) -> bytes:
-    """Return the file with its first output alone, without the operators that make the others; undoes ``add_masks``."""
+    """Return the file with its first output alone, and the operators that it needs; undoes ``add_masks``."""
     graph = parse_graph(model)
-    dropped = {tensor.index for tensor in graph.outputs[1:]}
-    kept = [op for op in computing(graph) if not dropped & {t.index for t in op.outputs}]
+    needed, kept = {graph.outputs[0].index}, []
+    for op in reversed(computing(graph)):
+        if needed & {t.index for t in op.outputs}:
+            needed |= {t.index for t in op.inputs}
+            kept.append(op)
     return cut(model, graph, kept, graph.outputs[:1])
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -21,10 +22,10 @@ from edge_ran import catalogue, cli, files
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.dataset import read_picture
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
-from edge_ran.graph import read_card, read_graph
+from edge_ran.graph import TensorSpec, add_masks, parse_graph, read_card, read_graph
 from edge_ran.host import networks
-from edge_ran.host.convert import Conversion, calibration_pixels, convert, read_run
-from edge_ran.preprocess import fit_pixels, normalise
+from edge_ran.host.convert import Conversion, calibration_pixels, convert, flatbuffer, read_run
+from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
 from edge_ran.runtime import open_runtime
 
 SPEC = InputSpec(16, 16)
@@ -294,11 +295,118 @@ def test_a_run_quantised_in_training_brings_its_own_ranges(run: Path, made, tmp_
     assert conversion.calibration == {"source": "quantisation-aware training"}
     assert conversion.operators == made("int8", io="int8").operators
     assert (read_graph(conversion.path).inputs[0].scale, conversion.float_operators) == (1 / 128, ())
+    masked = convert(folder, catalogue.converter("int8"), tmp_path / "a.tflite", io="int8", attention=True)
+    assert (outputs(masked.path, photos()[0])[0] == outputs(conversion.path, photos()[0])[0]).all()
     wanted = rounding.deployed(rounding.fake_quantise(model, ranges))(normalise(photos()[0], SPEC))
     assert np.abs(answers(conversion.path, photos()[0]) - wanted).max() < 0.02
     for late in ({"rewrite": False}, {"calibration": tmp_path}):
         with pytest.raises(UsageError):
             convert(folder, catalogue.converter("int8"), tmp_path / "n.tflite", **late)  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------------------- masks
+
+
+def keras_masks(model: tf_keras.Model, pixels: np.ndarray) -> list[np.ndarray]:
+    """(n, h, w) float32 each: every module's soft mask, its mean over the channels, as Keras computes it."""
+    gates = [layer for layer in model.layers if layer.name.endswith("_gate")]
+    values = tf_keras.Model(model.input, [gate.input[0] for gate in gates])(normalise(pixels, SPEC))
+    return [np.asarray(one).mean(-1) for one in (values if len(gates) > 1 else [values])]
+
+
+def outputs(path: Path, pixels: np.ndarray) -> list[np.ndarray]:
+    """What a file gives for pictures, as its own numbers: scores (n, classes), then masks (n, h, w, 1)."""
+    with open_runtime(path) as runtime:
+        prepare = Preprocessor(SPEC, runtime.input)
+        given = [runtime.run(prepare(picture[:, :, ::-1])) for picture in pixels]
+    return [np.concatenate(one) for one in zip(*given, strict=True)]
+
+
+def real(values: np.ndarray, tensor: TensorSpec) -> np.ndarray:
+    return (values.astype(np.float64) - tensor.zero_point) * tensor.scale if tensor.scale else values
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("fp32", 1e-5), ("fp16", 0.005), ("dynamic", 0.02), ("int8", 0.03), ("int16x8", 0.01)]
+)
+def test_masks_as_outputs_leave_the_scores_as_they_are(made, run: Path, precision: str, tolerance: float) -> None:
+    plain, masked = made(precision), made(precision, attention=True)
+    pixels, _ = photos()
+    (scores,), (same, *masks) = outputs(plain.path, pixels), outputs(masked.path, pixels)
+    assert (scores == same).all()
+    before, after = read_graph(plain.path), read_graph(masked.path)
+    wanted = keras_masks(networks.load(run / "model.keras"), pixels)
+    for mask, tensor, right in zip(masks, after.outputs[1:], wanted, strict=True):
+        assert np.abs(real(mask, tensor)[..., 0] - right).max() < tolerance
+        assert right.std() > 3 * tolerance / 10
+    assert masked.masks == read_card(masked.path).masks == ("stage1_module1",)  # type: ignore[union-attr]
+    assert "soft masks as outputs" in masked.text()
+    border = {"int8": {"QUANTIZE": 1}, "int16x8": {"DEQUANTIZE": 1}}.get(precision, {})  # as the scores have it
+    assert Counter(after.operator_counts) - Counter(before.operator_counts) == {"MEAN": 1, **border}
+    if precision.startswith("int"):
+        assert (after.float_operators, after.inner_quantize) == ([], [])
+    assert after.outputs[1].dtype == after.outputs[0].dtype
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": "channel", "upsampling": "nearest"},
+        {"attention": "channel", "upsampling": "bilinear", "mask_tail": "linear", "learning": "naive"},
+        {"attention": "spatial", "upsampling": "nearest", "mask_tail": "linear"},
+        {"attention": "mixed", "upsampling": "nearest", "learning": "naive"},
+    ],
+    ids=lambda options: " ".join(options.values()),
+)
+def test_every_kind_of_mask_can_be_an_output(options: dict[str, str], tmp_path: Path) -> None:
+    from edge_ran.host import deploy, rounding
+
+    stages = (networks.Stage(32, 16, 1, 2, 2),)  # two modules
+    model = randomised(networks.build(dataclasses.replace(SMALL, input_size=16, stages=stages, **options)))
+    rewritten, (pixels, _) = deploy.rewrite(model).model, photos()
+    ranges = rounding.calibrate(rewritten, pixels, SPEC)
+    rounded = rounding.deployed(rounding.fake_quantise(rewritten, ranges, for_converter=True))
+    wanted = keras_masks(model, pixels)
+    for name, network, calibration in (
+        ("fp32", rewritten, None),
+        ("int8", rewritten, pixels),
+        ("int8", model, pixels),  # as with --no-rewrite
+        ("int8", rounded, None),  # as of a run quantised in training
+    ):
+        data = flatbuffer(network, catalogue.converter(name), SPEC, calibration)
+        masked, modules = add_masks(data)
+        assert modules == ("stage1_module1", "stage1_module2")
+        (tmp_path / "a.tflite").write_bytes(data)
+        (tmp_path / "b.tflite").write_bytes(masked)
+        before, after = read_graph(tmp_path / "a.tflite"), read_graph(tmp_path / "b.tflite")
+        (scores,), (same, *masks) = outputs(before.path, pixels[::6]), outputs(after.path, pixels[::6])
+        assert (scores == same).all()
+        assert len(after.float_operators) - len(before.float_operators) == (2 if name == "fp32" else 0)
+        assert len(after.inner_quantize) == len(before.inner_quantize)
+        for mask, tensor, right in zip(masks, after.outputs[1:], wanted, strict=True):
+            assert (tensor.dtype, tensor.shape[1:]) == ("float32" if name == "fp32" else "uint8", (16, 16, 1))
+            off = np.abs(real(mask, tensor)[..., 0] - right[::6])
+            assert off.max() < 1e-5 if name == "fp32" else off.mean() < max(0.35 * right.std(), tensor.scale)
+
+
+@pytest.mark.parametrize("name", ["indoor56", "cifar_attention92", "attention92", "attention_next56"])
+def test_every_network_has_a_mask_for_each_module(name: str) -> None:
+    a = networks.configure(name, width=0.125, input_size=64 if "cifar" not in name and name != "indoor56" else None)
+    spec = InputSpec(a.input_size, a.input_size)
+    masked, modules = add_masks(flatbuffer(networks.build(a), catalogue.converter("fp32"), spec))
+    assert modules == tuple(f"stage{i}_module{j}" for i, s in enumerate(a.stages, 1) for j in range(1, s.modules + 1))
+    assert len(parse_graph(masked).outputs) == 1 + len(modules)
+
+
+def test_a_network_without_masks_has_none_to_give(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    shutil.copytree(run, folder)
+    networks.save(
+        networks.build(dataclasses.replace(SMALL, input_size=16, classes=3, mask=False)), folder / "model.keras"
+    )
+    with pytest.raises(InputError, match="no attention masks: it was trained with --no-mask"):
+        convert(folder, catalogue.converter("fp32"), tmp_path / "m.tflite", attention=True)
+    assert not (tmp_path / "m.tflite").exists()
 
 
 def test_settings_that_contradict_each_other(run: Path, tmp_path: Path) -> None:
