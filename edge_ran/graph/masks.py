@@ -22,7 +22,6 @@ from edge_ran.graph.structure import CONVERSIONS, Graph, Operator, TensorSpec, p
 
 _GATE = re.compile(r"(?:^|/)(stage\d+_module\d+)_gate(?:/|;|$)")  # the product M * T, as ``host.networks`` names it
 _MEAN_VERSIONS = {"float32": 1, "int8": 2, "int16": 3}  # of the operator, by what it reads
-_TYPES = {name: getattr(tflite.TensorType, name.upper()) for name in ("float32", "int8", "uint8", "int16")}
 
 
 @dataclass(frozen=True)
@@ -67,67 +66,79 @@ def add_masks(model: bytes, path: object = "the model") -> tuple[bytes, tuple[st
     if not masks or len(graph.outputs) != 1:
         what = f"{path} has no attention masks" if not masks else f"{path} has {len(graph.outputs)} outputs already"
         raise InputError(what, "convert a residual attention network with its masks: edge-ran convert --attention RUN")
-    front = Prefix(model)
-    b, old = front.builder, front.old
-    main = old.Subgraphs(0)
-    axis = main.TensorsLength()
-    codes, means = _mean_codes(front, masks)
-
-    def tensor(name: str, shape: tuple[int, ...], kind: int, buffer: int = 0, scale: float = 0.0, zero: int = 0) -> int:
-        offsets = {0: numbers(b, shape, np.int32), 3: b.CreateString(name)}
-        if scale:
-            offsets[4] = table(b, {2: numbers(b, [scale], np.float32), 3: numbers(b, [zero], np.int64)})
-        return table(b, offsets, bytes_={1: kind}, uint32s={2: buffer})
-
-    def operator(code: int, reads: list[int], writes: int, options: int = 0) -> int:
-        kind = {3: tflite.BuiltinOptions.ReducerOptions} if options else {}
-        offsets = {1: numbers(b, reads, np.int32), 2: numbers(b, [writes], np.int32), 4: options}
-        return table(b, offsets, bytes_=kind, uint32s={0: code})
-
-    tensors = [front.kept(main.Tensors(i)) for i in range(axis)]
-    tensors.append(tensor("mask_axis", (1,), tflite.TensorType.INT32, buffer=old.BuffersLength()))
-    before: dict[int, int] = {}  # the new operators, each by the place of the product that it is put before
     scores = graph.outputs[0]
     last = next((op for op in graph.operators if scores.index in {t.index for t in op.outputs}), None)
     converting = last if last and last.name in CONVERSIONS and scores.dtype in ("uint8", "float32") else None
-    borders, ends = [], []
+    wider = _Wider(model)
+    axis = wider.tensor("mask_axis", (1,), "int32", data=np.int32(3).tobytes())
+    before: dict[int, list[int]] = {}  # the means, each by the place of the product that it is put before
+    borders, ends = [], [scores.index]
     for place, mask in enumerate(masks, 1):
         shape, dtype, (scale, zero) = (*mask.tensor.shape[:3], 1), mask.tensor.dtype, _quantisation(mask.tensor)
-        mean = len(tensors)
-        tensors.append(tensor(f"mask_{place}{'_mean' if converting else ''}", shape, _TYPES[dtype], 0, scale, zero))
-        options = table(b, {}, bytes_={0: 1})  # keep_dims
-        before[mask.gate.index] = operator(means[dtype], [mask.tensor.index, axis], mean, options)
+        ends.append(wider.tensor(f"mask_{place}{'_mean' if converting else ''}", shape, dtype, scale, zero))
+        before[mask.gate.index] = [wider.mean(dtype, mask.tensor.index, axis, ends[-1])]
         if converting:
-            quantised = (scale, zero + 128) if scores.dtype == "uint8" else ()
-            tensors.append(tensor(f"mask_{place}", shape, _TYPES[scores.dtype], 0, *quantised))
-            borders.append(operator(main.Operators(converting.index).OpcodeIndex(), [mean], mean + 1))
-        ends.append(len(tensors) - 1)
+            mean, quantised = ends.pop(), (scale, zero + 128) if scores.dtype == "uint8" else ()
+            ends.append(wider.tensor(f"mask_{place}", shape, scores.dtype, *quantised))
+            borders.append(wider.operator(wider.main.Operators(converting.index).OpcodeIndex(), [mean], ends[-1]))
     operators = []
-    for i in range(main.OperatorsLength()):
-        operators += [before[i]] if i in before else []
-        operators.append(front.kept(main.Operators(i)))
-    operators += borders
-    outputs = [graph.outputs[0].index, *ends]
-    subgraph = table(
-        b,
-        {
-            0: vector(b, tensors),
-            1: front.field(main, 1),
-            2: numbers(b, outputs, np.int32),
-            3: vector(b, operators),
-            4: front.field(main, 4),
-        },
-    )
-    rest = [front.kept(old.Subgraphs(i)) for i in range(1, old.SubgraphsLength())]
-    buffers = [front.kept(old.Buffers(i)) for i in range(old.BuffersLength())]
-    buffers.append(front.buffer(np.int32(3).tobytes()))
-    changed = {
-        prefix.CODES: vector(b, codes),
-        prefix.SUBGRAPHS: vector(b, [subgraph, *rest]),
-        prefix.BUFFERS: vector(b, buffers),
-        prefix.SIGNATURES: 0,  # they name the old ends
-    }
-    return front.finish(changed), tuple(mask.module for mask in masks)
+    for i in range(len(graph.operators)):
+        operators += [*before.get(i, []), wider.kept(wider.main.Operators(i))]
+    return wider.whole([*operators, *borders], ends), tuple(mask.module for mask in masks)
+
+
+class _Wider(Prefix):
+    """A file that gets more tensors, operators and outputs; ``main`` is the old main subgraph."""
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model)
+        old, self.main = self.old, self.old.Subgraphs(0)
+        self._tensors = [self.kept(self.main.Tensors(i)) for i in range(self.main.TensorsLength())]
+        self._codes = [self.kept(old.OperatorCodes(i)) for i in range(old.OperatorCodesLength())]
+        self._buffers = [self.kept(old.Buffers(i)) for i in range(old.BuffersLength())]
+        self._means: dict[str, int] = {}
+
+    def tensor(
+        self, name: str, shape: tuple[int, ...], dtype: str, scale: float = 0.0, zero: int = 0, data: bytes = b""
+    ) -> int:
+        """Add a tensor, a constant one where it has data; return its place."""
+        b = self.builder
+        if data:
+            self._buffers.append(self.buffer(data))
+        offsets = {0: numbers(b, shape, np.int32), 3: b.CreateString(name)}
+        if scale:
+            offsets[4] = table(b, {2: numbers(b, [scale], np.float32), 3: numbers(b, [zero], np.int64)})
+        kind, buffer = getattr(tflite.TensorType, dtype.upper()), len(self._buffers) - 1 if data else 0
+        self._tensors.append(table(b, offsets, bytes_={1: kind}, uint32s={2: buffer}))
+        return len(self._tensors) - 1
+
+    def mean(self, dtype: str, values: int, axis: int, writes: int) -> int:
+        """Write a MEAN that keeps its dimensions; return its offset."""
+        if dtype not in self._means:
+            number, version = tflite.BuiltinOperator.MEAN, _MEAN_VERSIONS[dtype]
+            self._means[dtype] = len(self._codes)
+            self._codes.append(table(self.builder, {}, bytes_={0: number}, uint32s={2: version, 3: number}))
+        return self.operator(self._means[dtype], [values, axis], writes, table(self.builder, {}, bytes_={0: 1}))
+
+    def operator(self, code: int, reads: list[int], writes: int, reducing: int = 0) -> int:
+        """Write an operator, one with ReducerOptions or none; return its offset."""
+        ends = {1: numbers(self.builder, reads, np.int32), 2: numbers(self.builder, [writes], np.int32)}
+        kind = {3: tflite.BuiltinOptions.ReducerOptions} if reducing else {}
+        return table(self.builder, {**ends, 4: reducing}, bytes_=kind, uint32s={0: code})
+
+    def whole(self, operators: list[int], outputs: list[int]) -> bytes:
+        """Return the file with these operators, by offset, and outputs, by tensor."""
+        b, old, main = self.builder, self.old, self.main
+        lists = {0: vector(b, self._tensors), 2: numbers(b, outputs, np.int32), 3: vector(b, operators)}
+        subgraph = table(b, {**lists, 1: self.field(main, 1), 4: self.field(main, 4)})
+        others = [self.kept(old.Subgraphs(i)) for i in range(1, old.SubgraphsLength())]
+        changed = {
+            prefix.CODES: vector(b, self._codes),
+            prefix.SUBGRAPHS: vector(b, [subgraph, *others]),
+            prefix.BUFFERS: vector(b, self._buffers),
+            prefix.SIGNATURES: 0,  # they name the old ends
+        }
+        return self.finish(changed)
 
 
 def drop_masks(model: bytes) -> bytes:
@@ -139,17 +150,6 @@ def drop_masks(model: bytes) -> bytes:
             needed |= {t.index for t in op.inputs}
             kept.append(op)
     return cut(model, graph, kept, graph.outputs[:1])
-
-
-def _mean_codes(front: Prefix, masks: tuple[Mask, ...]) -> tuple[list[int], dict[str, int]]:
-    """The operator codes with MEAN's behind them, and the place of that for each type of mask."""
-    codes = [front.kept(front.old.OperatorCodes(i)) for i in range(front.old.OperatorCodesLength())]
-    places: dict[str, int] = {}
-    for dtype in dict.fromkeys(mask.tensor.dtype for mask in masks):
-        places[dtype] = len(codes)
-        number, version = tflite.BuiltinOperator.MEAN, _MEAN_VERSIONS[dtype]
-        codes.append(table(front.builder, {}, bytes_={0: number}, uint32s={2: version, 3: number}))
-    return codes, places
 
 
 def _quantisation(mask: TensorSpec) -> tuple[float, int]:
