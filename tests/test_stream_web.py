@@ -272,9 +272,9 @@ def test_in_a_real_browser(page: WebPage, tmp_path: Path) -> None:
     assert np.mean(np.abs(left.astype(int) - (40, 200, 90)).max(axis=1) < 30) > 0.9  # the live picture is there
 
 
-def test_run_serves_the_page_and_ends_it(tmp_path: Path, test_models: Path) -> None:
-    with MjpegServer(lambda n: jpeg(numbered(n)), fps=20) as server:
-        words = ["run", str(test_models / "int8.tflite"), "--camera", server.url, "--web", "127.0.0.1:0", "--json"]
+def test_run_serves_the_page_with_the_masks_and_ends_it(labelled_model) -> None:
+    with MjpegServer(lambda n: jpeg(numbered(n, 320, 240)), fps=20) as server:
+        words = ["run", str(labelled_model("attention")), "--camera", server.url, "--json", "--attention", "--web=:0"]
         process = subprocess.Popen(
             [sys.executable, "-m", "edge_ran", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -286,7 +286,15 @@ def test_run_serves_the_page_and_ends_it(tmp_path: Path, test_models: Path) -> N
             told = events(connection.getresponse())
             assert next(told)["source"] == server.url
             assert next(told)["points"]
-            json.loads(process.stdout.readline())
+            assert len(json.loads(process.stdout.readline())["attention"]) == 2
+            other = http.client.HTTPConnection("127.0.0.1", int(url[1]), timeout=30)
+            other.request("GET", "/stream")
+            # The noise is grey on the whole, the mask's colours are not.
+            noise, seen = (
+                cv2.resize(picture[80:120, 200:], (6, 2), interpolation=cv2.INTER_AREA).astype(int)
+                for picture in (numbered(0, 320, 240), part(other.getresponse()))
+            )
+            assert np.ptp(noise, axis=2).mean() < 10 < 25 < np.ptp(seen, axis=2).mean()
         finally:
             process.terminate()
             process.communicate(timeout=60)
