@@ -81,9 +81,8 @@ def tint(picture: NDArray[np.uint8], look: Look, scale: int = 1) -> None:
     left, top, width, height = (scale * side for side in look.region)
     part = picture[top : top + height, left : left + width]
     low, high = float(look.values.min()), float(look.values.max())
-    level = (look.values - low) * (255 / max(high - low, 1e-9))
-    smooth = cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap(np.rint(smooth).astype(np.uint8), _COLOURS)
+    levels = np.rint((look.values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+    colours = cv2.applyColorMap(cv2.resize(levels, (width, height), interpolation=cv2.INTER_LINEAR), _COLOURS)
     cv2.addWeighted(colours, STRENGTH, part, 1 - STRENGTH, 0, dst=part)
 
 

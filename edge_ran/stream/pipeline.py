@@ -52,7 +52,10 @@ class Result:
     looks: tuple[Look, ...] = ()
 
     def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Return the line of ``run --json``; ``captured_at`` is Unix time in seconds."""
+        """Return the line of ``run --json``; ``captured_at`` is Unix time in seconds.
+
+        With ``--attention`` it has ``attention``: for each soft mask, in the order of the network, ``Look.to_dict``.
+        """
         frame = self.frame
         picture = {"picture": frame.name} if frame.name else {}
         attention = {"attention": [look.to_dict() for look in self.looks]} if self.looks else {}
