@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from edge_ran import dataset
 from edge_ran.attention import Look, chosen, scale_bar, tint
+from edge_ran.bench import Plan, Subject, benchmark
 from edge_ran.card import InputSpec
-from edge_ran.classifier import Classifier, mask_cost, with_masks
+from edge_ran.classifier import Classifier, check_image_classifier, mask_cost, with_masks
 from edge_ran.errors import InputError
+from edge_ran.evaluate import evaluate
+from edge_ran.graph import describe, read_card, read_graph
 from edge_ran.preprocess import fit_pixels, seen
+from edge_ran.runtime import RuntimeOptions
+from edge_ran.verify import verify
 
 MODELS = Path(__file__).parent / "models"
 
@@ -157,6 +164,33 @@ def test_a_network_without_masks_is_refused(labelled_model, test_models: Path) -
     assert "edge-ran convert --attention" in error.value.remedy
     with pytest.raises(InputError, match="carries no card"):
         Classifier(test_models / "attention.tflite", attention=True)
+
+
+def test_outputs_that_no_card_names_are_refused(labelled_model, tmp_path: Path) -> None:
+    path = with_masks(labelled_model("attention"), tmp_path / "m.tflite")
+    graph, card = read_graph(path), read_card(path)
+    check_image_classifier(graph, card)
+    for other, words in (
+        (None, "1 inputs and 3 outputs"),
+        (replace(card, masks=()), "1 inputs and 3 outputs"),
+        (replace(card, masks=(*card.masks, "third")), "3 outputs, its card names 3 masks"),
+    ):
+        with pytest.raises(InputError, match=words):
+            check_image_classifier(graph, other)
+    flat = replace(graph.outputs[2], shape=(1, 64))
+    with pytest.raises(InputError, match=r"its mask mask_2 is \(1, 64\)"):
+        check_image_classifier(replace(graph, outputs=(*graph.outputs[:2], flat)), card)
+
+
+def test_a_file_with_masks_is_judged_like_any_other(labelled_model, make_pictures, tmp_path: Path) -> None:
+    path = labelled_model("attention")
+    masked = with_masks(path, tmp_path / "m.tflite")
+    pictures = dataset.load(make_pictures(tmp_path / "pictures", count=4))
+    assert (evaluate(masked, pictures).scores == evaluate(path, pictures).scores).all()
+    report = benchmark([Subject(masked)], Plan(num_runs=5, warmup_runs=1, min_secs=0)).reports[0]
+    assert report.stages_ms is not None
+    assert {one.accelerator for one in verify(masked, RuntimeOptions(), count=2).checks} == {"gpu"}
+    assert describe(masked)["quantize_between_operators"] == 0
 
 
 def test_the_cost_of_the_masks_is_measured_on_both_files(labelled_model, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from models import colours
 from edge_ran import vulkan
 from edge_ran.classifier import Classifier
 from edge_ran.errors import AcceleratorError, GateError, UsageError
-from edge_ran.graph import read_graph
+from edge_ran.graph import add_masks, read_graph
 from edge_ran.runtime import Accelerator, RuntimeOptions, auto, child, gpu, interpreter, memory, open_runtime, trial
-from edge_ran.runtime.agreement import Agreement, compare
+from edge_ran.runtime.agreement import Agreement, compare, compare_all
 from edge_ran.runtime.chatter import captured
 from edge_ran.runtime.trial import Trial
 
@@ -85,6 +85,22 @@ class TestSoftwareGpu:
         assert agreement.is_right
         assert agreement.relative_error < 0.02
         assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("model", ["attention_float32", "attention"])
+    def test_masks_as_outputs_agree(self, model, tmp_path):
+        path = tmp_path / "m.tflite"
+        path.write_bytes(add_masks((MODELS / f"{model}.tflite").read_bytes())[0])
+        pictures = inputs(model)
+        with open_runtime(path, accelerator="gpu") as runtime, open_runtime(path) as cpu:
+            assert runtime.accelerator.actual == "gpu"
+            reference, answers = [cpu.run(x) for x in pictures], [runtime.run(x) for x in pictures]
+            agreement = compare_all(reference, answers, cpu.outputs)
+            assert agreement.is_right
+            assert (agreement.masks_difference < 1e-3) == (model == "attention_float32")
+            # A mask that is wrong is told although the scores agree.
+            for output in answers:
+                output[2] = np.flip(output[2], 2)
+            assert not compare_all(reference, answers, cpu.outputs).is_right
 
     def test_nothing_is_said_even_when_the_process_ends(self):
         code = f"""
