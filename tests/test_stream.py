@@ -526,6 +526,34 @@ def test_q_and_escape_end_a_run_with_a_window(
     assert shown[-1].size == 0  # the window was closed
 
 
+def test_a_hides_the_mask_in_the_window_and_shows_it_again(
+    labelled_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = iter([*[-1] * 10, ord("a"), *[-1] * 30, ord("a"), *[-1] * 30, ord("q")])
+    pressed: list[int] = []
+    tinted: list[tuple[int, bool]] = []
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "QT5")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: tinted.append((len(pressed), is_tinted(picture))))
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: pressed.append(key := next(keys)) or key)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, what: 1.0)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+
+    def is_tinted(picture: np.ndarray) -> bool:
+        part = cv2.resize(picture[80:120, 200:], (6, 2), interpolation=cv2.INTER_AREA).astype(int)
+        return bool(np.ptp(part, axis=2).mean() > 20)  # the clip's noise is grey on the whole
+
+    clip, stop = write_clip(tmp_path / "clip.avi", 200, fps=50), threading.Event()
+    with Classifier(labelled_model("attention"), attention=True) as looking:
+        stream = Stream(looking, lambda: open_source(str(clip)), realtime=False, stop=stop)
+        watch(stream, CPU, Wishes(show=True), stop=stop, on_result=lambda result: None, complain=print)
+    # Pictures that were drawn before a key was pressed may still be shown a little later.
+    assert all(seen for turn, seen in tinted if turn <= 10)
+    assert not any(seen for turn, seen in tinted if 25 <= turn <= 40)
+    assert all(seen for turn, seen in tinted if turn >= 56)
+    assert len(tinted) > 60
+
+
 def test_a_recording_is_finished_whatever_ends_the_run(tmp_path: Path, classifier: Classifier) -> None:
     clip = write_clip(tmp_path / "clip.avi", 30, fps=200)
     stream = Stream(classifier, lambda: open_source(str(clip)), realtime=False)
