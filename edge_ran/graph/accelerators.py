@@ -54,6 +54,14 @@ _XNNPACK_FLOAT = _XNNPACK_INT8 | _names(
     """
 )
 
+# For what our own networks are made of.
+_REMEDIES = {
+    "L2_NORMALIZATION": "train with --attention mixed",
+    "RESIZE_NEAREST_NEIGHBOR": "convert without --no-rewrite",
+    "RSQRT": "train with --attention mixed",
+    "SOFTMAX": "nothing: it runs once, on one number for each class",
+}
+
 
 def gpu_warnings(graph: Graph) -> list[Finding]:
     """Return what a GPU delegate will not take or computes wrongly, operator by operator, in graph order.
@@ -109,7 +117,8 @@ def _xnnpack_reason(op: Operator) -> tuple[str, str] | None:
         return "uint8 input or output", "convert with --io int8 or --io float32"
     quantised = not op.is_float and bool(dtypes & {"int8", "uint8"})
     if op.name not in (_XNNPACK_INT8 if quantised else _XNNPACK_FLOAT):
-        return f"no kernel for {op.name}{' in int8' if op.name in _XNNPACK_FLOAT else ''}", "use another layer"
+        remedy = _REMEDIES.get(op.name, "use another layer")
+        return f"no kernel for {op.name}{' in int8' if op.name in _XNNPACK_FLOAT else ''}", remedy
     if op.options.get("fused_activation_function") in ("TANH", "SIGN_BIT"):
         return "no kernel with this activation", "use ReLU"
     window = op.options.get("filter_height"), op.options.get("filter_width")

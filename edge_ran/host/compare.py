@@ -103,7 +103,7 @@ def compare(
     """Convert a run to every precision, and compare accuracy, size and time.
 
     Args:
-        run: a float run folder.
+        run: a float run folder; of a quantised one there is no int8 file without quantisation-aware training.
         cwd: the working folder; files of the shipped run go to its ``runs/shipped``.
         quantised: the run folder that `quantize` made of it; None takes ``RUN-qat`` where that is a finished run.
         calibration: pictures for the int8 file without quantisation-aware training; None takes the shipped ones.
@@ -114,11 +114,16 @@ def compare(
     """
     folder = open_run(run)
     labels = folder.card().labels
-    if quantised is None:
+    precisions: tuple[str, ...] = PRECISIONS
+    if folder.ranges_path.is_file():  # its int8 file is the quantisation-aware one
+        if quantised is not None:
+            raise InputError(f"{run} is quantised itself", "give the float run that it was made from")
+        precisions, quantised = PRECISIONS[:-1], folder.path
+    elif quantised is None:
         beside = RunFolder(Path(run).with_name(f"{Path(run).resolve().name}-qat"))
         quantised = beside.path if beside.is_finished and beside.ranges_path.is_file() else None
     files: dict[str, tuple[RunFolder, str, Path | None]] = {
-        name: (folder, name, calibration if name == "int8" else None) for name in PRECISIONS
+        name: (folder, name, calibration if name == "int8" else None) for name in precisions
     }
     if quantised is not None:
         other = open_run(quantised)

@@ -122,7 +122,8 @@ def quantize(
         how: its ``distillation`` is the share of the float network's answers in the loss.
 
     Raises:
-        InputError: the run cannot be read, is quantised already, or the pictures are not the run's.
+        InputError: the run cannot be read, is quantised already, or holds layers that have no integer arithmetic here;
+            the pictures are not the run's.
         UsageError: the pictures are not where they were.
         OutputExists: ``output`` is there and neither ``resume`` nor ``force`` was given.
     """
@@ -132,6 +133,8 @@ def quantize(
     original, card = read_run(run)
     if RunFolder(Path(run)).ranges_path.exists():
         raise InputError(f"{run} is quantised already", "give the float run that it was made from")
+    rewritten = deploy.rewrite(original)
+    rounding.check(rewritten.model)
     source = source or _training_pictures(Path(run))
     claim(output, resume, force)
     trained = card.training
@@ -150,7 +153,6 @@ def quantize(
     identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     write_text(output / "settings.json", json.dumps({**settings, "source": str(Path(source).resolve())}, indent=1))
 
-    rewritten = deploy.rewrite(original)
     teacher = rewritten.model
     ranges = rounding.calibrate(teacher, _spread(data.train, CALIBRATION_PICTURES), card.input)
     rounded = rounding.fake_quantise(teacher, ranges)

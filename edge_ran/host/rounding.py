@@ -43,10 +43,31 @@ UNIT = (-1.0, 127 / 128)  # scale 1/128, zero point 0: what they demand of an L2
 
 _WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 _FUSES_RELU = (*_WEIGHTED, layers.Add, layers.Multiply)
+_KNOWN = (
+    *(layers.InputLayer, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, layers.ReLU, layers.Activation),
+    *(layers.Add, layers.Multiply, layers.MaxPooling2D, layers.UpSampling2D, layers.GlobalAveragePooling2D),
+    *(layers.Flatten, layers.Reshape, layers.Concatenate, layers.GroupNormalization, layers.UnitNormalization),
+)
 _FLOAT = (layers.GroupNormalization, layers.UnitNormalization)  # no integer form in the file
 
 
 # ------------------------------------------------------------------------------------------ which tensor is rounded
+
+
+def check(model: tf_keras.Model) -> None:
+    """Raise InputError where a rewritten network holds a layer whose integer arithmetic is not known here."""
+    for layer in model.layers:
+        config = layer.get_config()
+        activations = ("sigmoid", "softmax") if isinstance(layer, layers.Activation) else ("linear", None)
+        known = type(layer) in _KNOWN and config.get("activation") in activations and not config.get("negative_slope")
+        if not known:
+            activation = f" with {config['activation']}" if config.get("activation") else ""
+            what = f"layer {layer.name}, {type(layer).__name__}{activation}, cannot be trained in int8 arithmetic"
+            raise InputError(what, "edge-ran convert --int8 calibrates it as it is")
+    if not _is_softmax(model.output.node.layer):
+        raise InputError(
+            f"{model.name} does not end in a softmax: it gives no probabilities", "add an Activation layer"
+        )
 
 
 def float_layers(model: tf_keras.Model) -> tuple[str, ...]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +22,12 @@ from edge_ran.graph import read_graph
 
 pytest.importorskip("tensorflow_model_optimization")
 
+import tf_keras
+from tf_keras import layers
+
 from edge_ran.host import compare, networks, proof, quantize
 from edge_ran.host.convert import convert
-from edge_ran.host.fit import Progress, Recipe
+from edge_ran.host.fit import Recipe
 from edge_ran.host.networks import Architecture, Stage
 from edge_ran.host.train import train
 
@@ -102,23 +108,38 @@ def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_p
         dataclasses.replace(found, agreement=0.5).check()
 
 
-def test_an_interrupted_run_resumes_to_the_same_bits(run: Path, quantised: Path, tmp_path: Path) -> None:
-    def stop(progress: Progress) -> None:
-        if progress.step == 7:
-            raise KeyboardInterrupt
+SCRIPT = """
+import dataclasses, sys
+from pathlib import Path
+from edge_ran.host import quantize
+how = dataclasses.replace(quantize.RECIPE, epochs=2, batch_size=16, learning_rate=0.01)
+quantize.quantize(Path(sys.argv[1]), Path(sys.argv[2]), how=how, resume=len(sys.argv) > 3, checkpoint_s=0.0,
+                  on_step=lambda p: print(p.step, flush=True))
+"""
 
-    output = tmp_path / "resumed"
-    with pytest.raises(KeyboardInterrupt):
-        quantize.quantize(run, output, how=RECIPE, checkpoint_s=0, on_step=stop)
-    assert not (output / "model.keras").exists()
+
+def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path) -> None:
+    """SIGKILL inside an epoch, often in a checkpoint's write; then the undisturbed result."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    command = [sys.executable, "-c", SCRIPT, str(run)]
+    other = subprocess.Popen([*command, str(undisturbed)], stdout=subprocess.DEVNULL)
+    with subprocess.Popen([*command, str(killed)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 7:
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "model.keras").exists()
     with pytest.raises(OutputExists):
-        quantize.quantize(run, output, how=RECIPE)
-    steps: list[int] = []
-    quantize.quantize(run, output, how=RECIPE, resume=True, on_step=lambda progress: steps.append(progress.step))
-    assert steps[0] == 7  # the checkpoint after step 6
-    for ours, theirs in zip(weights(output), weights(quantised), strict=True):
+        quantize.quantize(run, killed, how=RECIPE)
+    done = subprocess.run([*command, str(killed), "resume"], check=True, capture_output=True, text=True)
+    assert int(done.stdout.split()[0]) in (7, 8)  # one after the checkpoint's step
+    assert other.wait() == 0
+    for ours, theirs in zip(weights(killed), weights(undisturbed), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert (output / "ranges.json").read_bytes() == (quantised / "ranges.json").read_bytes()
+    assert (killed / "ranges.json").read_bytes() == (undisturbed / "ranges.json").read_bytes()
+    assert not list(killed.glob(".edge-ran-*"))
 
 
 def test_weights_that_training_made_worse_are_given_up(
@@ -175,6 +196,29 @@ def test_what_cannot_be_quantised_is_one_line(
     (moved / "settings.json").unlink()
     with pytest.raises(UsageError, match="does not say where"):
         quantize.quantize(moved, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda x: layers.Activation("softmax")(layers.Dense(3)(layers.Flatten()(layers.PReLU()(x)))), "PReLU"),
+        (lambda x: layers.Dense(3, activation="softmax")(layers.Flatten()(x)), "Dense with softmax"),
+        (lambda x: layers.Dense(3)(layers.Flatten()(layers.Conv2DTranspose(4, 3)(x))), "Conv2DTranspose"),
+        (lambda x: layers.Dense(3)(layers.LSTM(4)(layers.Reshape((16, 48))(x))), "LSTM"),
+        (lambda x: layers.Dense(3)(layers.Flatten()(layers.ReLU(negative_slope=0.1)(x))), "ReLU"),
+        (lambda x: layers.Dense(3)(layers.Flatten()(x)), "does not end in a softmax"),
+    ],
+)
+def test_a_network_that_has_no_integer_arithmetic_here_is_refused(
+    run: Path, tmp_path: Path, build: Callable[[object], object], named: str
+) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(run, folder)
+    image = layers.Input((16, 16, 3))
+    networks.save(tf_keras.Model(image, build(image)), folder / "model.keras")
+    with pytest.raises(InputError, match=named):
+        quantize.quantize(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -37,6 +37,8 @@ OPTIONS = {
     "indoor": {"shortcut": "projection", "mask_tail": "linear", "bias": True, "final_norm": False, "stem_kernel": 5},
     "overlapping-pool": {"mask_pool": 3},
     "grouped": {"groups": 4, "bottleneck_ratio": 2},
+    "nearest-linear-naive": {"upsampling": "nearest", "mask_tail": "linear", "learning": "naive"},
+    "nearest-spatial": {"upsampling": "nearest", "attention": "spatial"},
 }
 IN_FLOAT = {"channel": "l2norm", "spatial": "spatialnorm"}
 
@@ -98,9 +100,10 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
 
     assert (made.inputs[0].scale, made.inputs[0].zero_point) == (1 / 128, 0)  # exactly pixel - 128
     assert (made.outputs[0].scale, made.outputs[0].zero_point) == (1 / 256, -128)
-    if name in IN_FLOAT:
+    kept = IN_FLOAT.get(architecture.attention)
+    if kept:
         assert rounding.float_layers(model)
-        assert all(IN_FLOAT[name] in layer for layer in rounding.float_layers(model))
+        assert all(kept in layer for layer in rounding.float_layers(model))
     else:
         assert rounding.float_layers(model) == ()
         assert made.float_operators == []
@@ -114,6 +117,21 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
     # Bit for bit nearly always: float32 noise tips a value over a tie now and then, which may spread.
     assert (difference.max(1) == 0).mean() > 0.8
     assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_calibration_alone_gives_an_integer_file_too(name: str, tmp_path: Path) -> None:
+    architecture = dataclasses.replace(TINY, **OPTIONS[name])
+    model = deploy.rewrite(trained(architecture)).model
+    data = flatbuffer(model, catalogue.converter("int8"), InputSpec(16, 16), smooth_pixels(16, 16), io="int8")
+    (tmp_path / "m.tflite").write_bytes(data)
+    made = graph.read_graph(tmp_path / "m.tflite")
+    left = {found.operator.name for found in graph.xnnpack_unsupported(made) if found.operator}
+    if architecture.attention == "mixed":
+        assert (made.float_operators, made.inner_quantize, left) == ([], [], {"SOFTMAX"})
+    else:  # the normalisation, and nothing else
+        assert {op.name for op in made.float_operators} <= {"NEG", "SQUARE"}
+        assert left - {"SOFTMAX"} <= {"L2_NORMALIZATION", "ADD", "RSQRT"}
 
 
 def test_snapping_is_done_once_and_moves_no_answer() -> None:

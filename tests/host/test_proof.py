@@ -1,0 +1,77 @@
+"""The network that ships, on real pictures: its file is its network, and its graph one that a GPU gets right, too."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("tensorflow_model_optimization")
+
+from edge_ran import catalogue
+from edge_ran.card import ModelCard
+from edge_ran.host import deploy, networks, proof, rounding
+from edge_ran.host.convert import calibration_pixels, flatbuffer
+from edge_ran.runs import SHIPPED, SHIPPED_TFLITE, RunFolder
+from edge_ran.runtime import agreement, open_runtime
+
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
+
+
+def test_the_shipped_file_is_its_network_on_a_thousand_pictures(shared_data: Path) -> None:
+    with zipfile.ZipFile(shared_data / "cifar10.zip") as archive:
+        names = sorted(n for n in archive.namelist() if "/test/" in n and n.endswith(".webp"))[::5]
+        frames = [cv2.imdecode(np.frombuffer(archive.read(n), np.uint8), cv2.IMREAD_COLOR) for n in names]
+    found = proof.prove(SHIPPED, SHIPPED / SHIPPED_TFLITE, frames, layers=False)  # type: ignore[arg-type]
+    assert (found.reference, found.pictures) == ("rounding network", 1000)
+    assert found.agreement >= 0.995
+
+
+def test_the_shipped_network_is_right_on_a_gpu_and_wrong_without_the_rewrite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same network with its strided shortcuts as they were trained: only its top-1 on a GPU changes."""
+    if not SWIFTSHADER.is_file():
+        pytest.skip(f"no software GPU: {SWIFTSHADER} is absent (apt install chromium chromium-common libvulkan1)")
+    pytest.importorskip("ai_edge_litert")
+    monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
+    run = RunFolder(SHIPPED)
+    spec = ModelCard.from_json(run.card_path.read_text()).input
+    photos, _ = calibration_pixels(None, spec, 120)
+    pictures = np.concatenate([photos, photos[:80, :, ::-1]])  # 200
+
+    model = networks.load(run.model_path)
+    graph = deploy.Graph.of(model)
+    for choice in [node for node in graph.nodes.values() if node.name.endswith("_stride")]:
+        (shortcut,) = graph.readers(choice)
+        graph.put(replace(shortcut, config={**shortcut.config, "strides": (2, 2)}))
+        graph.bypass(choice)
+    unwritten = graph.model("unwritten")
+    assert len(model.layers) - len(unwritten.layers) == 2
+    assert deploy.difference(model, unwritten) < 1e-4
+    function = rounding.deployed(
+        rounding.fake_quantise(unwritten, rounding.load_ranges(run.ranges_path), for_converter=True)
+    )
+    plain = tmp_path / "plain.tflite"
+    plain.write_bytes(flatbuffer(function, catalogue.converter("int8"), spec, io="uint8"))
+
+    def answers(path: Path, accelerator: str, count: int) -> list[NDArray[np.uint8]]:
+        with open_runtime(path, accelerator=accelerator) as runtime:
+            assert runtime.accelerator.actual == accelerator
+            return [runtime.run(picture[None])[0].copy() for picture in pictures[:count]]
+
+    shipped = SHIPPED / SHIPPED_TFLITE
+    with open_runtime(shipped) as runtime:
+        tensor = runtime.outputs[0]
+    rewritten = agreement.compare(answers(shipped, "cpu", 200), answers(shipped, "gpu", 200), tensor)
+    assert rewritten.top1 >= 0.99
+    assert rewritten.is_right
+    assert np.array_equal(answers(plain, "cpu", 40), answers(shipped, "cpu", 40))  # the CPU gets both right
+    strided = agreement.compare(answers(plain, "cpu", 40), answers(plain, "gpu", 40), tensor)
+    assert strided.top1 < 0.9
+    assert not strided.is_right
