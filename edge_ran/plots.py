@@ -157,20 +157,23 @@ def shares(values_ms: Mapping[str, float], target: Path, title: str = "") -> Non
         axes.set_title(title)
 
 
-def layer_differences(layers: Sequence[tuple[str, float]], target: Path, title: str = "") -> None:
+def layer_differences(layers: Sequence[tuple[str, float]], target: Path, title: str = "", first: str = "") -> None:
     """Draw how many steps of its scale each layer of a file is off, as bars on a logarithmic scale.
 
     Args:
         layers: (name, mean steps), the farthest off first.
         target: the file to write.
         title: what is shown.
+        first: the layer where the file parts from its network, drawn in another colour.
     """
     least = 1e-5  # one value in 100,000 off by one step; nothing at all cannot be drawn on a logarithmic scale
     with _figure(target, 8, 1 + 0.16 * len(layers)) as figure:
         axes = figure.add_subplot()
-        axes.barh(range(len(layers)), [max(steps, least) for _, steps in layers], color=COLOURS[0])
-        axes.set_yticks(range(len(layers)), [name for name, _ in layers], fontsize=7)
-        axes.invert_yaxis()
+        colours = [COLOURS[1 if name == first else 0] for name, _ in layers]
+        axes.barh(range(len(layers)), [max(steps, least) for _, steps in layers], color=colours)
+        names = [f"first to part: {name}" if name == first else name for name, _ in layers]
+        axes.set_yticks(range(len(layers)), names, fontsize=7)
+        axes.set_ylim(len(layers) - 0.4, -0.6)
         axes.grid(False, axis="y")
         axes.set_xscale("log")
         axes.axvline(1, color=INK, linewidth=1)

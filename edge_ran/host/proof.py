@@ -99,7 +99,8 @@ class Proof:
 
     def draw(self, target: Path) -> None:
         """Draw the mean difference of every layer, the farthest off first."""
-        plots.layer_differences([(d.layer, d.mean_steps) for d in self.worst], target, Path(self.model).name)
+        first = self.first.layer if self.first else ""
+        plots.layer_differences([(d.layer, d.mean_steps) for d in self.worst], target, Path(self.model).name, first)
 
     def check(self, least: float = LEAST_AGREEMENT) -> None:
         """Raise GateError when the top-1 agreement is below ``least``."""
