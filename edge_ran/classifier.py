@@ -244,7 +244,7 @@ class MaskCost:
     pairs: int
 
 
-def mask_cost(classifier: Classifier, budget_s: float = 0.5, fewest: int = 3) -> MaskCost:
+def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) -> MaskCost:
     """Measure what the masks cost a classifier that has them: it and its file without them, in turns.
 
     Args:
