@@ -183,7 +183,7 @@ def compile_delegate(folder: Path) -> str:
         sys.exit("the delegate needs a C compiler")
     library = folder / "libdelegate.so"
     source = ROOT / "tests" / "delegates" / "delegate.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-DKIND=0", "-o", library, source], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-DKIND=0", "-o", library, source, "-lm"], check=True)
     return str(library)
 
 

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 
 from edge_ran.errors import AcceleratorError, GateError
-from edge_ran.runtime import open_runtime
+from edge_ran.runtime import RuntimeOptions, child, open_runtime, trial
 
 TESTS = Path(__file__).parent
 FLOAT = TESTS / "models" / "float32.tflite"
-TAKES_LAST, TAKES_NOTHING, REFUSES, CRASHES, CRASHES_LATER, EXITS = range(6)
+TAKES_LAST, TAKES_NOTHING, REFUSES, CRASHES, CRASHES_LATER, EXITS, HANGS, IS_RIGHT = range(8)
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def inputs() -> list[np.ndarray]:
+    return list(np.random.default_rng(0).uniform(-1, 1, (6, 1, 16, 16, 3)).astype(np.float32))
 
 
 @pytest.fixture
@@ -24,7 +33,7 @@ def build(tmp_path):
     def compile_delegate(kind: int, *flags: str) -> Path:
         library = tmp_path / f"libdelegate{kind}.so"
         source = TESTS / "delegates" / "delegate.c"
-        command = [compiler, "-shared", "-fPIC", f"-DKIND={kind}", *flags, "-o", library, source]
+        command = [compiler, "-shared", "-fPIC", f"-DKIND={kind}", *flags, "-o", library, source, "-lm"]
         subprocess.run(command, check=True)
         return library
 
@@ -38,6 +47,35 @@ def test_a_delegate_serves_and_is_named(build):
         assert (runtime.delegation.delegated, runtime.delegation.operators) == (1, 17)
         answer = runtime.run(np.zeros(runtime.input.shape, np.float32))[0]
     assert answer[0] == pytest.approx([0.1, 0.2, 0.7])
+
+
+def test_a_wrong_delegate_is_doubted_and_a_right_one_is_not(build):
+    with open_runtime(FLOAT, RuntimeOptions(delegate=build(IS_RIGHT)), inputs) as runtime:
+        assert runtime.accelerator.warning == ""
+        assert runtime.delegation.delegated == 1
+    wrong = RuntimeOptions(delegate=build(TAKES_LAST))
+    with open_runtime(FLOAT, wrong, inputs) as runtime:
+        assert runtime.accelerator.actual == "delegate"
+        assert "libdelegate0.so is wrong: top-1 agrees on" in runtime.accelerator.warning
+    with pytest.raises(GateError, match=r"libdelegate0\.so is wrong"):
+        open_runtime(FLOAT, wrong, inputs, fallback=False)
+
+
+def test_a_library_is_tried_once_until_it_changes(build, monkeypatch):
+    library, asked, real = build(IS_RIGHT), [], child.ask
+    monkeypatch.setattr(child, "ask", lambda *words: asked.append(words) or real(*words))
+    for _ in range(2):
+        open_runtime(FLOAT, delegate=library).close()
+    assert len(asked) == 1
+    build(TAKES_NOTHING).replace(library)
+    open_runtime(FLOAT, delegate=library).close()
+    assert len(asked) == 2
+
+
+def test_a_delegate_that_hangs_is_given_up(build, monkeypatch):
+    monkeypatch.setattr(trial, "TIMEOUT_S", 5)
+    with pytest.raises(AcceleratorError, match="did not finish within 5 s"):
+        open_runtime(FLOAT, delegate=build(HANGS))
 
 
 def test_a_delegate_that_takes_nothing_is_not_called_the_accelerator(build):

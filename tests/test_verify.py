@@ -41,7 +41,7 @@ def wrong_delegate(tmp_path: Path) -> Path:
         pytest.skip("no C compiler")
     library = tmp_path / "libwrong.so"
     source = TESTS / "delegates" / "delegate.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-DKIND=0", "-o", library, source], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-DKIND=0", "-o", library, source, "-lm"], check=True)
     return library
 
 

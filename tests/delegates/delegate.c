@@ -1,9 +1,12 @@
 /* An external delegate for the tests, made of the stable part of TFLite's C structures. KIND chooses what it does:
    0 takes the last operator, if it is a softmax, and answers 0.1, 0.2, 0.7;  1 takes nothing;  2 refuses its options;
-   3 crashes in its initialiser;  4 crashes in its first run;  5 ends the process in its initialiser. */
+   3 crashes in its initialiser;  4 crashes in its first run;  5 ends the process in its initialiser;
+   6 hangs in its initialiser;  7 takes the last operator, a softmax of three numbers, and does it right. */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SOFTMAX 25
 
@@ -45,7 +48,12 @@ struct Context {
 
 static int invoke(Context* context, Node* node) {
   if (KIND == 4) abort();
-  const float answer[] = {0.1f, 0.2f, 0.7f};
+  float answer[] = {0.1f, 0.2f, 0.7f};
+  if (KIND == 7) {
+    const float* x = context->tensors[node->inputs->data[0]].data;
+    const float sum = expf(x[0]) + expf(x[1]) + expf(x[2]);
+    for (int i = 0; i < 3; ++i) answer[i] = expf(x[i]) / sum;
+  }
   memcpy(context->tensors[node->outputs->data[0]].data, answer, sizeof answer);
   return 0;
 }
@@ -74,6 +82,7 @@ Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count
   static Delegate delegate = {.prepare = take_last};
   if (KIND == 3) abort();
   if (KIND == 5) _Exit(7);
+  while (KIND == 6) pause();
   if (KIND == 2 && count) {
     report("unknown option: ");
     report(keys[0]);
