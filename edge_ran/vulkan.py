@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -44,7 +46,13 @@ class Adapter:
 
 
 def adapters() -> tuple[tuple[Adapter, ...], str]:
-    """Return this machine's adapters, and why there are none (empty where there are some)."""
+    """Return this machine's adapters, and why there are none (empty where there are some). Asked once a process."""
+    return listed(tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith("VK_"))))
+
+
+@functools.cache
+def listed(environment: tuple[tuple[str, str], ...]) -> tuple[tuple[Adapter, ...], str]:
+    """Ask, in the environment that there is now."""
     command = [sys.executable, "-m", "edge_ran.vulkan"]
     try:
         done = subprocess.run(

@@ -198,6 +198,24 @@ print(runtime.accelerator.actual)
             open_runtime(path, accelerator="gpu", fallback=False)
         assert auto.settle(read_graph(path), RuntimeOptions(), lambda: inputs("float32")).accelerator == "cpu"
 
+    def test_a_network_of_which_the_gpu_takes_nothing_is_not_called_the_gpus(self):
+        for name in ("operators/conv.int16x8", "float32", "operators/conv.int16x8"):
+            with open_runtime(MODELS / f"{name}.tflite", accelerator="gpu") as runtime:
+                if name == "float32":
+                    assert "SwiftShader" in runtime.accelerator.adapter  # a second load in this process, too
+                else:
+                    assert runtime.accelerator.actual == "cpu"
+                    assert "it takes no operator of this model" in runtime.accelerator.fallback_reason
+
+    def test_later_loads_in_a_process_are_known_to_be_on_the_gpu(self):
+        package = interpreter.package()
+        for name in ("float32", "int8", "float32"):
+            with gpu.GpuRuntime(read_graph(MODELS / f"{name}.tflite"), package, 1, "fp32") as runtime:
+                assert runtime.accelerator.is_software
+                assert runtime.delegation.partitions == 1
+        with pytest.raises(AcceleratorError, match="it takes no operator of this model"):
+            gpu.GpuRuntime(read_graph(MODELS / "operators" / "conv.int16x8.tflite"), package, 1, "fp32")
+
     def test_the_classifier_says_what_serves(self):
         with Classifier(MODELS / "int8.tflite", RuntimeOptions("gpu"), labels=colours.LABELS) as classifier:
             assert classifier.classify(colours.frame("green"))[0].label == "green"
@@ -394,6 +412,7 @@ def test_vulkan_without_loader_or_driver(no_gpu):
 
 def test_vulkan_drivers_that_crash_or_hang(monkeypatch):
     def ended(status: int, output: bytes = b""):
+        vulkan.listed.cache_clear()
         return lambda *words, **more: subprocess.CompletedProcess(words, status, output, b"")
 
     monkeypatch.setattr(subprocess, "run", ended(-11))
@@ -405,6 +424,7 @@ def test_vulkan_drivers_that_crash_or_hang(monkeypatch):
     adapters, _ = vulkan.adapters()
     assert [adapter.name for adapter in adapters] == ["A"]
     assert not adapters[0].is_software
+    vulkan.listed.cache_clear()
 
 
 def descendants(pid: int) -> set[int]:
