@@ -30,9 +30,8 @@ from edge_ran.card import InputSpec, ModelCard
 from edge_ran.dataset import frames
 from edge_ran.files import write_text
 from edge_ran.host import convert, networks, proof, quantize
-from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
-from edge_ran.runtime import RuntimeOptions, auto, gpu, interpreter, open_runtime
-from edge_ran.runtime.agreement import Agreement
+from edge_ran.preprocess import fit_pixels, normalise
+from edge_ran.runtime import RuntimeOptions, open_runtime
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -103,8 +102,6 @@ def facts(network: str, option: str, how: str, run: Path, tflite: Path) -> dict[
     """One row of the table."""
     made = graph.read_graph(tflite)
     pictures = proof.some_frames(catalogue.folder("calibration_data"), 60)
-    spec = InputSpec(*made.inputs[0].shape[1:3])
-    prepare = Preprocessor(spec, made.inputs[0])
     with open_runtime(tflite, accelerator="cpu") as runtime:
         delegation = runtime.delegation
     record: dict[str, Any] = {
@@ -122,16 +119,12 @@ def facts(network: str, option: str, how: str, run: Path, tflite: Path) -> dict[
         "network_agreement": proof.prove(run, tflite, pictures, layers=False).agreement,
         "gpu": None,
     }
-    inputs = [prepare(picture).copy() for picture in pictures[::6]]
-    trial, failure = auto.try_gpu(made, RuntimeOptions(accelerator="gpu"), inputs)
-    if failure:
-        record["gpu_failure"] = failure
-        return record
-    record["gpu"], record["gpu_wrong_operators"] = trial["agreement"], []
-    if not Agreement(**trial["agreement"]).is_right:
-        package = interpreter.package("litert")
-        guilty = verify.search(made, lambda part: gpu.GpuRuntime(part, package, 0, "fp16"), inputs[:1])
-        record["gpu_wrong_operators"] = [f"{one.name} {one.output}: {one.what}" for one in guilty]
+    check = verify.verify(tflite, RuntimeOptions(), None, 10).checks[0]
+    record["gpu_wrong_operators"] = [f"{one.name} {one.output}: {one.what}" for one in check.guilty]
+    if check.agreement is None:
+        record["gpu_failure"] = check.reason
+    else:
+        record["gpu"] = dataclasses.asdict(check.agreement)
     return record
 
 
