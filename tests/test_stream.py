@@ -504,8 +504,8 @@ def test_a_headless_opencv_or_no_screen_is_one_clear_line(monkeypatch: pytest.Mo
         Window("x")
 
 
-@pytest.mark.parametrize("key", [ord("q"), 27])
-def test_q_and_escape_end_a_run_with_a_window(
+@pytest.mark.parametrize("key", [ord("q"), 27, -1])
+def test_q_escape_and_closing_it_end_a_run_with_a_window(
     key: int, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[np.ndarray] = []
@@ -513,7 +513,13 @@ def test_q_and_escape_end_a_run_with_a_window(
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture))
     monkeypatch.setattr(cv2, "waitKey", lambda delay: key if len(shown) >= 3 else -1)
-    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, what: 1.0)
+
+    def visible(title: str, what: int) -> float:
+        if key == -1 and len(shown) >= 3:
+            raise cv2.error("NULL guiReceiver")  # what Qt says once its last window was closed
+        return 1.0
+
+    monkeypatch.setattr(cv2, "getWindowProperty", visible)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: shown.append(np.empty(0)))
     clip = write_clip(tmp_path / "clip.avi", 100, fps=50)
     stop = threading.Event()

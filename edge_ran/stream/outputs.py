@@ -245,14 +245,21 @@ class Window:
         key = cv2.waitKey(1) & 0xFF
         if pressed := self._keys.get(chr(key)):
             pressed()
-        return key not in (ord("q"), 27) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        return key not in (ord("q"), 27) and self._is_open()
+
+    def _is_open(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # Qt forgets everything with its last window
+            return False
 
     def close(self) -> None:
         self._picture = None
 
     def destroy(self) -> None:
         """Take the window off the screen; from the main thread."""
-        cv2.destroyAllWindows()
+        with contextlib.suppress(cv2.error):  # the user closed it
+            cv2.destroyAllWindows()
 
 
 class Examples:
