@@ -560,6 +560,26 @@ def test_a_hides_the_mask_in_the_window_and_shows_it_again(
     assert len(tinted) > 60
 
 
+def test_a_window_answers_while_the_camera_is_gone(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "QT5")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: None)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, what: 1.0)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    server = MjpegServer(lambda n: jpeg(numbered(n)), fps=50)
+    stop = threading.Event()
+    lost = threading.Event()
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q") if lost.is_set() else -1)
+    with server:
+        stream = Stream(classifier, lambda: open_source(server.url), stop=stop, notify=lambda notice: lost.set())
+
+        def first(result: Result) -> None:
+            server.kill()
+
+        watch(stream, CPU, Wishes(show=True), stop=stop, on_result=first, complain=print)  # ends, without a signal
+    assert stream.summary().ended_by == "stop"
+
+
 def test_a_recording_is_finished_whatever_ends_the_run(tmp_path: Path, classifier: Classifier) -> None:
     clip = write_clip(tmp_path / "clip.avi", 30, fps=200)
     stream = Stream(classifier, lambda: open_source(str(clip)), realtime=False)

@@ -42,6 +42,8 @@ class Ahead:
     whose cores the network fills, that would be its time. So the frame is taken shortly before the network, which
     takes about as long as the last time, comes back; if it is late, every newer frame takes the waiting one's place,
     which counts as superseded. A file waits.
+
+    ``idle`` is called now and then, by the thread that waits in ``next``, while nothing comes.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Ahead:
     ) -> None:
         """Start; when ``stop`` is set, ``next`` returns None."""
         self._capture, self._prepare, self._stop = capture, prepare, stop
+        self.idle: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
         self._waiting: deque[Prepared] = deque()
         self._begun = self._handed_out = self._superseded = self._at_end = 0
@@ -72,7 +75,8 @@ class Ahead:
             self._wanted, self._away_s = True, time.monotonic() - self._left_at
             if not self._waiting:
                 self._changed.notify_all()
-            while not self._stop.is_set() and (now := time.monotonic()) < until:
+        while not self._stop.is_set() and (now := time.monotonic()) < until:
+            with self._changed:
                 if self._waiting:
                     self._handed_out += 1
                     self._wanted, self._left_at = False, now
@@ -82,8 +86,10 @@ class Ahead:
                     raise self._failure
                 if self._ended:
                     return None
-                self._changed.wait(min(_TICK_S, until - now))
-            return None
+                something = self._changed.wait(min(_TICK_S, until - now))
+            if not something:
+                self.idle()
+        return None
 
     @property
     def captured(self) -> int:

@@ -227,6 +227,10 @@ class Stream:
         self._interval_s += weight * (interval - self._interval_s)
         return 1 / self._interval_s if self._interval_s > 0 else 0.0
 
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Have the thread that iterates call this, about ten times a second, while no frame comes."""
+        self._ahead.idle = call
+
     def close(self) -> None:
         """End the capture. May be called twice."""
         if self._ended_at is None:

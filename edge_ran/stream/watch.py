@@ -71,6 +71,7 @@ def watch(
         if window:
             outputs.append(window)
             stack.callback(window.destroy)
+            stream.when_idle(lambda: _look(window, stop))  # a camera that is gone must not freeze its window
         if wishes.save:
             outputs.append(Recording(wishes.save, stream.source_fps, stream.live, wishes.force))
         if wishes.record:
@@ -92,8 +93,13 @@ def watch(
                 change.put(result)
             if drawing:
                 drawing.put(result)
-            if window and not window.show():
-                stop.set()
+            if window:
+                _look(window, stop)
+
+
+def _look(window: Window, stop: threading.Event) -> None:
+    if not window.show():
+        stop.set()
 
 
 def _finish(drawing: Drawing, complain: Callable[[str], None]) -> None:
