@@ -6,7 +6,7 @@ Random weights, BatchNorm statistics of real pictures (from fresh ones the conve
 as training would spread them. Each option is converted as `convert --int8 --io int8` does; with --quantize after one
 epoch of `quantize` on the pictures, too. "agrees" is the file's top-1 against the float network, after `quantize`
 against the rounding network; "GPU" is the GPU's against the CPU's, the relative error of its answers, and how many
-operators it gets wrong when it is given the CPU's values: a deep random network multiplies rounding, so that answers
+operators it gets wrong or leaves when given the CPU's values ("off"): a deep random network multiplies rounding, so that answers
 alone do not tell. Without a GPU, SwiftShader shows it: VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json.
 """
 
@@ -138,7 +138,7 @@ def line(row: dict[str, Any]) -> str:
     if row["gpu"]:
         wrong = len(row["gpu_wrong_operators"])
         agrees, error = row["gpu"]["top1"], row["gpu"]["relative_error"]
-        on_gpu = f"{agrees:.0%} of {row['gpu']['pictures']}, {error:.1%}, {wrong} wrong"
+        on_gpu = f"{agrees:.0%} of {row['gpu']['pictures']}, {error:.1%}, {wrong} off"
     cells = (
         f"{row['network']:17} {row['option']:11} {row['precision']:8} {row['size_mb']:6.2f} {row['operators']:5}",
         f"{names(row['float_operators']):16} {row['quantize_between_operators']:5}",
