@@ -26,7 +26,9 @@ def read(kind: Any, value: Any, where: str) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, dict) and isinstance(value, dict):
         for key, one in kind.items():
-            read(one, value.get(key), f"{where}.{key}")
+            if key not in value:
+                raise InputError(f"{where} has no {key}")
+            read(one, value[key], f"{where}.{key}")
         return value
     if origin in (types.UnionType, typing.Union):
         return None if value is None else read(inner[0], value, where)

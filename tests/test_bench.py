@@ -523,3 +523,70 @@ def test_devices_command():
     assert json.loads(command("devices", "local", "--json"))["devices"][0]["target"] == "local"
     with pytest.raises(UsageError, match="no device is called"):
         command("devices", "pi")
+
+
+def _paths(value, above=()):
+    """Every place in a record, lists by their first element."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, one in items:
+        yield (*above, key)
+        yield from _paths(one, (*above, key))
+
+
+def test_a_report_is_made_again_of_its_record(measured, labelled_model):
+    alone = json.loads(json.dumps(measured[0].to_dict()))
+    assert bench.Bench.from_dict(alone).to_dict() == alone
+    two = benchmark([Subject(labelled_model("int8"), name="a"), Subject(labelled_model("int8"), name="b")], QUICK)
+    record = json.loads(json.dumps(two.on("board").to_dict()))
+    assert json.loads(json.dumps(bench.Bench.from_dict(record).to_dict())) == record
+    assert [one["device"] for one in record["models"]] == ["board", "board"]
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, 0, 1e400, [], {}, True])
+def test_a_record_that_was_tampered_with_is_refused_or_can_be_shown(measured, value):
+    """What a device sends is untrusted: whatever is changed in it, there is one line, or a report, and no traceback."""
+    from edge_ran.cli.benchmark import _bench_text, _devices_text
+
+    text = json.dumps({**measured[0].to_dict(), "samples_ms": [1.0] * 30})
+    refused = 0
+    for path in _paths(json.loads(text)):
+        record = json.loads(text)
+        place = record
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        try:
+            found = bench.Bench.from_dict(record)
+        except InputError as error:
+            refused += "\n" not in str(error)
+        else:
+            assert _bench_text(found) + _devices_text(found) + bench.csv_lines(found.reports)
+            json.dumps(found.to_dict())
+    assert refused > 20
+
+
+def test_a_profile_and_a_sustained_run_are_made_again_of_their_records(test_models):
+    profile = bench.profile(test_models / "int8.tflite")
+    record = json.loads(json.dumps(profile.to_dict()))
+    assert bench.Profile.from_dict(record) == profile
+    for broken in ({}, {**record, "operators": []}, {**record, "whole_ms": 0}, {**record, "operators": [{"ms": 1}]}):
+        with pytest.raises(InputError):
+            bench.Profile.from_dict(broken)
+    course = bench.sustain(Subject(test_models / "int8.tflite"), 1)
+    assert bench.Sustained.from_dict(json.loads(json.dumps(course.to_dict()))) == course
+    with pytest.raises(InputError):
+        bench.Sustained.from_dict({**course.to_dict(), "windows": []})
+
+
+def test_devices_side_by_side(measured):
+    there = measured[0].reports[0]
+    slower = dataclasses.replace(
+        there,
+        latency=dataclasses.replace(there.latency, p50_ms=2 * there.latency.p50_ms, p50_low_ms=None, p50_high_ms=None),
+    )
+    both = bench.across({"desk": measured[0], "board": bench.Bench((slower,))})
+    assert [(one.name, one.device) for one in both.reports] == [("desk", "desk"), ("board", "board")]
+    (ratio,) = both.ratios
+    assert (ratio.name, ratio.baseline, ratio.ratio) == ("board", "desk", 2)
+    assert ratio.different
+    assert "2 devices" in bench.bench_page(both).lead

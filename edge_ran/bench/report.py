@@ -52,17 +52,22 @@ FACTS = {
     "stages_ms": dict[str, _FIGURE] | None,
     "timing": {
         "includes_output_read": bool, "clock": str, "wall_per_run_ms": _FIGURE, "sessions": int,
-        "session_medians_ms": tuple[float, ...] | None,
     },
-    "memory": {"before_mb": _FIGURE, "peak_mb": _FIGURE, "running_took_mb": _FIGURE},
+    "memory": {"before_mb": _FIGURE, "peak_mb": _FIGURE},
     "energy": {"sensor": str | None, "joules_per_run": _FIGURE},
     "throughput": {"gmacs_per_s": _FIGURE, "limit_gmacs_per_s": _FIGURE, "percent_of_limit": _FIGURE},
     "environment": {
         "board": str | None, "cpu": str, "cores": int, "os": str, "governor": str | None, "virtual": bool | None,
         "architecture": str,
-        "emulated_on": str | None,
     },
 }  # fmt: skip
+# What only some devices tell.
+MORE_FACTS = (
+    ("timing", "session_medians_ms", tuple[float, ...] | None),
+    ("memory", "running_took_mb", _FIGURE),
+    ("environment", "emulated_on", str | None),
+    ("cold_start", "trial_ms", _FIGURE),
+)
 LATENCY_FACTS = {
     **dict.fromkeys(("avg_ms", "median_ms", "std_ms", "min_ms", "max_ms", "p5_ms", "p95_ms"), float),
     **dict.fromkeys(("median_interval_ms", "p90_interval_ms"), tuple[_FIGURE, ...]),
@@ -114,6 +119,10 @@ class BenchReport:
         samples = records.read(tuple[float, ...], told.get("samples_ms"), "report.samples_ms")
         if len(median) != 2 or len(p90) != 2 or figures["num_runs"] < 1 or figures["median_ms"] <= 0:
             raise InputError("report.latency holds no times")
+        for part, key, kind in MORE_FACTS:
+            records.read(kind, told[part].get(key), f"report.{part}.{key}")
+        if told["throughput"]["percent_of_limit"] is not None and told["throughput"]["gmacs_per_s"] is None:
+            raise InputError("report.throughput holds a share of nothing")
         if told["stages_ms"] and "end_to_end" not in told["stages_ms"]:
             raise InputError("report.stages_ms holds no whole frame")
         return cls(

@@ -132,7 +132,7 @@ def run(
         order = _order({**chosen, **own}, tflite_or_default(model), options, force)
         # Not quiet here: the device is told to be, and a fallback is to be seen all the same.
         with targets.open_target(spec, talk(False), install) as target:
-            target.follow(order, lambda line: print(line, flush=True))
+            target.follow(order, _print)
         return
     from edge_ran.camera import Limits, open_source
     from edge_ran.classifier import Classifier, mask_cost, read_labels
@@ -196,6 +196,14 @@ def run(
                 print(_summary_text(report), file=sys.stderr)
     if signals:
         raise typer.Exit(130)
+
+
+def _print(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:  # whoever read our lines has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit from None
 
 
 def _order(chosen: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:

@@ -549,11 +549,16 @@ class Connection:
         with suppress(subprocess.TimeoutExpired):
             self._ssh.wait(2.0)
         self._readers[1].join(2.0)
+        status = self._ssh.returncode
+        if self._met and status not in (0, 255, None) and self._said:
+            return EnvironmentMissing(
+                f"{self._name}: what edge-ran needs there failed: {self._said[-1][:200]}", "see it there"
+            )
         if self._met:
             return EnvironmentMissing(
                 f"the connection to {self._name} was lost; what ran there is ended", "try again; nothing is left there"
             )
-        what, remedy = explain(self._said, self._ssh.returncode, self._address, self._python)
+        what, remedy = explain(self._said, status, self._address, self._python)
         return EnvironmentMissing(f"{self._name}: {what}", remedy)
 
 
@@ -564,7 +569,7 @@ def command(
 
     ``EDGE_RAN_SSH_CONFIG`` names another file than ``~/.ssh/config``.
     """
-    options = {
+    options: dict[str, Any] = {
         "BatchMode": "yes",  # a password could only be asked for on a terminal
         "ConnectTimeout": max(1, round(min(timeout_s, CONNECT_S))),
         "ServerAliveInterval": 5,
@@ -574,6 +579,8 @@ def command(
         "PermitLocalCommand": "no",
         "LogLevel": "ERROR",
     }
+    if pages:
+        options["ControlPath"] = "none"  # what a master forwards, it would forward for ever
     words = ["ssh", "-T", "-a", "-x", *(f"-o{key}={value}" for key, value in options.items())]
     if config := os.environ.get("EDGE_RAN_SSH_CONFIG"):
         words += ["-F", config]

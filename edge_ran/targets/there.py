@@ -38,6 +38,7 @@ HEADER = struct.Struct(">cI")
 BLOCK = 1 << 16
 SILENCE_S = 60.0  # the other end sends something every few seconds
 GRACE_S = 3.0
+KEPT_S = 30 * 86400.0  # since the last use
 # Run by the interpreter that will run edge-ran: which modules are missing, and which runtime is there.
 INSPECT = """
 import importlib.metadata as m, importlib.util as u, json, sys
@@ -138,7 +139,7 @@ class There:
         return {**found, "system": system, "architecture": platform.machine(), "cache": str(self.cache)}
 
     def do_open(self) -> dict[str, Any]:
-        """Make a working folder, and remove those of others that are dead."""
+        """Make a working folder, and remove those of others that are dead and what was pushed and not used for long."""
         import fcntl  # not on Windows, where only this module's constants are of use
 
         for folder in (self.pushed, self.cache / "work"):
@@ -151,6 +152,10 @@ class There:
                     shutil.rmtree(folder, ignore_errors=True)
                 finally:
                     os.close(lock)
+        for pushed in self.pushed.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - pushed.stat().st_mtime > KEPT_S:
+                    shutil.rmtree(pushed) if pushed.is_dir() else pushed.unlink()
         self.work = Path(tempfile.mkdtemp(dir=self.cache / "work"))
         self.lock = os.open(self.work, os.O_RDONLY)
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,9 +167,10 @@ class There:
         return {"missing": [name for name in names if not self._has(self.pushed / name)]}
 
     def _has(self, path: Path) -> bool:
-        if path.is_dir():
-            return True
         try:
+            os.utime(path)
+            if path.is_dir():
+                return True
             with open(path, "rb") as file:
                 return _sha256(file) == path.name
         except OSError:
@@ -187,12 +193,16 @@ class There:
                 if _sha256(file) != name:
                     return {"error": "what arrived is not what was sent"}
                 target = self.pushed / name
-                shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
                 if folder:
                     unpacked = self.work / "unpacked"
                     with zipfile.ZipFile(file) as archive:
                         archive.extractall(unpacked)
-                    os.replace(unpacked, target)
+                    os.sync()
+                    try:
+                        os.replace(unpacked, target)
+                    except OSError:
+                        if not target.is_dir():  # else another call was faster
+                            raise
                 else:
                     os.replace(partial, target)
         finally:
@@ -207,6 +217,8 @@ class There:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(target)
         (self.work / "out").mkdir(exist_ok=True)
+        own = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] += f":{own}" if own else ""
         return {"code": self.execute([self.python(), "-m", "edge_ran", *words], environment)}
 
     def do_fetch(self, path: str) -> dict[str, Any]:
