@@ -154,7 +154,8 @@ def evaluate(
     groups = [s.group or f"image {i}" for i, s in enumerate(samples)]
     grouped = 1 < len(set(groups)) < len(groups)
     classes = len(classifier.labels)
-    confusion = np.bincount(classes * truth + answers, minlength=classes**2).reshape(classes, classes)
+    cells = (classes * truth + answers).astype(np.intp)  # bincount takes no 64-bit integers on a 32-bit board
+    confusion = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
     per_class = {label: _class_report(confusion, i) for i, label in enumerate(classifier.labels)}
     recalls = [c.recall for c in per_class.values() if c.recall is not None]
     drop, drop_interval = None, None
