@@ -455,7 +455,14 @@ class TestCtrlC:
         temporary.mkdir(exist_ok=True)
         monkeypatch.setenv("TMPDIR", str(temporary))
         command = [sys.executable, "-m", "edge_ran", *map(str, words), "--quiet"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A CI may run its jobs with SIGINT ignored, which children inherit.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         deadline = time.monotonic() + 60
         while not is_time(process.pid, temporary):
             assert process.poll() is None, process.stderr.read()

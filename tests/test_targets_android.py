@@ -393,6 +393,8 @@ def test_interrupted_it_leaves_nothing_there(
     with subprocess.Popen(
         [sys.executable, "-m", "edge_ran", *words],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, BINARY_VARIABLE: str(program(haste=1))},
+        # A CI may run its jobs with SIGINT ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:  # fmt: skip
         assert running.stderr is not None
         while not running.stderr.readline().startswith("session 1"):

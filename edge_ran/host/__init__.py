@@ -6,6 +6,7 @@ stderr closed to it; what it says is shown again when the import fails or the co
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -30,3 +31,4 @@ def _import_tensorflow_quietly() -> None:
 
 if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     _import_tensorflow_quietly()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing is not for users
