@@ -54,7 +54,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "cifar_attention56": {},
     "attention_next56": {"input_size": 64, "classes": 10},  # the network of grouped convolutions
 }
-MORE_PICTURES = 128  # for quantize
+MORE_PICTURES = 160  # for quantize: two of each class, at least
 
 
 def make_run(network: str, options: dict[str, Any], folder: Path) -> Path:
