@@ -227,6 +227,8 @@ class _Stream:
             [shutil.which("mksh") or "/bin/sh", "-c", self.device.local(command)],
             cwd=self.device.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={"PATH": self.device.path, "HOME": "/"}, start_new_session=True,
+            # Under nohup SIGHUP is ignored, which children inherit and a shell cannot trap; no adbd runs so.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         ) as process:  # fmt: skip
             threading.Thread(target=self._hang_up_with, args=(process,), daemon=True).start()
             while block := os.read(process.stdout.fileno(), 1 << 15):
