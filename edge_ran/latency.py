@@ -19,7 +19,7 @@ class LatencyStats:
     """Times of ``runs`` runs in milliseconds. ``cold_ms`` is the very first run, which is in none of the others.
 
     ``p50_low_ms`` and ``p50_high_ms`` hold the true median with 95 % confidence, ``p90_low_ms`` and ``p90_high_ms`` the
-    true 90th percentile; None where there are too few runs to say. Both assume runs that are independent of each other.
+    true 90th percentile; None where there are too few runs to say.
     ``outliers`` counts the runs above the upper quartile by more than three times the quartiles' distance; they are
     kept in every figure. A program that tells no single times leaves ``p90_ms``, ``p99_ms`` and ``outliers`` None.
     """
@@ -42,14 +42,20 @@ class LatencyStats:
     outliers: int | None = 0
 
     @classmethod
-    def from_ms(cls, samples: Sequence[float], cold_ms: float | None = None) -> LatencyStats:
-        """Summarise times in milliseconds. Raises ValueError when there are none."""
+    def from_ms(
+        cls, samples: Sequence[float], cold_ms: float | None = None, sessions: Sequence[Sequence[float]] = ()
+    ) -> LatencyStats:
+        """Summarise times in milliseconds; ``sessions`` are the same times by load (``interval``).
+
+        Raises:
+            ValueError: there are none.
+        """
         values = np.asarray(samples, np.float64)
         if values.ndim != 1 or not values.size:
             raise ValueError(f"times must be (N,) with N > 0, not {values.shape}")
         p5, q1, p50, q3, p90, p95, p99 = (float(v) for v in np.percentile(values, [5, 25, 50, 75, 90, 95, 99]))
-        p50_low, p50_high = percentile_interval(samples, 50)
-        p90_low, p90_high = percentile_interval(samples, 90)
+        p50_low, p50_high = interval(samples, sessions, 50)
+        p90_low, p90_high = interval(samples, sessions, 90)
         return cls(
             runs=values.size,
             cold_ms=cold_ms,
@@ -79,6 +85,27 @@ class LatencyStats:
     def to_dict(self) -> dict[str, float | int | None]:
         """Return the fields as a record for JSON."""
         return dataclasses.asdict(self)
+
+
+def interval(
+    samples: Sequence[float], sessions: Sequence[Sequence[float]], percent: float
+) -> tuple[float | None, float | None]:
+    """Return what holds the true percentile of a model's times with 95 % confidence, whatever it is loaded for next.
+
+    Runs of one load are alike in what that load got, such as its place in memory, so however many they are, they tell
+    nothing of the next load: only loads are independent of each other. The interval is the wider of the one from the
+    runs and the one from the percentiles of each session.
+
+    Args:
+        samples: all times, in milliseconds.
+        sessions: the same times, in a list for each load; fewer than six leave the interval from the runs.
+        percent: which percentile.
+    """
+    low, high = percentile_interval(samples, percent)
+    first, last = percentile_interval([float(np.percentile(times, percent)) for times in sessions], 50)
+    if low is None or high is None or first is None or last is None:
+        return low, high
+    return min(low, first), max(high, last)
 
 
 def percentile_interval(samples: Sequence[float], percent: float) -> tuple[float | None, float | None]:

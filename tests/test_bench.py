@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import re
 import time
@@ -139,6 +140,39 @@ def test_turns(labelled_model):
     assert (ratio.name, ratio.baseline) == ("float32.tflite", "int8.tflite")
     assert ratio.low <= ratio.ratio <= ratio.high
     assert {"models", "ratios"} <= result.to_dict().keys()
+
+
+def test_one_model_is_loaded_several_times(measured, labelled_model):
+    timing = measured[0].reports[0].timing
+    assert timing["sessions"] == len(timing["session_medians_ms"]) == 6
+    low, high = measured[0].to_dict()["latency"]["median_interval_ms"]
+    assert low <= min(timing["session_medians_ms"]) <= max(timing["session_medians_ms"]) <= high
+    few = benchmark([Subject(labelled_model())], Plan(num_runs=2, min_secs=0)).reports[0]
+    assert (few.latency.runs, few.timing["sessions"]) == (2, 2)
+
+
+def test_it_is_loaded_until_the_median_is_known(labelled_model, monkeypatch):
+    """Where loads differ, more runs of the same ones would never tell more."""
+    now, loads = [0.0], itertools.cycle([5.0, 5.2, 4.8, 5.1, 4.9, 5.0, 5.0, 5.0])
+
+    class Placed(interpreter.InterpreterRuntime):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.ms = next(loads)
+
+        def run(self, x):
+            now[0] += self.ms
+            return super().run(x)
+
+    monkeypatch.setattr(interpreter, "InterpreterRuntime", Placed)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: round(now[0] * 1e6))
+    found = [
+        benchmark([Subject(labelled_model())], dataclasses.replace(QUICK, until=until)).reports[0]
+        for until in (0.05, 0.01)
+    ]
+    loose, strict = found
+    assert loose.timing["sessions"] == 6 < strict.timing["sessions"]
+    assert strict.latency.relative_interval <= 0.01
 
 
 def test_plan():

@@ -47,6 +47,22 @@ def test_interval_holds_the_truth_as_often_as_it_says(percent):
     assert hits >= 935  # 95 % less three standard deviations; order statistics are conservative
 
 
+def test_interval_holds_the_truth_where_loads_differ():
+    """Runs of one load are alike: thousands of them tell its median exactly, and nothing of the next load's."""
+    random = np.random.default_rng(2)
+    of_runs = of_loads = 0
+    for _ in range(400):
+        sessions = [(random.uniform(0.97, 1.03) * random.gamma(400, 1 / 400, 200)).tolist() for _ in range(6)]
+        samples = [ms for times in sessions for ms in times]
+        for_runs, stats = percentile_interval(samples, 50), LatencyStats.from_ms(samples, sessions=sessions)
+        of_runs += for_runs[0] <= 1 <= for_runs[1]
+        of_loads += stats.p50_low_ms <= 1 <= stats.p50_high_ms
+        assert stats.p50_low_ms <= stats.p50_ms <= stats.p50_high_ms
+        assert stats.p90_low_ms <= stats.p90_ms <= stats.p90_high_ms
+    assert of_loads >= 400 * 0.93
+    assert of_runs < 400 * 0.6
+
+
 def test_interval_of_many_samples_stays_finite():
     low, high = percentile_interval(np.arange(200_000, dtype=float), 50)
     assert 99_000 < low < 100_000 < high < 101_000

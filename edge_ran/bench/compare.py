@@ -59,7 +59,7 @@ def ratio_of_sessions(
 
 
 def ratio_of_devices(name: str, now: LatencyStats, baseline: str, before: LatencyStats) -> Ratio:
-    """Compare one model's times on two devices. The interval is from within the runs."""
+    """Compare one model's times on two devices, each loaded several times there."""
     bounds = [(s.p50_low_ms or s.p50_ms, s.p50_high_ms or s.p50_ms) for s in (now, before)]
     low, high = bounds[0][0] / bounds[1][1], bounds[0][1] / bounds[1][0]
     return _ratio(name, baseline, now.p50_ms / before.p50_ms, low, high, ())
@@ -75,8 +75,8 @@ def compare_files(a: Path, b: Path) -> Ratio:
 
 
 def regression(now: dict[str, Any], before: dict[str, Any], name: str, baseline: str) -> Ratio:
-    """Compare two reports of one model each. The interval is from within the runs: it knows nothing of what changed on
-    the machine between them, and ``cautions`` say what is known to have changed."""
+    """Compare two reports of one model each. The interval is from runs and loads: it knows nothing of what changed
+    on the machine between them, and ``cautions`` say what is known to have changed."""
     medians, bounds = [], []
     for record in (now, before):
         median = record["latency"]["median_ms"]

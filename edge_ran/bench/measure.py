@@ -24,7 +24,7 @@ from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_card, read_graph
-from edge_ran.latency import LatencyStats, Stopwatch, percentile_interval, steady
+from edge_ran.latency import LatencyStats, Stopwatch, interval, percentile_interval, steady
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
 
 MOST_PICTURES = 16
@@ -33,8 +33,8 @@ MOST_FRAMES = 50  # whole frames, for the stages
 NOISE = (480, 640, 3)
 ROUND_S = 0.02  # of one model's turn
 FEWEST_ROUNDS = 6  # in each session
-# Two loads of one file differ by up to 5 % for as long as they live, by where their memory lies. So models that are
-# compared are loaded anew so many times; with six, their extremes hold the median with 97 % confidence.
+# Two loads of one file differ by up to 5 % for as long as they live, by where their memory lies. So models are loaded
+# anew so many times; with six, their extremes hold the median with 97 % confidence.
 SESSIONS = 6
 
 Note = Callable[[str], None]
@@ -44,8 +44,9 @@ Note = Callable[[str], None]
 class Plan:
     """How long to measure: at least ``num_runs`` runs and ``min_secs`` seconds, at most ``max_secs``.
 
-    ``until`` > 0 goes on until the median is known to that part of itself (0.02 = ±2 %) with 95 % confidence. Before
-    that come ``warmup_runs`` runs and as many more as it takes to become steady, at most 10 s of them.
+    ``until`` > 0 goes on, with more runs and more loads, until the median is known to that part of itself (0.02 = ±2 %)
+    with 95 % confidence. Each load begins with ``warmup_runs`` runs and as many more as it takes to become steady, at
+    most 10 s of them.
     """
 
     num_runs: int = 50
@@ -129,17 +130,19 @@ def benchmark(
         raise UsageError("no model to measure")
     random = np.random.default_rng()
     with loaded(subjects, pictures, note) as models:
-        sessions = 1 if len(models) == 1 else SESSIONS
+        sessions = min(SESSIONS, plan.num_runs) if len(models) == 1 else SESSIONS
         with _no_collector():
-            watch = machine.Watch()
-            for session in range(sessions):
-                if session:
+            watch, begun = machine.Watch(), time.perf_counter()
+            for session in itertools.count(1):
+                if session > 1:
                     _reload(models, random)
-                turn = f", session {session + 1} of {sessions}" if sessions > 1 else ""
-                note(f"warming up and measuring{turn}")
+                note(f"warming up and measuring, session {session} of {max(session, sessions)}")
                 for one in models:
                     one.warm_up(plan)
-                _take_turns(models, plan, (session + 1) / sessions, random)
+                _take_turns(models, plan, session / sessions, random)
+                known = not plan.until or all(one.is_known_to(plan.until) for one in models)
+                if session >= sessions and (known or time.perf_counter() - begun >= plan.max_secs):
+                    break
             conditions = watch.stop()
         note("measuring whole frames")
         for one in models:
@@ -272,6 +275,11 @@ class Loaded:
         self.sessions[-1] += turn_ms
         self.turns += 1
 
+    def is_known_to(self, part: float) -> bool:
+        """Whether the median is known to ``part`` of itself, over all loads."""
+        low, high = interval(self.samples_ms, self.sessions, 50)
+        return low is not None and high is not None and (high - low) / 2 <= part * float(np.median(self.samples_ms))
+
     def run_frames(self, count: int) -> None:
         """Time whole frames, from the picture file to the ranked labels."""
         if self.classifier is None:
@@ -291,7 +299,7 @@ class Loaded:
 
     def report(self, environment: dict[str, Any], conditions: machine.Conditions) -> BenchReport:
         card = read_card(self.subject.path)
-        stats = LatencyStats.from_ms(self.samples_ms, self.first_ms)
+        stats = LatencyStats.from_ms(self.samples_ms, self.first_ms, self.sessions)
         accelerator = self.accelerator
         graph = self.graph
         fed = f"{len(self.paths)} pictures" if self.paths else "noise of 640x480"
@@ -328,6 +336,7 @@ class Loaded:
                 "wall_per_run_ms": self.wall_ms / stats.runs,
                 "sessions": len(self.sessions),
                 "turns": self.turns,
+                "session_medians_ms": [float(np.median(times)) for times in self.sessions],
             },
             energy={
                 "sensor": self.energy.name if self.energy else None,
@@ -345,15 +354,16 @@ class Loaded:
 
 
 def _take_turns(models: Sequence[Loaded], plan: Plan, share: float, random: np.random.Generator) -> None:
-    """Let all run in turns, in random order, until ``share`` of the plan is done."""
+    """Let all run in turns, in random order, until ``share`` of the plan is done; above 1 goes on with it."""
     alone = len(models) == 1
     runs = {id(one): max(1, min(50, round(1e3 * ROUND_S / one.typical_ms))) for one in models}
     part = dataclasses.replace(
         plan,
         num_runs=max(1, round(share * plan.num_runs)),
         min_secs=share * plan.min_secs,
-        until=min(0.99, plan.until / share**0.5),
+        until=min(0.99, plan.until / min(1.0, share) ** 0.5),
     )
+    most_secs = min(1.0, share) * plan.max_secs
     check_at = rounds = 0
     while True:
         for place in random.permutation(len(models)):
@@ -364,10 +374,10 @@ def _take_turns(models: Sequence[Loaded], plan: Plan, share: float, random: np.r
         fewest = min(len(one.samples_ms) for one in models)
         rounds += 1
         too_few = fewest < check_at or not (alone or rounds >= FEWEST_ROUNDS)
-        if too_few and seconds < share * plan.max_secs:
+        if too_few and seconds < most_secs:
             continue
         check_at = int(1.2 * fewest) if plan.until else 0  # an interval costs a sort
-        if seconds >= share * plan.max_secs or all(part.done(one.samples_ms, seconds) for one in models):
+        if seconds >= most_secs or all(part.done(one.samples_ms, seconds) for one in models):
             return
 
 

@@ -93,11 +93,13 @@ def sustained_page(name: str, course: Sustained) -> Report:
 
 def _kinds(bench: Bench) -> str:
     if len(bench.reports) == 1:
-        return "One model"
+        return f"One model, loaded {bench.reports[0].timing['sessions']} times,"
     devices = len({one.device for one in bench.reports})
     if devices > 1:
         return f"{devices} devices, one after another,"
-    return f"{len(bench.reports)} models or settings, in turns and loaded six times each,"
+    return (
+        f"{len(bench.reports)} models or settings, in turns, loaded {bench.reports[0].timing['sessions']} times each,"
+    )
 
 
 def _tiles(one: BenchReport) -> tuple[Tile, ...]:

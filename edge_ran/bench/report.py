@@ -201,9 +201,10 @@ class BenchReport:
         if self.warmup["steady"] is False:
             reasons.append(f"not steady after {self.warmup['runs']} warm-up runs")
         drift = latency.drift(self.samples_ms)
-        if self.timing["sessions"] == 1 and stats.runs >= FEWEST_RUNS and abs(drift) > LARGEST_DRIFT:
+        if stats.runs >= FEWEST_RUNS and abs(drift) > LARGEST_DRIFT:
             reasons.append(f"the last third ran {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} than the first")
-        drift = latency.drift(self.timing.get("session_medians_ms") or ())
+        medians = () if self.samples_ms else self.timing.get("session_medians_ms") or ()
+        drift = latency.drift(medians)
         if abs(drift) > LARGEST_DRIFT:
             reasons.append(
                 f"the last sessions ran {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} than the first"
@@ -235,7 +236,7 @@ class BenchReport:
         waiting = (self.timing["wall_per_run_ms"] or 0) / stats.p50_ms
         if around.others_busy is None:
             notes.append("what else ran there at the time is not known")
-        if self.timing.get("session_medians_ms"):
+        if medians:
             notes.append(f"the median and the percentiles are the middle ones of {self.timing['sessions']} sessions")
         if waiting > 1 + WALL_WITHIN:
             notes.append(f"wall-clock time a run is {waiting:.2f} times the median: quote the mean, too")

@@ -480,7 +480,9 @@ def _bench_lines(report: Any) -> Iterator[str]:
         f"mean {ms(stats.mean_ms)} ± {ms(stats.std_ms)}"
     )
     outliers = "" if stats.outliers is None else f"; {stats.outliers:,} outliers, all kept"
-    yield f"runs      {stats.runs:,} after {report.warmup['runs']} to warm up{outliers}"
+    loads = report.timing["sessions"]
+    loaded = f", loaded {loads} times" if loads > 1 else ""
+    yield f"runs      {stats.runs:,} after {report.warmup['runs']} to warm up{loaded}{outliers}"
     cold = report.cold_start
     tried = f"; before that, once, {ms(cold['trial_ms'])} to try the accelerator" if cold.get("trial_ms") else ""
     yield f"cold      load {ms(cold['load_ms'])}, first run {ms(cold['first_run_ms'])}{tried}"
