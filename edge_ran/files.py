@@ -75,7 +75,7 @@ def read_bytes(source: Path, kind: str = "file") -> bytes:
 def refuse_existing(target: Path, force: bool) -> None:
     """Raise OutputExists when ``target`` is there and ``force`` is not given. Call it before the long work."""
     if Path(target).exists() and not force:
-        raise OutputExists(f"{target} exists", "add --force to replace it, or choose another --output")
+        raise OutputExists(f"{target} exists", "add --force to replace it, or choose another name")
 
 
 def sweep_temporaries(folder: Path) -> None:
@@ -101,4 +101,4 @@ def _sha256(file) -> str:  # Python 3.10 has no hashlib.file_digest
 def _cannot_write(target: Path, error: OSError) -> EnvironmentMissing:
     if error.errno == errno.ENOSPC:
         return EnvironmentMissing(f"no space left on the disk of {target}; nothing was written", "free some space")
-    return EnvironmentMissing(f"cannot write {target}: {error.strerror or error}", "choose another --output")
+    return EnvironmentMissing(f"cannot write {target}: {error.strerror or error}", "choose another place")

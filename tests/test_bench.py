@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -185,7 +186,14 @@ def test_plan():
     assert Plan(num_runs=10, until=0.02).done(narrow, 5) is True
     mlperf = Plan.mlperf()
     assert (mlperf.num_runs, mlperf.min_secs) == (1024, 60)
-    for wrong in ({"num_runs": 0}, {"min_secs": 9, "max_secs": 1}, {"until": 1.5}, {"warmup_runs": -1}):
+    for wrong in (
+        {"num_runs": 0},
+        {"min_secs": 9, "max_secs": 1},
+        {"min_secs": math.nan},
+        {"max_secs": math.nan},
+        {"until": 1.5},
+        {"warmup_runs": -1},
+    ):
         with pytest.raises(UsageError):
             Plan(**wrong)
 
@@ -360,6 +368,9 @@ def test_command_gates_and_compares(labelled_model, measured, tmp_path):
         command("benchmark", labelled_model(), "--max-regression", "5%")
     with pytest.raises(UsageError, match="not a percentage"):
         command("benchmark", labelled_model(), "--until", "soon")
+    for lets_all_through in ("nan%", "inf", "-5%"):
+        with pytest.raises(UsageError, match="not a percentage"):
+            command("benchmark", "--compare", fast, slow, "--max-regression", lets_all_through)
 
 
 # ------------------------------------------------------------------------------------------------------- operators

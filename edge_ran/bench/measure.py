@@ -58,7 +58,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.num_runs < 1 or self.warmup_runs < 0:
             raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0")
-        if self.min_secs < 0 or self.max_secs <= 0 or self.min_secs > self.max_secs:
+        if not 0 <= self.min_secs <= self.max_secs or self.max_secs <= 0:
             raise UsageError("--min-secs must not be negative nor above --max-secs")
         if not 0 <= self.until < 1:
             raise UsageError("--until must be between 0 % and 100 %")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,12 @@ if TYPE_CHECKING:
 def _percent(option: str, text: str) -> float:
     """Read ``5%`` or ``5`` as 0.05."""
     try:
-        return float(text.strip().removesuffix("%")) / 100
+        percent = float(text.strip().removesuffix("%"))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is not a percentage", f"for instance {option} 5%") from None
+        percent = math.nan
+    if not 0 <= percent < math.inf:  # nothing is slower than "nan": the gate would let all through
+        raise UsageError(f"{option} {text!r} is not a percentage", f"for instance {option} 5%")
+    return percent / 100
 
 
 @app.command()
