@@ -11,7 +11,7 @@ and, to tell the engine from the graph, from our rewritten graph as well. tflite
 our files.
 
 A peer needs packages that do not go with ours: ``--engine NAME=PYTHON`` names the Python of an environment that has
-them (tflite-runtime: NumPy below 2; onnxruntime and onnx; openvino and nncf; ncnn and pnnx; MNN), and ``--engine
+them (tflite-runtime: NumPy below 2; onnxruntime, onnx and sympy; openvino and nncf; ncnn and pnnx; MNN), and ``--engine
 tf2onnx=PYTHON`` one with tf2onnx and TensorFlow. What is missing is said, and the rest goes on. ``--made`` keeps the
 converted networks for the next time.
 

@@ -133,7 +133,7 @@ def _entry(kind: str, name: str, cls: type[Entry]) -> Entry:
         record: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}", f"compare it with {folder(kind)}") from error
     fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "name"}
     for key, value in record.items():

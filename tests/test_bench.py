@@ -315,7 +315,8 @@ def test_cautions_of_a_comparison(measured, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no json", "[]", "{}", '{"latency": {"median_ms": "fast"}}', '{"latency": {"median_ms": -1}}']
+    "text",
+    ["", "no json", "[]", "{}", "[" * 100_000, '{"latency": {"median_ms": "fast"}}', '{"latency": {"median_ms": -1}}'],
 )
 def test_files_that_are_no_reports(tmp_path, text):
     (tmp_path / "r.json").write_text(text)

@@ -73,6 +73,7 @@ def test_a_device_of_ones_own_has_defaults(tmp_path: Path):
         (GOOD.replace('io = "uint8"', 'io = "uint7"'), "io 'uint7' is unknown"),
         ("summary = ", "is not TOML"),
         ("\x00\x01", "is not TOML"),
+        (f"summary = {'[' * 100_000}", "is not TOML"),
         (b"\xff\xfe\x00", "is not TOML"),
     ],
 )

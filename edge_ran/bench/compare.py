@@ -131,7 +131,7 @@ def read_report(path: Path) -> dict[str, Any]:
             raise ValueError("its interval is not a pair")
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is not a report of one model: {error}", "make it with edge-ran benchmark MODEL --result-json FILE"
         ) from error
