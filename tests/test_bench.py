@@ -176,6 +176,22 @@ def test_it_is_loaded_until_the_median_is_known(labelled_model, monkeypatch):
     assert strict.latency.relative_interval <= 0.01
 
 
+def test_files_of_one_name_are_told_apart(labelled_model, tmp_path):
+    paths = [tmp_path / "runs" / name for name in ("a/int8.tflite", "b/int8.tflite", "a/int8.tflite", "a/fp32.tflite")]
+    names = ["a/int8.tflite", "b/int8.tflite", "a/int8.tflite (2)", "fp32.tflite"]
+    assert bench.distinct_names(paths) == names
+    for path in paths[:2]:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(labelled_model().read_bytes())
+    quick = ("--num-runs", 12, "--min-secs", 0, "--cpu", "--html", tmp_path / "page.html", "--json")
+    record = json.loads(command("benchmark", *paths[:3], *quick))
+    assert [one["name"] for one in record["models"]] == names[:3]
+    assert [(ratio["name"], ratio["baseline"]) for ratio in record["ratios"]] == [(n, names[0]) for n in names[1:3]]
+    page = (tmp_path / "page.html").read_text()
+    assert all(f"{name}: " in page for name in names[:3])  # each has its own colour among the times
+    assert "a/int8.tflite (2) against b/int8.tflite against a/int8.tflite on " in page
+
+
 def test_plan():
     assert Plan(num_runs=10, min_secs=2).done([1.0] * 9, 5) is False
     assert Plan(num_runs=10, min_secs=2).done([1.0] * 10, 1) is False
@@ -399,6 +415,7 @@ def test_operators_one_by_one(test_models):
         ("net/stage3_unit_add/add", "stage3 unit"),
         ("net/stem_conv/Conv2D1", "stem"),
         ("tfl.quantize", "stem"),
+        ("image_pixels", "stem"),
         ("net/tail_unit1_conv1/Conv2D", "tail"),
         ("net/logits/MatMul", "classifier"),
         ("Identity", "classifier"),

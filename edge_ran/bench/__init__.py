@@ -9,7 +9,7 @@ from edge_ran.bench.compare import Ratio, check_regression, compare_files, read_
 from edge_ran.bench.measure import MOST_PICTURES, Plan, Subject, benchmark, default_pictures, pictures_in
 from edge_ran.bench.operators import Profile, profile
 from edge_ran.bench.page import bench_page, profile_page, sustained_page
-from edge_ran.bench.report import Bench, BenchReport, across, csv_lines
+from edge_ran.bench.report import Bench, BenchReport, across, csv_lines, distinct_names
 from edge_ran.bench.sustained import Sustained, draw_sustained, sustain
 from edge_ran.bench.sweep import Setting, accuracies, combinations, is_term, overview, recommend
 
@@ -32,6 +32,7 @@ __all__ = [
     "compare_files",
     "csv_lines",
     "default_pictures",
+    "distinct_names",
     "draw_sustained",
     "is_term",
     "overview",

@@ -110,7 +110,7 @@ def place(tensor: str) -> str:
     """
     layer = tensor.partition(";")[0].partition("/")[2].partition("/")[0] or tensor
     words = layer.split("_")
-    if words[0] == "stem" or layer.startswith(("tfl.", "serving_default")):
+    if words[0] == "stem" or layer.startswith(("tfl.", "serving_default", "image")):
         return "stem"
     if words[0] in ("pool", "logits", "probabilities") or layer.startswith(("Identity", "StatefulPartitionedCall")):
         return "classifier"

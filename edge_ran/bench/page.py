@@ -23,11 +23,18 @@ def bench_page(bench: Bench, rows: Sequence[dict[str, Any]] = ()) -> Report:
     read = (
         ", every output read inside the timer" if all(r.timing["includes_output_read"] for r in bench.reports) else ""
     )
+    named = first.model["name"] or Path(first.model["path"]).name
+    if rows:
+        title = f"{named}, {len(rows)} settings"
+    elif several:
+        title = Path(first.model["path"]).name
+    else:
+        title = " against ".join(one.name for one in reversed(bench.reports))
     machines = ", ".join(dict.fromkeys(one.environment["board"] or one.environment["cpu"] for one in bench.reports))
     return Report(
-        title=f"{Path(first.model['path']).name if several else first.name} on {machines}",
+        title=f"{title} on {machines}",
         lead=f"{_kinds(bench)} measured by edge-ran {__version__}{read}.",
-        tiles=_tiles(first),
+        tiles=_tiles(first, f"{first.name}: " if len(bench.reports) > 1 else ""),
         sections=(
             _times(bench),
             *([_sweep(rows)] if rows else []),
@@ -57,7 +64,7 @@ def profile_page(name: str, profile: Profile) -> Report:
     )
     return Report(
         title=f"{name}: where the time goes",
-        lead=f"Every operator alone on {profile.threads} thread(s) of the CPU, caches warm.",
+        lead=f"Every operator alone on {profile.threads} thread{'s' * (profile.threads > 1)} of the CPU, caches warm.",
         tiles=(
             Tile(f"{profile.whole_ms:.3g} ms", "an inference of the whole network"),
             Tile(f"{profile.accounted:.0%}", "of it is the sum of the operators alone"),
@@ -102,9 +109,9 @@ def _kinds(bench: Bench) -> str:
     )
 
 
-def _tiles(one: BenchReport) -> tuple[Tile, ...]:
+def _tiles(one: BenchReport, whose: str) -> tuple[Tile, ...]:
     stats = one.latency
-    tiles = [Tile(f"{stats.p50_ms:.3g} ms", f"median of {stats.runs:,} inferences on {one.accelerator}")]
+    tiles = [Tile(f"{stats.p50_ms:.3g} ms", f"{whose}median of {stats.runs:,} inferences on {one.accelerator}")]
     if one.stages_ms and one.stages_ms["end_to_end"]:
         tiles.append(Tile(f"{1e3 / one.stages_ms['end_to_end']:.0f} /s", "whole frames, from the picture file on"))
     if one.memory["peak_mb"] is not None and one.memory["before_mb"] is not None:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edge_ran import __version__, latency, machine, records
@@ -272,6 +273,12 @@ class Bench:
         """Return the same as measured on ``device``."""
         return Bench(tuple(dataclasses.replace(one, device=device) for one in self.reports), self.ratios)
 
+    def called(self, names: Sequence[str]) -> Bench:
+        """Return the same with the models called otherwise."""
+        reports = tuple(dataclasses.replace(one, name=name) for one, name in zip(self.reports, names, strict=True))
+        ratios = zip(self.ratios, names[1:], strict=True)
+        return Bench(reports, tuple(dataclasses.replace(r, name=name, baseline=names[0]) for r, name in ratios))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record for JSON: one model's own, or ``models`` and ``ratios``."""
         if len(self.reports) == 1:
@@ -296,6 +303,21 @@ def across(benches: Mapping[str, Bench]) -> Bench:
             if bench is not first:
                 ratios.append(ratio_of_devices(name, one.latency, next(iter(benches)), base.latency))
     return Bench(tuple(reports), tuple(ratios))
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return what to call files: by their names, with as many folders as it takes to tell them apart; the same file
+    twice is numbered."""
+    whole = [path.absolute() for path in paths]
+    names = [
+        next(
+            "/".join(path.parts[-n:])
+            for n in range(1, len(path.parts) + 1)
+            if not any(other.parts[-n:] == path.parts[-n:] for other in whole if other != path)
+        )
+        for path in whole
+    ]
+    return [f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names)]
 
 
 def throughput(multiply_adds: int, median_ms: float, precision: str, threads: int, on_cpu: bool) -> dict[str, Any]:

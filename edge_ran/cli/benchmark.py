@@ -292,7 +292,7 @@ class _Task:
             return _of_sweep(measured.on(spec.name), bench.overview(grid, measured, accuracy))
         subjects = [bench.Subject(path, options) for path in self.paths]
         measured = bench.benchmark(subjects, self.plan, pictures=self.pictures, note=note)
-        return _of_models(measured.on(spec.name), self.quiet)
+        return _of_models(measured.called(bench.distinct_names(self.paths)).on(spec.name), self.quiet)
 
     def there(self, spec: DeviceSpec, chosen: Mapping[str, Any], options: RuntimeOptions, install: bool) -> _Measured:
         """Measure on another device, by the same command there; the record is the same."""
@@ -322,7 +322,7 @@ class _Task:
             if terms:
                 rows = records.read(tuple[Any, ...], record.get("table"), "table")
                 return _of_sweep(found, [records.read(ROW, row, "table") for row in rows])
-            return _of_models(found, self.quiet)
+            return _of_models(found.called(bench.distinct_names(self.paths)), self.quiet)
 
 
 # A line of a sweep's table.
