@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import itertools
 import os
 import struct
@@ -11,6 +13,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,7 +22,7 @@ from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, wait_f
 
 from edge_ran.camera import Capture, Frame, Limits, Notice, open_source
 from edge_ran.camera.mjpeg import without_password
-from edge_ran.errors import CameraError, InputError, UsageError
+from edge_ran.errors import CameraError, EdgeRanError, InputError, UsageError
 
 QUICK = Limits(stall_s=0.6, frozen_s=0.6, reconnect_s=30.0)
 
@@ -545,11 +548,75 @@ def test_a_csi_camera_is_the_boards_own_program(tmp_path: Path, monkeypatch: pyt
     assert "--width 320 --height 240 --framerate 20" in arguments
 
 
-def test_passwords_are_not_repeated() -> None:
-    assert without_password("rtsp://user:secret@host:554/x") == "rtsp://host:554/x"
-    with pytest.raises(CameraError) as caught:
-        open_source("rtsp://user:secret@127.0.0.1:1/cam")
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://user:secret@host:554/x", "rtsp://host:554/x"),
+        ("rtsp://user:sec@ret@host/x", "rtsp://host/x"),
+        ("rtsp://user:sec/ret@host/x", "rtsp://host/x"),
+        ("http://host:80/x?user=a&pwd=secret&n=1", "http://host:80/x?user=a&pwd=…&n=1"),
+        ("rtsp://host/user=a_password=secret_channel=1", "rtsp://host/user=a_password=…"),
+        ("rtsp://[fe80::1]:554/who@home", "rtsp://[fe80::1]:554/who@home"),
+        ("rtsp://host:554/who@home", "rtsp://host:554/who@home"),
+        ("clips/pwd=1/who@home.mp4", "clips/pwd=1/who@home.mp4"),
+    ],
+)
+def test_addresses_are_told_without_their_passwords(address: str, shown: str) -> None:
+    assert without_password(address) == shown
+
+
+@pytest.mark.parametrize("words", [{}, {"width": 5}, {"fps": 5.0}])
+@pytest.mark.parametrize("scheme", ["rtsp", "http", "RTSP"])
+def test_no_complaint_repeats_a_password(scheme: str, words: dict) -> None:
+    with pytest.raises(EdgeRanError) as caught:
+        open_source(f"{scheme}://user:secret@127.0.0.1:1/cam", **words)
+    assert "secret" not in str(caught.value) + caught.value.remedy
+    assert "127.0.0.1:1/cam" in str(caught.value)
+
+
+def test_a_video_behind_an_address_is_named_without_its_password(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.avi", 3)  # can be played without going back, which this server does not allow
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            source = open_source(f"http://user:secret@127.0.0.1:{server.server_port}/clip.avi")
+            assert (len(list(source)), source.live) == (3, False)
+            assert source.name == f"http://127.0.0.1:{server.server_port}/clip.avi"
+            source.close()
+        finally:
+            server.shutdown()
+
+
+def test_an_address_that_does_not_answer_does_not_hold_a_stop_up() -> None:
+    stop, late = threading.Event(), threading.Event()
+    closed = threading.Event()
+
+    def slow() -> SimpleNamespace:
+        stop.set()
+        late.wait(20)
+        return SimpleNamespace(close=closed.set)
+
+    with pytest.raises(CameraError, match="stopped"):
+        Capture(slow, stop=stop)
+    late.set()
+    assert closed.wait(20)  # what is opened after all is given back
+
+
+def test_decoding_counts_as_capturing(tmp_path: Path) -> None:
+    source = open_source(str(write_clip(tmp_path / "clip.mp4", 3)))
+    video, grabbed_at = source._video, []
+
+    def grab() -> bool:
+        grabbed_at.append(time.monotonic())
+        time.sleep(0.05)
+        return video.grab()
+
+    source._video = SimpleNamespace(grab=grab, get=video.get, retrieve=video.retrieve, release=video.release)
+    frame = source.read()
+    assert frame.capture_ms >= 50
+    assert frame.captured_at <= grabbed_at[0]  # of a file, all of the grab is decoding
+    source.close()
 
 
 def _all(capture: Capture) -> list[Frame]:

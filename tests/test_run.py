@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -262,6 +263,15 @@ def test_signals_finish_the_recording_and_print_the_summary(start, tmp_path: Pat
     assert len(shapes) >= 10
     assert set(shapes) == {(240, 320, 3)}
     assert not list(tmp_path.glob(".edge-ran-*"))
+
+
+def test_a_signal_ends_a_run_whose_camera_does_not_answer(start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        run = start("--camera", f"rtsp://127.0.0.1:{mute.getsockname()[1]}/cam", "--json")
+        mute.accept()  # it has connected, and waits for an answer
+        code, records, said = run.end(signal.SIGTERM)
+    assert (code, records) == (130, [])
+    assert "does not answer" not in said
 
 
 def test_stdout_is_pure_ndjson_under_every_fault(start, tmp_path: Path) -> None:

@@ -22,10 +22,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +91,7 @@ class Capture:
         stop: when set, ``next`` returns None.
 
     Raises:
-        CameraError, InputError, UsageError: the source cannot be opened the first time.
+        CameraError, InputError, UsageError: the source cannot be opened the first time, or ``stop`` was set meanwhile.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Capture:
     ) -> None:
         self._open, self._limits, self._notify = open_source, limits or Limits(), notify
         self._stop = stop or threading.Event()
-        source = open_source()
+        source = _opened(open_source, self._stop)
         self.name, self.live, self.fps = source.name, source.live, source.fps
         self._size_asked: tuple[int, int] = getattr(source, "size_asked", (0, 0))
         self.captured = 0
@@ -358,6 +360,29 @@ class Capture:
             text = f"{self.name} changed from {width_before}x{height_before} to {width}x{height}"
             self._notify(Notice("resolution", text, now))
         self._shape = shape
+
+
+def _opened(open_source: Callable[[], FrameSource], stop: threading.Event) -> FrameSource:
+    """Open the source in a thread of its own: an address that does not answer must not hold up ``stop`` or Ctrl-C."""
+    if sys.platform == "darwin":  # where only the main thread may ask the user for the camera
+        return open_source()
+    opening: Future[FrameSource] = Future()
+
+    def work() -> None:
+        try:
+            opening.set_result(open_source())
+        except BaseException as error:
+            opening.set_exception(error)
+
+    threading.Thread(target=work, name="edge-ran open", daemon=True).start()
+    try:
+        while not wait([opening], _TICK_S).done:
+            if stop.is_set():
+                raise CameraError("stopped before the camera answered")
+    except BaseException:
+        opening.add_done_callback(lambda late: late.exception() or late.result().close())
+        raise
+    return opening.result()
 
 
 class _Eye:

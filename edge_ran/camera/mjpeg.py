@@ -203,6 +203,22 @@ def _request(url: str, timeout_s: float) -> Any:
         ) from error
 
 
+# Cheap cameras take the password in the path or query: ?user=admin&pwd=…, /user=admin_password=…_channel=1.
+_SECRET = re.compile(r"((?:pass(?:word|wd)?|pwd|psw|token|secret|api_?key|auth)=)[^&#/\s]+", re.IGNORECASE)
+
+
 def without_password(url: str) -> str:
-    """The address as it may be printed: user and password of ``rtsp://user:password@host`` left out."""
-    return re.sub(r"(?<=://)[^/@]+@", "", url)
+    """The address as it may be printed: user and password of ``rtsp://user:password@host`` left out.
+
+    Passwords with an ``@`` or, against the rules, a ``/`` in them are left out whole, and so is the value of what looks
+    like a password in the path or query. A path of this machine stays as it is.
+    """
+    scheme, is_url, rest = url.partition("://")
+    if not is_url:
+        return url
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in host:
+        rest = host.rpartition("@")[2] + rest[len(host) :]
+    elif "@" in rest and not re.fullmatch(r"[^:]*|\[.*\](:\d*)?|[^:]*:\d*", host):  # no port: a password's beginning
+        rest = rest.rpartition("@")[2]
+    return scheme + is_url + _SECRET.sub(r"\1…", rest)

@@ -101,21 +101,24 @@ def open_source(
     """
     if width < 0 or height < 0 or fps < 0:
         raise UsageError("width, height and fps must not be negative")
+    if not text:
+        raise UsageError("--camera names nothing", "try --camera 0, a file, or rtsp://…")
+    scheme, is_url, rest = text.partition("://")
+    text, shown = scheme.lower() + is_url + rest if is_url else text, without_password(text)
     if text.isdigit() or re.fullmatch(r"/dev/video\d+", text):
         return Device(text, width, height, fps)
     if text.startswith("csi://"):
         return _Counted(CsiCamera(text, width or 1280, height or 720, fps or 30.0, timeout_s))
     if width or height:
-        raise UsageError(f"--width and --height choose a camera's mode; {text} has a size of its own", "leave them out")
+        raise UsageError(f"--width and --height choose a camera's mode; {shown} has its own size", "leave them out")
     if text.startswith(("rtsp://", "rtsps://")):
         if fps:
-            raise UsageError(f"--fps cannot be asked of {text}", "set it in the camera's own settings")
+            raise UsageError(f"--fps cannot be asked of {shown}", "set it in the camera's own settings")
         return NetworkVideo(text, timeout_s)
     if text.startswith(("http://", "https://")):
         opened = open_http(text, fps, timeout_s)
         return VideoFile(text, fps) if isinstance(opened, HttpVideo) else _Counted(opened)
     if "://" in text and not text.startswith("file://"):
-        scheme = text.split("://", 1)[0]
         raise UsageError(f"--camera cannot read {scheme}://", "use rtsp://, http://, https:// or csi://")
     path = Path(text.removeprefix("file://"))
     if path.is_dir():
@@ -141,9 +144,10 @@ class _Cv2Source(FrameSource):
 
     def read(self) -> Frame | None:
         with self._lock:
+            began, worked = time.monotonic(), time.thread_time()
             if not self._video.grab():
                 return self._end()
-            arrived = time.monotonic()
+            arrived = self._arrived(began, time.monotonic(), time.thread_time() - worked)
             position_ms = self._video.get(cv2.CAP_PROP_POS_MSEC)
             whole, image = self._video.retrieve()
             decoded = time.monotonic()
@@ -160,6 +164,10 @@ class _Cv2Source(FrameSource):
 
     def _end(self) -> Frame | None:
         raise CameraError(f"{self.name} stopped sending pictures", "check its cable, power and network")
+
+    def _arrived(self, began: float, grabbed: float, worked_s: float) -> float:
+        """When the picture was there, of a grab that worked so long for it: before it was decoded."""
+        return grabbed
 
     def _times(self, arrived: float, position: float) -> tuple[float, float]:
         return arrived, position
@@ -235,23 +243,30 @@ class NetworkVideo(_Cv2Source):
         fps = video.get(cv2.CAP_PROP_FPS)
         super().__init__(without_password(name), video, live=True, fps=fps if 0 < fps <= 240 else 0.0)
 
+    def _arrived(self, began: float, grabbed: float, worked_s: float) -> float:
+        return grabbed - worked_s  # it waits for the network, then decodes, in this one thread
+
 
 class VideoFile(_Cv2Source):
     """A video file or address. Rotation tags are honoured by OpenCV, so portrait phone video is upright."""
 
     def __init__(self, name: str, fps: float = 0.0) -> None:
         video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        shown = without_password(name)
         if not video.isOpened() or _is_text(name):
-            raise InputError(f"{name} is not a video that can be read", "convert it to MP4, or check the file")
+            raise InputError(f"{shown} is not a video that can be read", "convert it to MP4, or check the file")
         own = video.get(cv2.CAP_PROP_FPS)
         own = own if 0 < own <= 1000 else 25.0
-        super().__init__(name, video, live=False, fps=fps or own)
+        super().__init__(shown, video, live=False, fps=fps or own)
         self._speed = self.fps / own
         self.frames_announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._last = -1.0 / self.fps
 
     def _end(self) -> None:
         return None
+
+    def _arrived(self, began: float, grabbed: float, worked_s: float) -> float:
+        return began  # it waits for nothing but the decoder
 
     def _times(self, arrived: float, position: float) -> tuple[float, float]:
         timestamp = position / self._speed

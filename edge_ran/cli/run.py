@@ -136,6 +136,7 @@ def run(
         return
     from edge_ran.camera import Limits, open_source
     from edge_ran.classifier import Classifier, mask_cost, read_labels
+    from edge_ran.errors import CameraError
     from edge_ran.files import refuse_existing, write_text
     from edge_ran.stream import Decider, Stream, Wishes, watch
 
@@ -163,19 +164,24 @@ def run(
         if attention:
             check_mask(attention, classifier.modules)
         # A little more patience in the driver than in the watchdog, so that a hung read ends by itself as well.
-        stream = Stream(
-            classifier,
-            lambda: open_source(camera, width, height, fps, timeout_s=limits.stall_s + 1),
-            decide=decide,
-            top_k=top_k,
-            realtime=realtime,
-            limits=limits,
-            max_frames=max_frames,
-            duration_s=parse_seconds(duration),
-            notify=lambda notice: say(notice.text),
-            stop=stop,
-            masks=mask_cost(classifier) if attention else None,
-        )
+        try:
+            stream = Stream(
+                classifier,
+                lambda: open_source(camera, width, height, fps, timeout_s=limits.stall_s + 1),
+                decide=decide,
+                top_k=top_k,
+                realtime=realtime,
+                limits=limits,
+                max_frames=max_frames,
+                duration_s=parse_seconds(duration),
+                notify=lambda notice: say(notice.text),
+                stop=stop,
+                masks=mask_cost(classifier) if attention else None,
+            )
+        except CameraError:
+            if signals:  # nothing has begun that could be finished
+                raise typer.Exit(130) from None
+            raise
         column = max(len(text) for text in (*classifier.labels, "unknown"))
 
         def on_result(result: Any) -> None:
