@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from edge_ran.attention import Look
 from edge_ran.camera import Frame, Limits, open_source
 from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
-from edge_ran.errors import CameraError, InputError, OutputExists, UsageError
+from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.runtime import Accelerator
 from edge_ran.stream import Decider, Result, Stream, Wishes, watch
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window
@@ -394,6 +395,50 @@ def test_recordings_refuse_what_they_cannot_be(tmp_path: Path) -> None:
         Recording(tmp_path / "out.mp4", 10, False)
     Recording(tmp_path / "out.mp4", 10, False, force=True).close()
     assert (tmp_path / "out.mp4").stat().st_size == 0  # nothing came: nothing was replaced
+
+
+def test_a_recording_ends_playable_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, free = tmp_path / "out.mp4", [1 << 30]
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free[0]))
+    recording = Recording(path, fps=25, live=False)
+    for index in range(10):
+        recording.put(result(index), lambda index=index: numbered(index, 320, 240))
+    free[0] = 1 << 20
+    with pytest.raises(EnvironmentMissing, match="ends after 10 frames"):
+        recording.put(result(10), lambda: numbered(10, 320, 240))
+    recording.close()
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 10
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
+def test_a_recording_that_was_cut_off_is_said(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    recording = Recording(path, fps=25, live=False)
+    for index in range(10):
+        recording.put(result(index), lambda index=index: numbered(index, 320, 240))
+    recording.frames += 10  # written, as the writer would have it
+    with pytest.raises(EnvironmentMissing, match=r"holds (9|10) of 20 frames"):
+        recording.close()
+    assert cv2.VideoCapture(str(path)).grab()  # what is there is kept
+
+
+def test_a_fault_while_drawing_ends_the_run_and_hangs_nobody() -> None:
+    class Broken:
+        def put(self, result: Result, picture: object) -> None:
+            raise ValueError("no such colour")
+
+        def close(self) -> None:
+            pass
+
+    drawing = Drawing([Broken()], Overlay(CPU), live=False)
+
+    def draw_all() -> None:
+        for index in range(100):  # more than wait for the thread
+            drawing.put(result(index))
+        drawing.close()
+
+    with pytest.raises(EdgeRanError, match="frame 0 failed: ValueError"):
+        draw_all()
 
 
 def test_slow_drawing_never_holds_a_live_stream_up_but_a_file_waits() -> None:

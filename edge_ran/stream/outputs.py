@@ -7,6 +7,7 @@ they cannot keep up with is left out and counted. A file waits: its recording ha
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import shlex
@@ -32,6 +33,8 @@ _CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 _ROOM = 4  # results that wait for the drawing thread
 _MEASURED = 10  # results of a live source whose pace a recording takes
 _PICTURES_A_SECOND = 2.0  # of a recording of single pictures
+_LEAST_FREE_BYTES, _INDEX_BYTES = 16 << 20, 32  # room kept for what ends a video: the index, an entry for each frame
+_SHORT = 0.9  # a recording with fewer of its frames was cut off; containers count them only nearly
 
 
 Picture = Callable[[], NDArray[np.uint8]]
@@ -51,7 +54,7 @@ class Drawing:
     """Hands results to the outputs in a thread of its own, drawn where they want pictures.
 
     Attributes:
-        skipped: results of a live source that were left out because drawing or encoding fell behind.
+        skipped: results of a live source that were not drawn because drawing or encoding fell behind.
     """
 
     def __init__(self, outputs: list[Output], overlay: Overlay, live: bool) -> None:
@@ -88,6 +91,9 @@ class Drawing:
                     output.put(result, picture)
             except EdgeRanError as error:
                 self._error = error
+            except Exception as error:  # this thread must go on: put of a file waits for it
+                what = f"drawing frame {result.frame.index} failed: {error!r}"
+                self._error = EdgeRanError(what, "please report this")
         for output in self._outputs:
             try:
                 output.close()
@@ -138,7 +144,17 @@ class Recording:
         self.frames = 0
 
     def put(self, result: Result, picture: Picture) -> None:
-        """Write a picture as often as its time asks for. Raises EnvironmentMissing when it cannot be written."""
+        """Write a picture as often as its time asks for.
+
+        Raises:
+            EnvironmentMissing: it cannot be written, or the disk is all but full; ``close`` then still finishes what
+                was recorded before.
+        """
+        free = shutil.disk_usage(self._path.parent).free if self._temporary else math.inf
+        if free < _LEAST_FREE_BYTES + _INDEX_BYTES * self.frames:  # the writer says nothing of a full disk
+            raise EnvironmentMissing(
+                f"the disk of {self._path} is full: its recording ends after {self.frames} frames", "free some space"
+            )
         at = result.frame.captured_at
         if self._writer is None:
             self._first.append((at, picture()))
@@ -148,7 +164,7 @@ class Recording:
             self._write(at, picture())
 
     def close(self) -> None:
-        """Finish the file. Raises EnvironmentMissing when what was written cannot be played."""
+        """Finish the file. Raises EnvironmentMissing when what was written cannot be played, or is not all there."""
         if self._writer is None and self._first:
             self._open()
         if self._writer is None:
@@ -157,12 +173,16 @@ class Recording:
         assert self._temporary
         check = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
         playable = check.isOpened() and check.grab()
+        there = int(check.get(cv2.CAP_PROP_FRAME_COUNT))
         check.release()
-        if not playable:  # the writer says nothing of a full disk
+        if not playable:
             error = EnvironmentMissing(f"the recording {self._path} could not be written", "is the disk full?")
             self._stack.__exit__(type(error), error, None)
             raise error
         self._stack.close()
+        if there < _SHORT * self.frames:
+            what = f"the recording {self._path} was cut off: it holds {max(0, there)} of {self.frames} frames"
+            raise EnvironmentMissing(what, "is the disk full?")
 
     def _open(self) -> None:
         fps = self._fps or (25.0 if self._live else _PICTURES_A_SECOND)

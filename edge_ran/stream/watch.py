@@ -105,4 +105,4 @@ def _look(window: Window, stop: threading.Event) -> None:
 def _finish(drawing: Drawing, complain: Callable[[str], None]) -> None:
     drawing.close()
     if drawing.skipped:
-        complain(f"{drawing.skipped} results are not in the recording: this machine could not draw that fast")
+        complain(f"{drawing.skipped} results were not drawn: this machine could not draw that fast")
