@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,6 +221,20 @@ def test_beyond_loopback_a_token_is_asked() -> None:
         page.close()
 
 
+@pytest.mark.parametrize("every", ["0.0.0.0", "[::]"])
+def test_an_address_that_can_be_opened_is_told(every: str) -> None:
+    try:
+        page = WebPage(f"{every}:0", GPU, "cam")
+    except EnvironmentMissing:
+        pytest.skip("no IPv6 here")
+    try:
+        url = urllib.parse.urlsplit(page.url)
+        assert url.hostname not in ("0.0.0.0", "::", None)
+        assert url.query.startswith("token=")
+    finally:
+        page.close()
+
+
 def test_a_port_that_is_taken_is_one_clear_line(page: WebPage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(EnvironmentMissing, match="cannot listen"):
         WebPage(f"127.0.0.1:{taken.getsockname()[1]}", GPU, "cam")
@@ -265,7 +280,8 @@ def test_in_a_real_browser(page: WebPage, tmp_path: Path) -> None:
     assert "gpu (Mali-G610)" in dumped
     assert "&lt;b&gt;cam&lt;/b&gt;" in dumped  # a name is text, never markup
     assert "sends &lt;u&gt;black&lt;/u&gt;" in dumped
-    assert "p50 2.5  p99 2.5 ms" in dumped
+    assert "p50 2.5, p99 2.5 ms" in dumped
+    assert "5 ms</small>" in dumped
     assert re.search(r'id="lost" hidden', dumped)
     image = cv2.imread(str(shot))
     left = image[20:400, 30:600].reshape(-1, 3)

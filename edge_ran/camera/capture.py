@@ -374,13 +374,17 @@ def _opened(open_source: Callable[[], FrameSource], stop: threading.Event) -> Fr
         except BaseException as error:
             opening.set_exception(error)
 
+    def give_back(late: Future[FrameSource]) -> None:
+        if not late.exception():
+            late.result().close()
+
     threading.Thread(target=work, name="edge-ran open", daemon=True).start()
     try:
         while not wait([opening], _TICK_S).done:
             if stop.is_set():
                 raise CameraError("stopped before the camera answered")
     except BaseException:
-        opening.add_done_callback(lambda late: late.exception() or late.result().close())
+        opening.add_done_callback(give_back)
         raise
     return opening.result()
 

@@ -63,6 +63,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _reached_at(host: str) -> str:
+    """What others call this machine, where it listens on every address; else ``host``."""
+    outside = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}.get(host)  # of documentation; nothing is sent there
+    if not outside:
+        return host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((outside, 9))
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
+
+
 class WebPage:
     """Serves the page until closed. ``url`` is what to open; it has the token where one is needed."""
 
@@ -87,6 +99,7 @@ class WebPage:
                 f"--web cannot listen on {host}:{port}: {error.strerror or error}", "choose another: --web HOST:PORT"
             ) from error
         port = self._server.server_address[1]
+        host = _reached_at(host)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{port}/" + (f"?token={self._token}" if self._token else "")
         self._thread = threading.Thread(
