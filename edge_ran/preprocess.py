@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from edge_ran.graph import TensorSpec
 
 
-def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Fit a frame to the network's size and colour order.
 
     Args:
         frame: (H, W, 3) uint8 in BGR order, as cameras and ``picture.read_picture`` give it.
         spec: the network's input.
+        out: where to write, (spec.height, spec.width, 3) uint8; None = a new array.
 
     Returns:
-        (spec.height, spec.width, 3) uint8 in ``spec.color`` order.
+        (spec.height, spec.width, 3) uint8 in ``spec.color`` order; ``out`` where it was given.
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}")
@@ -31,14 +32,19 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     frame = frame[top : top + height, left : left + width]
     frame = _halved(frame, spec)
     height, width = frame.shape[:2]
-    if (height, width) != (spec.height, spec.width):
+    out = np.empty((spec.height, spec.width, 3), np.uint8) if out is None else out
+    resized = (height, width) != (spec.height, spec.width)
+    if resized:
         # Averaging over the covered pixels avoids aliasing when shrinking; it is nearest neighbour when enlarging.
         shrinking = spec.height < height or spec.width < width
         method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-        frame = np.asarray(cv2.resize(frame, (spec.width, spec.height), interpolation=method), np.uint8)
+        target = None if spec.color == "rgb" else out
+        frame = np.asarray(cv2.resize(frame, (spec.width, spec.height), target, interpolation=method), np.uint8)
     if spec.color == "rgb":
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)  # 30 times quicker than NumPy's [::-1]
-    return np.ascontiguousarray(frame)
+        cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, out)  # 30 times quicker than NumPy's [::-1]
+    elif not resized:
+        out[:] = frame
+    return out
 
 
 def seen(width: int, height: int, spec: InputSpec) -> tuple[int, int, int, int]:
@@ -119,11 +125,10 @@ class Preprocessor:
             out = np.empty(self.tensor.shape, self.tensor.dtype)
         elif out.shape != self.tensor.shape or out.dtype != self.tensor.dtype:
             raise ValueError(f"out is {out.shape} {out.dtype}, not {self.tensor.shape} {self.tensor.dtype}")
-        pixels = fit_pixels(frame, self.spec)
         if self._pixels_as_they_are:
-            out[0] = pixels
+            fit_pixels(frame, self.spec, out[0])
         else:
-            cv2.LUT(pixels, self._table, dst=out[0])
+            cv2.LUT(fit_pixels(frame, self.spec), self._table, dst=out[0])
         return out
 
 

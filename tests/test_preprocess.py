@@ -56,6 +56,17 @@ def test_large_pictures_are_averaged_over_the_pixels_that_they_cover(size: tuple
     assert np.ptp(fit_pixels(stripes, spec)) <= 1
 
 
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+@pytest.mark.parametrize("size", [(48, 64), (24, 32), (11, 13)])
+def test_pixels_are_written_where_they_shall_be(size: tuple[int, int], color: str) -> None:
+    frame, spec = FRAME[: size[0], : size[1]], InputSpec(24, 32, color=color)
+    inputs = np.zeros((2, 24, 32, 3), np.uint8)
+    assert np.shares_memory(fit_pixels(frame, spec, inputs[1]), inputs)
+    assert inputs[0].max() == 0
+    assert np.array_equal(inputs[1], fit_pixels(frame, spec))
+    assert not np.shares_memory(fit_pixels(frame, spec), FRAME)  # the camera's next picture may overwrite this one
+
+
 @pytest.mark.parametrize("shape", [(10, 10), (10, 10, 4), (1, 10, 10, 3)])
 def test_fit_refuses_what_is_no_frame(shape):
     with pytest.raises(ValueError, match="frame"):

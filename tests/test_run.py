@@ -364,6 +364,7 @@ def test_examples_recorded_become_a_dataset(edge_ran, tmp_path: Path) -> None:
     for label in ("hall", "attic"):
         done = edge_ran("--camera", str(clip), "--record", "set", "--label", label, "--no-realtime")
         assert done.returncode == 0, done.stderr
+        assert "4 pictures kept in set" in done.stderr
     done = subprocess.run(
         [sys.executable, "-m", "edge_ran", "dataset", "set", "--json"], capture_output=True, text=True, cwd=tmp_path
     )

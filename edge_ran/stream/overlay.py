@@ -87,7 +87,8 @@ def _write_answer(picture: NDArray[np.uint8], result: Result, accelerator: Accel
         colour = _BAR if prediction.label == result.label else _GREY
         cv2.rectangle(picture, (unit, baseline + unit // 4), (max(right, unit + 1), baseline + unit // 2), colour, -1)
         _write(picture, prediction.label, unit, baseline, unit * 0.75, _GREY, room - 4 * unit)
-        _write(picture, f"{prediction.score:.0%}", unit + room - 3 * unit, baseline, unit * 0.75, _GREY, 3 * unit)
+        score = f"{prediction.score:.0%}"
+        _write(picture, score, unit + room - 3 * unit, baseline, unit * 0.75, _GREY, 3 * unit, to_the_right=True)
 
 
 def _write_scale(picture: NDArray[np.uint8], look: Look, unit: int) -> None:
@@ -100,7 +101,8 @@ def _write_scale(picture: NDArray[np.uint8], look: Look, unit: int) -> None:
     _write(picture, f"{look.values.min():.3f}", middle - 3 * unit, baseline, unit * 0.75, _GREY, 3 * unit)
     bar = scale_bar(width - middle - 5 * unit, unit // 2)
     picture[3 * unit - unit // 4 :, middle:][: bar.shape[0], : bar.shape[1]] = bar
-    _write(picture, f"{look.values.max():.3f}", width - 4 * unit, baseline, unit * 0.75, _GREY, 3 * unit)
+    high = f"{look.values.max():.3f}"
+    _write(picture, high, width - 4 * unit, baseline, unit * 0.75, _GREY, 3 * unit, to_the_right=True)
 
 
 def _enlargement(image: NDArray[np.uint8]) -> int:
@@ -120,9 +122,16 @@ def _shade(picture: NDArray[np.uint8], left: int, top: int, right: int, bottom: 
 
 
 def _write(
-    picture: NDArray[np.uint8], text: str, x: int, baseline: int, height: float, colour: tuple, room: int
+    picture: NDArray[np.uint8],
+    text: str,
+    x: int,
+    baseline: int,
+    height: float,
+    colour: tuple,
+    room: int,
+    to_the_right: bool = False,
 ) -> None:
-    """Write a line; a long one is made smaller, down to half, then cut."""
+    """Write a line, from ``x`` on or to the end of its room; a long one is made smaller, down to half, then cut."""
     # OpenCV's own font has ASCII only.
     text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or "?"
     scale = height / 22  # the font's capitals are 22 pixels high at scale 1
@@ -132,4 +141,6 @@ def _write(
         smaller = max(0.5, room / width)
         scale *= smaller
         text = text[: max(1, int(len(text) * room / (width * smaller)))]
+    elif to_the_right:
+        x += room - width
     cv2.putText(picture, text, (x, baseline), _FONT, scale, colour, thickness, cv2.LINE_AA)

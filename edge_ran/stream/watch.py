@@ -75,7 +75,9 @@ def watch(
         if wishes.save:
             outputs.append(Recording(wishes.save, stream.source_fps, stream.live, wishes.force))
         if wishes.record:
-            outputs.append(Examples(wishes.record, wishes.label, wishes.keep, wishes.uncertain_below))
+            examples = Examples(wishes.record, wishes.label, wishes.keep, wishes.uncertain_below)
+            outputs.append(examples)
+            stack.callback(lambda: complain(f"{examples.kept:,} pictures kept in {wishes.record}"))
         if wishes.web:
             page = WebPage(wishes.web, accelerator, stream.name)
             outputs.append(page)
