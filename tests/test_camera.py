@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import http.server
 import itertools
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -210,6 +213,49 @@ def test_http_mjpeg_with_and_without_content_lengths(lengths: bool) -> None:
         frames = [source.read() for _ in range(10)]
         source.close()
     assert [number_of(f.image) for f in frames if f] == list(range(10))
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest"])
+def test_a_camera_gets_its_password_in_the_way_that_it_asks_for(scheme: str) -> None:
+    def answer(method: str, path: str, asked: dict[str, str]) -> str:
+        """What RFC 2617 wants to hear."""
+        ha1, ha2 = (hashlib.md5(text.encode()).hexdigest() for text in ("me@home:cam:a/b", f"{method}:{path}"))
+        middle = f"{asked['nonce']}:{asked['nc']}:{asked['cnonce']}:auth"
+        return hashlib.md5(f"{ha1}:{middle}:{ha2}".encode()).hexdigest()
+
+    heard: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            heard.append(said := self.headers.get("Authorization", ""))
+            if scheme == "Basic":
+                right = said == "Basic " + base64.b64encode(b"me@home:a/b").decode()
+                challenge = 'Basic realm="cam"'
+            else:
+                asked = dict(re.findall(r'(\w+)="?([^",]+)', said))
+                right = bool(said) and asked["response"] == answer("GET", self.path, asked)
+                challenge = 'Digest realm="cam", nonce="n1", qop="auth", algorithm=MD5'
+            self.send_response(200 if right else 401)
+            if not right:
+                self.send_header("WWW-Authenticate", challenge)
+            self.send_header("Content-Type", "image/jpeg")
+            self.end_headers()
+            self.wfile.write(jpeg(numbered(7)) if right else b"")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            host = f"127.0.0.1:{server.server_port}/shot.jpg"
+            assert number_of(open_source(f"http://me%40home:a%2Fb@{host}").read().image) == 7
+            assert heard[0] == ""  # not before it is asked for
+            for wrong in ("http://me%40home:wrong@", "http://"):
+                with pytest.raises(CameraError, match="401"):
+                    open_source(wrong + host)
+        finally:
+            server.shutdown()
 
 
 def test_http_snapshots_are_polled_at_the_pace_asked_for() -> None:
@@ -567,10 +613,11 @@ def test_addresses_are_told_without_their_passwords(address: str, shown: str) ->
 
 @pytest.mark.parametrize("words", [{}, {"width": 5}, {"fps": 5.0}])
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "RTSP"])
-def test_no_complaint_repeats_a_password(scheme: str, words: dict) -> None:
+@pytest.mark.parametrize("password", ["secret", "sec/ret"])
+def test_no_complaint_repeats_a_password(scheme: str, password: str, words: dict) -> None:
     with pytest.raises(EdgeRanError) as caught:
-        open_source(f"{scheme}://user:secret@127.0.0.1:1/cam", **words)
-    assert "secret" not in str(caught.value) + caught.value.remedy
+        open_source(f"{scheme}://user:{password}@127.0.0.1:1/cam", **words)
+    assert "sec" not in str(caught.value) + caught.value.remedy
     assert "127.0.0.1:1/cam" in str(caught.value)
 
 

@@ -6,7 +6,6 @@ and a silent server is noticed by the socket's own time-out.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 import select
@@ -184,14 +183,26 @@ def _csi_command(number: int, width: int, height: int, fps: float) -> list[str]:
 
 
 def _request(url: str, timeout_s: float) -> Any:
-    parts = urllib.parse.urlsplit(url)
-    headers = {"User-Agent": "edge-ran"}
-    if parts.username:
-        secret = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
-        url = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    address, handlers = url, list[urllib.request.BaseHandler]()
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port
+    except ValueError:  # it repeats what it takes for the port
+        what = f"{without_password(url)} is not an address"
+        raise CameraError(what, "in a user's name or password, write / as %2F, # as %23 and ? as %3F") from None
+    try:
+        if parts.username:
+            address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+            passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+            secret = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+            passwords.add_password(None, address, *secret)
+            # Sent when asked for, in the way asked for, and to this host alone.
+            handlers += [
+                urllib.request.HTTPDigestAuthHandler(passwords),
+                urllib.request.HTTPBasicAuthHandler(passwords),
+            ]
+        request = urllib.request.Request(address, headers={"User-Agent": "edge-ran"})
+        return urllib.request.build_opener(*handlers).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         raise CameraError(
             f"{without_password(url)} answers {error.code} {error.reason}", "check the address and password"
