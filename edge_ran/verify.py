@@ -163,7 +163,8 @@ def gate(found: Verification) -> None:
     if found.wrong:
         names = ", ".join(f"{check.accelerator} {check.precision}".strip() for check in found.wrong)
         how = "breaks" if all(check.is_broken for check in found.wrong) else "is wrong on"
-        raise GateError(f"{found.model} {how} {names}", "--cpu is right; report the operators to LiteRT")
+        maker = "the delegate's vendor" if found.wrong[0].accelerator == "delegate" else "LiteRT"
+        raise GateError(f"{found.model} {how} {names}", f"--cpu is right; report the operators to {maker}")
 
 
 def _check_gpu(

@@ -1,7 +1,9 @@
 """External delegates: good ones are used, bad ones end as one line. Needs a C compiler."""
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from edge_ran.runtime import RuntimeOptions, child, open_runtime, trial
 
 TESTS = Path(__file__).parent
 FLOAT = TESTS / "models" / "float32.tflite"
-TAKES_LAST, TAKES_NOTHING, REFUSES, CRASHES, CRASHES_LATER, EXITS, HANGS, IS_RIGHT = range(8)
+TAKES_LAST, TAKES_NOTHING, REFUSES, CRASHES, CRASHES_LATER, EXITS, HANGS, IS_RIGHT, TALKS = range(9)
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +123,12 @@ def test_a_missing_or_unloadable_library(tmp_path):
     text.write_text("not a library")
     with pytest.raises(AcceleratorError, match="cannot be loaded"):
         open_runtime(FLOAT, delegate=text)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_a_delegate_says_in_its_runs_stays_off_stdout(verbose, build):
+    words = ["--delegate", build(TALKS), "--num-runs", 5, "--max-secs", 1, "--json", *(["-v"] if verbose else [])]
+    command = [sys.executable, "-m", "edge_ran", "benchmark", FLOAT, *words]
+    done = subprocess.run([*map(str, command)], cwd=TESTS.parent, capture_output=True, text=True, timeout=120)
+    assert json.loads(done.stdout)["accelerator"]["actual"] == "delegate", done.stderr
+    assert ("a run\n" in done.stderr) is ("the end\n" in done.stderr) is verbose

@@ -109,8 +109,9 @@ def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pi
     assert check.adapter == "libwrong.so"
     assert [one.name for one in check.guilty] == ["SOFTMAX"]
     assert "libwrong.so" in str(found)
-    with pytest.raises(GateError, match="wrong on delegate"):
+    with pytest.raises(GateError, match="wrong on delegate") as caught:
         gate(found)
+    assert "the delegate's vendor" in caught.value.remedy
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert record["checks"][0]["is_right"] is False
     assert record["checks"][0]["guilty"]

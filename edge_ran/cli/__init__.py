@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import traceback
@@ -37,11 +39,31 @@ def _root(
     pass
 
 
+def _keep_results_apart(verbose: bool) -> None:
+    """Keep what native libraries print, a vendor's delegate in every run and at the end of the process, off stdout.
+
+    Python's stdout gets a file descriptor of its own. What else is written to 1 is silent, or on stderr with ``-v``.
+    """
+    ours = sys.stdout
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stdout, or one that is no file
+        if ours.fileno() != 1:
+            return
+        ours.flush()
+        sys.stdout = sys.__stdout__ = io.TextIOWrapper(
+            open(os.dup(1), "wb"),  # noqa: SIM115
+            encoding=ours.encoding,
+            errors=ours.errors,
+            line_buffering=ours.line_buffering,
+        )
+        os.dup2(2 if verbose else os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def main() -> None:
     """Run the command line. The only place where an EdgeRanError becomes lines on stderr and an exit code."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _keep_results_apart(verbose)
     try:
         code = app(args=spell_out(sys.argv[1:]), standalone_mode=False)  # Ctrl-C is typer's, and gives 130
     except EdgeRanError as error:

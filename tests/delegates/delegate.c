@@ -1,9 +1,11 @@
 /* An external delegate for the tests, made of the stable part of TFLite's C structures. KIND chooses what it does:
    0 takes the last operator, if it is a softmax, and answers 0.1, 0.2, 0.7;  1 takes nothing;  2 refuses its options;
    3 crashes in its initialiser;  4 crashes in its first run;  5 ends the process in its initialiser;
-   6 hangs in its initialiser;  7 takes the last operator, a softmax of three numbers, and does it right. */
+   6 hangs in its initialiser;  7 takes the last operator, a softmax of three numbers, and does it right;
+   8 does so and talks on stdout in every run and at the end of the process. */
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,13 +51,18 @@ struct Context {
 static int invoke(Context* context, Node* node) {
   if (KIND == 4) abort();
   float answer[] = {0.1f, 0.2f, 0.7f};
-  if (KIND == 7) {
+  if (KIND == 8) puts("a run"), write(1, "of it\n", 6);
+  if (KIND >= 7) {
     const float* x = context->tensors[node->inputs->data[0]].data;
     const float sum = expf(x[0]) + expf(x[1]) + expf(x[2]);
     for (int i = 0; i < 3; ++i) answer[i] = expf(x[i]) / sum;
   }
   memcpy(context->tensors[node->outputs->data[0]].data, answer, sizeof answer);
   return 0;
+}
+
+__attribute__((destructor)) static void end(void) {
+  if (KIND == 8) puts("the end"), write(1, "of it\n", 6);
 }
 
 static int nothing(Context* context, Node* node) { return 0; }
