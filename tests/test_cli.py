@@ -221,6 +221,35 @@ def test_ctrl_c_ends_with_130_and_no_traceback(test_models: Path):
     assert out == ""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send")
+def test_ctrl_c_while_packages_are_imported_is_quiet(tmp_path: Path):
+    (tmp_path / "typer.py").write_text(
+        "import sys, time\nprint('begun', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+    )
+    path = os.pathsep.join(filter(None, (str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH"))))
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge_ran", "devices"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_stdout_is_two_lines(test_models: Path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "edge_ran", "inspect", str(test_models / "int8.tflite")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 3
+    assert two_lines(done.stderr)
+
+
 def test_a_broken_package_is_two_lines(tmp_path: Path):
     (tmp_path / "numpy.py").write_text("raise ImportError('\\n\\nIMPORTANT: PLEASE READ THIS FOR ADVICE')\n")
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))

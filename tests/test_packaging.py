@@ -94,7 +94,7 @@ def test_the_wheel_is_for_any_python_and_light_to_install(wheel: Path):
         scripts = archive.read(f"{DIST_INFO}/entry_points.txt").decode()
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert "edge-ran = edge_ran.cli:main" in scripts
+    assert "edge-ran = edge_ran.__main__:main" in scripts
     requirements = metadata.get_all("Requires-Dist", [])
     always = {re.split(r"[^\w.-]", r)[0] for r in requirements if "extra ==" not in r}
     assert not always & {"tensorflow", "tf-keras", "tensorflow-model-optimization", "matplotlib", "jinja2"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -77,6 +78,12 @@ def main() -> None:
         if verbose or (error.name or "").startswith("edge_ran"):
             raise
         complain(f"{error.name or 'a package'} cannot be imported", "edge-ran doctor")
+        code = EnvironmentMissing.exit_code
+    except OSError as error:
+        if verbose or error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what it still holds
+        complain("stdout cannot be written: its disk is full", "edge-ran doctor")
         code = EnvironmentMissing.exit_code
     except Exception as error:
         # Usage errors have no public name in typer, and live in click or inside typer, by its version.
