@@ -133,7 +133,11 @@ def _tflite_text(record: dict[str, Any]) -> str:
     )
     lines.append(f"XNNPACK on the CPU takes {total - len(left_out)} of {total} operators")
     lines += _findings_text(left_out)
-    lines += ["GPU delegates:", *_findings_text(record["gpu_warnings"])] if record["gpu_warnings"] else []
+    warned = record["gpu_warnings"]
+    lines.append(
+        "GPU delegates:" if warned else "GPU delegates: nothing is known against it; edge-ran verify proves it"
+    )
+    lines += _findings_text(warned)
     lines += [
         f"{op['index']:>4} {op['operator']}  {', '.join(map(_tensor_text, op['outputs']))}"
         for op in record.get("operator_list", [])

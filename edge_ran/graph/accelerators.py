@@ -70,7 +70,7 @@ def gpu_warnings(graph: Graph) -> list[Finding]:
     """
     findings = []
     if not all(t.fixed for t in (*graph.inputs, *graph.outputs)):
-        what = "an input or output has no fixed size, which browsers refuse"
+        what = "an input or output has no fixed size, which GPUs and browsers refuse"
         findings.append(Finding(None, what, "convert it again: edge-ran fixes the batch to 1"))
     findings += [found for op in graph.operators if (found := _gpu_finding(op))]
     return findings
