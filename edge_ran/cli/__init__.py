@@ -50,12 +50,13 @@ def _keep_results_apart(verbose: bool) -> None:
         if ours.fileno() != 1:
             return
         ours.flush()
-        sys.stdout = sys.__stdout__ = io.TextIOWrapper(
+        sys.stdout = io.TextIOWrapper(
             open(os.dup(1), "wb"),  # noqa: SIM115
             encoding=ours.encoding,
             errors=ours.errors,
-            line_buffering=ours.line_buffering,
+            line_buffering=bool(ours.line_buffering),
         )
+        sys.__stdout__ = sys.stdout  # type: ignore[misc]  # whose width shutil asks for
         os.dup2(2 if verbose else os.open(os.devnull, os.O_WRONLY), 1)
 
 
