@@ -3,9 +3,9 @@
     python benchmarks/gpu_truth.py MODEL.tflite [--runs 30] [--json]
 
 litert-benchmark stops its clock when the call returns, which may be when the work is only queued; edge-ran when every
-output has been read. The judge is
-neither: the time from before the first of N runs to after the last output of the last one, divided by N. Without a
-GPU, Debian's SwiftShader shows it: VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json.
+output has been read. The judge is neither: the time from before the first of N runs to after the last output of the
+last one, divided by N. Without a GPU, Debian's SwiftShader shows it:
+VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json.
 """
 
 from __future__ import annotations
