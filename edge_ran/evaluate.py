@@ -44,7 +44,8 @@ class EvalReport:
     ``top1_interval`` holds the true accuracy with 95 % confidence: Wilson's, or from resampling whole groups where the
     images have groups, for frames of one clip are not independent; ``interval`` says which. ``top5`` is None below six
     classes. ``balanced`` is the mean recall of the classes. ``calibration_error`` is the mean distance between
-    confidence and accuracy over fifteen bins (Guo et al. 2017). ``confusion`` counts true classes in rows.
+    confidence and accuracy over fifteen bins (Guo et al. 2017), at the ``temperature`` of the model's card, which
+    ``run --threshold`` goes by, too. ``confusion`` counts true classes in rows.
     ``agreement`` is the share of equal top-1 answers of model and reference; ``drop_points`` is against the reference,
     else against the accuracy in the model's card; ``drop_interval`` (reference only) holds the true drop with 95 %.
     """
@@ -59,6 +60,7 @@ class EvalReport:
     top5: float | None
     balanced: float
     calibration_error: float
+    temperature: float
     per_class: dict[str, ClassReport]
     labels: tuple[str, ...]
     confusion: list[list[int]]
@@ -175,6 +177,7 @@ def evaluate(
         top5=float((order[:, :5] == truth[:, None]).any(1).mean()) if classes > 5 else None,
         balanced=float(np.mean(recalls)),
         calibration_error=_calibration_error(scores[np.arange(len(scores)), answers], right),
+        temperature=classifier.card.temperature if classifier.card else 1.0,
         per_class=per_class,
         labels=classifier.labels,
         confusion=confusion.tolist(),

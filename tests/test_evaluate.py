@@ -13,6 +13,7 @@ from edge_ran.classifier import Classifier
 from edge_ran.cli import app
 from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
 from edge_ran.evaluate import _by_group, _paired_drop, check_drop, evaluate, wilson, write_predictions
+from edge_ran.graph import read_card
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def test_is_what_the_classifier_says(labelled_model, mixed):
     confidence = report.scores.max(1)
     one_bin = abs(confidence.mean() - report.top1)
     assert one_bin - 1e-6 <= report.calibration_error <= 1
+    assert report.temperature == read_card(model).temperature
 
 
 def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_models):

@@ -124,7 +124,8 @@ def _evaluate_text(report: Any) -> str:
     ]
     if report.top5 is not None:
         lines.append(f"top-5  {report.top5:.2%}")
-    lines.append(f"balanced {report.balanced:.2%}, calibration error {report.calibration_error:.3f}")
+    calibration = f"calibration error {report.calibration_error:.3f} at temperature {report.temperature:.2f}"
+    lines.append(f"balanced {report.balanced:.2%}, {calibration}")
     if report.agreement is not None:
         lines.append(
             f"agrees with {report.reference} on {report.agreement:.2%}; that one has {report.reference_top1:.2%}"

@@ -156,6 +156,8 @@ def _card_lines(card: dict[str, Any]) -> list[str]:
     ]
     if isinstance(accuracy.get("top1"), (int, float)):
         lines.append(f"  top-1   {accuracy['top1']:.2%} of {accuracy.get('images', '?')} images")
+    if card["temperature"] != 1:
+        lines.append(f"  scores  calibrated by temperature {card['temperature']:.2f}, fitted on validation pictures")
     if card["masks"]:
         lines.append(f"  masks   of {', '.join(card['masks'])}, as outputs behind the scores")
     if card["license"]:
