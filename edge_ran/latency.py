@@ -94,18 +94,20 @@ def interval(
 
     Runs of one load are alike in what that load got, such as its place in memory, so however many they are, they tell
     nothing of the next load: only loads are independent of each other. The interval is the wider of the one from the
-    runs and the one from the percentiles of each session.
+    runs and the one from the percentiles of each session; fewer than six sessions give their extremes, which may hold
+    it less often.
 
     Args:
         samples: all times, in milliseconds.
-        sessions: the same times, in a list for each load; fewer than six leave the interval from the runs.
+        sessions: the same times, in a list for each load.
         percent: which percentile.
     """
     low, high = percentile_interval(samples, percent)
-    first, last = percentile_interval([float(np.percentile(times, percent)) for times in sessions], 50)
-    if low is None or high is None or first is None or last is None:
+    if low is None or high is None or not sessions:
         return low, high
-    return min(low, first), max(high, last)
+    of_loads = [float(np.percentile(times, percent)) for times in sessions]
+    first, last = percentile_interval(of_loads, 50)
+    return min(low, min(of_loads) if first is None else first), max(high, max(of_loads) if last is None else last)
 
 
 def percentile_interval(samples: Sequence[float], percent: float) -> tuple[float | None, float | None]:

@@ -141,7 +141,9 @@ def benchmark(
                     one.warm_up(plan)
                 _take_turns(models, plan, session / sessions, random)
                 known = not plan.until or all(one.is_known_to(plan.until) for one in models)
-                if session >= sessions and (known or time.perf_counter() - begun >= plan.max_secs):
+                late = time.perf_counter() - begun >= plan.max_secs
+                # A comparison wants all its sessions, however long they take: with fewer, it could say nothing.
+                if (session >= sessions and known) or (late and (session >= sessions or len(models) == 1)):
                     break
             conditions = watch.stop()
         note("measuring whole frames")
