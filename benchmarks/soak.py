@@ -191,6 +191,7 @@ def soak(model: Path | None, minutes: float, fps: float, seed: int, folder: Path
         "notices": len(said),
         "rss_mb": {"first": memory[0], "median": statistics.median(memory), "last": memory[-1], "most": max(memory)},
         "rss_slope_mb_an_hour": slope,
+        "rss_mb_by_tenths": [round(statistics.median(part), 1) for part in np.array_split(memory, 10) if part.size],
         "threads_and_files": {"first": holds[0], "last": holds[-1]},
         "cpu_while_nothing_comes": {"median": statistics.median(busy), "most": max(busy)},
         "sent": sent,
