@@ -50,6 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "all at once": {"attention": "spatial", "learning": "naive", "upsampling": "nearest", "shortcut": "projection"},
 }
 NETWORKS: dict[str, dict[str, Any]] = {
+    "edge50": {},
     "indoor56": {},
     "cifar_attention56": {},
     "attention_next56": {"input_size": 64, "classes": 10},  # the network of grouped convolutions

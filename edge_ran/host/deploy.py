@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tf_keras import layers
 
 from edge_ran.errors import InputError
+from edge_ran.host.networks import SpatialNormalization
 
 Array = NDArray[Any]
 
@@ -216,6 +217,24 @@ def norms_to_depthwise(graph: Graph) -> int:
     return places
 
 
+def normalise_positions(graph: Graph) -> int:
+    """Spatial attention's GroupNormalization, a group for each channel, is written by its definition.
+
+    ``d = x - mean(x)``, ``y = d / sqrt(mean(d d) + epsilon)``, means over the positions of a channel. Keras computes
+    the same in five dimensions, which GPU delegates refuse, and with operators that have no int8 form (NEG, SQUARE),
+    so that a calibrated file leaves int8 twice for each mask; of this only RSQRT, on a number for each channel, stays
+    outside XNNPACK.
+    """
+    places = 0
+    for norm in graph.each(layers.GroupNormalization):
+        config, own_group = norm.config, len(norm.shape) == 3 and norm.config["groups"] == norm.shape[-1]
+        if not own_group or config["axis"] not in (-1, 3) or config["scale"] or config["center"]:
+            continue
+        graph.put(replace(norm, kind=SpatialNormalization))
+        places += 1
+    return places
+
+
 _LARGE_BYTES, _PART_BYTES = 16 << 20, 8 << 20  # of a float32 kernel
 _POSITIONS = 7  # that XNNPACK computes at a time, at most
 _CHANNELS = 32  # that it computes at a time
@@ -260,6 +279,7 @@ PASSES: tuple[tuple[str, Callable[[Graph], int]], ...] = (
     ("nearest upsampling as concatenation", repeat_positions),
     ("fold normalisation into convolution", fold_norms),
     ("normalisation as depthwise convolution", norms_to_depthwise),
+    ("spatial normalisation in four dimensions", normalise_positions),
 )
 
 # Layers whose output at a position depends on that position alone, or (normalisation over all positions) only on how

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
@@ -248,6 +249,20 @@ def build(a: Architecture) -> tf_keras.Model:
     return _Builder(a).network()
 
 
+@tf_keras.saving.register_keras_serializable("edge_ran")
+class SpatialNormalization(layers.GroupNormalization):
+    """Spatial attention's normalisation as ``deploy`` writes it, the only layer here that Keras does not have.
+
+    ``(x - mean) / sqrt(variance + epsilon)`` of each channel over its positions, (h, w, c) -> (h, w, c): what
+    GroupNormalization computes with a group for each channel, in tensors of four dimensions and operators of int8.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        centred = inputs - tf.reduce_mean(inputs, (1, 2), keepdims=True)
+        variance = tf.reduce_mean(centred * centred, (1, 2), keepdims=True)
+        return centred * tf.math.rsqrt(variance + self.epsilon)
+
+
 class _Builder:
     """Holds the architecture while the graph is drawn; every method takes and gives a Keras tensor."""
 
@@ -387,13 +402,14 @@ def load(path: Path) -> tf_keras.Model:
 
 _PLAIN = {f"keras.{kind}" for kind in ("layers", "initializers", "regularizers", "constraints", "mixed_precision")}
 _GRAPHS = (("Functional", "tf_keras.src.engine.functional"), ("Sequential", "keras"))
+_OURS = ((SpatialNormalization.__name__, SpatialNormalization.__module__),)
 _CARRIES_CODE = ("Lambda", "TFSMLayer")
 _LARGEST_BYTES = 2**32  # unpacked; several times the weights of the widest network here
 _LARGEST_CONFIG_BYTES = 2**26
 
 
 def _refuse_code(path: Path) -> None:
-    """Raise InputError unless an archive is made of Keras's own layers, and unpacks to a size that can be meant.
+    """Raise InputError unless an archive is of Keras's own layers and ours, and unpacks to a size that can be meant.
 
     Keras's ``safe_mode`` refuses Python lambdas, yet imports whatever module and calls whatever function the archive
     names; and it does not look into the older HDF5 format at all, which is therefore not read.
@@ -409,7 +425,7 @@ def _refuse_code(path: Path) -> None:
         item = waiting.pop()
         if isinstance(item, dict):
             name, module = item.get("class_name"), item.get("module")
-            plain = (module in _PLAIN and name not in _CARRIES_CODE) or (name, module) in _GRAPHS
+            plain = (module in _PLAIN and name not in _CARRIES_CODE) or (name, module) in (*_GRAPHS, *_OURS)
             if "class_name" in item and not plain:
                 what = f"{path} holds {name} of {module or 'nowhere'}, which is no plain Keras layer"
                 raise InputError(what, "build the network of keras.layers alone")

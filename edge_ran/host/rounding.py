@@ -33,6 +33,7 @@ from tf_keras import layers
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes, write_text
+from edge_ran.host.networks import SpatialNormalization
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -47,6 +48,7 @@ _KNOWN = (
     *(layers.InputLayer, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, layers.ReLU, layers.Activation),
     *(layers.Add, layers.Multiply, layers.MaxPooling2D, layers.UpSampling2D, layers.GlobalAveragePooling2D),
     *(layers.Flatten, layers.Reshape, layers.Concatenate, layers.GroupNormalization, layers.UnitNormalization),
+    SpatialNormalization,
 )
 _FLOAT = (layers.GroupNormalization, layers.UnitNormalization)  # no integer form in the file
 

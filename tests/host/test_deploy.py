@@ -63,6 +63,7 @@ def test_all_passes_together_leave_every_network_equal(options: dict[str, object
     assert rewritten.difference < 1e-4
     assert not [c for c in _layers(rewritten.model, layers.Conv2D) if c.kernel_size == (1, 1) != c.strides]
     assert not _layers(rewritten.model, layers.BatchNormalization)
+    assert not [layer for layer in rewritten.model.layers if type(layer) is layers.GroupNormalization]
     resized = _layers(rewritten.model, layers.UpSampling2D)
     assert all(layer.interpolation == "bilinear" for layer in resized)
     assert bool(resized) == (options.get("upsampling") != "nearest" and options.get("mask", True))
@@ -72,7 +73,8 @@ def test_all_passes_together_leave_every_network_equal(options: dict[str, object
 
 @pytest.mark.parametrize(("name", "change"), deploy.PASSES, ids=[name for name, _ in deploy.PASSES])
 def test_each_pass_alone_is_exact_and_finds_its_places(name: str, change: Callable[[deploy.Graph], int]) -> None:
-    model = network(mask_tail="linear", bias=True, upsampling="nearest" if "nearest" in name else "bilinear")
+    upsampling, attention = "nearest" if "nearest" in name else "bilinear", "spatial" if "spatial" in name else "mixed"
+    model = network(mask_tail="linear", bias=True, upsampling=upsampling, attention=attention)
     graph = deploy.Graph.of(model)
     assert change(graph) > 0
     assert deploy.difference(model, graph.model(model.name)) < 1e-4
@@ -135,6 +137,13 @@ def test_copies_in_memory_are_the_nearest_neighbours(size: tuple[int, int]) -> N
     assert [type(layer) for layer in rewritten.model.layers[1:]] == [layers.Concatenate, layers.Reshape] * 2
     assert rewritten.model.output_shape == model.output_shape == (None, 5 * size[0], 3 * size[1], 4)
     assert rewritten.difference == 0
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"groups": 4, "scale": True}, {"groups": 4, "axis": 1}])
+def test_a_normalisation_of_another_kind_is_left_alone(options: dict[str, object]) -> None:
+    image = layers.Input((4, 6, 4))
+    norm = layers.GroupNormalization(**{"center": False, "scale": False, **options})
+    assert deploy.normalise_positions(deploy.Graph.of(tf_keras.Model(image, norm(image)))) == 0
 
 
 def test_odd_sizes_choose_the_same_positions() -> None:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 from edge_ran.errors import InputError, UsageError
-from edge_ran.host import networks
+from edge_ran.host import deploy, networks
 
 
 def counted(name: str, **options: object) -> networks.Summary:
@@ -121,6 +121,16 @@ def test_saved_network_gives_the_same_answers(tmp_path) -> None:
     networks.save(model, tmp_path / "model.keras")
     x = np.ones((1, 32, 32, 3), np.float32)
     np.testing.assert_array_equal(networks.load(tmp_path / "model.keras")(x), model(x))
+
+
+def test_a_rewritten_network_of_spatial_attention_is_saved_and_read(tmp_path) -> None:
+    """Its normalisation is a layer of ours, which a quantised run holds: the one that is no plain Keras layer."""
+    model = deploy.rewrite(networks.build(networks.configure("edge50", width=0.25, attention="spatial"))).model
+    networks.save(model, tmp_path / "model.keras")
+    found = networks.load(tmp_path / "model.keras")
+    assert any(isinstance(layer, networks.SpatialNormalization) for layer in found.layers)
+    x = np.ones((1, 32, 32, 3), np.float32)
+    np.testing.assert_array_equal(found(x), model(x))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not an archive", b"\x89HDF\r\n\x1a\n" + bytes(100)])

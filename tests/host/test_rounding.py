@@ -104,6 +104,7 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
     if kept:
         assert rounding.float_layers(model)
         assert all(kept in layer for layer in rounding.float_layers(model))
+        assert {found.operator.name for found in graph.gpu_warnings(made)} <= {"L2_NORMALIZATION"}
     else:
         assert rounding.float_layers(model) == ()
         assert made.float_operators == []
@@ -129,9 +130,11 @@ def test_calibration_alone_gives_an_integer_file_too(name: str, tmp_path: Path) 
     left = {found.operator.name for found in graph.xnnpack_unsupported(made) if found.operator}
     if architecture.attention == "mixed":
         assert (made.float_operators, made.inner_quantize, left) == ([], [], {"SOFTMAX"})
-    else:  # the normalisation, and nothing else
-        assert {op.name for op in made.float_operators} <= {"NEG", "SQUARE"}
+    else:  # of the normalisation one operator, and nothing else
+        assert (made.float_operators, made.inner_quantize) == ([], [])
         assert left - {"SOFTMAX"} <= {"L2_NORMALIZATION", "ADD", "RSQRT"}
+    if architecture.attention == "spatial":
+        assert graph.gpu_warnings(made) == []
 
 
 def test_snapping_is_done_once_and_moves_no_answer() -> None:
