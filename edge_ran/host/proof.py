@@ -233,14 +233,16 @@ def _layers(
 def _layers_of(made: graph.Graph, model: tf_keras.Model) -> list[tuple[graph.Operator, Any]]:
     """Pair operators with the layers whose output they write: the converter names tensors after what it fused."""
     places = {layer.name: number for number, layer in enumerate(model.layers)}
-    pairs = []
+    pairs: dict[str, tuple[graph.Operator, Any]] = {}
     for operator in made.operators:
         tensor = operator.outputs[0]
         names = {part for name in tensor.name.split(";") for part in name.split("/")} & places.keys()
         shaped = [name for name in names if model.get_layer(name).output.shape[1:] == tensor.shape[1:]]
         if shaped:
-            pairs.append((operator, model.get_layer(max(shaped, key=lambda name: places[name]))))
-    return pairs
+            layer = max(shaped, key=lambda name: places[name])
+            pairs.pop(layer, None)  # of a layer of several operators, the last one writes its output
+            pairs[layer] = operator, model.get_layer(layer)
+    return list(pairs.values())
 
 
 def _masks_of(made: graph.Graph, model: tf_keras.Model) -> list[tuple[graph.Operator, str, Any]]:
