@@ -119,6 +119,8 @@ def test_an_unknown_option_is_refused(words: tuple[str, ...], monkeypatch, capsy
         (("dataset", "x", "--jsno"), "--json"),
         (("run", "--max-frames", "many"), "--max-frames"),
         (("inspect", "edge05"), "edge50"),
+        (("evaluate", "m.tflite", "x", "--max-drop", "nan"), "--max-drop"),  # a gate that nothing would fail
+        (("compare", "x", "x", "--max-drop", "-1"), "--max-drop"),
     ],
 )
 def test_words_that_are_off_are_two_lines_and_exit_code_2(words: tuple[str, ...], expected: str, monkeypatch, capsys):

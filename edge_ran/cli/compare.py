@@ -38,7 +38,9 @@ def compare(
     threads: Threads = 1,
     max_drop: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="Exit 1 when int8 (after quantize, if it was) loses more than that."),
+        typer.Option(
+            metavar="POINTS", min=0, help="Exit 1 when int8 (after quantize, if it was) loses more than that."
+        ),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw accuracy against latency (.png, .svg, .pdf).")

@@ -48,6 +48,7 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="POINTS",
+            min=0,
             help="Exit 1 when more percentage points are lost against --reference, else against the card.",
         ),
     ] = None,
