@@ -231,7 +231,7 @@ class Loaded:
     def load_again(self) -> None:
         """Load the model anew; what was measured stays."""
         options = self.subject.options
-        if options.accelerator == "auto":  # is decided once
+        if options.accelerator == "auto" and options.delegate is None:  # is decided once
             options = dataclasses.replace(options, accelerator=self.accelerator.actual)
         if self.classifier is not None:
             self.classifier = Classifier(self.subject.path, options)
