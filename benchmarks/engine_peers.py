@@ -12,6 +12,7 @@ A folder of sources holds ``saved_model/`` and ``network.onnx`` (input NCHW), ``
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import json
 import os
@@ -96,6 +97,14 @@ class EdgeRan(Engine):
         from edge_ran.preprocess import dequantise
 
         return dequantise(y, self.runtime.outputs[0]).reshape(-1)
+
+
+class SmallPages(EdgeRan):
+    """The same where the kernel gives no huge pages: what they are worth."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
+        super().__init__(path, threads)
 
 
 class TfliteRuntime(Engine):
@@ -319,6 +328,7 @@ class Mnn(Engine):
 
 ENGINES: dict[str, type[Engine]] = {
     "edge-ran": EdgeRan,
+    "edge-ran, small pages": SmallPages,
     "tflite-runtime": TfliteRuntime,
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVino,

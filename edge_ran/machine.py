@@ -127,6 +127,12 @@ def memory_mb() -> tuple[float | None, float | None]:
     return (int(now[0]) / 1024 if now else None), (int(peak[0]) / 1024 if peak else None)
 
 
+def huge_pages_mb() -> float | None:
+    """Return how many MB of this process's memory lie in huge pages; None where the kernel does not tell."""
+    kilobytes = _fields(PROC / "self" / "smaps_rollup").get("AnonHugePages", "").split()
+    return int(kilobytes[0]) / 1024 if kilobytes else None
+
+
 def reset_peak_memory() -> bool:
     """Make the peak start from now; False where the kernel does not allow it."""
     try:

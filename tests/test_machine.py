@@ -121,3 +121,13 @@ def test_an_emulated_processor_is_told(board, monkeypatch, ours, kernel, real):
     board({"proc/sys/kernel/arch": f"{kernel}\n"})
     assert machine.emulated_on() == real
     assert machine.identity()["emulated_on"] == real
+
+
+def test_huge_pages_are_told_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = machine.huge_pages_mb()
+    assert found is None or found >= 0
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    assert machine.huge_pages_mb() is None
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "smaps_rollup").write_text("Rss: 33000 kB\nAnonHugePages:      6144 kB\n")
+    assert machine.huge_pages_mb() == 6.0

@@ -196,6 +196,7 @@ class Loaded:
         self.load_ms = watch.lap("load") - self.trial_ms
         self.accelerator = self.runtime.accelerator
         self.loaded_mb, _ = machine.memory_mb()
+        self.huge_pages_mb = machine.huge_pages_mb()
         self.inputs = self._inputs()
         watch = Stopwatch()
         self.runtime.run(self.inputs[0])
@@ -344,7 +345,12 @@ class Loaded:
                 "sensor": self.energy.name if self.energy else None,
                 "joules_per_run": None if self.meter.joules is None else self.meter.joules / stats.runs,
             },
-            memory={"before_mb": self.before_mb, "loaded_mb": self.loaded_mb, "peak_mb": self.peak_mb},
+            memory={
+                "before_mb": self.before_mb,
+                "loaded_mb": self.loaded_mb,
+                "peak_mb": self.peak_mb,
+                "huge_pages_mb": self.huge_pages_mb,  # of the whole process
+            },
             throughput=report.throughput(
                 graph.multiply_adds, stats.p50_ms, graph.precision, self.runtime.threads, accelerator.actual == "cpu"
             ),

@@ -66,6 +66,7 @@ FACTS = {
 MORE_FACTS = (
     ("timing", "session_medians_ms", tuple[float, ...] | None),
     ("memory", "running_took_mb", _FIGURE),
+    ("memory", "huge_pages_mb", _FIGURE),
     ("environment", "emulated_on", str | None),
     ("cold_start", "trial_ms", _FIGURE),
 )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_ran import machine
 from edge_ran.errors import EnvironmentMissing, InputError
 from edge_ran.graph import Graph
-from edge_ran.runtime import chatter
+from edge_ran.runtime import chatter, pages
 from edge_ran.runtime.types import Accelerator, Delegation
 
 
@@ -115,7 +115,7 @@ class InterpreterRuntime:
         self.accelerator = accelerator
         self.trial_ms = 0.0
         try:
-            with chatter.captured(verbose) as said:
+            with chatter.captured(verbose) as said, pages.gathered():
                 resolvers = module.OpResolverType
                 self._interpreter = module.Interpreter(
                     model_path=str(graph.path),
