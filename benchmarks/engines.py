@@ -1,11 +1,12 @@
 """One trained network through our runtime and its peers, in turns within one run: times, ratios, answers compared.
 
-    python benchmarks/engines.py [--engine NAME=PYTHON ...] [--network edge50 indoor56 …]
+    python benchmarks/engines.py [--engine NAME=PYTHON ...] [--network edge50 indoor56 …] [--run NETWORK=RUN ...]
                                  [--precision fp32 int8] [--threads 1 2] [--sessions 5] [--rounds 6]
                                  [--made FOLDER] [--clock processor] [--json]
 
 Networks: ``edge50`` is the one that ships; ``indoor56`` and ImageNet's ``attention56``, with the paper's mask tail and
-with a linear one, have random weights and random BatchNorm statistics (from fresh ones converters delete operators).
+with a linear one, have random weights and random BatchNorm statistics (from fresh ones converters delete operators),
+unless ``--run`` names a run folder that holds a trained one: the answers of random networks hang on every rounding.
 Peers get them the way their users would: tf2onnx from the Keras graph as it was trained, each one's own post-training
 quantiser with half of the calibration pictures; and, to tell the engine from the graph, from our rewritten graph as
 well. tflite-runtime, and OpenVINO once more, get our files.
@@ -112,7 +113,9 @@ class Contender:
     rounds: list[list[float]] = field(default_factory=list)  # a median for each round, in a list for each session
 
 
-def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str], None]) -> dict[str, Any]:
+def make_sources(
+    network: str, run: Path | None, folder: Path, tf2onnx: str, note: Callable[[str], None]
+) -> dict[str, Any]:
     """Write the sources that engines start from, once; return what is known of the network."""
     record = folder / "network.json"
     if record.exists():
@@ -126,8 +129,10 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
     from edge_ran.preprocess import fit_pixels, normalise
     from edge_ran.runtime.chatter import captured
 
-    if network == "edge50":
-        model, card = convert.read_run(runs.SHIPPED)
+    if run is None and network == "edge50":
+        run = runs.SHIPPED
+    if run is not None:
+        model, card = convert.read_run(run)
         spec = card.input
     else:
         from edge_ran.card import InputSpec
@@ -136,7 +141,7 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
         model = random_network(name, **options)
         spec = InputSpec(*model.input_shape[1:3])
     pixels = np.stack([fit_pixels(read_picture(path), spec) for path in default_pictures()])
-    if network != "edge50":
+    if run is None:
         tell_apart(model, normalise(pixels, spec))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "fed.npy", pixels[1 : 2 * FED : 2])
@@ -154,7 +159,7 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
     ours = folder / "our file"
     ours.mkdir(exist_ok=True)
     for precision in ("fp32", "int8"):
-        if network == "edge50" and precision == "int8":
+        if run == runs.SHIPPED and precision == "int8":
             shutil.copy(runs.SHIPPED / runs.SHIPPED_TFLITE, ours / "int8.tflite")
             continue
         how = catalogue.converter(precision)
@@ -162,7 +167,11 @@ def make_sources(network: str, folder: Path, tf2onnx: str, note: Callable[[str],
         with captured():
             data = convert.flatbuffer(network_ours, how, spec, pixels[::2] if how.calibration else None)
         (ours / f"{precision}.tflite").write_bytes(data)
-    known = {"network": network, "multiply_adds": sum(networks.multiply_adds(model).values())}
+    known = {
+        "network": network,
+        "trained": run is not None,
+        "multiply_adds": sum(networks.multiply_adds(model).values()),
+    }
     if len(list(folder.glob("*/network.onnx"))) == 2:  # else another tf2onnx may come
         record.write_text(json.dumps(known))
     return known
@@ -294,6 +303,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--network", nargs="+", default=[*NETWORKS], choices=[*NETWORKS])
+    parser.add_argument("--run", action="append", default=[], metavar="NETWORK=RUN")
     parser.add_argument("--precision", nargs="+", default=("fp32", "int8"), choices=("fp32", "int8"))
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))
     parser.add_argument("--sessions", type=int, default=5)
@@ -304,10 +314,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     pythons = dict(pair.split("=", 1) for pair in chosen.engine)
+    trained = dict(pair.split("=", 1) for pair in chosen.run)
     if chosen.clock == "processor" and list(chosen.threads) != [1]:
         parser.error("--clock processor adds up threads' times: give --threads 1")
     if unknown := set(pythons) - {*ENGINES, "tf2onnx"}:
         parser.error(f"no engine is called {', '.join(unknown)}")
+    if unknown := set(trained) - {*chosen.network}:
+        parser.error(f"--run: {', '.join(unknown)} is not measured")
 
     def note(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -317,7 +330,8 @@ def main() -> None:
         for network in chosen.network:
             folder = (chosen.made or Path(scratch)).resolve() / network
             note(f"{network}: making what engines start from")
-            known = make_sources(network, folder, pythons.get("tf2onnx", sys.executable), note)
+            run = Path(trained[network]) if network in trained else None
+            known = make_sources(network, run, folder, pythons.get("tf2onnx", sys.executable), note)
             reference = contenders(folder, "fp32", [OURS], pythons, note)[0].probabilities
             for precision in chosen.precision:
                 all_ = contenders(folder, precision, list(ENGINES), pythons, note)

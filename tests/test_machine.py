@@ -123,7 +123,7 @@ def test_an_emulated_processor_is_told(board, monkeypatch, ours, kernel, real):
     assert machine.identity()["emulated_on"] == real
 
 
-def test_huge_pages_are_told_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_pages_are_told_or_none(tmp_path, monkeypatch):
     found = machine.huge_pages_mb()
     assert found is None or found >= 0
     monkeypatch.setattr(machine, "PROC", tmp_path)

@@ -222,7 +222,7 @@ def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
 def deployed(model: tf_keras.Model, how: Converter) -> deploy.Rewritten:
     """Rewrite a network for a converter's arithmetic."""
     rewritten = deploy.rewrite(model)
-    return deploy.in_parts(rewritten) if how.weights != "int8" else rewritten
+    return deploy.for_floats(rewritten) if how.weights != "int8" else rewritten
 
 
 def flatbuffer(

@@ -59,13 +59,13 @@ def rewrite(model: tf_keras.Model) -> Rewritten:
     return Rewritten(rewritten, tuple(r for r in reports if r.places), difference(model, rewritten))
 
 
-def in_parts(rewritten: Rewritten) -> Rewritten:
-    """Rewrite once more, for files that compute in float32: large convolutions in parts (``part_large_kernels``)."""
+def for_floats(rewritten: Rewritten) -> Rewritten:
+    """Rewrite once more, for files that compute in float32: no products with padding (``leave_out_padding``)."""
     graph = Graph.of(rewritten.model)
-    if not (places := part_large_kernels(graph)):
+    if not (places := leave_out_padding(graph)):
         return rewritten
     model = graph.model(rewritten.model.name)
-    report = PassReport("large convolutions in parts", places)
+    report = PassReport("convolution without its padding", places)
     moved = rewritten.difference + difference(rewritten.model, model)
     return Rewritten(model, (*rewritten.passes, report), moved)
 
@@ -235,38 +235,40 @@ def normalise_positions(graph: Graph) -> int:
     return places
 
 
-_LARGE_BYTES, _PART_BYTES = 16 << 20, 8 << 20  # of a float32 kernel
 _POSITIONS = 7  # that XNNPACK computes at a time, at most
-_CHANNELS = 32  # that it computes at a time
+_LEAST_SAVED = 0.15  # of these turns
+_LARGE_BYTES = 1 << 20  # of a float32 kernel; what a smaller one saves is less than the additions cost
 
 
-def part_large_kernels(graph: Graph) -> int:
-    """A convolution whose kernel no cache holds becomes convolutions of some output channels each, put side by side.
+def leave_out_padding(graph: Graph) -> int:
+    """A 3x3 convolution on few positions becomes three 3x1 ones, each on the columns that its part of the kernel meets.
 
-    ``x [A, B] = [x A, x B]``, to the last bit. XNNPACK computes seven positions at a time and reads the whole kernel
-    for each seven. One of 38 MB (float32, 3x3, 1024 to 1024 channels, on 4x4 positions) so comes from memory three
-    times; its parts come once from memory and twice from the cache, 1.5 times faster. A kernel that the cache holds as
-    a whole loses some per cent in parts, and so does an int8 one, a quarter as large: this is for float32.
+    ``y[:, j] = x[:, j - 1] K1 + x[:, j] K2 + x[:, j + 1] K3``, where the outer terms end at the border. On 4x4
+    positions 44 of the 144 products of a position and a kernel's place are with padding; 24 of them are left out.
+    XNNPACK computes seven positions at a time and reads the kernel for each seven: 16 positions cost three turns, the
+    outer terms' 12 only two. Not for int8, where each term would be rounded to 8 bits.
     """
     places = 0
     for node in graph.each(layers.Conv2D):
-        height, width, channels = node.shape
-        parts = 1
-        while node.kernel.nbytes > parts * _PART_BYTES:
-            parts *= 2
-        if node.kernel.nbytes < _LARGE_BYTES or height * width <= _POSITIONS or node.config["groups"] > 1:
+        config, (height, width, _) = node.config, node.shape
+        plain = {"kernel_size": (3, 3), "strides": (1, 1), "dilation_rate": (1, 1), "padding": "same", "groups": 1}
+        if any(config[key] != value for key, value in plain.items()) or config["activation"] != "linear" or width < 2:
             continue
-        if channels % (parts * _CHANNELS):
+        turns, fewer = (-(-height * columns // _POSITIONS) for columns in (width, width - 1))
+        if 2 * (turns - fewer) < _LEAST_SAVED * 3 * turns or node.kernel.nbytes < _LARGE_BYTES:
             continue
-        each, names = channels // parts, []
-        for i in range(parts):
-            chosen = slice(i * each, (i + 1) * each)
-            config = {**node.config, "name": f"{node.name}_part{i + 1}", "filters": each}
-            part = replace(node, config=config, shape=(height, width, each))
-            graph.put(_weighted(part, node.kernel[..., chosen], None if node.bias is None else node.bias[chosen]))
-            names.append(config["name"])
-        side_by_side = layers.Concatenate(name=node.name, dtype="float32").get_config()
-        graph.put(Node(layers.Concatenate, side_by_side, (), tuple(names), node.shape))
+        terms = [_column(node, 1, node.inputs, width, node.bias)]
+        for column, lost in ((0, (0, 1)), (2, (1, 0))):  # the term of the column to the left reads all but the last
+            cropped, padded = f"{node.name}_crop{column}", f"{node.name}_pad{column}"
+            crop, pad = (layers.Cropping2D((0, lost), name=cropped), layers.ZeroPadding2D((0, lost[::-1]), name=padded))
+            depth = graph.nodes[node.inputs[0]].shape[-1]
+            graph.put(Node(layers.Cropping2D, crop.get_config(), (), node.inputs, (height, width - 1, depth)))
+            terms.append(_column(node, column, (cropped,), width - 1, None))
+            graph.put(Node(layers.ZeroPadding2D, pad.get_config(), (), (terms[-1].name,), node.shape))
+        for term in terms:
+            graph.put(term)
+        inputs = (terms[0].name, *(f"{node.name}_pad{column}" for column in (0, 2)))
+        graph.put(Node(layers.Add, layers.Add(name=node.name).get_config(), (), inputs, node.shape))
         places += 1
     return places
 
@@ -299,6 +301,14 @@ def _is_pointwise(node: Node, strides: tuple[int, int] = (1, 1)) -> bool:
     """True for an ungrouped 1x1 convolution of these strides without an activation of its own."""
     wanted = {"kernel_size": (1, 1), "strides": strides, "groups": 1, "activation": "linear"}
     return node.kind is layers.Conv2D and all(node.config[key] == value for key, value in wanted.items())
+
+
+def _column(node: Node, column: int, inputs: tuple[str, ...], width: int, bias: Array | None) -> Node:
+    """Return a convolution's part that one column of its kernel makes, of ``width`` positions a row."""
+    kernel = node.kernel[:, column : column + 1]
+    config = {**node.config, "name": f"{node.name}_column{column}", "kernel_size": kernel.shape[:2]}
+    part = replace(node, config=config, inputs=inputs, shape=(node.shape[0], width, node.shape[-1]))
+    return _weighted(part, kernel, bias)
 
 
 def _affine(norm: Node) -> tuple[Array, Array]:

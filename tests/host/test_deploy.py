@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 import tf_keras
 from tf_keras import layers
 
+from edge_ran import catalogue
 from edge_ran.errors import InputError
-from edge_ran.host import deploy, networks
+from edge_ran.host import convert, deploy, networks
 
 # Small, but with all that matters: a mask of two scales with a skip, strides, projections, a final BatchNormalization.
 SMALL = replace(
@@ -182,30 +184,42 @@ def _layers(model: tf_keras.Model, kind: type[layers.Layer]) -> list[layers.Laye
     return [layer for layer in model.layers if type(layer) is kind]
 
 
-def large(channels: int = 512, groups: int = 1, stride: int = 1) -> deploy.Rewritten:
-    """A 3x3 convolution of 1024 channels on 4x4 positions, a ReLU, and a classifier behind it."""
-    image = tf_keras.Input((4, 4, 1024))
-    x = layers.Conv2D(channels, 3, stride, padding="same", groups=groups, name="wide")(image)
+def large(channels: int = 512, size: int = 4, **options: Any) -> deploy.Rewritten:
+    """A 3x3 convolution of 512 channels on a few positions, a ReLU, and a classifier behind it."""
+    image = tf_keras.Input((size, size, 512))
+    x = layers.Conv2D(channels, 3, **{"padding": "same", "name": "wide", **options})(image)
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
     return deploy.rewrite(randomised(tf_keras.Model(image, layers.Dense(3)(x))))
 
 
-def test_a_kernel_larger_than_caches_is_computed_in_parts() -> None:
-    whole = large()
-    parts = deploy.in_parts(whole)
-    assert parts.passes == (deploy.PassReport("large convolutions in parts", 1),)
-    kernels = [layer.get_weights()[0] for layer in parts.model.layers if isinstance(layer, layers.Conv2D)]
-    assert [kernel.shape for kernel in kernels] == [(3, 3, 1024, 128)] * 4
-    assert (np.concatenate(kernels, -1) == whole.model.get_layer("wide").get_weights()[0]).all()
-    assert isinstance(parts.model.get_layer("wide"), layers.Concatenate)
-    assert 0 <= parts.difference < 1e-5
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_what_a_kernel_would_multiply_with_padding_is_left_out(size: int) -> None:
+    whole = large(size=size)
+    rewritten = deploy.for_floats(whole)
+    assert [(p.name, p.places) for p in rewritten.passes] == [("convolution without its padding", 1)] * (size > 2)
+    assert 0 <= rewritten.difference < 1e-5
+    assert deploy.difference(whole.model, rewritten.model, seed=3) < 1e-5
+    if size > 2:
+        parts = _layers(rewritten.model, layers.Conv2D)
+        assert sorted(tuple(part.output.shape[1:3]) for part in parts) == [(size, size - 1)] * 2 + [(size, size)]
+        kernels = {part.name[-1]: part.get_weights()[0] for part in parts}
+        kernel = whole.model.get_layer("wide").get_weights()[0]
+        assert (np.concatenate([kernels[column] for column in "012"], 1) == kernel).all()
+        assert isinstance(rewritten.model.get_layer("wide"), layers.Add)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"channels": 256}, {"groups": 2}, {"channels": 520}, {"stride": 2}],
-    ids=["small", "grouped", "parts that the kernels' width does not divide", "few positions"],
+    [{"channels": 32}, {"groups": 2}, {"size": 8}, {"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}],
+    ids=lambda options: next(iter(options)),
 )
-def test_other_kernels_stay_whole(options: dict[str, int]) -> None:
+def test_other_convolutions_stay_whole(options: dict[str, Any]) -> None:
     whole = large(**options)
-    assert deploy.in_parts(whole) is whole
+    assert deploy.for_floats(whole) is whole
+
+
+def test_an_int8_file_keeps_its_convolutions_whole() -> None:
+    model = large().model
+    for name, parts in (("int8", 0), ("dynamic", 0), ("int16x8", 0), ("fp32", 1), ("fp16", 1)):
+        rewritten = convert.deployed(model, catalogue.converter(name))
+        assert sum(layer.name == "wide_column1" for layer in rewritten.model.layers) == parts, name
