@@ -1,4 +1,4 @@
-"""What the rewrites are worth: ImageNet attention56 with a linear mask tail, rewritten against as it was trained.
+"""What the rewrites are worth: a network (ImageNet's attention56, a linear mask tail) rewritten, and as it was trained.
 
     python benchmarks/rewrites.py [--rounds 30] [--network attention56] [--mask-tail linear] [--json]
 
@@ -21,7 +21,7 @@ import tf_keras
 
 from edge_ran import catalogue
 from edge_ran.card import InputSpec
-from edge_ran.host import convert, deploy, networks
+from edge_ran.host import convert, networks
 from edge_ran.runtime import open_runtime
 from edge_ran.runtime.chatter import captured
 
@@ -44,12 +44,11 @@ def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], st
     model = random_network(network, mask_tail=mask_tail)
     spec, made = InputSpec(*model.input_shape[1:3]), {}
     pixels = convert.calibration_pixels(None, spec, 8)[0]  # speed does not depend on the ranges
-    rewritten = deploy.rewrite(model)
-    for report in rewritten.passes:
-        print(f"{report.places:4d} x {report.name}", file=sys.stderr)
-    print(f"     logits moved by {rewritten.difference:.1e} of the largest", file=sys.stderr)
     for precision in ("fp32", "int8"):
         how = catalogue.converter(precision)
+        rewritten = convert.deployed(model, how)
+        print(precision, *(f"{r.places:4d} x {r.name}" for r in rewritten.passes), sep="\n", file=sys.stderr)
+        print(f"     logits moved by {rewritten.difference:.1e} of the largest", file=sys.stderr)
         for form, chosen in (("rewritten", rewritten.model), ("plain", model)):
             path = f"{folder}/{precision}-{form}.tflite"
             with captured(), open(path, "wb") as file:

@@ -9,7 +9,7 @@ import pytest
 
 from edge_ran import doctor, machine, vulkan
 from edge_ran.doctor import FAULT, GOOD, HINT, examine
-from edge_ran.runtime import child, interpreter
+from edge_ran.runtime import child, interpreter, pages
 
 
 def only(examination) -> tuple[str, str, str]:
@@ -22,7 +22,7 @@ def test_this_machine_is_told_in_full():
     names = {finding.name for finding in found.findings}
     assert names == {
         "python", "numpy", "opencv", "runtime", "host", "gpu", "delegates", "trials", "cameras", "disk", "heat",
-        "clock",
+        "clock", "memory",
     }  # fmt: skip
     runtime = next(finding for finding in found.findings if finding.name == "runtime")
     assert runtime.state == GOOD
@@ -158,3 +158,11 @@ def test_a_camera_without_permission(monkeypatch, tmp_path):
     assert "video0" in what
     assert "usermod" in remedy
     assert Path is real
+
+
+def test_huge_pages(monkeypatch):
+    monkeypatch.setattr(pages, "page_size", lambda: 2 << 20)
+    assert only(doctor._huge_pages) == (GOOD, "huge pages of 2 MB for large networks", "")
+    monkeypatch.setattr(pages, "page_size", lambda: 0)
+    state, what, _ = only(doctor._huge_pages)
+    assert (state, "huge pages" in what) == (HINT, True)
