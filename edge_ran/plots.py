@@ -24,6 +24,7 @@ FORMATS = (".svg", ".png", ".pdf")
 # Okabe and Ito's colours, told apart with any colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7F7F7F")
 INK, FAINT = "#333333", "#DDDDDD"
+WIDE = 20  # times the smallest: what lies further apart is told apart on a logarithmic axis
 STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -219,26 +220,34 @@ def sustained(
         rows[-1].set_xlabel("s")
 
 
-def accuracy_against_latency(points: Sequence[tuple[str, float, float]], target: Path, title: str = "") -> None:
+def accuracy_against_latency(
+    points: Sequence[tuple[str, float, float, tuple[float, float]]], target: Path, title: str = ""
+) -> None:
     """Draw models or settings as points, and the line of those that none other beats in both (Pareto front).
 
     Args:
-        points: (name, median milliseconds, accuracy 0..1) of each.
+        points: (name, median milliseconds, accuracy, its lowest and highest likely value) of each; accuracies 0..1.
         target: the file to write.
         title: what is shown.
     """
-    best = front([(ms, accuracy) for _, ms, accuracy in points])
+    best = front([(ms, accuracy) for _, ms, accuracy, _ in points])
     rank = {index: place for place, index in enumerate(sorted(range(len(points)), key=lambda i: points[i][1]))}
     with _figure(target, 7, 4.5) as figure:
         axes = figure.add_subplot()
         line = sorted(best, key=lambda i: points[i][1])
         axes.plot([points[i][1] for i in line], [100 * points[i][2] for i in line], color=FAINT, linewidth=2, zorder=1)
-        for index, (name, ms, accuracy) in enumerate(points):
-            axes.plot(ms, 100 * accuracy, "o", color=COLOURS[0] if index in best else COLOURS[-1], zorder=2)
+        for index, (name, ms, accuracy, (low, high)) in enumerate(points):
+            colour = COLOURS[0] if index in best else COLOURS[-1]
+            axes.plot([ms, ms], [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.5, zorder=1)
+            axes.plot(ms, 100 * accuracy, "o", color=colour, zorder=2)
             above = 5 if rank[index] % 2 == 0 else -11  # neighbours would write over each other
             axes.annotate(name, (ms, 100 * accuracy), (5, above), textcoords="offset points", fontsize=8)
         axes.margins(0.15)
-        axes.set_xlim(left=0)
+        times = [ms for _, ms, _, _ in points]
+        if max(times) > WIDE * min(times):
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
         axes.set_xlabel("median ms a picture")
         axes.set_ylabel("top-1 accuracy in %")
         axes.set_title(title or "accuracy against latency")

@@ -479,6 +479,8 @@ def test_sweep_command(precisions, pictures, tmp_path):
     assert record["recommendation"]["text"].startswith(f"on this device: converter {fastest['precision']} on cpu, ")
     assert [row["threads"] for row in record["table"]] == [1, 2, 1, 2]
     assert [row["top1"] for row in record["table"]] == [1, 1, 1, 1]
+    assert all(0 < row["top1_interval"][0] < row["top1_interval"][1] <= 1 for row in record["table"])
+    assert "(95 %: " in record["recommendation"]["text"]
     assert record["table"][0]["ratio"] == 1
     assert "accuracy" in front.read_text()
     with pytest.raises(UsageError, match="for one model"):
@@ -493,7 +495,7 @@ def test_a_sweep_recommends_the_fastest_that_is_right_and_accurate_enough(precis
         rows = [
             {
                 "converter": s.precision, "actual": s.options.accelerator, "threads": 1,
-                "median_ms": ms, "top1": accuracy, "doubt": doubt,
+                "median_ms": ms, "top1": accuracy, "top1_interval": (0.5, 0.95), "doubt": doubt,
             }
             for s, ms, accuracy, doubt in zip(found, times_ms, top1, doubts, strict=True)
         ]  # fmt: skip

@@ -26,7 +26,7 @@ def draw_all(folder, suffix):
     plots.latency_histogram({"int8": np.linspace(1, 2, 50), "fp32": np.linspace(3, 5, 50)}, folder / f"ms{suffix}")
     plots.shares({"stem": 1.0, "mask": 3.0}, folder / f"shares{suffix}", "by stage")
     plots.sustained([1, 2, 3], [5, 5, 9], [6, 6, 9], folder / f"sustained{suffix}", [2000, 2000, 900], [40, None, 90])
-    plots.accuracy_against_latency([("a", 1, 0.8), ("b", 2, 0.9)], folder / f"front{suffix}")
+    plots.accuracy_against_latency([("a", 1, 0.8, (0.7, 0.85)), ("b", 30, 0.9, (0.9, 0.9))], folder / f"front{suffix}")
 
 
 def test_every_picture_in_png_shows_something(tmp_path):

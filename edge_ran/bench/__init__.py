@@ -11,10 +11,11 @@ from edge_ran.bench.operators import Profile, profile
 from edge_ran.bench.page import bench_page, profile_page, sustained_page
 from edge_ran.bench.report import Bench, BenchReport, across, csv_lines, distinct_names
 from edge_ran.bench.sustained import Sustained, draw_sustained, sustain
-from edge_ran.bench.sweep import Setting, accuracies, combinations, is_term, overview, recommend
+from edge_ran.bench.sweep import Accuracy, Setting, accuracies, combinations, is_term, overview, recommend
 
 __all__ = [
     "MOST_PICTURES",
+    "Accuracy",
     "Bench",
     "BenchReport",
     "Plan",

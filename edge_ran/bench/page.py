@@ -170,18 +170,23 @@ def _times(bench: Bench) -> Section:
 
 
 def _sweep(rows: Sequence[dict[str, Any]]) -> Section:
-    columns = ("setting", "on", "median, ms", "time against the first", "size, MB", "top-1")
+    columns = ("setting", "on", "median, ms", "time against the first", "size, MB", "top-1", "at least", "at most")
     table = Table(
         columns,
-        tuple((r["name"], r["accelerator"], r["median_ms"], r["ratio"], r["size_mb"], r["top1"]) for r in rows),
-        ("", "", ".4g", ".2f", ".2f", ".2%"),
+        tuple(
+            (*(r[key] for key in ("name", "accelerator", "median_ms", "ratio", "size_mb", "top1")), *between)
+            for r in rows
+            for between in (r["top1_interval"] or (None, None),)
+        ),
+        ("", "", ".4g", ".2f", ".2f", ".2%", ".2%", ".2%"),
         ("median, ms",),
     )
-    known = [(r["name"], r["median_ms"], r["top1"]) for r in rows if r["top1"] is not None]
+    known = [(r["name"], r["median_ms"], r["top1"], r["top1_interval"]) for r in rows if r["top1"] is not None]
     if not known:
         return Section("Settings", parts=(table,))
     drawing = report.drawing(
-        partial(plots.accuracy_against_latency, known), "The line joins those that no other beats in both."
+        partial(plots.accuracy_against_latency, known),
+        "The line joins those that no other beats in both; upright lines hold the true accuracy with 95 % confidence.",
     )
     return Section("Settings", parts=(table, drawing))
 

@@ -34,6 +34,14 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """Top-1 of labelled pictures, 0..1, and what holds the true one with 95 % confidence; None where not measured."""
+
+    top1: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
 class Setting:
     """One combination. ``precision`` is empty where the file is not varied."""
 
@@ -99,13 +107,13 @@ def combinations(model: Path, terms: Sequence[str], options: RuntimeOptions) -> 
     return found
 
 
-def accuracies(found: Sequence[Setting], top1: Callable[[Setting], float]) -> dict[str, float]:
-    """Return the accuracy of each setting, by name; ``top1`` measures one, and threads do not change it."""
-    known: dict[tuple[Path, str], float] = {}
+def accuracies(found: Sequence[Setting], measure: Callable[[Setting], Accuracy]) -> dict[str, Accuracy]:
+    """Return the accuracy of each setting, by name; ``measure`` measures one, and threads do not change it."""
+    known: dict[tuple[Path, str], Accuracy] = {}
     for setting in found:
         key = (setting.path, setting.options.accelerator)
         if key not in known:
-            known[key] = top1(setting)
+            known[key] = measure(setting)
     return {s.name: known[s.path, s.options.accelerator] for s in found}
 
 
@@ -124,15 +132,19 @@ def recommend(rows: Sequence[dict[str, Any]]) -> Recommendation | None:
     if not fit:
         return None
     row = min(fit, key=lambda one: float(one["median_ms"]))
-    proof = "accuracy not measured: --accuracy-on DATA" if best is None else f"top-1 {row['top1']:.1%}"
+    proof = "accuracy not measured: --accuracy-on DATA"
+    if best is not None:
+        low, high = row["top1_interval"]
+        proof = f"top-1 {row['top1']:.1%} (95 %: {low:.1%} to {high:.1%})"
     name, accelerator = row["converter"], row["actual"]
     text = f"on this device: converter {name} on {accelerator}, {row['median_ms']:.3g} ms, {proof}"
     return Recommendation(name, accelerator, row["threads"], row["median_ms"], row["top1"], text)
 
 
-def overview(found: Sequence[Setting], bench: Bench, accuracy: dict[str, float]) -> list[dict[str, Any]]:
+def overview(found: Sequence[Setting], bench: Bench, accuracy: dict[str, Accuracy]) -> list[dict[str, Any]]:
     """Return a row for each setting: its name, times, ratio to the first, memory and top-1 accuracy (by name)."""
     ratios = {ratio.name: ratio.ratio for ratio in bench.ratios}
+    unknown = Accuracy(None, None)
     return [
         {
             "name": report.name,
@@ -146,7 +158,8 @@ def overview(found: Sequence[Setting], bench: Bench, accuracy: dict[str, float])
             "p90_ms": report.latency.p90_ms,
             "ratio": ratios.get(report.name, 1.0),
             "size_mb": report.model["size_bytes"] / 1e6,
-            "top1": accuracy.get(setting.name),
+            "top1": accuracy.get(setting.name, unknown).top1,
+            "top1_interval": accuracy.get(setting.name, unknown).interval,
         }
         for setting, report in zip(found, bench.reports, strict=True)
     ]

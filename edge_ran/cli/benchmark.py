@@ -41,10 +41,10 @@ from edge_ran.cli.app import (
     talk,
     tflite_or_default,
 )
-from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, InputError, UsageError
 
 if TYPE_CHECKING:
-    from edge_ran.bench import Bench, Plan, Profile, Sustained
+    from edge_ran.bench import Accuracy, Bench, Plan, Profile, Setting, Sustained
     from edge_ran.catalogue import DeviceSpec
     from edge_ran.report import Report
     from edge_ran.runtime import RuntimeOptions
@@ -288,7 +288,12 @@ class _Task:
             if self.accuracy_on:
                 labelled = load(self.accuracy_on)
                 note(f"classifying {len(labelled.samples)} images with each file")
-                accuracy = bench.accuracies(grid, lambda s: evaluate_on(s.path, labelled, options=s.options).top1)
+
+                def judge(setting: Setting) -> Accuracy:
+                    found = evaluate_on(setting.path, labelled, options=setting.options)
+                    return bench.Accuracy(found.top1, found.top1_interval)
+
+                accuracy = bench.accuracies(grid, judge)
             return _of_sweep(measured.on(spec.name), bench.overview(grid, measured, accuracy))
         subjects = [bench.Subject(path, options) for path in self.paths]
         measured = bench.benchmark(subjects, self.plan, pictures=self.pictures, note=note)
@@ -321,7 +326,7 @@ class _Task:
             found = bench.Bench.from_dict(record).on(spec.name)
             if terms:
                 rows = records.read(tuple[Any, ...], record.get("table"), "table")
-                return _of_sweep(found, [records.read(ROW, row, "table") for row in rows])
+                return _of_sweep(found, [_row(row) for row in rows])
             return _of_models(found.called(bench.distinct_names(self.paths)), self.quiet)
 
 
@@ -329,7 +334,18 @@ class _Task:
 ROW = {
     "name": str, "converter": str, "accelerator": str, "actual": str, "doubt": str, "threads": int, "median_ms": float,
     "p90_ms": float, "ratio": float, "size_mb": float, "top1": float | None,
+    "top1_interval": tuple[float, ...] | None,
 }  # fmt: skip
+
+
+def _row(told: Any) -> dict[str, Any]:
+    """Return a line that another machine wrote. Raises InputError where it is none."""
+    from edge_ran import records
+
+    row: dict[str, Any] = records.read(ROW, told, "table")
+    if len(row["top1_interval"] or ()) != (0 if row["top1"] is None else 2):
+        raise InputError(f"table holds an accuracy between {row['top1_interval']}")
+    return row
 
 
 def _of_profile(name: str, parts: Profile) -> _Measured:
@@ -355,7 +371,8 @@ def _of_sweep(measured: Bench, rows: list[dict[str, Any]]) -> _Measured:
 
     def draw(target: Path) -> None:
         if all(row["top1"] is not None for row in rows):
-            plots.accuracy_against_latency([(r["name"], r["median_ms"], r["top1"]) for r in rows], target)
+            points = [(r["name"], r["median_ms"], r["top1"], r["top1_interval"]) for r in rows]
+            plots.accuracy_against_latency(points, target)
         else:
             plots.latency_histogram({r.name: r.samples_ms for r in measured.reports}, target)
 
@@ -411,12 +428,15 @@ def _profile_text(parts: Any) -> str:
 
 def _sweep_text(rows: list[dict[str, Any]]) -> str:
     width = max(len(row["name"]) for row in rows)
-    lines = [f"{'':<{width}}  median ms    p90 ms  ratio       MB   top-1  on"]
+    lines = [f"{'':<{width}}  median ms    p90 ms  ratio       MB  top-1 (95 %)          on"]
     for row in rows:
-        top1 = "-" if row["top1"] is None else f"{row['top1']:.1%}"
+        top1 = "-"
+        if row["top1"] is not None:
+            low, high = row["top1_interval"]
+            top1 = f"{row['top1']:.1%} ({low:.1%}-{high:.1%})"
         lines.append(
             f"{row['name']:<{width}}  {row['median_ms']:9.4g} {row['p90_ms']:9.4g} {row['ratio']:6.2f} "
-            f"{row['size_mb']:8.2f} {top1:>7}  {row['accelerator']}"
+            f"{row['size_mb']:8.2f}  {top1:<20}  {row['accelerator']}"
         )
     return "\n".join(lines)
 

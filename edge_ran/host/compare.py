@@ -30,7 +30,8 @@ QUANTISED = "int8-qat"
 @dataclass(frozen=True)
 class Row:
     """One precision. ``top1`` and ``agreement`` (equal top-1 answers with fp32) are 0..1, ``drop_points`` against fp32
-    in percentage points, above 0 = worse; ``latency_ms`` is the median run on the CPU."""
+    in percentage points, above 0 = worse; ``latency_ms`` is the median run on the CPU; ``top1_interval`` holds the true
+    accuracy with 95 % confidence."""
 
     precision: str
     path: str
@@ -39,6 +40,7 @@ class Row:
     drop_points: float
     agreement: float
     latency_ms: float
+    top1_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Comparison:
 
     def draw(self, target: Path) -> None:
         """Draw accuracy against latency, each point with its size."""
-        points = [(f"{r.precision}, {r.size_bytes / 1e6:.1f} MB", r.latency_ms, r.top1) for r in self.rows]
+        points = [
+            (f"{r.precision}, {r.size_bytes / 1e6:.1f} MB", r.latency_ms, r.top1, r.top1_interval) for r in self.rows
+        ]
         plots.accuracy_against_latency(points, target, f"{Path(self.run).name}: {self.images:,} images")
 
     def check(self, max_drop: float) -> None:
@@ -155,6 +159,7 @@ def compare(
             drop_points=100 * (base.top1 - report.top1),
             agreement=float(np.mean(report.scores.argmax(1) == answers)),
             latency_ms=time.latency.p50_ms,
+            top1_interval=report.top1_interval,
         )
         for (name, report), time in zip(reports.items(), times, strict=True)
     )
