@@ -246,6 +246,7 @@ def accuracy_against_latency(
         times = [ms for _, ms, _, _ in points]
         if max(times) > WIDE * min(times):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
         else:
             axes.set_xlim(left=0)
         axes.set_xlabel("median ms a picture")
