@@ -32,6 +32,7 @@ from edge_ran.preprocess import fit_pixels, normalise
 from edge_ran.runtime.chatter import captured
 
 FEW_PICTURES = 20  # fewer give unsteady ranges; worth a note
+COARSE_LOGITS = 1.0  # a sigmoid moves by a quarter in such a step
 FLAT_LEVELS = 8  # a picture whose pixels span fewer levels shows nothing
 SMALLEST_SHARE = 4  # a picture may be enlarged so many times, no more: blur would narrow the ranges
 
@@ -173,6 +174,13 @@ def convert(
     notes = []
     if calibrated.get("pictures", FEW_PICTURES) < FEW_PICTURES:
         notes.append(f"{calibrated['pictures']} calibration pictures are few; 100 or more give steadier ranges")
+    steps = [o.inputs[0].scale for o in made.operators if o.name == "LOGISTIC" and o.inputs[0].scale > COARSE_LOGITS]
+    if steps:
+        # Masks whose last convolution has grown without bounds: only what lies within ±8 makes a difference to them.
+        notes.append(
+            f"{len(steps)} of the soft masks get their numbers in steps of {max(steps):.2g}, too coarse for a sigmoid: "
+            "edge-ran evaluate tells what that costs, edge-ran quantize trains it away"
+        )
     return Conversion(
         path=output,
         network=card.network or card.name,

@@ -187,6 +187,21 @@ def test_a_converter_of_ones_own(run: Path, tmp_path: Path) -> None:
     assert (graph.inputs[0].dtype, graph.outputs[0].dtype) == ("float32", "float32")
 
 
+def test_masks_that_int8_would_spoil_are_noted(run: Path, made, tmp_path: Path) -> None:
+    assert made("int8").notes == ()
+    model = networks.load(run / "model.keras")
+    for sigmoid in (layer for layer in model.layers if layer.name.endswith("sigmoid")):
+        before = sigmoid.inbound_nodes[0].parent_nodes[0].layer
+        before.set_weights([300 * weight for weight in before.get_weights()])
+    wild = tmp_path / "wild"
+    shutil.copytree(run, wild)
+    networks.save(model, wild / "model.keras")
+    (note,) = convert(wild, catalogue.converter("int8"), tmp_path / "wild.tflite").notes
+    assert "1 of the soft masks" in note
+    assert "edge-ran quantize" in note
+    assert convert(wild, catalogue.converter("fp16"), tmp_path / "wild16.tflite").notes == ()
+
+
 def test_an_output_that_exists_is_kept(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "m.tflite"
     output.write_bytes(b"precious")
