@@ -175,11 +175,11 @@ def convert(
     if calibrated.get("pictures", FEW_PICTURES) < FEW_PICTURES:
         notes.append(f"{calibrated['pictures']} calibration pictures are few; 100 or more give steadier ranges")
     steps = [o.inputs[0].scale for o in made.operators if o.name == "LOGISTIC" and o.inputs[0].scale > COARSE_LOGITS]
-    if steps:
+    if steps and not learnt:
         # Masks whose last convolution has grown without bounds: only what lies within ±8 makes a difference to them.
         notes.append(
             f"{len(steps)} of the soft masks get their numbers in steps of {max(steps):.2g}, too coarse for a sigmoid: "
-            "edge-ran evaluate tells what that costs, edge-ran quantize trains it away"
+            "edge-ran evaluate tells what that costs, edge-ran quantize fine-tunes the network to it"
         )
     return Conversion(
         path=output,
