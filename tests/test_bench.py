@@ -19,6 +19,7 @@ from edge_ran.bench import Plan, Subject, benchmark, check_regression, compare_f
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.bench.sustained import Window, judge
 from edge_ran.cli import app
+from edge_ran.cli.benchmark import _row
 from edge_ran.errors import EdgeRanError, GateError, InputError, OutputExists, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import read_graph
@@ -657,3 +658,17 @@ def test_devices_side_by_side(measured):
     assert (ratio.name, ratio.baseline, ratio.ratio) == ("board", "desk", 2)
     assert ratio.different
     assert "2 devices" in bench.bench_page(both).lead
+
+
+def test_a_sweeps_line_from_another_machine_holds_an_interval_or_no_accuracy():
+    row = {
+        "name": "int8 cpu", "converter": "int8", "accelerator": "cpu", "actual": "cpu", "doubt": "", "threads": 1,
+        "median_ms": 1.0, "p90_ms": 1.0, "ratio": 1.0, "size_mb": 1.0, "top1": 0.9, "top1_interval": [0.8, 0.95],
+    }  # fmt: skip
+    assert _row(row) == row
+    assert _row({**row, "top1": None, "top1_interval": None})["top1"] is None
+    for bad in (None, [], [0.8], [0.8, "x"], [0.1, 0.2, 0.3], "0.8-0.9"):
+        with pytest.raises(InputError):
+            _row({**row, "top1_interval": bad})
+    with pytest.raises(InputError):
+        _row({**row, "top1": None})

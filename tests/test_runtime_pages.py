@@ -18,6 +18,7 @@ from edge_ran.machine import PROC, SYS
 from edge_ran.runtime import open_runtime, pages
 
 MB = 1 << 20
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has transparent huge pages")
 
 
 def kilobytes(memory: mmap.mmap, what: str = "AnonHugePages") -> int:
@@ -45,7 +46,7 @@ def huge() -> None:
         pytest.skip("this kernel gives no transparent huge pages")
     if "[madvise]" not in (SYS / "kernel/mm/transparent_hugepage/enabled").read_text():
         pytest.skip("this kernel gives huge pages without being asked")
-    if tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2]) < (6, 1):
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (6, 1):
         pytest.skip("this kernel has no MADV_COLLAPSE (Linux 6.1)")
 
 

@@ -26,7 +26,7 @@ from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, read_graph
 from edge_ran.graph.slices import computing, cut
 from edge_ran.latency import steady
-from edge_ran.runtime import chatter, interpreter
+from edge_ran.runtime import chatter, interpreter, pages
 
 FEWEST_RUNS, LEAST_SECONDS, MOST_RUNS = 10, 0.02, 300
 PAIRS = 9  # of neighbours that are run together
@@ -186,7 +186,7 @@ def _call(module: Any, data: bytes, graph: Graph, alone_ms: dict[int, float], th
 
 def _time(module: Any, model: bytes, threads: int) -> float:
     """Median milliseconds of a run, the inputs random."""
-    with chatter.captured():
+    with chatter.captured(), pages.gathered():  # as the runtime loads it
         runner = module.Interpreter(model_content=model, num_threads=threads)
         runner.allocate_tensors()
     random = np.random.default_rng(0)

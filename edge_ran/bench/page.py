@@ -171,13 +171,10 @@ def _times(bench: Bench) -> Section:
 
 def _sweep(rows: Sequence[dict[str, Any]]) -> Section:
     columns = ("setting", "on", "median, ms", "time against the first", "size, MB", "top-1", "at least", "at most")
+    shown = ("name", "accelerator", "median_ms", "ratio", "size_mb", "top1")
     table = Table(
         columns,
-        tuple(
-            (*(r[key] for key in ("name", "accelerator", "median_ms", "ratio", "size_mb", "top1")), *between)
-            for r in rows
-            for between in (r["top1_interval"] or (None, None),)
-        ),
+        tuple((*(r[key] for key in shown), *(r["top1_interval"] or (None, None))) for r in rows),
         ("", "", ".4g", ".2f", ".2f", ".2%", ".2%", ".2%"),
         ("median, ms",),
     )
