@@ -275,6 +275,16 @@ def test_the_program_is_named_by_the_device_or_the_environment(
         AndroidTarget(spec).answer(order)
 
 
+def test_only_a_program_is_sent_as_one(phone: Device, test_models: Path, tmp_path: Path):
+    """A device's TOML is a file that others write, and names what is sent: never a key or a picture of this machine."""
+    secret = tmp_path / "id_ed25519"
+    secret.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    spec = DeviceSpec("p", "", "cpu", "fp16", target="adb:", benchmark_binary=str(secret))
+    with pytest.raises(EnvironmentMissing, match="is not a program"), AndroidTarget(spec) as target:
+        target.answer(Order("benchmark", (test_models / "int8.tflite",), {}, RuntimeOptions("cpu"), Plan(num_runs=6)))
+    assert not any(b"PRIVATE KEY" in f.read_bytes() for f in phone.root.rglob("*") if f.is_file())
+
+
 def test_libraries_beside_the_program_go_along(phone: Device, program: Callable[..., Path], test_models: Path):
     path = program(haste=1000, says=("looking",))
     path.write_text(

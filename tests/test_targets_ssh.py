@@ -255,6 +255,19 @@ def test_run_streams_what_it_sees_and_brings_its_files_back(edge_ran, board, ssh
     assert _is_one_error(edge_ran("run", test_models / "int8.tflite", "--device", board(), "--show"), "--show", 2)
 
 
+def test_a_description_of_a_device_sends_no_file_of_this_machine(edge_ran, board, sshd, test_models, tmp_path):
+    """Others write such files: what one names is the device's, though something of that name is here."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    write_clip(secret / "clip.avi", 4)
+    for camera in (secret, secret / "clip.avi", "secret"):
+        done = edge_ran("run", test_models / "int8.tflite", "--device", board(camera=str(camera)), "--max-frames", "2")
+        assert "clip.avi" not in done.stderr.replace(str(secret / "clip.avi"), ""), done.stderr
+        assert "files of secret" not in done.stderr
+    kept = [file.read_bytes() for file in (sshd.cache / "pushed").rglob("*") if file.is_file()]
+    assert (secret / "clip.avi").read_bytes() not in kept
+
+
 def test_run_there_is_live_and_ctrl_c_ends_it_in_good_order(board, sshd: Sshd, test_models: Path, tmp_path: Path):
     write_clip(tmp_path / "clip.avi", 600, fps=20)
     words = _words("run", test_models / "int8.tflite", "--device", board(), "--camera", tmp_path / "clip.avi", "--json")

@@ -129,7 +129,7 @@ def run(
     if spec.target != "local":
         if json:
             chosen["json"] = True
-        order = _order({**chosen, **own}, tflite_or_default(model), options, force)
+        order = _order(chosen, own, tflite_or_default(model), options, force)
         # Not quiet here: the device is told to be, and a fallback is to be seen all the same.
         with targets.open_target(spec, talk(False), install) as target:
             target.follow(order, _print)
@@ -212,8 +212,12 @@ def _print(line: str) -> None:
         raise typer.Exit from None
 
 
-def _order(chosen: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:
-    """What another device is asked to do: files of this machine go along, and what it writes comes back at the end."""
+def _order(chosen: dict[str, Any], own: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:
+    """What another device is asked to do: files of this machine go along, and what it writes comes back at the end.
+
+    Only what was typed, ``chosen``, names files of this machine. What the device's description says, ``own``, is of the
+    device: a description is a file that others write, and must not be able to fetch anything from here.
+    """
     from edge_ran.files import refuse_existing
     from edge_ran.stream.web import is_loopback, parse_address
     from edge_ran.targets import Order, Page, Result
@@ -233,9 +237,9 @@ def _order(chosen: dict[str, Any], model: Path, options: RuntimeOptions, force: 
         chosen["web"] = page
     if "labels" in chosen:
         chosen["labels"] = Path(chosen["labels"])
-    if Path(chosen["camera"]).is_file() or Path(chosen["camera"]).is_dir():  # of this machine; else it is the device's
-        chosen["camera"] = Path(chosen["camera"])
-    return Order("run", (model,), chosen, options)
+    if "camera" in chosen and (Path(chosen["camera"]).is_file() or Path(chosen["camera"]).is_dir()):
+        chosen["camera"] = Path(chosen["camera"])  # of this machine; any other is the device's
+    return Order("run", (model,), {**chosen, **own}, options)
 
 
 def check_mask(which: str, modules: tuple[str, ...]) -> None:

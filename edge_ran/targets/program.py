@@ -43,7 +43,8 @@ def find_binary(spec: DeviceSpec) -> Path:
     """Return the ``benchmark_model`` that the user provides: of the device's TOML, else of the environment.
 
     Raises:
-        EnvironmentMissing: none is named, or there is no such file.
+        EnvironmentMissing: none is named, there is no such file, or it is no program. It is sent to the phone, and a
+            device's TOML is a file that others write: it must not be able to send a key or a picture from here.
     """
     named = spec.benchmark_binary or os.environ.get(BINARY_VARIABLE, "")
     if not named:
@@ -54,6 +55,9 @@ def find_binary(spec: DeviceSpec) -> Path:
     path = Path(named).expanduser()
     if not path.is_file():
         raise EnvironmentMissing(f"there is no benchmark_model at {path}", f"get it from {SOURCE}, or correct the path")
+    with open(path, "rb") as file:
+        if not file.read(4).startswith((b"\x7fELF", b"#!")):
+            raise EnvironmentMissing(f"{path} is not a program", f"get benchmark_model from {SOURCE}")
     return path
 
 
