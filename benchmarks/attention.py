@@ -25,7 +25,7 @@ import numpy as np
 
 from edge_ran import catalogue
 from edge_ran.attention import chosen, tint
-from edge_ran.bench import Plan, Subject, benchmark
+from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.classifier import Classifier, with_masks
 from edge_ran.picture import read_picture
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
@@ -52,7 +52,7 @@ def measure(model: Path, threads: int) -> dict[str, Any]:
         for name in ("plain", "again"):
             shutil.copyfile(model, files[name])
         with_masks(model, files["masks"])
-        found = benchmark([Subject(path, options, name) for name, path in files.items()], Plan(300, min_secs=2))
+        found = benchmark([BenchModel(path, options, name) for name, path in files.items()], Plan(300, min_secs=2))
         frame = read_picture(catalogue.folder("calibration_data") / "chelsea-00.jpg")
         with Classifier(files["masks"], options, attention=True) as classifier:
             classifier.scores(frame)

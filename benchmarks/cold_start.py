@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edge_ran.runtime import chatter
+from edge_ran.runtime import output_capture
 
 CPU, GPU = 1, 2  # LiteRtHwAccelerators
 RUNTIME_FOLDER, TEXT = 22, 8  # LiteRtEnvOptionTag, LiteRtAnyType
@@ -84,7 +84,7 @@ def alone(way: str, model: str, cache: str) -> None:
     import ai_edge_litert.compiled_model  # noqa: F401  importing is not loading
 
     failure = ""
-    with chatter.captured() as said:
+    with output_capture.captured() as said:
         start = time.perf_counter()
         try:
             load_by_c(model, cache) if way == "c" else load_by_python(model, way, cache)

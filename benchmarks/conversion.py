@@ -29,14 +29,14 @@ def once(way: str, network: str, precision: str) -> tuple[float, float]:
 
     from edge_ran import catalogue
     from edge_ran.card import InputSpec
-    from edge_ran.host import convert, deploy
+    from edge_ran.host import convert, rewrites
 
     model = random_network(network)
     spec, how = InputSpec(*model.input_shape[1:3]), catalogue.converter(precision)
     pixels = convert.calibration_pixels(None, spec, PICTURES)[0] if how.calibration else None
     started, worked = time.perf_counter(), time.process_time()
     if way == "ours":
-        rewritten = deploy.rewrite(model).model
+        rewritten = rewrites.rewrite(model).model
         convert.flatbuffer(functools.partial(rewritten, training=False), how, spec, pixels)
         return time.perf_counter() - started, time.process_time() - worked
     converter = tf.lite.TFLiteConverter.from_keras_model(model)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from edge_ran.graph import read_graph
-from edge_ran.runtime import RuntimeOptions, chatter, open_runtime
+from edge_ran.runtime import RuntimeOptions, open_runtime, output_capture
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "tests" / "models" / "float32.tflite"
@@ -122,7 +122,7 @@ def bare_loader(accelerator: str, model: Path) -> Callable[[], Any]:
     class Classic:
         def __init__(self) -> None:
             delegates = [interpreter.load_delegate(accelerator)] if accelerator != "cpu" else None
-            with chatter.captured():
+            with output_capture.captured():
                 self.native = interpreter.Interpreter(str(model), experimental_delegates=delegates, num_threads=2)
                 self.native.allocate_tensors()
 
@@ -137,7 +137,7 @@ def bare_loader(accelerator: str, model: Path) -> Callable[[], Any]:
     class Compiled:
         def __init__(self) -> None:
             kinds = compiled_model.HardwareAccelerator
-            with chatter.captured():
+            with output_capture.captured():
                 self.native = compiled_model.CompiledModel.from_file(str(model), kinds.GPU | kinds.CPU)
                 self.inputs, self.outputs = self.native.create_input_buffers(0), self.native.create_output_buffers(0)
                 self.shape = read_graph(model).outputs[0].shape
@@ -149,7 +149,7 @@ def bare_loader(accelerator: str, model: Path) -> Callable[[], Any]:
             return self.outputs[0].read(int(np.prod(self.shape)), np.float32)
 
         def close(self) -> None:
-            with chatter.captured():
+            with output_capture.captured():
                 del self.inputs, self.outputs, self.native
 
     said = threading.Event()
@@ -160,7 +160,7 @@ def bare_loader(accelerator: str, model: Path) -> Callable[[], Any]:
         if said.is_set():
             return contextlib.nullcontext()
         said.set()
-        return chatter.captured()  # the first write talks
+        return output_capture.captured()  # the first write talks
 
     return Compiled if accelerator == "gpu" else Classic
 

@@ -124,10 +124,10 @@ def make_sources(
 
     from edge_ran import catalogue, runs
     from edge_ran.bench import default_pictures
-    from edge_ran.host import convert, deploy, networks
+    from edge_ran.host import convert, networks, rewrites
     from edge_ran.picture import read_picture
     from edge_ran.preprocess import fit_pixels, normalise
-    from edge_ran.runtime.chatter import captured
+    from edge_ran.runtime.output_capture import captured
 
     if run is None and network == "edge50":
         run = runs.SHIPPED
@@ -146,7 +146,7 @@ def make_sources(
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "fed.npy", pixels[1 : 2 * FED : 2])
     np.save(folder / "compared.npy", pixels[1::2])
-    for form, chosen in (("as trained", model), ("rewritten", deploy.rewrite(model).model)):
+    for form, chosen in (("as trained", model), ("rewritten", rewrites.rewrite(model).model)):
         (folder / form).mkdir(exist_ok=True)
         np.save(folder / form / "calibration.npy", pixels[::2])
         saved, onnx = folder / form / "saved_model", folder / form / "network.onnx"
@@ -163,7 +163,7 @@ def make_sources(
             shutil.copy(runs.SHIPPED / runs.SHIPPED_TFLITE, ours / "int8.tflite")
             continue
         how = catalogue.converter(precision)
-        network_ours = functools.partial(convert.deployed(model, how).model, training=False)
+        network_ours = functools.partial(convert.rewrite_for(model, how).model, training=False)
         with captured():
             data = convert.flatbuffer(network_ours, how, spec, pixels[::2] if how.calibration else None)
         (ours / f"{precision}.tflite").write_bytes(data)
@@ -196,7 +196,7 @@ def save(model: Any, folder: Path) -> None:
     """Write a Keras network as a SavedModel of one function: (1, H, W, 3) float32 -> probabilities."""
     import tensorflow as tf
 
-    from edge_ran.runtime.chatter import captured
+    from edge_ran.runtime.output_capture import captured
 
     module = tf.Module()
     module.weights = model.variables

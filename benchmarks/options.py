@@ -30,7 +30,7 @@ from edge_ran import catalogue, dataset, graph, verify
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.dataset import frames
 from edge_ran.files import write_text
-from edge_ran.host import convert, networks, proof, quantize
+from edge_ran.host import convert, networks, parity, quantize
 from edge_ran.preprocess import fit_pixels, normalise
 from edge_ran.runtime import RuntimeOptions, open_runtime
 
@@ -103,7 +103,7 @@ def some_pictures(source: Path | None, classes: int, spec: InputSpec, target: Pa
 def facts(network: str, option: str, how: str, run: Path, tflite: Path) -> dict[str, Any]:
     """One row of the table."""
     made = graph.read_graph(tflite)
-    pictures = proof.some_frames(catalogue.folder("calibration_data"), 60)
+    pictures = parity.some_frames(catalogue.folder("calibration_data"), 60)
     with open_runtime(tflite, accelerator="cpu") as runtime:
         delegation = runtime.delegation
     record: dict[str, Any] = {
@@ -118,7 +118,7 @@ def facts(network: str, option: str, how: str, run: Path, tflite: Path) -> dict[
         "xnnpack_operators": delegation.delegated,
         "xnnpack_partitions": delegation.partitions,
         "gpu_warnings": [found.what for found in graph.gpu_warnings(made)],
-        "network_agreement": proof.prove(run, tflite, pictures, layers=False).agreement,
+        "network_agreement": parity.check_parity(run, tflite, pictures, layers=False).agreement,
         "gpu": None,
     }
     check = verify.verify(tflite, RuntimeOptions(), None, 10).checks[0]

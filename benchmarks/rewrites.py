@@ -23,7 +23,7 @@ from edge_ran import catalogue
 from edge_ran.card import InputSpec
 from edge_ran.host import convert, networks
 from edge_ran.runtime import open_runtime
-from edge_ran.runtime.chatter import captured
+from edge_ran.runtime.output_capture import captured
 
 
 def random_network(name: str, **options: Any) -> tf_keras.Model:
@@ -46,7 +46,7 @@ def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], st
     pixels = convert.calibration_pixels(None, spec, 8)[0]  # speed does not depend on the ranges
     for precision in ("fp32", "int8"):
         how = catalogue.converter(precision)
-        rewritten = convert.deployed(model, how)
+        rewritten = convert.rewrite_for(model, how)
         print(precision, *(f"{r.places:4d} x {r.name}" for r in rewritten.passes), sep="\n", file=sys.stderr)
         print(f"     logits moved by {rewritten.difference:.1e} of the largest", file=sys.stderr)
         for form, chosen in (("rewritten", rewritten.model), ("plain", model)):

@@ -141,7 +141,7 @@ def _opencv() -> Iterator[Finding]:
 
 def _runtimes() -> Iterator[Finding]:
     from edge_ran.errors import EdgeRanError
-    from edge_ran.runtime import child, interpreter
+    from edge_ran.runtime import child_process, interpreter
 
     found = interpreter.installed()
     if not found:
@@ -152,8 +152,8 @@ def _runtimes() -> Iterator[Finding]:
     for place, package in enumerate(found):
         name = f"{package.name} {package.version}"
         try:
-            answer = child.ask(f"{__name__}:load_runtime", {"name": package.name}, 60)
-        except child.ChildFailed as failure:
+            answer = child_process.ask(f"{__name__}:load_runtime", {"name": package.name}, 60)
+        except child_process.ChildFailed as failure:
             answer = {"error": f"{name} {failure}", "remedy": "pip install --force-reinstall it"}
         if "error" in answer:
             # Only the runtime that would serve must work.
@@ -230,9 +230,9 @@ def _delegates() -> Iterator[Finding]:
 
 
 def _trials() -> Iterator[Finding]:
-    from edge_ran.runtime import memory
+    from edge_ran.runtime import trial_cache
 
-    folder = memory.folder()
+    folder = trial_cache.folder()
     count = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
     place = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(place, os.W_OK | os.X_OK):
@@ -293,10 +293,10 @@ def _governor() -> Iterator[Finding]:
 
 
 def _huge_pages() -> Iterator[Finding]:
-    from edge_ran.runtime import pages
+    from edge_ran.runtime import huge_pages
 
     slower = "large networks run up to a tenth slower"
-    if size := pages.page_size():
+    if size := huge_pages.page_size():
         yield Finding("memory", GOOD, f"huge pages of {size >> 20} MB for large networks")
     elif sys.platform != "linux":
         yield Finding("memory", HINT, f"no huge pages on {sys.platform}: {slower}")

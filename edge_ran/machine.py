@@ -183,7 +183,7 @@ class Conditions:
     throttled: bool | None
 
 
-class Watch:
+class ConditionsMonitor:
     """Notes the conditions from its making until ``stop``."""
 
     def __init__(self) -> None:

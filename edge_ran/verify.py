@@ -24,9 +24,9 @@ from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
 from edge_ran.errors import AcceleratorError, GateError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, Operator, gpu_warnings, read_card, read_graph
-from edge_ran.graph.slices import borders, computing, cut
+from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.preprocess import Preprocessor
-from edge_ran.runtime import Accelerator, RuntimeOptions, chatter, interpreter, trial
+from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, output_capture, trial
 from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, relative_error
 from edge_ran.runtime.types import GPU_PRECISIONS
 
@@ -322,7 +322,7 @@ class _Values:
 
     def __init__(self, graph: Graph, options: RuntimeOptions) -> None:
         module = interpreter.load(interpreter.package(options.runtime))
-        with chatter.captured():
+        with output_capture.captured():
             self._interpreter = module.Interpreter(
                 model_path=str(graph.path),
                 num_threads=options.threads or machine.available_cores(),

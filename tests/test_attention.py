@@ -13,7 +13,7 @@ import pytest
 
 from edge_ran import dataset
 from edge_ran.attention import Look, chosen, scale_bar, tint
-from edge_ran.bench import Plan, Subject, benchmark
+from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.card import InputSpec
 from edge_ran.classifier import Classifier, check_image_classifier, mask_cost, with_masks
 from edge_ran.errors import InputError
@@ -187,7 +187,7 @@ def test_a_file_with_masks_is_judged_like_any_other(labelled_model, make_picture
     masked = with_masks(path, tmp_path / "m.tflite")
     pictures = dataset.load(make_pictures(tmp_path / "pictures", count=4))
     assert (evaluate(masked, pictures).scores == evaluate(path, pictures).scores).all()
-    report = benchmark([Subject(masked)], Plan(num_runs=5, warmup_runs=1, min_secs=0)).reports[0]
+    report = benchmark([BenchModel(masked)], Plan(num_runs=5, warmup_runs=1, min_secs=0)).reports[0]
     assert report.stages_ms is not None
     assert {one.accelerator for one in verify(masked, RuntimeOptions(), count=2).checks} == {"gpu"}
     assert describe(masked)["quantize_between_operators"] == 0

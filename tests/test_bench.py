@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_ran import bench, machine
-from edge_ran.bench import Plan, Subject, benchmark, check_regression, compare_files, csv_lines, measure, read_report
+from edge_ran.bench import BenchModel, Plan, benchmark, check_regression, compare_files, csv_lines, measure, read_report
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.bench.sustained import Window, judge
 from edge_ran.cli import app
@@ -34,7 +34,7 @@ def measured(labelled_model, tmp_path_factory, module_pictures):
     """One measurement of the int8 network, and its file."""
     path = labelled_model("int8")
     paths = sorted(module_pictures.rglob("*.png"))
-    return benchmark([Subject(path, RuntimeOptions(threads=1))], QUICK, pictures=paths), path
+    return benchmark([BenchModel(path, RuntimeOptions(threads=1))], QUICK, pictures=paths), path
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_wall_clock_is_what_the_runs_took(measured, labelled_model, monkeypatch)
 
     monkeypatch.setattr(interpreter, "InterpreterRuntime", Slow)
     monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
-    report = benchmark([Subject(labelled_model())], QUICK).reports[0]
+    report = benchmark([BenchModel(labelled_model())], QUICK).reports[0]
     assert set(report.samples_ms) == {5.0}
     assert report.timing["wall_per_run_ms"] == report.latency.p50_ms == 5
 
@@ -116,7 +116,7 @@ def test_every_output_is_read_inside_the_timer(labelled_model, monkeypatch):
             return super().run(x)
 
     monkeypatch.setattr(interpreter, "InterpreterRuntime", Queued)
-    report = benchmark([Subject(labelled_model())], Plan(num_runs=5, warmup_runs=0, min_secs=0)).reports[0]
+    report = benchmark([BenchModel(labelled_model())], Plan(num_runs=5, warmup_runs=0, min_secs=0)).reports[0]
     assert report.latency.min_ms >= 5
     assert report.stages_ms["inference"] >= 5
 
@@ -126,14 +126,14 @@ def test_models_that_classify_nothing_are_measured_without_frames(labelled_model
         raise InputError("not an image classifier")
 
     monkeypatch.setattr("edge_ran.bench.measure.check_image_classifier", refuse)
-    report = benchmark([Subject(labelled_model())], QUICK).reports[0]
+    report = benchmark([BenchModel(labelled_model())], QUICK).reports[0]
     assert report.stages_ms is None
     assert report.input == "noise"
     assert report.latency.runs == 30
 
 
 def test_turns(labelled_model):
-    result = benchmark([Subject(labelled_model("int8")), Subject(labelled_model("float32"))], QUICK)
+    result = benchmark([BenchModel(labelled_model("int8")), BenchModel(labelled_model("float32"))], QUICK)
     assert [r.name for r in result.reports] == ["int8.tflite", "float32.tflite"]
     assert all(r.latency.runs >= 30 for r in result.reports)
     assert all(r.timing["sessions"] == 6 for r in result.reports)
@@ -149,9 +149,9 @@ def test_one_model_is_loaded_several_times(measured, labelled_model):
     assert timing["sessions"] == len(timing["session_medians_ms"]) == 6
     low, high = measured[0].to_dict()["latency"]["median_interval_ms"]
     assert low <= min(timing["session_medians_ms"]) <= max(timing["session_medians_ms"]) <= high
-    few = benchmark([Subject(labelled_model())], Plan(num_runs=2, min_secs=0)).reports[0]
+    few = benchmark([BenchModel(labelled_model())], Plan(num_runs=2, min_secs=0)).reports[0]
     assert (few.latency.runs, few.timing["sessions"]) == (2, 2)
-    slow = benchmark([Subject(labelled_model())], Plan(num_runs=10**6, min_secs=0, max_secs=1e-3)).reports[0]
+    slow = benchmark([BenchModel(labelled_model())], Plan(num_runs=10**6, min_secs=0, max_secs=1e-3)).reports[0]
     assert slow.timing["sessions"] == 1  # a model so slow that one load takes all the time there is
 
 
@@ -171,7 +171,7 @@ def test_it_is_loaded_until_the_median_is_known(labelled_model, monkeypatch):
     monkeypatch.setattr(interpreter, "InterpreterRuntime", Placed)
     monkeypatch.setattr(time, "perf_counter_ns", lambda: round(now[0] * 1e6))
     found = [
-        benchmark([Subject(labelled_model())], dataclasses.replace(QUICK, until=until)).reports[0]
+        benchmark([BenchModel(labelled_model())], dataclasses.replace(QUICK, until=until)).reports[0]
         for until in (0.05, 0.01)
     ]
     loose, strict = found
@@ -426,9 +426,9 @@ def test_operators_one_by_one(test_models):
     ],
 )
 def test_places(tensor, where):
-    from edge_ran.bench.operators import place
+    from edge_ran.bench.operators import layer_place
 
-    assert place(tensor) == where
+    assert layer_place(tensor) == where
 
 
 # ----------------------------------------------------------------------------------------------- sweep, sustained
@@ -578,7 +578,7 @@ def test_what_auto_chose_holds_for_every_load(labelled_model, monkeypatch):
         return real(path, dataclasses.replace(options, accelerator="cpu"))
 
     monkeypatch.setattr(measure, "Classifier", classifier)
-    subjects = [Subject(labelled_model(), RuntimeOptions(accelerator="auto")) for _ in "ab"]
+    subjects = [BenchModel(labelled_model(), RuntimeOptions(accelerator="auto")) for _ in "ab"]
     benchmark(subjects, Plan(num_runs=6, warmup_runs=1, min_secs=0))
     assert asked == ["auto"] * 2 + ["cpu"] * 10
 
@@ -604,7 +604,7 @@ def _paths(value, above=()):
 def test_a_report_is_made_again_of_its_record(measured, labelled_model):
     alone = json.loads(json.dumps(measured[0].to_dict()))
     assert bench.Bench.from_dict(alone).to_dict() == alone
-    two = benchmark([Subject(labelled_model("int8"), name="a"), Subject(labelled_model("int8"), name="b")], QUICK)
+    two = benchmark([BenchModel(labelled_model("int8"), name="a"), BenchModel(labelled_model("int8"), name="b")], QUICK)
     record = json.loads(json.dumps(two.on("board").to_dict()))
     assert json.loads(json.dumps(bench.Bench.from_dict(record).to_dict())) == record
     assert [one["device"] for one in record["models"]] == ["board", "board"]
@@ -640,7 +640,7 @@ def test_a_profile_and_a_sustained_run_are_made_again_of_their_records(test_mode
     for broken in ({}, {**record, "operators": []}, {**record, "whole_ms": 0}, {**record, "operators": [{"ms": 1}]}):
         with pytest.raises(InputError):
             bench.Profile.from_dict(broken)
-    course = bench.sustain(Subject(test_models / "int8.tflite"), 1)
+    course = bench.sustain(BenchModel(test_models / "int8.tflite"), 1)
     assert bench.Sustained.from_dict(json.loads(json.dumps(course.to_dict()))) == course
     with pytest.raises(InputError):
         bench.Sustained.from_dict({**course.to_dict(), "windows": []})

@@ -9,7 +9,7 @@ import pytest
 
 from edge_ran import doctor, machine, vulkan
 from edge_ran.doctor import FAULT, GOOD, HINT, examine
-from edge_ran.runtime import child, interpreter, pages
+from edge_ran.runtime import child_process, huge_pages, interpreter
 
 
 def only(examination) -> tuple[str, str, str]:
@@ -95,9 +95,9 @@ def test_no_runtime(monkeypatch):
 
 def test_a_runtime_that_crashes_on_import(monkeypatch):
     def crash(*words):
-        raise child.ChildFailed("crashed (SIGILL)")
+        raise child_process.ChildFailed("crashed (SIGILL)")
 
-    monkeypatch.setattr(child, "ask", crash)
+    monkeypatch.setattr(child_process, "ask", crash)
     state, what, _ = only(doctor._runtimes)
     assert state == FAULT
     assert "crashed (SIGILL)" in what
@@ -161,8 +161,8 @@ def test_a_camera_without_permission(monkeypatch, tmp_path):
 
 
 def test_huge_pages(monkeypatch):
-    monkeypatch.setattr(pages, "page_size", lambda: 2 << 20)
+    monkeypatch.setattr(huge_pages, "page_size", lambda: 2 << 20)
     assert only(doctor._huge_pages) == (GOOD, "huge pages of 2 MB for large networks", "")
-    monkeypatch.setattr(pages, "page_size", lambda: 0)
+    monkeypatch.setattr(huge_pages, "page_size", lambda: 0)
     state, what, _ = only(doctor._huge_pages)
     assert (state, "huge pages" in what) == (HINT, True)

@@ -111,7 +111,9 @@ def test_a_benchmark_tells_what_a_run_takes(sys_tree, monkeypatch, test_models):
     turning = subprocess.Popen([sys.executable, "-c", TURNING, str(find(tree).counters[0].path)])
     monkeypatch.setattr(energy, "find", lambda: find(tree))
     try:
-        (report,) = bench.benchmark([bench.Subject(test_models / "float32.tflite")], bench.Plan(min_secs=0.5)).reports
+        (report,) = bench.benchmark(
+            [bench.BenchModel(test_models / "float32.tflite")], bench.Plan(min_secs=0.5)
+        ).reports
     finally:
         turning.kill()
         turning.wait()

@@ -31,7 +31,7 @@ from edge_ran.graph import (
 )
 from edge_ran.graph.flatbuffer import open_model
 from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE, _standard_metadata
-from edge_ran.graph.slices import computing, cut
+from edge_ran.graph.subgraph import computing, cut
 
 MODELS = Path(__file__).parent / "models"
 OPERATORS = MODELS / "operators"

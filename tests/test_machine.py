@@ -44,9 +44,9 @@ def test_a_raspberry_pi(board):
     assert machine.clock_mhz() == 1950
     assert machine.temperature_c() == 61.2
     assert machine.is_throttled() is True
-    assert machine.Watch().stop().throttled is True
+    assert machine.ConditionsMonitor().stop().throttled is True
     board({"sys/devices/platform/soc/soc:firmware/get_throttled": "50000"})
-    assert machine.Watch().stop().throttled is False
+    assert machine.ConditionsMonitor().stop().throttled is False
     assert machine.int8_speedup() == 4
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_guessed(board):
     assert found["board"] is None
     assert found["memory_mb"] is None
     assert (machine.clock_mhz(), machine.temperature_c(), machine.throttle_events()) == (None,) * 3
-    conditions = machine.Watch().stop()
+    conditions = machine.ConditionsMonitor().stop()
     assert (conditions.others_busy, conditions.throttled, conditions.preempted) == (None, None, None)
 
 
@@ -83,7 +83,7 @@ def test_watch_sees_others_and_throttling(board, monkeypatch):
     board({"proc/stat": stat.format(0, 0), throttled: "1"})
     now = iter([10.0, 12.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(now))
-    watch = machine.Watch()
+    watch = machine.ConditionsMonitor()
     board({"proc/stat": stat.format(3 * tick, tick), throttled: "2"})
     conditions = watch.stop()
     assert conditions.seconds == 2

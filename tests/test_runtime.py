@@ -8,7 +8,7 @@ import pytest
 
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
-from edge_ran.runtime.chatter import captured
+from edge_ran.runtime.output_capture import captured
 
 MODELS = Path(__file__).parent / "models"
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_ran.errors import AcceleratorError, GateError
-from edge_ran.runtime import RuntimeOptions, child, open_runtime, trial
+from edge_ran.runtime import RuntimeOptions, child_process, open_runtime, trial
 
 TESTS = Path(__file__).parent
 FLOAT = TESTS / "models" / "float32.tflite"
@@ -64,8 +64,8 @@ def test_a_wrong_delegate_is_doubted_and_a_right_one_is_not(build):
 
 
 def test_a_library_is_tried_once_until_it_changes(build, monkeypatch):
-    library, asked, real = build(IS_RIGHT), [], child.ask
-    monkeypatch.setattr(child, "ask", lambda *words: asked.append(words) or real(*words))
+    library, asked, real = build(IS_RIGHT), [], child_process.ask
+    monkeypatch.setattr(child_process, "ask", lambda *words: asked.append(words) or real(*words))
     for _ in range(2):
         open_runtime(FLOAT, delegate=library).close()
     assert len(asked) == 1

@@ -21,9 +21,19 @@ from edge_ran import vulkan
 from edge_ran.classifier import Classifier
 from edge_ran.errors import AcceleratorError, GateError, UsageError
 from edge_ran.graph import add_masks, read_graph
-from edge_ran.runtime import Accelerator, RuntimeOptions, auto, child, gpu, interpreter, memory, open_runtime, trial
+from edge_ran.runtime import (
+    Accelerator,
+    RuntimeOptions,
+    auto,
+    child_process,
+    gpu,
+    interpreter,
+    open_runtime,
+    trial,
+    trial_cache,
+)
 from edge_ran.runtime.agreement import Agreement, compare, compare_all
-from edge_ran.runtime.chatter import captured
+from edge_ran.runtime.output_capture import captured
 from edge_ran.runtime.trial import Trial
 
 MODELS = Path(__file__).parent / "models"
@@ -160,7 +170,7 @@ print(runtime.accelerator.actual)
         assert second == dataclasses.replace(first, is_remembered=True, took_ms=0)
         assert first.took_ms > 0
 
-        kept = list(memory.folder().iterdir())
+        kept = list(trial_cache.folder().iterdir())
         assert len(kept) == 1
         asked = []
         monkeypatch.setattr(trial, "attempt", lambda *words: asked.append(words) or Trial("asked"))
@@ -186,8 +196,8 @@ print(runtime.accelerator.actual)
     def test_a_network_that_ends_the_process_of_the_gpu_is_survived(self, monkeypatch):
         path = MODELS / "self_product.tflite"
         asked = []
-        real = child.ask
-        monkeypatch.setattr(child, "ask", lambda *words: asked.append(words) or real(*words))
+        real = child_process.ask
+        monkeypatch.setattr(child_process, "ask", lambda *words: asked.append(words) or real(*words))
         for _ in range(2):
             with open_runtime(path, accelerator="gpu") as runtime:
                 assert (runtime.accelerator.requested, runtime.accelerator.actual) == ("gpu", "cpu")
@@ -355,7 +365,7 @@ def test_half_precision_that_changes_answers_is_told_and_auto_takes_fp32(monkeyp
 
     def prove(half: Agreement, full: Agreement) -> None:
         found = {"fp16": tried(half), "fp32": tried(full, precision="fp32")}
-        monkeypatch.setattr(trial, "prove", lambda graph, options, inputs: found[options.gpu_precision])
+        monkeypatch.setattr(trial, "try_accelerator", lambda graph, options, inputs: found[options.gpu_precision])
 
     prove(turned, good)
     assert "half precision changes answers: top-1 agrees" in auto.doubt(graph, options, tried(turned), list)[0]
@@ -374,25 +384,25 @@ def test_half_precision_that_changes_answers_is_told_and_auto_takes_fp32(monkeyp
 
 def test_a_trial_that_crashes_or_hangs_leaves_the_cpu(monkeypatch, tmp_path):
     def fail(*words):
-        raise child.ChildFailed("crashed (SIGSEGV)")
+        raise child_process.ChildFailed("crashed (SIGSEGV)")
 
-    monkeypatch.setattr(child, "ask", fail)
+    monkeypatch.setattr(child_process, "ask", fail)
     found = trial.attempt(read_graph(MODELS / "float32.tflite"), RuntimeOptions(), inputs("float32"))
     assert found == Trial("the GPU crashed (SIGSEGV)", is_broken=True)
 
 
 def test_children_that_crash_hang_or_say_nothing(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with pytest.raises(child.ChildFailed, match=r"crashed \(SIGABRT\)"):
-        child.ask("os:abort", {}, 30)
-    with pytest.raises(child.ChildFailed, match="did not finish within 1 s"):
-        child.ask("signal:pause", {}, 1)
-    with pytest.raises(child.ChildFailed, match="status 1: TypeError"):
-        child.ask("os:getcwd", {"no": "such"}, 30)
-    with pytest.raises(child.ChildFailed, match="no answer"):
-        child.ask("os:getpid", {}, 30)
-    with pytest.raises(child.ChildFailed, match="status 3: the reason") as caught:
-        child.ask("test_runtime_gpu:said_and_gone", {}, 30)
+    with pytest.raises(child_process.ChildFailed, match=r"crashed \(SIGABRT\)"):
+        child_process.ask("os:abort", {}, 30)
+    with pytest.raises(child_process.ChildFailed, match="did not finish within 1 s"):
+        child_process.ask("signal:pause", {}, 1)
+    with pytest.raises(child_process.ChildFailed, match="status 1: TypeError"):
+        child_process.ask("os:getcwd", {"no": "such"}, 30)
+    with pytest.raises(child_process.ChildFailed, match="no answer"):
+        child_process.ask("os:getpid", {}, 30)
+    with pytest.raises(child_process.ChildFailed, match="status 3: the reason") as caught:
+        child_process.ask("test_runtime_gpu:said_and_gone", {}, 30)
     assert not caught.value.is_hung
 
 

@@ -20,7 +20,7 @@ from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.runtime import Accelerator
-from edge_ran.stream import Decider, Result, Stream, Wishes, watch
+from edge_ran.stream import Decider, Result, Stream, StreamOptions, run_stream
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window
 from edge_ran.stream.overlay import Overlay
 
@@ -570,7 +570,7 @@ def test_q_escape_and_closing_it_end_a_run_with_a_window(
     stop = threading.Event()
     stream = Stream(classifier, lambda: open_source(str(clip)), stop=stop)
     seen: list[Result] = []
-    watch(stream, CPU, Wishes(show=True), stop=stop, on_result=seen.append, complain=print)
+    run_stream(stream, CPU, StreamOptions(show=True), stop=stop, on_result=seen.append, complain=print)
     assert stream.summary().ended_by == "stop"
     assert 3 <= len(seen) < 100
     assert shown[0].shape == (240, 320, 3)
@@ -597,7 +597,7 @@ def test_a_hides_the_mask_in_the_window_and_shows_it_again(
     clip, stop = write_clip(tmp_path / "clip.avi", 200, fps=50), threading.Event()
     with Classifier(labelled_model("attention"), attention=True) as looking:
         stream = Stream(looking, lambda: open_source(str(clip)), realtime=False, stop=stop)
-        watch(stream, CPU, Wishes(show=True), stop=stop, on_result=lambda result: None, complain=print)
+        run_stream(stream, CPU, StreamOptions(show=True), stop=stop, on_result=lambda result: None, complain=print)
     # Pictures that were drawn before a key was pressed may still be shown a little later.
     assert all(seen for turn, seen in tinted if turn <= 10)
     assert not any(seen for turn, seen in tinted if 25 <= turn <= 40)
@@ -621,7 +621,9 @@ def test_a_window_answers_while_the_camera_is_gone(classifier: Classifier, monke
         def first(result: Result) -> None:
             server.kill()
 
-        watch(stream, CPU, Wishes(show=True), stop=stop, on_result=first, complain=print)  # ends, without a signal
+        run_stream(
+            stream, CPU, StreamOptions(show=True), stop=stop, on_result=first, complain=print
+        )  # ends, without a signal
     assert stream.summary().ended_by == "stop"
 
 
@@ -634,10 +636,10 @@ def test_a_recording_is_finished_whatever_ends_the_run(tmp_path: Path, classifie
             raise CameraError("lost")
 
     with pytest.raises(CameraError):
-        watch(
+        run_stream(
             stream,
             CPU,
-            Wishes(save=tmp_path / "out.mp4"),
+            StreamOptions(save=tmp_path / "out.mp4"),
             stop=threading.Event(),
             on_result=fail_at_ten,
             complain=print,

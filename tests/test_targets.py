@@ -9,9 +9,9 @@ import pytest
 from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import InputError, UsageError
-from edge_ran.targets import ssh, there
+from edge_ran.targets import agent, ssh
 from edge_ran.targets.address import SshAddress, ssh_address
-from edge_ran.targets.untrusted import clean, parse
+from edge_ran.targets.sanitize import clean, parse
 
 BOARD = DeviceSpec("board", "b", "cpu", "int8", target="ssh://pi@board:2222")
 
@@ -144,12 +144,12 @@ def test_frames_come_after_the_hello_and_whatever_a_login_says():
         def read(self, size: int) -> bytes:
             return self.blocks.pop(0) if self.blocks else b""
 
-    frame = there.HEADER.pack(b"A", 2) + b"{}"
-    noisy = b"Welcome!\n" * 10_000 + there.HELLO + frame + frame
+    frame = agent.HEADER.pack(b"A", 2) + b"{}"
+    noisy = b"Welcome!\n" * 10_000 + agent.HELLO + frame + frame
     cut = [noisy[i : i + 777] for i in range(0, len(noisy), 777)]
     assert list(ssh.read_frames(Stream(*cut))) == [(b"H", b""), (b"A", b"{}"), (b"A", b"{}")]
-    huge = there.HEADER.pack(b"O", 1 << 31)
-    assert list(ssh.read_frames(Stream(there.HELLO + frame + huge))) == [(b"H", b""), (b"A", b"{}")]
+    huge = agent.HEADER.pack(b"O", 1 << 31)
+    assert list(ssh.read_frames(Stream(agent.HELLO + frame + huge))) == [(b"H", b""), (b"A", b"{}")]
     assert list(ssh.read_frames(Stream(b"no agent here"))) == []
 
 

@@ -69,11 +69,11 @@ def kept(phone: Device) -> list[str]:
 
 
 def test_a_benchmark_has_the_keys_of_a_local_one(phone: Device, answer: Answer, test_models: Path):
-    from edge_ran.bench import Subject, benchmark
+    from edge_ran.bench import PhoneModel, benchmark
 
     said: list[str] = []
     there = answer(say=said.append, sessions=SESSIONS)
-    here = benchmark([Subject(test_models / "int8.tflite")], Plan(num_runs=3, min_secs=0)).to_dict()
+    here = benchmark([PhoneModel(test_models / "int8.tflite")], Plan(num_runs=3, min_secs=0)).to_dict()
     assert there.keys() == here.keys()
     for part in ("accelerator", "latency", "cold_start", "delegation", "environment", "conditions", "throughput"):
         assert there[part].keys() == here[part].keys(), part

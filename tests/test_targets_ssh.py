@@ -426,10 +426,10 @@ import re, sys
 source = sys.stdin.buffer.read(int(re.search(r"read\\((\\d+)\\)", sys.argv[-1])[1]))
 names = {{"__name__": "liar"}}
 exec(compile(source, "liar", "exec"), names)
-There = names["There"]
+Agent = names["Agent"]
 def lie(self, **request):
     {lie}
-setattr(There, "do_{what}", lie)
+setattr(Agent, "do_{what}", lie)
 names["main"]()
 """
 ESCAPES = "\\x1b]0;owned\\x07\\x1b[2J"

@@ -12,7 +12,7 @@ from models import colours
 
 from edge_ran.errors import GateError, InputError
 from edge_ran.graph import read_graph
-from edge_ran.graph.slices import borders, computing, cut
+from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, open_runtime
 from edge_ran.verify import gate, search, verify
 

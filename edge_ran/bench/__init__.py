@@ -6,7 +6,7 @@ against each other.
 """
 
 from edge_ran.bench.compare import Ratio, check_regression, compare_files, read_report, regression
-from edge_ran.bench.measure import MOST_PICTURES, Plan, Subject, benchmark, default_pictures, pictures_in
+from edge_ran.bench.measure import MOST_PICTURES, BenchModel, Plan, benchmark, default_pictures, pictures_in
 from edge_ran.bench.operators import Profile, profile
 from edge_ran.bench.page import bench_page, profile_page, sustained_page
 from edge_ran.bench.report import Bench, BenchReport, across, csv_lines, distinct_names
@@ -17,12 +17,12 @@ __all__ = [
     "MOST_PICTURES",
     "Accuracy",
     "Bench",
+    "BenchModel",
     "BenchReport",
     "Plan",
     "Profile",
     "Ratio",
     "Setting",
-    "Subject",
     "Sustained",
     "accuracies",
     "across",

@@ -81,7 +81,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchModel:
     """What is measured: a ``.tflite``, what is asked of the runtime, and what to call it."""
 
     path: Path
@@ -106,7 +106,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def benchmark(
-    subjects: Sequence[Subject],
+    subjects: Sequence[BenchModel],
     plan: Plan | None = None,
     *,
     pictures: Sequence[Path] | None = None,
@@ -132,7 +132,7 @@ def benchmark(
     with loaded(subjects, pictures, note) as models:
         sessions = min(SESSIONS, plan.num_runs) if len(models) == 1 else SESSIONS
         with _no_collector():
-            watch, begun = machine.Watch(), time.perf_counter()
+            watch, begun = machine.ConditionsMonitor(), time.perf_counter()
             for session in itertools.count(1):
                 if session > 1:
                     _reload(models, random)
@@ -158,7 +158,7 @@ def benchmark(
 
 @contextmanager
 def loaded(
-    subjects: Sequence[Subject], pictures: Sequence[Path] | None = None, note: Note = lambda text: None
+    subjects: Sequence[BenchModel], pictures: Sequence[Path] | None = None, note: Note = lambda text: None
 ) -> Iterator[list[Loaded]]:
     """Load models and run each once; close them when the block ends. ``pictures`` as for ``benchmark``."""
     paths = list(pictures if pictures is not None else default_pictures())[:MOST_PICTURES]
@@ -174,7 +174,7 @@ def loaded(
 class Loaded:
     """A subject in memory, and everything measured on it so far."""
 
-    def __init__(self, subject: Subject, frames: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> None:
+    def __init__(self, subject: BenchModel, frames: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> None:
         self.subject, self.frames, self.paths = subject, frames, paths
         self.graph: Graph = read_graph(subject.path)
         watch = Stopwatch()

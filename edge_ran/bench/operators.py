@@ -24,9 +24,9 @@ from edge_ran import machine, records
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, read_graph
-from edge_ran.graph.slices import computing, cut
+from edge_ran.graph.subgraph import computing, cut
 from edge_ran.latency import steady
-from edge_ran.runtime import chatter, interpreter, pages
+from edge_ran.runtime import huge_pages, interpreter, output_capture
 
 FEWEST_RUNS, LEAST_SECONDS, MOST_RUNS = 10, 0.02, 300
 PAIRS = 9  # of neighbours that are run together
@@ -103,7 +103,7 @@ class Profile:
         }
 
 
-def place(tensor: str) -> str:
+def layer_place(tensor: str) -> str:
     """Return where in the paper a tensor is made, by its layer's name: ``stage1 module2 trunk``, ``stem``, ``tail``.
 
     Layers of other networks are put together by their names less the number.
@@ -154,7 +154,7 @@ def profile(
         else:
             found.append(
                 OperatorTime(
-                    operator.index, operator.name, place(output.name), output.shape, operator.multiply_adds, ms
+                    operator.index, operator.name, layer_place(output.name), output.shape, operator.multiply_adds, ms
                 )
             )
         if progress is not None:
@@ -186,7 +186,7 @@ def _call(module: Any, data: bytes, graph: Graph, alone_ms: dict[int, float], th
 
 def _time(module: Any, model: bytes, threads: int) -> float:
     """Median milliseconds of a run, the inputs random."""
-    with chatter.captured(), pages.gathered():  # as the runtime loads it
+    with output_capture.captured(), huge_pages.gathered():  # as the runtime loads it
         runner = module.Interpreter(model_content=model, num_threads=threads)
         runner.allocate_tensors()
     random = np.random.default_rng(0)

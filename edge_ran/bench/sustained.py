@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_ran import machine, plots, records
-from edge_ran.bench.measure import Plan, Subject, loaded
+from edge_ran.bench.measure import BenchModel, Plan, loaded
 from edge_ran.errors import InputError, UsageError
 
 WINDOWS = 60
@@ -64,7 +64,7 @@ class Sustained:
 
 
 def sustain(
-    subject: Subject,
+    subject: BenchModel,
     seconds: float,
     pictures: Sequence[Path] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -89,7 +89,7 @@ def sustain(
         one.warm_up(Plan())
         feed, start = itertools.cycle(one.inputs), time.perf_counter()
         for number in range(1, count + 1):
-            watch = machine.Watch()
+            watch = machine.ConditionsMonitor()
             times: list[float] = []
             end = start + seconds * number / count
             while not times or time.perf_counter() < end:

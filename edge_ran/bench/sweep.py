@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_ran import catalogue
-from edge_ran.bench.measure import Subject
+from edge_ran.bench.measure import BenchModel
 from edge_ran.bench.report import Bench
 from edge_ran.errors import InputError, UsageError
 from edge_ran.runtime import RuntimeOptions
@@ -55,9 +55,9 @@ class Setting:
         return f"{self.precision or self.path.stem} {self.options.accelerator}{threads}"
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> BenchModel:
         """What ``benchmark`` measures."""
-        return Subject(self.path, self.options, self.name)
+        return BenchModel(self.path, self.options, self.name)
 
 
 def is_term(text: str) -> bool:

@@ -278,7 +278,7 @@ class _Task:
             with progress_bar("timing operators", self.quiet) as progress:
                 return _of_profile(name, bench.profile(self.paths[0], options.threads or 1, progress=progress))
         if self.sustained_s is not None:
-            subject = bench.Subject(self.paths[0], options)
+            subject = bench.BenchModel(self.paths[0], options)
             with progress_bar("running", self.quiet) as progress:
                 return _of_sustained(name, bench.sustain(subject, self.sustained_s, self.pictures, progress))
         if self.terms:
@@ -295,7 +295,7 @@ class _Task:
 
                 accuracy = bench.accuracies(grid, judge)
             return _of_sweep(measured.on(spec.name), bench.overview(grid, measured, accuracy))
-        subjects = [bench.Subject(path, options) for path in self.paths]
+        subjects = [bench.BenchModel(path, options) for path in self.paths]
         measured = bench.benchmark(subjects, self.plan, pictures=self.pictures, note=note)
         return _of_models(measured.called(bench.distinct_names(self.paths)).on(spec.name), self.quiet)
 

@@ -138,13 +138,13 @@ def run(
     from edge_ran.classifier import Classifier, mask_cost, read_labels
     from edge_ran.errors import CameraError
     from edge_ran.files import refuse_existing, write_text
-    from edge_ran.stream import Decider, Stream, Wishes, watch
+    from edge_ran.stream import Decider, Stream, StreamOptions, run_stream
 
     limits = Limits(parse_seconds(stall), parse_seconds(frozen), parse_seconds(reconnect))
     decide = Decider(smoothing, threshold)
-    wishes = Wishes(
+    wishes = StreamOptions(
         save=save, force=force, show=show, record=record, label=label, keep=keep, on_change=on_change, web=web,
-        uncertain_below=threshold or Wishes.uncertain_below, mask=attention or Wishes.mask,
+        uncertain_below=threshold or StreamOptions.uncertain_below, mask=attention or StreamOptions.mask,
     )  # fmt: skip
     if summary:
         refuse_existing(summary, force)
@@ -193,7 +193,7 @@ def run(
                 stop.set()
 
         try:
-            watch(stream, got, wishes, stop=stop, on_result=on_result, complain=say)
+            run_stream(stream, got, wishes, stop=stop, on_result=on_result, complain=say)
         finally:
             report = stream.summary()
             if summary:

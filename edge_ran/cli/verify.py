@@ -99,8 +99,8 @@ def _verify_network(
         refuse_existing(plot, force)
         plots.check_target(plot)
     with host_packages("verify --network"):
-        from edge_ran.host.proof import prove, some_frames
-    proof = prove(run, model, some_frames(images or catalogue.folder("calibration_data"), count))
+        from edge_ran.host.parity import check_parity, some_frames
+    proof = check_parity(run, model, some_frames(images or catalogue.folder("calibration_data"), count))
     if plot:
         proof.draw(plot)
     emit(json, proof.record(), proof.text)

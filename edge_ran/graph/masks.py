@@ -15,10 +15,10 @@ import numpy as np
 import tflite
 
 from edge_ran.errors import InputError
-from edge_ran.graph import prefix
-from edge_ran.graph.prefix import Prefix, numbers, table, vector
-from edge_ran.graph.slices import computing, cut
+from edge_ran.graph import patch
+from edge_ran.graph.patch import Patch, numbers, table, vector
 from edge_ran.graph.structure import CONVERSIONS, Graph, Operator, TensorSpec, parse_graph
+from edge_ran.graph.subgraph import computing, cut
 
 _GATE = re.compile(r"(?:^|/)(stage\d+_module\d+)_gate(?:/|;|$)")  # the product M * T, as ``host.networks`` names it
 _MEAN_VERSIONS = {"float32": 1, "int8": 2, "int16": 3}  # of the operator, by what it reads
@@ -87,7 +87,7 @@ def add_masks(model: bytes, path: object = "the model") -> tuple[bytes, tuple[st
     return wider.whole([*operators, *borders], ends), tuple(mask.module for mask in masks)
 
 
-class _Wider(Prefix):
+class _Wider(Patch):
     """A file that gets more tensors, operators and outputs; ``main`` is the old main subgraph."""
 
     def __init__(self, model: bytes) -> None:
@@ -133,10 +133,10 @@ class _Wider(Prefix):
         subgraph = table(b, {**lists, 1: self.field(main, 1), 4: self.field(main, 4)})
         others = [self.kept(old.Subgraphs(i)) for i in range(1, old.SubgraphsLength())]
         changed = {
-            prefix.CODES: vector(b, self._codes),
-            prefix.SUBGRAPHS: vector(b, [subgraph, *others]),
-            prefix.BUFFERS: vector(b, self._buffers),
-            prefix.SIGNATURES: 0,  # they name the old ends
+            patch.CODES: vector(b, self._codes),
+            patch.SUBGRAPHS: vector(b, [subgraph, *others]),
+            patch.BUFFERS: vector(b, self._buffers),
+            patch.SIGNATURES: 0,  # they name the old ends
         }
         return self.finish(changed)
 

@@ -21,9 +21,9 @@ import tflite
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
-from edge_ran.graph import prefix
+from edge_ran.graph import patch
 from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, one_line, open_model, untrusted
-from edge_ran.graph.prefix import Prefix, numbers, table, vector
+from edge_ran.graph.patch import Patch, numbers, table, vector
 from edge_ran.graph.structure import Graph, TensorSpec, parse_graph, text
 
 METADATA_IDENTIFIER = b"M001"
@@ -217,14 +217,14 @@ def _metadata(card: ModelCard) -> bytes:
 
 def _prepend_metadata(model: bytes, metadata: bytes) -> bytes:
     """Return ``model`` with a new root in front that has ``metadata`` besides everything that the old root has."""
-    front = Prefix(model)
+    front = Patch(model)
     b, old = front.builder, front.old
     buffer, name = front.buffer(metadata), b.CreateString(METADATA_NAME)
     entry = table(b, {0: name}, uint32s={1: old.BuffersLength()})
     entries = [old.Metadata(i) for i in range(old.MetadataLength())]
     kept = [front.kept(e) for e in entries if e.Name() != METADATA_NAME.encode()]
     buffers = [front.kept(old.Buffers(i)) for i in range(old.BuffersLength())]
-    return front.finish({prefix.BUFFERS: vector(b, [*buffers, buffer]), prefix.METADATA: vector(b, [*kept, entry])})
+    return front.finish({patch.BUFFERS: vector(b, [*buffers, buffer]), patch.METADATA: vector(b, [*kept, entry])})
 
 
 class _Table:

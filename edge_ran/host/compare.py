@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_ran import catalogue, plots
-from edge_ran.bench import Plan, Subject, benchmark
+from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.dataset import Dataset
 from edge_ran.errors import GateError, InputError
 from edge_ran.evaluate import evaluate
@@ -147,7 +147,7 @@ def compare(
     for name, path in paths.items():
         note(f"judging {name}")
         reports[name] = evaluate(path, data, split=split, options=options)
-    times = benchmark([Subject(path, options, name) for name, path in paths.items()], plan, note=note).reports
+    times = benchmark([BenchModel(path, options, name) for name, path in paths.items()], plan, note=note).reports
     base = reports["fp32"]
     answers = base.scores.argmax(1)
     rows = tuple(

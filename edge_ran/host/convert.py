@@ -27,9 +27,9 @@ from edge_ran.catalogue import Converter
 from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import refuse_existing, write_bytes
-from edge_ran.host import deploy, networks
+from edge_ran.host import networks, rewrites
 from edge_ran.preprocess import fit_pixels, normalise
-from edge_ran.runtime.chatter import captured
+from edge_ran.runtime.output_capture import captured
 
 FEW_PICTURES = 20  # fewer give unsteady ranges; worth a note
 COARSE_LOGITS = 1.0  # a sigmoid moves by a quarter in such a step
@@ -59,7 +59,7 @@ class Conversion:
     io: str
     size_bytes: int
     seconds: float
-    passes: tuple[deploy.PassReport, ...]
+    passes: tuple[rewrites.PassReport, ...]
     difference: float
     operators: dict[str, int]
     float_operators: tuple[str, ...]
@@ -143,14 +143,14 @@ def convert(
     elif how.calibration:
         pixels, calibrated = calibration_pixels(calibration, card.input, how.calibration)
 
-    passes: tuple[deploy.PassReport, ...] = ()
+    passes: tuple[rewrites.PassReport, ...] = ()
     difference = 0.0
     with captured(show=verbose):
         if learnt:
             network = _rounding(model, ranges)
         else:
             if rewrite:
-                rewritten = deployed(model, how)
+                rewritten = rewrite_for(model, how)
                 model, passes, difference = rewritten.model, rewritten.passes, rewritten.difference
             network = functools.partial(model, training=False)
         data = flatbuffer(network, how, card.input, pixels, io=io)
@@ -227,10 +227,10 @@ def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
     return model, card
 
 
-def deployed(model: tf_keras.Model, how: Converter) -> deploy.Rewritten:
+def rewrite_for(model: tf_keras.Model, how: Converter) -> rewrites.Rewritten:
     """Rewrite a network for a converter's arithmetic."""
-    rewritten = deploy.rewrite(model)
-    return deploy.for_floats(rewritten) if how.weights != "int8" else rewritten
+    rewritten = rewrites.rewrite(model)
+    return rewrites.for_floats(rewritten) if how.weights != "int8" else rewritten
 
 
 def flatbuffer(
@@ -323,9 +323,9 @@ def _check_settings(how: Converter, io: str) -> None:
 
 def _rounding(model: tf_keras.Model, ranges: Path) -> Network:
     """The function that a quantisation-aware run's integer file computes."""
-    from edge_ran.host import rounding  # tensorflow-model-optimization takes seconds to import
+    from edge_ran.host import fake_quant  # tensorflow-model-optimization takes seconds to import
 
-    return rounding.deployed(rounding.fake_quantise(model, rounding.load_ranges(ranges), for_converter=True))
+    return fake_quant.as_deployed(fake_quant.fake_quantise(model, fake_quant.load_ranges(ranges), for_converter=True))
 
 
 def calibration_pixels(source: Path | None, spec: InputSpec, count: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_ran import __version__, catalogue, dataset, evaluate, plots, report, runs
 from edge_ran.attention import Look, tint
-from edge_ran.bench import Bench, Plan, Subject, benchmark, default_pictures
+from edge_ran.bench import Bench, BenchModel, Plan, benchmark, default_pictures
 from edge_ran.camera import open_source
 from edge_ran.card import ModelCard
 from edge_ran.classifier import Classifier
@@ -134,7 +134,7 @@ def demo(
     make_clip(compared.frames, clip)
     results, summary = _watch(made["int8"].path, clip)
     note("benchmarking")
-    subjects = [Subject(conversion.path, name=precision) for precision, conversion in made.items()]
+    subjects = [BenchModel(conversion.path, name=precision) for precision, conversion in made.items()]
     timed = benchmark(subjects, plan or Plan(num_runs=200, min_secs=2, max_secs=20))
     files = tuple(
         File(

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from edge_ran import plots
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256, write_text
-from edge_ran.host import deploy, networks, rounding
+from edge_ran.host import fake_quant, networks, rewrites
 from edge_ran.host.convert import read_run
-from edge_ran.host.fit import Examples, Progress, Recipe, fit, fit_temperature, predict, scores
 from edge_ran.host.train import Data, claim, read, versions
+from edge_ran.host.training_loop import Examples, Progress, Recipe, fit, fit_temperature, predict, scores
 from edge_ran.runs import RunFolder, open_run
 
 CALIBRATION_PICTURES = 1024
@@ -133,8 +133,8 @@ def quantize(
     original, card = read_run(run)
     if RunFolder(Path(run)).ranges_path.exists():
         raise InputError(f"{run} is quantised already", "give the float run that it was made from")
-    rewritten = deploy.rewrite(original)
-    rounding.check(rewritten.model)
+    rewritten = rewrites.rewrite(original)
+    fake_quant.check(rewritten.model)
     source = source or _training_pictures(Path(run))
     claim(output, resume, force)
     trained = card.training
@@ -154,8 +154,8 @@ def quantize(
     write_text(output / "settings.json", json.dumps({**settings, "source": str(Path(source).resolve())}, indent=1))
 
     teacher = rewritten.model
-    ranges = rounding.calibrate(teacher, _spread(data.train, CALIBRATION_PICTURES), card.input)
-    rounded = rounding.fake_quantise(teacher, ranges)
+    ranges = fake_quant.calibrate(teacher, _spread(data.train, CALIBRATION_PICTURES), card.input)
+    rounded = fake_quant.fake_quantise(teacher, ranges)
     name, judges = _judges(data)
 
     def top1(network: Any, examples: Examples | None) -> float | None:
@@ -189,9 +189,9 @@ def quantize(
         rounded.set_weights(start)
         kept = "calibrated"
     model = tf_keras.models.clone_model(teacher)
-    rounding.take_weights(model, rounded)
-    rounding.snap(model, ranges)
-    rounded = rounding.fake_quantise(model, ranges)
+    fake_quant.take_weights(model, rounded)
+    fake_quant.snap(model, ranges)
+    rounded = fake_quant.fake_quantise(model, ranges)
 
     float_test, test = top1(teacher, data.test), top1(rounded, data.test)
     after = top1(rounded, judges)
@@ -207,7 +207,7 @@ def quantize(
         "top1": round(measured[1] or 0.0, 6),
         "of": "the int8 arithmetic",
     }
-    float_layers = rounding.float_layers(model)
+    float_layers = fake_quant.float_layers(model)
     passes = tuple(f"{p.name} ({p.places})" for p in rewritten.passes)
     card = dataclasses.replace(
         card,
@@ -229,14 +229,14 @@ def quantize(
         versions={**card.versions, **versions()},
     )
     networks.save(model, output / "model.keras")
-    rounding.save_ranges(ranges, RunFolder(output).ranges_path)
+    fake_quant.save_ranges(ranges, RunFolder(output).ranges_path)
     write_text(output / "card.json", card.to_json())
     return QuantizeReport(
         run=str(output),
         network=card.network or card.name,
         epochs=how.epochs,
         rewrites=passes,
-        rounded_tensors=sum(rounding.stored(layer) for layer in model.layers),
+        rounded_tensors=sum(fake_quant.stored(layer) for layer in model.layers),
         float_layers=float_layers,
         split=name,
         images=len(judges or ()),

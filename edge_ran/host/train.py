@@ -23,7 +23,7 @@ from edge_ran.catalogue import nearest
 from edge_ran.errors import InputError, OutputExists, UsageError
 from edge_ran.files import write_text
 from edge_ran.host import networks
-from edge_ran.host.fit import Examples, Progress, Recipe, fit, fit_temperature, predict, scores
+from edge_ran.host.training_loop import Examples, Progress, Recipe, fit, fit_temperature, predict, scores
 
 RECIPES: dict[str, Recipe] = {
     r.name: r

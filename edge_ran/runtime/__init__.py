@@ -62,7 +62,7 @@ def open_runtime(
         return _cpu(graph, options, Accelerator("cpu", "cpu"))
     if options.delegate is None and options.accelerator == "auto":
         return _auto(graph, options, inputs)
-    proof, inputs = _prove(graph, options, inputs)
+    proof, inputs = _try_accelerator(graph, options, inputs)
     requested = "gpu" if options.delegate is None else "delegate"
     if options.delegate is not None and proof.failure:
         raise AcceleratorError(proof.failure, "check --delegate and --delegate-option; --cpu runs without it")
@@ -103,12 +103,12 @@ def _auto(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Runti
     return runtime
 
 
-def _prove(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> tuple[trial.Trial, Inputs | None]:
+def _try_accelerator(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> tuple[trial.Trial, Inputs | None]:
     """The trial, and the inputs if there were any."""
     try:
-        return trial.prove(graph, options, inputs), inputs
+        return trial.try_accelerator(graph, options, inputs), inputs
     except InputError:
-        return trial.prove(graph, options, None), None
+        return trial.try_accelerator(graph, options, None), None
 
 
 def _gpu(graph: Graph, options: RuntimeOptions) -> gpu.GpuRuntime:

@@ -41,11 +41,11 @@ def settle(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Verd
     if inputs is None:
         return Verdict("cpu", "there are no pictures to prove the GPU on")
     try:
-        proof = trial.prove(graph, options, inputs)
+        proof = trial.try_accelerator(graph, options, inputs)
         verdict = decide(proof, options.gpu_precision)
         if proof.agreement is None or proof.agreement.is_right or not _may_be_its_precision(proof):
             return verdict
-        full = trial.prove(graph, dataclasses.replace(options, gpu_precision="fp32"), inputs)
+        full = trial.try_accelerator(graph, dataclasses.replace(options, gpu_precision="fp32"), inputs)
     except InputError as error:
         return Verdict("cpu", f"there are no pictures to prove the GPU on: {error}")
     other = decide(full, "fp32")
@@ -86,7 +86,7 @@ def doubt(graph: Graph, options: RuntimeOptions, proof: Trial, inputs: Inputs | 
     wrong = "" if proof.agreement.is_right else f"{name} is wrong: {proof.agreement}"
     if not _may_be_its_precision(proof):
         return wrong, 0.0
-    full = trial.prove(graph, dataclasses.replace(options, gpu_precision="fp32"), inputs)
+    full = trial.try_accelerator(graph, dataclasses.replace(options, gpu_precision="fp32"), inputs)
     if full.agreement and full.agreement.is_right and full.agreement.top1 > proof.agreement.top1:
         wrong = (
             f"half precision changes answers: top-1 agrees with the CPU on {proof.agreement.top1:.1%} of "

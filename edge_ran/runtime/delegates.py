@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_ran.errors import AcceleratorError
 from edge_ran.graph import Graph
-from edge_ran.runtime import chatter
+from edge_ran.runtime import output_capture
 from edge_ran.runtime.interpreter import InterpreterRuntime, Package, load, package
 from edge_ran.runtime.types import Accelerator, RuntimeOptions
 
@@ -55,7 +55,7 @@ def find(library: Path) -> Path:
 def _load(package: Package, library: Path, options: dict[str, str], verbose: bool) -> Any:
     module = load(package)
     try:
-        with chatter.captured(verbose):
+        with output_capture.captured(verbose):
             return module.load_delegate(str(library), options)
     except OSError as error:
         what = f"cannot be loaded: {' '.join(str(error).split())}"

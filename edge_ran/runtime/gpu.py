@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from edge_ran import machine, vulkan
 from edge_ran.errors import AcceleratorError
 from edge_ran.graph import Graph
-from edge_ran.runtime import chatter
+from edge_ran.runtime import output_capture
 from edge_ran.runtime.interpreter import Package
 from edge_ran.runtime.types import Accelerator, Delegation
 
@@ -127,7 +127,7 @@ class GpuRuntime:
         native: dict[str, Any] = {}
         failure = ""
         environment, before = _kept or (None, "")
-        with chatter.captured(verbose) as said:
+        with output_capture.captured(verbose) as said:
             try:
                 native.update(_create(graph, self.threads, precision, environment))
             except Exception as error:  # the wheel raises RuntimeError, ImportError, OSError, as it happens to fail
@@ -211,7 +211,7 @@ def _create(graph: Graph, threads: int, precision: str, environment: Any = None)
 
 
 def _release(native: dict[str, Any]) -> None:
-    with chatter.captured():
+    with output_capture.captured():
         # Closed one by one, for the traceback of a Ctrl-C may hold any of them until nobody listens.
         for buffer in (*native.pop("inputs", ()), *native.pop("outputs", ())):
             buffer.destroy()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_ran import machine
 from edge_ran.errors import EnvironmentMissing, InputError
 from edge_ran.graph import Graph
-from edge_ran.runtime import chatter, pages
+from edge_ran.runtime import huge_pages, output_capture
 from edge_ran.runtime.types import Accelerator, Delegation
 
 
@@ -72,7 +72,7 @@ def load(package: Package) -> Any:
             "pip install 'numpy<2' 'opencv-python-headless<4.12'",
         )
     try:
-        with chatter.captured():
+        with output_capture.captured():
             return importlib.import_module(package.module)
     except Exception as error:  # a broken wheel raises whatever its loader likes
         first = str(error).strip().partition("\n")[0]
@@ -115,7 +115,7 @@ class InterpreterRuntime:
         self.accelerator = accelerator
         self.trial_ms = 0.0
         try:
-            with chatter.captured(verbose) as said, pages.gathered():
+            with output_capture.captured(verbose) as said, huge_pages.gathered():
                 resolvers = module.OpResolverType
                 self._interpreter = module.Interpreter(
                     model_path=str(graph.path),

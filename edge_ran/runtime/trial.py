@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edge_ran import files, machine, records, vulkan
 from edge_ran.errors import AcceleratorError, InputError
 from edge_ran.graph import Graph, read_graph
-from edge_ran.runtime import child, delegates, gpu, interpreter, memory
+from edge_ran.runtime import child_process, delegates, gpu, interpreter, trial_cache
 from edge_ran.runtime.agreement import Agreement, compare_all
 from edge_ran.runtime.types import Accelerator, Delegation, Inputs, Runtime, RuntimeOptions
 
@@ -64,7 +64,7 @@ class Trial:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("took_ms", "is_remembered")}
 
 
-def prove(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Trial:
+def try_accelerator(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Trial:
     """Try the options' delegate, else the GPU, in a child process, or remember what came of it.
 
     Args:
@@ -79,20 +79,20 @@ def prove(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Trial
     """
     if reason := obstacle(graph, options):
         return Trial(reason)
-    file = memory.place(
+    file = trial_cache.cache_file(
         model=files.sha256(graph.path),
         runtime=dataclasses.astuple(interpreter.package(options.runtime)),
         accelerator=_identity(options),
         threads=options.threads or machine.available_cores(),
         pictures=inputs is not None,
     )
-    if record := memory.recall(file):
+    if record := trial_cache.load(file):
         with contextlib.suppress(InputError):  # a damaged one
             return dataclasses.replace(Trial.from_record(record), is_remembered=True)
     start = time.perf_counter()
     found = attempt(graph, options, inputs() if inputs else ())
     if not (options.delegate and found.failure):
-        memory.keep(file, found.record())
+        trial_cache.store(file, found.record())
     return dataclasses.replace(found, took_ms=1e3 * (time.perf_counter() - start))
 
 
@@ -128,8 +128,8 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
             "inputs": str(pictures) if len(inputs) else "",
         }
         try:
-            return Trial.from_record(child.ask(f"{__name__}:run_attempt", request, TIMEOUT_S, options.verbose))
-        except child.ChildFailed as error:
+            return Trial.from_record(child_process.ask(f"{__name__}:run_attempt", request, TIMEOUT_S, options.verbose))
+        except child_process.ChildFailed as error:
             return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung)
 
 
@@ -183,7 +183,7 @@ def answers(graph: Graph, options: RuntimeOptions, fed: Sequence[Sequence[NDArra
 
     Args:
         graph: the model, or a part of it.
-        options: as for ``prove``.
+        options: as for ``try_accelerator``.
         fed: for each run, one array for each input.
 
     Returns:
@@ -200,8 +200,8 @@ def answers(graph: Graph, options: RuntimeOptions, fed: Sequence[Sequence[NDArra
             "path": str(graph.path.resolve()), "options": _as_json(options), "folder": name, "runs": len(fed),
         }  # fmt: skip
         try:
-            said = child.ask(f"{__name__}:run_answers", request, TIMEOUT_S)
-        except child.ChildFailed as error:
+            said = child_process.ask(f"{__name__}:run_answers", request, TIMEOUT_S)
+        except child_process.ChildFailed as error:
             raise AcceleratorError(f"{_name(options)} {error}") from error
         if "error" in said:
             raise AcceleratorError(said["error"])

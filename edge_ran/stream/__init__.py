@@ -2,6 +2,6 @@
 
 from edge_ran.stream.decide import Decider
 from edge_ran.stream.pipeline import Result, Stream, Summary
-from edge_ran.stream.watch import Wishes, watch
+from edge_ran.stream.runner import StreamOptions, run_stream
 
-__all__ = ["Decider", "Result", "Stream", "Summary", "Wishes", "watch"]
+__all__ = ["Decider", "Result", "Stream", "StreamOptions", "Summary", "run_stream"]

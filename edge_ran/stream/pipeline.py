@@ -23,8 +23,8 @@ from edge_ran.classifier import Classifier, MaskCost, Prediction
 from edge_ran.errors import InputError, UsageError
 from edge_ran.latency import LatencyStats
 from edge_ran.runtime import Accelerator
-from edge_ran.stream.ahead import Ahead, Prepared
 from edge_ran.stream.decide import UNKNOWN, Decider
+from edge_ran.stream.prefetch import Prefetcher, Prepared
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "end_to_end")
 DRAWN = ("attention", "draw", "tint")  # stages that only some runs have
@@ -149,7 +149,7 @@ class Stream:
         self._stop, self._masks = stop or threading.Event(), masks
         self.listeners = [notify]
         self._capture = Capture(open_source, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop)
-        self._ahead = Ahead(self._capture, classifier.prepare, self._stop)
+        self._ahead = Prefetcher(self._capture, classifier.prepare, self._stop)
         self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
         self._times = {stage: _Times() for stage in (*STAGES, *DRAWN)}
         self._classified = 0

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.files import sha256
-from edge_ran.targets.untrusted import clean
+from edge_ran.targets.sanitize import clean
 
 FOLDER = "/data/local/tmp/edge-ran"  # what shell users of every Android may write to and execute from
 SERIAL = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]-]{0,127}")  # a USB serial, host:port, [IPv6]:port, an mDNS name

@@ -27,7 +27,7 @@ from edge_ran.targets.adb import Adb, Phone
 from edge_ran.targets.address import adb_serial
 from edge_ran.targets.benchmark_model import Request
 from edge_ran.targets.program import PhoneRuntime, Program, check_binary, find_binary
-from edge_ran.targets.sessions import Subject, Watch, android
+from edge_ran.targets.remote_runs import PhoneModel, PhoneMonitor, android
 from edge_ran.targets.target import Order, Probe
 
 SESSIONS = 6  # the extremes of six hold the median with 97 % confidence
@@ -109,7 +109,7 @@ class AndroidTarget:
                 "--mlperf is for the p90, which benchmark_model does not tell", "leave it out; look at the p95"
             )
         plan = order.plan or Plan()
-        subjects = [Subject(path, read_graph(path)) for path in order.models]
+        subjects = [PhoneModel(path, read_graph(path)) for path in order.models]
         program = self._program()
         for one in subjects:
             one.prepare(program, order.runtime)
@@ -119,7 +119,7 @@ class AndroidTarget:
             min_secs=plan.min_secs / SESSIONS,
             max_secs=plan.max_secs / SESSIONS,
         )
-        watch = Watch(program.phone)
+        watch = PhoneMonitor(program.phone)
         for session in itertools.count(1):
             for one in random.sample(subjects, len(subjects)):
                 self._say(f"session {session}, of {SESSIONS} at least: {one.path.name}")

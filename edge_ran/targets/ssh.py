@@ -29,10 +29,10 @@ from typing import Any, BinaryIO
 from edge_ran import catalogue, files, records
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, GateError, InputError, UsageError
-from edge_ran.targets import there
+from edge_ran.targets import agent
 from edge_ran.targets.address import SshAddress, ssh_address
+from edge_ran.targets.sanitize import clean, parse
 from edge_ran.targets.target import Order, Page, Parcel, Probe, Result
-from edge_ran.targets.untrusted import clean, parse
 
 PATIENCE_S = 30.0  # with the connection, and with Python's start on a slow board
 CONNECT_S = 10.0
@@ -51,7 +51,7 @@ NEEDED = (
 )
 RUNTIMES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
 NAMES = {"ai-edge-litert": "litert"}
-AGENT = Path(there.__file__)
+AGENT = Path(agent.__file__)
 # The device needs no training code, and gets the network that it is to run by itself.
 LEFT_OUT = ("host", "shipped", "__pycache__")
 
@@ -214,7 +214,7 @@ class SshTarget:
             assert self._wire is not None
             self._wire.request("put", name=name, size=size, folder=folder)
             file.seek(0)
-            while block := file.read(there.BLOCK):
+            while block := file.read(agent.BLOCK):
                 self._wire.send(b"D", block)
             self._wire.answer(ANSWER_S)
 
@@ -432,11 +432,11 @@ class Connection:
             raise
 
     def request(self, what: str, **values: Any) -> None:
-        """Ask for something: ``there.There`` has a method for each."""
+        """Ask for something: ``agent.Agent`` has a method for each."""
         self.send(b"Q", json.dumps({"do": what, **values}).encode())
 
     def send(self, kind: bytes, payload: bytes) -> None:
-        self._write(there.HEADER.pack(kind, len(payload)) + payload)
+        self._write(agent.HEADER.pack(kind, len(payload)) + payload)
 
     def answer(
         self, timeout_s: float | None, on: Mapping[bytes, Callable[[bytes], Any]] | None = None
@@ -521,7 +521,7 @@ class Connection:
             time.sleep(ALIVE_S)
             if self._met:
                 with suppress(EdgeRanError):
-                    self._write(there.HEADER.pack(b"P", 0))
+                    self._write(agent.HEADER.pack(b"P", 0))
 
     def _read_frames(self) -> None:
         assert self._ssh.stdout is not None
@@ -539,7 +539,7 @@ class Connection:
         """Keep the last of what ssh says, and the shell and Python there."""
         assert self._ssh.stderr is not None
         lines = Lines(lambda line: self._said.append(line))
-        while data := self._ssh.stderr.read(there.BLOCK):
+        while data := self._ssh.stderr.read(agent.BLOCK):
             lines.put(data)
             del self._said[:-50]
         lines.end()
@@ -605,23 +605,23 @@ def _shown(host: str) -> str:
 def read_frames(stream: Any) -> Iterator[tuple[bytes, bytes]]:
     """Yield ``H`` when the other end has said hello, behind whatever a login says, and then its frames."""
     buffer, met = b"", False
-    while data := stream.read(there.BLOCK):
+    while data := stream.read(agent.BLOCK):
         buffer += data
         if not met:
-            _, hello, rest = buffer.partition(there.HELLO)
+            _, hello, rest = buffer.partition(agent.HELLO)
             if not hello:
-                buffer = buffer[-there.BLOCK :]
+                buffer = buffer[-agent.BLOCK :]
                 continue
             met, buffer = True, rest
             yield b"H", b""
-        while len(buffer) >= there.HEADER.size:
-            kind, length = there.HEADER.unpack_from(buffer)
+        while len(buffer) >= agent.HEADER.size:
+            kind, length = agent.HEADER.unpack_from(buffer)
             if length > LONGEST_FRAME:
                 return
-            end = there.HEADER.size + length
+            end = agent.HEADER.size + length
             if len(buffer) < end:
                 break
-            yield kind, buffer[there.HEADER.size : end]
+            yield kind, buffer[agent.HEADER.size : end]
             buffer = buffer[end:]
 
 

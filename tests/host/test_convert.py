@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 import tf_keras
-from test_deploy import SMALL, randomised
+from test_rewrites import SMALL, randomised
 
 from edge_ran import catalogue, cli, files
 from edge_ran.card import InputSpec, ModelCard
@@ -297,22 +297,22 @@ def test_weights_that_are_not_numbers(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_quantised_in_training_brings_its_own_ranges(run: Path, made, tmp_path: Path) -> None:
-    from edge_ran.host import deploy, rounding
+    from edge_ran.host import fake_quant, rewrites
 
     folder = tmp_path / "quantised"
     shutil.copytree(run, folder)
-    model = deploy.rewrite(networks.load(run / "model.keras")).model
-    ranges = rounding.calibrate(model, photos()[0], SPEC)
-    rounding.snap(model, ranges)
+    model = rewrites.rewrite(networks.load(run / "model.keras")).model
+    ranges = fake_quant.calibrate(model, photos()[0], SPEC)
+    fake_quant.snap(model, ranges)
     networks.save(model, folder / "model.keras")
-    rounding.save_ranges(ranges, folder / "ranges.json")
+    fake_quant.save_ranges(ranges, folder / "ranges.json")
     conversion = convert(folder, catalogue.converter("int8"), tmp_path / "m.tflite", io="int8")
     assert conversion.calibration == {"source": "quantisation-aware training"}
     assert conversion.operators == made("int8", io="int8").operators
     assert (read_graph(conversion.path).inputs[0].scale, conversion.float_operators) == (1 / 128, ())
     masked = convert(folder, catalogue.converter("int8"), tmp_path / "a.tflite", io="int8", attention=True)
     assert (outputs(masked.path, photos()[0])[0] == outputs(conversion.path, photos()[0])[0]).all()
-    wanted = rounding.deployed(rounding.fake_quantise(model, ranges))(normalise(photos()[0], SPEC))
+    wanted = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges))(normalise(photos()[0], SPEC))
     assert np.abs(answers(conversion.path, photos()[0]) - wanted).max() < 0.02
     for late in ({"rewrite": False}, {"calibration": tmp_path}):
         with pytest.raises(UsageError):
@@ -374,12 +374,12 @@ def test_masks_as_outputs_leave_the_scores_as_they_are(made, run: Path, precisio
     ids=lambda options: " ".join(options.values()),
 )
 def test_every_kind_of_mask_can_be_an_output(options: dict[str, str], tmp_path: Path) -> None:
-    from edge_ran.host import deploy, rounding
+    from edge_ran.host import fake_quant, rewrites
 
     model = randomised(networks.build(dataclasses.replace(SMALL, input_size=16, **options)))
-    rewritten, (pixels, _) = deploy.rewrite(model).model, photos()
-    ranges = rounding.calibrate(rewritten, pixels, SPEC)
-    rounded = rounding.deployed(rounding.fake_quantise(rewritten, ranges, for_converter=True))
+    rewritten, (pixels, _) = rewrites.rewrite(model).model, photos()
+    ranges = fake_quant.calibrate(rewritten, pixels, SPEC)
+    rounded = fake_quant.as_deployed(fake_quant.fake_quantise(rewritten, ranges, for_converter=True))
     wanted = keras_masks(model, pixels)
     for name, network, calibration in (
         ("fp32", rewritten, None),

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 from edge_ran.errors import InputError, UsageError
-from edge_ran.host import deploy, networks
+from edge_ran.host import networks, rewrites
 
 
 def counted(name: str, **options: object) -> networks.Summary:
@@ -125,7 +125,7 @@ def test_saved_network_gives_the_same_answers(tmp_path) -> None:
 
 def test_a_rewritten_network_of_spatial_attention_is_saved_and_read(tmp_path) -> None:
     """Its normalisation is a layer of ours, which a quantised run holds: the one that is no plain Keras layer."""
-    model = deploy.rewrite(networks.build(networks.configure("edge50", width=0.25, attention="spatial"))).model
+    model = rewrites.rewrite(networks.build(networks.configure("edge50", width=0.25, attention="spatial"))).model
     networks.save(model, tmp_path / "model.keras")
     found = networks.load(tmp_path / "model.keras")
     assert any(isinstance(layer, networks.SpatialNormalization) for layer in found.layers)

@@ -25,11 +25,11 @@ pytest.importorskip("tensorflow_model_optimization")
 import tf_keras
 from tf_keras import layers
 
-from edge_ran.host import compare, networks, proof, quantize
+from edge_ran.host import compare, networks, parity, quantize
 from edge_ran.host.convert import convert
-from edge_ran.host.fit import Recipe
 from edge_ran.host.networks import Architecture, Stage
 from edge_ran.host.train import train
+from edge_ran.host.training_loop import Recipe
 
 TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), t=1, mask_pool=2)
 RECIPE = dataclasses.replace(quantize.RECIPE, epochs=2, batch_size=16, learning_rate=0.01)
@@ -75,7 +75,7 @@ def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: P
     graph = read_graph(made.path)
     assert (graph.float_operators, graph.inner_quantize, graph.precision) == ([], [], "int8")
 
-    found = proof.prove(quantised, made.path, proof.some_frames(pictures, 60))
+    found = parity.check_parity(quantised, made.path, parity.some_frames(pictures, 60))
     assert found.reference == "rounding network"
     assert found.pictures == 60
     assert found.agreement >= 0.98
@@ -98,7 +98,7 @@ def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_p
     kernel, bias = layer.get_weights()
     layer.set_weights([-kernel, bias])
     networks.save(model, damaged / "model.keras")
-    found = proof.prove(damaged, made.path, proof.some_frames(pictures, 12))
+    found = parity.check_parity(damaged, made.path, parity.some_frames(pictures, 12))
     assert found.first is not None
     assert found.first.layer == "stage1_module1_trunk_unit1_conv2_relu"  # fused with it, and before all that follow
     assert f"first to part: operator {found.first.index}" in found.text()

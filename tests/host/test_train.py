@@ -20,8 +20,8 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 from edge_ran.card import ModelCard
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
 from edge_ran.host import networks
-from edge_ran.host.fit import Recipe, fit_temperature, scores
 from edge_ran.host.train import RECIPES, recipe, train
+from edge_ran.host.training_loop import Recipe, fit_temperature, scores
 
 # One stage, one module with a mask of one pooling: the trainer sees every kind of layer, and traces in a second.
 TINY = networks.Architecture("tiny", 16, 3, 3, 8, 1, 2, (networks.Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
@@ -79,7 +79,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from edge_ran.host import networks
-from edge_ran.host.fit import Recipe
+from edge_ran.host.training_loop import Recipe
 from edge_ran.host.train import train
 how = Recipe("quick", epochs=3, batch_size=4, learning_rate=0.05, schedule="one-cycle", warmup=0.2, mixup=0.2)
 tiny = networks.Architecture("tiny", 16, 3, 3, 8, 1, 2, (networks.Stage(16, 8, 1, 1, 1),), (), mask_pool=2)

@@ -21,7 +21,7 @@ ALIGNMENT = 16  # of constant tensors in the file; runtimes map them straight in
 CODES, SUBGRAPHS, DESCRIPTION, BUFFERS, METADATA_BUFFER, METADATA, SIGNATURES = range(1, 8)
 
 
-class Prefix:
+class Patch:
     """A root being written in front of ``model``, which ``open_model`` has checked."""
 
     def __init__(self, model: bytes) -> None:

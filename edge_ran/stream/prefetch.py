@@ -35,7 +35,7 @@ class Prepared:
     prepare_ms: float
 
 
-class Ahead:
+class Prefetcher:
     """Takes a capture's frames and prepares them.
 
     Of a live source the newest frame shall be ready when the network is, and nothing prepared for nothing: on a board

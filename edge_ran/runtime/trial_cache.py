@@ -26,13 +26,13 @@ def folder() -> Path:
     return Path(base) / "edge-ran" / "trials"
 
 
-def place(**identity: Any) -> Path:
+def cache_file(**identity: Any) -> Path:
     """Return the file of the record that depends on ``identity``, on edge-ran and on this Python."""
     text = json.dumps({**identity, "edge_ran": __version__, "python": sys.version}, sort_keys=True)
     return folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
-def recall(file: Path) -> dict[str, Any] | None:
+def load(file: Path) -> dict[str, Any] | None:
     """Return the record; None where there is none, or a damaged one."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads(file.read_text())
@@ -41,7 +41,7 @@ def recall(file: Path) -> dict[str, Any] | None:
     return None
 
 
-def keep(file: Path, record: dict[str, Any]) -> None:
+def store(file: Path, record: dict[str, Any]) -> None:
     """Keep a record. A home that cannot be written to costs a trial at every start, nothing else."""
     with contextlib.suppress(EdgeRanError):
         files.write_text(file, json.dumps(record, indent=1))

@@ -16,7 +16,7 @@ from tf_keras import layers
 
 from edge_ran import catalogue
 from edge_ran.errors import InputError
-from edge_ran.host import convert, deploy, networks
+from edge_ran.host import convert, networks, rewrites
 
 # Small, but with all that matters: a mask of two scales with a skip, strides, projections, a final BatchNormalization.
 SMALL = replace(
@@ -61,7 +61,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_all_passes_together_leave_every_network_equal(options: dict[str, object]) -> None:
     model = network(**options)
-    rewritten = deploy.rewrite(model)
+    rewritten = rewrites.rewrite(model)
     assert rewritten.difference < 1e-4
     assert not [c for c in _layers(rewritten.model, layers.Conv2D) if c.kernel_size == (1, 1) != c.strides]
     assert not _layers(rewritten.model, layers.BatchNormalization)
@@ -69,30 +69,30 @@ def test_all_passes_together_leave_every_network_equal(options: dict[str, object
     resized = _layers(rewritten.model, layers.UpSampling2D)
     assert all(layer.interpolation == "bilinear" for layer in resized)
     assert bool(resized) == (options.get("upsampling") != "nearest" and options.get("mask", True))
-    assert deploy.difference(model, rewritten.model, seed=1) < 1e-4  # measured anew, on another image
-    assert deploy.rewrite(rewritten.model).passes == ()  # nothing is left to do
+    assert rewrites.difference(model, rewritten.model, seed=1) < 1e-4  # measured anew, on another image
+    assert rewrites.rewrite(rewritten.model).passes == ()  # nothing is left to do
 
 
-@pytest.mark.parametrize(("name", "change"), deploy.PASSES, ids=[name for name, _ in deploy.PASSES])
-def test_each_pass_alone_is_exact_and_finds_its_places(name: str, change: Callable[[deploy.Graph], int]) -> None:
+@pytest.mark.parametrize(("name", "change"), rewrites.PASSES, ids=[name for name, _ in rewrites.PASSES])
+def test_each_pass_alone_is_exact_and_finds_its_places(name: str, change: Callable[[rewrites.LayerGraph], int]) -> None:
     upsampling, attention = "nearest" if "nearest" in name else "bilinear", "spatial" if "spatial" in name else "mixed"
     model = network(mask_tail="linear", bias=True, upsampling=upsampling, attention=attention)
-    graph = deploy.Graph.of(model)
+    graph = rewrites.LayerGraph.of(model)
     assert change(graph) > 0
-    assert deploy.difference(model, graph.model(model.name)) < 1e-4
+    assert rewrites.difference(model, graph.model(model.name)) < 1e-4
 
 
 def test_the_difference_sees_a_wrong_rewrite() -> None:
     model = network()
-    graph = deploy.Graph.of(model)
+    graph = rewrites.LayerGraph.of(model)
     graph.bypass(graph.nodes["stage1_unit_conv1_bn"])
-    assert deploy.difference(model, graph.model("wrong")) > 1e-2
+    assert rewrites.difference(model, graph.model("wrong")) > 1e-2
 
 
 def test_places_are_counted_and_names_and_the_given_model_kept() -> None:
     model = network(mask_tail="linear")
     weights = [w.copy() for w in model.get_weights()]
-    rewritten = deploy.rewrite(model)
+    rewritten = rewrites.rewrite(model)
     places = {p.name: p.places for p in rewritten.passes}
     norms = len(_layers(model, layers.BatchNormalization))
     assert places == {
@@ -118,7 +118,7 @@ def test_places_are_counted_and_names_and_the_given_model_kept() -> None:
 def test_the_masks_tail_works_on_a_quarter_of_the_positions(upsampling: str, mask_tail: str, size: int) -> None:
     model = network(upsampling=upsampling, mask_tail=mask_tail)
     assert model.get_layer("stage1_module1_mask_tail2_conv").output_shape[1] == 8
-    rewritten = deploy.rewrite(model)
+    rewritten = rewrites.rewrite(model)
     assert rewritten.difference < 1e-4
     assert rewritten.model.get_layer("stage1_module1_mask_tail2_conv").output_shape[1] == size
 
@@ -127,7 +127,7 @@ def test_a_merge_that_would_cost_more_is_left_alone() -> None:
     image = layers.Input((8, 8, 16))
     narrow = layers.Conv2D(2, 1, name="narrow")(image)
     wide = tf_keras.Model(image, layers.Conv2D(16, 1, name="wide")(narrow))
-    assert deploy.rewrite(wide).passes == ()
+    assert rewrites.rewrite(wide).passes == ()
     assert {layer.name for layer in wide.layers} >= {"narrow", "wide"}
 
 
@@ -135,7 +135,7 @@ def test_a_merge_that_would_cost_more_is_left_alone() -> None:
 def test_copies_in_memory_are_the_nearest_neighbours(size: tuple[int, int]) -> None:
     image = layers.Input((5, 3, 4))
     model = tf_keras.Model(image, layers.UpSampling2D(size, interpolation="nearest", name="up")(image))
-    rewritten = deploy.rewrite(model)
+    rewritten = rewrites.rewrite(model)
     assert [type(layer) for layer in rewritten.model.layers[1:]] == [layers.Concatenate, layers.Reshape] * 2
     assert rewritten.model.output_shape == model.output_shape == (None, 5 * size[0], 3 * size[1], 4)
     assert rewritten.difference == 0
@@ -145,13 +145,13 @@ def test_copies_in_memory_are_the_nearest_neighbours(size: tuple[int, int]) -> N
 def test_a_normalisation_of_another_kind_is_left_alone(options: dict[str, object]) -> None:
     image = layers.Input((4, 6, 4))
     norm = layers.GroupNormalization(**{"center": False, "scale": False, **options})
-    assert deploy.normalise_positions(deploy.Graph.of(tf_keras.Model(image, norm(image)))) == 0
+    assert rewrites.normalise_positions(rewrites.LayerGraph.of(tf_keras.Model(image, norm(image)))) == 0
 
 
 def test_odd_sizes_choose_the_same_positions() -> None:
     image = layers.Input((7, 9, 3))
     model = tf_keras.Model(image, layers.Conv2D(5, 1, 2, padding="same")(image))
-    rewritten = deploy.rewrite(model)
+    rewritten = rewrites.rewrite(model)
     assert rewritten.passes[0].places == 1
     assert rewritten.model.output_shape == model.output_shape
     assert rewritten.difference == 0
@@ -164,41 +164,41 @@ def test_a_network_in_half_precision_comes_out_in_float32() -> None:
         model = network(mask=False)
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
-    assert {layer.compute_dtype for layer in deploy.rewrite(model).model.layers} == {"float32"}
+    assert {layer.compute_dtype for layer in rewrites.rewrite(model).model.layers} == {"float32"}
 
 
 def test_what_is_not_one_flat_graph_is_refused() -> None:
     nested = tf_keras.Sequential([layers.Input((8, 8, 3)), tf_keras.Sequential([layers.Conv2D(2, 1)])])
     with pytest.raises(InputError, match="nested"):
-        deploy.rewrite(nested)
+        rewrites.rewrite(nested)
     image = layers.Input((8, 8, 3))
     two = tf_keras.Model(image, [layers.ReLU()(image), layers.Conv2D(2, 1)(image)])
     with pytest.raises(InputError, match="one output"):
-        deploy.rewrite(two)
+        rewrites.rewrite(two)
     shared = layers.Conv2D(3, 1)
     with pytest.raises(InputError, match="twice"):
-        deploy.rewrite(tf_keras.Model(image, shared(shared(image))))
+        rewrites.rewrite(tf_keras.Model(image, shared(shared(image))))
 
 
 def _layers(model: tf_keras.Model, kind: type[layers.Layer]) -> list[layers.Layer]:
     return [layer for layer in model.layers if type(layer) is kind]
 
 
-def large(channels: int = 512, size: int = 4, **options: Any) -> deploy.Rewritten:
+def large(channels: int = 512, size: int = 4, **options: Any) -> rewrites.Rewritten:
     """A 3x3 convolution of 512 channels on a few positions, a ReLU, and a classifier behind it."""
     image = tf_keras.Input((size, size, 512))
     x = layers.Conv2D(channels, 3, **{"padding": "same", "name": "wide", **options})(image)
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
-    return deploy.rewrite(randomised(tf_keras.Model(image, layers.Dense(3)(x))))
+    return rewrites.rewrite(randomised(tf_keras.Model(image, layers.Dense(3)(x))))
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
 def test_what_a_kernel_would_multiply_with_padding_is_left_out(size: int) -> None:
     whole = large(size=size)
-    rewritten = deploy.for_floats(whole)
+    rewritten = rewrites.for_floats(whole)
     assert [(p.name, p.places) for p in rewritten.passes] == [("convolution without its padding", 1)] * (size > 2)
     assert 0 <= rewritten.difference < 1e-5
-    assert deploy.difference(whole.model, rewritten.model, seed=3) < 1e-5
+    assert rewrites.difference(whole.model, rewritten.model, seed=3) < 1e-5
     if size > 2:
         parts = _layers(rewritten.model, layers.Conv2D)
         assert sorted(tuple(part.output.shape[1:3]) for part in parts) == [(size, size - 1)] * 2 + [(size, size)]
@@ -215,11 +215,11 @@ def test_what_a_kernel_would_multiply_with_padding_is_left_out(size: int) -> Non
 )
 def test_other_convolutions_stay_whole(options: dict[str, Any]) -> None:
     whole = large(**options)
-    assert deploy.for_floats(whole) is whole
+    assert rewrites.for_floats(whole) is whole
 
 
 def test_an_int8_file_keeps_its_convolutions_whole() -> None:
     model = large().model
     for name, parts in (("int8", 0), ("dynamic", 0), ("int16x8", 0), ("fp32", 1), ("fp16", 1)):
-        rewritten = convert.deployed(model, catalogue.converter(name))
+        rewritten = convert.rewrite_for(model, catalogue.converter(name))
         assert sum(layer.name == "wide_column1" for layer in rewritten.model.layers) == parts, name

@@ -79,7 +79,7 @@ def float_layers(model: tf_keras.Model) -> tuple[str, ...]:
 
 def stored(layer: layers.Layer) -> bool:
     """True when the integer file stores this layer's output as a tensor that is rounded anew."""
-    if _keeps_values(layer) or _is_softmax(layer):  # the file's output is rounded by ``deployed``
+    if _keeps_values(layer) or _is_softmax(layer):  # the file's output is rounded by ``as_deployed``
         return False
     readers = _readers(layer)
     fused = isinstance(layer, _FUSES_RELU) and len(readers) == 1 and isinstance(readers[0], layers.ReLU)
@@ -261,7 +261,7 @@ def snap(model: tf_keras.Model, ranges: Ranges) -> None:
         layer.set_weights([kernel, *((np.round(bias / steps) * steps).astype(np.float32) for bias in biases)])
 
 
-def deployed(model: tf_keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+def as_deployed(model: tf_keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the function that the integer file computes: a fake-quantised network with its output rounded, too."""
     return lambda image: tf.quantization.fake_quant_with_min_max_args(model(image, training=False), *PROBABILITY)
 

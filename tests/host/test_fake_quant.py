@@ -18,7 +18,7 @@ from edge_ran.runtime import open_runtime
 tf_keras = pytest.importorskip("tf_keras")
 pytest.importorskip("tensorflow_model_optimization")
 
-from edge_ran.host import deploy, networks, rounding  # noqa: E402
+from edge_ran.host import fake_quant, networks, rewrites  # noqa: E402
 from edge_ran.host.convert import flatbuffer  # noqa: E402
 from edge_ran.host.networks import Architecture, Stage  # noqa: E402
 
@@ -74,8 +74,8 @@ def smooth_pixels(count: int, side: int, seed: int = 1) -> NDArray[np.uint8]:
     return np.clip(128 + 60 * wide, 0, 255).astype(np.uint8)
 
 
-def integer_file(model: tf_keras.Model, ranges: rounding.Ranges, spec: InputSpec, path: Path) -> graph.Graph:
-    network = rounding.deployed(rounding.fake_quantise(model, ranges, for_converter=True))
+def integer_file(model: tf_keras.Model, ranges: fake_quant.Ranges, spec: InputSpec, path: Path) -> graph.Graph:
+    network = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, for_converter=True))
     path.write_bytes(flatbuffer(network, catalogue.converter("int8"), spec, io="int8"))
     return graph.read_graph(path)
 
@@ -91,27 +91,27 @@ def answers(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
 def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_path: Path) -> None:
     architecture = dataclasses.replace(TINY, **OPTIONS[name])
     spec = InputSpec(16, 16)
-    model = deploy.rewrite(trained(architecture)).model
+    model = rewrites.rewrite(trained(architecture)).model
     pixels = smooth_pixels(96, 16)
-    ranges = rounding.calibrate(model, pixels[:64], spec)
-    rounding.snap(model, ranges)
-    rounded = rounding.fake_quantise(model, ranges)
+    ranges = fake_quant.calibrate(model, pixels[:64], spec)
+    fake_quant.snap(model, ranges)
+    rounded = fake_quant.fake_quantise(model, ranges)
     made = integer_file(model, ranges, spec, tmp_path / "m.tflite")
 
     assert (made.inputs[0].scale, made.inputs[0].zero_point) == (1 / 128, 0)  # exactly pixel - 128
     assert (made.outputs[0].scale, made.outputs[0].zero_point) == (1 / 256, -128)
     kept = IN_FLOAT.get(architecture.attention)
     if kept:
-        assert rounding.float_layers(model)
-        assert all(kept in layer for layer in rounding.float_layers(model))
+        assert fake_quant.float_layers(model)
+        assert all(kept in layer for layer in fake_quant.float_layers(model))
         assert {found.operator.name for found in graph.gpu_warnings(made)} <= {"L2_NORMALIZATION"}
     else:
-        assert rounding.float_layers(model) == ()
+        assert fake_quant.float_layers(model) == ()
         assert made.float_operators == []
         assert made.inner_quantize == []
         assert [found.operator.name for found in graph.xnnpack_unsupported(made)] == ["SOFTMAX"]  # once, at the end
 
-    expected = np.round(rounding.deployed(rounded)(normalised(pixels)).numpy() * 256)
+    expected = np.round(fake_quant.as_deployed(rounded)(normalised(pixels)).numpy() * 256)
     actual = answers(tmp_path / "m.tflite", pixels)
     difference = np.abs(actual - expected)
     assert np.ptp(expected, axis=0).max() > 20  # the pictures are told apart, so that equality says something
@@ -123,7 +123,7 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
 @pytest.mark.parametrize("name", OPTIONS)
 def test_calibration_alone_gives_an_integer_file_too(name: str, tmp_path: Path) -> None:
     architecture = dataclasses.replace(TINY, **OPTIONS[name])
-    model = deploy.rewrite(trained(architecture)).model
+    model = rewrites.rewrite(trained(architecture)).model
     data = flatbuffer(model, catalogue.converter("int8"), InputSpec(16, 16), smooth_pixels(16, 16), io="int8")
     (tmp_path / "m.tflite").write_bytes(data)
     made = graph.read_graph(tmp_path / "m.tflite")
@@ -139,31 +139,31 @@ def test_calibration_alone_gives_an_integer_file_too(name: str, tmp_path: Path) 
 
 def test_snapping_is_done_once_and_moves_no_answer() -> None:
     spec = InputSpec(16, 16)
-    model = deploy.rewrite(trained(TINY)).model
+    model = rewrites.rewrite(trained(TINY)).model
     pixels = smooth_pixels(32, 16)
-    ranges = rounding.calibrate(model, pixels, spec)
-    rounding.snap(model, ranges)
+    ranges = fake_quant.calibrate(model, pixels, spec)
+    fake_quant.snap(model, ranges)
     once = model.get_weights()
-    rounding.snap(model, ranges)
+    fake_quant.snap(model, ranges)
     for before, after in zip(once, model.get_weights(), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-7)
     layer = model.get_layer("stage1_unit_conv2")
-    steps = layer.get_weights()[0] / rounding.weight_scales(layer)
+    steps = layer.get_weights()[0] / fake_quant.weight_scales(layer)
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
     assert np.abs(steps).max() == pytest.approx(127, abs=1e-3)
 
 
 def test_every_trainable_number_of_the_network_is_trained_and_comes_back() -> None:
-    model = deploy.rewrite(trained(TINY)).model
-    ranges = rounding.calibrate(model, smooth_pixels(32, 16), InputSpec(16, 16))
-    rounded = rounding.fake_quantise(model, ranges)
+    model = rewrites.rewrite(trained(TINY)).model
+    ranges = fake_quant.calibrate(model, smooth_pixels(32, 16), InputSpec(16, 16))
+    rounded = fake_quant.fake_quantise(model, ranges)
     assert sum(int(np.prod(v.shape)) for v in rounded.trainable_variables) == sum(
         int(np.prod(v.shape)) for v in model.trainable_variables
     )
     for variable in rounded.trainable_variables:
         variable.assign_add(tf_keras.backend.ones_like(variable))
     before = [w.copy() for w in model.get_weights()]
-    rounding.take_weights(model, rounded)
+    fake_quant.take_weights(model, rounded)
     moved = [np.abs(a - b).max() for a, b in zip(model.get_weights(), before, strict=True)]
     still = [layer for layer in model.layers if layer.weights and not layer.trainable]
     assert sum(m == 0 for m in moved) == sum(len(layer.weights) for layer in still)
@@ -171,15 +171,15 @@ def test_every_trainable_number_of_the_network_is_trained_and_comes_back() -> No
 
 
 def test_ranges_of_another_network_or_damaged_are_refused(tmp_path: Path) -> None:
-    model = deploy.rewrite(trained(TINY)).model
-    ranges = dict(rounding.calibrate(model, smooth_pixels(8, 16), InputSpec(16, 16)))
+    model = rewrites.rewrite(trained(TINY)).model
+    ranges = dict(fake_quant.calibrate(model, smooth_pixels(8, 16), InputSpec(16, 16)))
     path = tmp_path / "ranges.json"
-    rounding.save_ranges(ranges, path)
-    assert rounding.load_ranges(path) == ranges
+    fake_quant.save_ranges(ranges, path)
+    assert fake_quant.load_ranges(path) == ranges
     ranges.pop("tail_unit1_add")
     with pytest.raises(InputError, match="tail_unit1_add has no range"):
-        rounding.fake_quantise(model, ranges)
+        fake_quant.fake_quantise(model, ranges)
     for text in ('{"a": [1, 2]}', '{"a": 3}', "[]", "{", '{"a": [0, NaN]}', json.dumps({"a": [0, 0]})):
         path.write_text(text)
         with pytest.raises(InputError):
-            rounding.load_ranges(path)
+            fake_quant.load_ranges(path)

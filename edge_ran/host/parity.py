@@ -1,4 +1,4 @@
-"""Proof that a ``.tflite`` is the network it was made of: answers compared, and layer by layer where they part.
+"""ParityReport that a ``.tflite`` is the network it was made of: answers compared, and layer by layer where they part.
 
 A quantised run is held against its rounding network (``rounding``), any other against the float network. The layers'
 values are read out of the file itself: a copy of it names them all as outputs, and runs on the same kernels.
@@ -26,7 +26,7 @@ from edge_ran.card import InputSpec
 from edge_ran.errors import GateError, InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import TensorSpec
-from edge_ran.host import deploy
+from edge_ran.host import rewrites
 from edge_ran.host.convert import read_run
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
 from edge_ran.runs import RunFolder
@@ -54,7 +54,7 @@ class LayerDifference:
 
 
 @dataclass(frozen=True)
-class Proof:
+class ParityReport:
     """A file held against its network. ``largest_steps`` is in steps of the output's scale (1/256 for float files).
 
     ``identical`` is the share of the pictures, 0..1, whose every output number is the same; ``layers`` are in the order
@@ -113,7 +113,7 @@ class Proof:
             )
 
 
-def prove(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *, layers: bool = True) -> Proof:
+def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *, layers: bool = True) -> ParityReport:
     """Hold a ``.tflite`` against the network in the run folder that it was converted from, on the CPU.
 
     Args:
@@ -136,7 +136,7 @@ def prove(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *, layers
         expected = (np.clip(np.round(expected * 256), 0, 255) / 256).astype(np.float32)
     steps = np.abs(answers - expected) * 256
     found = _layers(reference, made, frames[:LAYER_PICTURES], pixels[:LAYER_PICTURES], spec) if layers else ()
-    return Proof(
+    return ParityReport(
         model=str(model),
         run=str(run),
         reference=kind,
@@ -168,10 +168,10 @@ def _spread(items: Sequence[Any], count: int) -> list[Any]:
 
 def _reference(network: tf_keras.Model, run: RunFolder, rounded: bool) -> tuple[tf_keras.Model, str]:
     if not (rounded and run.ranges_path.is_file()):
-        return deploy.rewrite(network).model, "float network"
-    from edge_ran.host import rounding  # tensorflow-model-optimization takes seconds to import
+        return rewrites.rewrite(network).model, "float network"
+    from edge_ran.host import fake_quant  # tensorflow-model-optimization takes seconds to import
 
-    return rounding.fake_quantise(network, rounding.load_ranges(run.ranges_path)), "rounding network"
+    return fake_quant.fake_quantise(network, fake_quant.load_ranges(run.ranges_path)), "rounding network"
 
 
 def _network_values(

@@ -49,7 +49,7 @@ print(json.dumps({"missing": missing, "runtime": found[0] if found else None, "p
 """
 
 
-class Gone(Exception):
+class ConnectionLost(Exception):
     """The connection has ended."""
 
 
@@ -66,7 +66,7 @@ class Wire:
             while data:
                 data = data[os.write(1, data) :]
         except OSError as error:
-            raise Gone from error
+            raise ConnectionLost from error
 
     def answer(self, **record: Any) -> None:
         self.send(b"A", json.dumps(record).encode())
@@ -75,7 +75,7 @@ class Wire:
         """Read once, which must not block, and yield the frames that are whole."""
         data = os.read(0, BLOCK)
         if not data:
-            raise Gone
+            raise ConnectionLost
         self.heard = time.monotonic()
         self.buffer += data
         while len(self.buffer) >= HEADER.size:
@@ -98,10 +98,10 @@ class Wire:
 
     def check(self) -> None:
         if time.monotonic() - self.heard > SILENCE_S:
-            raise Gone
+            raise ConnectionLost
 
 
-class There:
+class Agent:
     """Answers requests."""
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ class There:
                 while size > 0:
                     kind, data = next(self.stream)
                     if kind != b"D":
-                        raise Gone
+                        raise ConnectionLost
                     size -= len(data)
                     file.write(data)
                 file.flush()
@@ -330,7 +330,7 @@ def _die_with_parent() -> None:
 
 
 def _end(number: int, frame: Any) -> None:
-    raise Gone
+    raise ConnectionLost
 
 
 def main() -> None:
@@ -338,10 +338,10 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end of standard input tells the same, and in good order
     signal.signal(signal.SIGTERM, _end)
     os.write(1, HELLO)
-    there = There()
+    there = Agent()
     try:
         there.serve()
-    except Gone:
+    except ConnectionLost:
         pass
     finally:
         there.close()

@@ -30,7 +30,7 @@ from edge_ran.targets.program import CannotSee, PhoneRuntime, Program, accelerat
 PROOF_PICTURES, PROOF_S = 3, 0.3  # that `auto` compares GPU and CPU on, and how long it runs each
 
 
-class Subject:
+class PhoneModel:
     """A model that is measured, and what was measured of it."""
 
     def __init__(self, path: Path, graph: Graph) -> None:
@@ -174,7 +174,7 @@ class Subject:
         )
 
 
-class Watch:
+class PhoneMonitor:
     """Notes what the phone says of its warmth, from its making until ``stop``."""
 
     def __init__(self, phone: Phone) -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow_model_optimization")
 
 from edge_ran import catalogue, graph
 from edge_ran.card import InputSpec, ModelCard
-from edge_ran.host import deploy, networks, proof, rounding
+from edge_ran.host import fake_quant, networks, parity, rewrites
 from edge_ran.host.convert import calibration_pixels, flatbuffer
 from edge_ran.preprocess import fit_pixels
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE, RunFolder
@@ -28,7 +28,7 @@ def test_the_shipped_file_is_its_network_on_a_thousand_pictures(shared_data: Pat
     with zipfile.ZipFile(shared_data / "cifar10.zip") as archive:
         names = sorted(n for n in archive.namelist() if "/test/" in n and n.endswith(".webp"))[::5]
         frames = [cv2.imdecode(np.frombuffer(archive.read(n), np.uint8), cv2.IMREAD_COLOR) for n in names]
-    found = proof.prove(SHIPPED, SHIPPED / SHIPPED_TFLITE, frames, layers=False)  # type: ignore[arg-type]
+    found = parity.check_parity(SHIPPED, SHIPPED / SHIPPED_TFLITE, frames, layers=False)  # type: ignore[arg-type]
     assert (found.reference, found.pictures) == ("rounding network", 1000)
     assert found.agreement >= 0.995
 
@@ -36,12 +36,12 @@ def test_the_shipped_file_is_its_network_on_a_thousand_pictures(shared_data: Pat
 def test_a_layer_of_several_operators_is_held_against_the_last_of_them(tmp_path: Path) -> None:
     """Spatial normalisation is six operators, of which two more write a tensor of the layer's shape and name."""
     architecture = networks.configure("edge50", width=0.25, attention="spatial")
-    model, spec = deploy.rewrite(networks.build(architecture)).model, InputSpec(32, 32)
+    model, spec = rewrites.rewrite(networks.build(architecture)).model, InputSpec(32, 32)
     path = tmp_path / "m.tflite"
     path.write_bytes(flatbuffer(model, catalogue.converter("fp32"), spec, io="float32"))
     frames = list(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))
     pixels = np.stack([fit_pixels(frame, spec) for frame in frames])
-    found = [d for d in proof._layers(model, graph.read_graph(path), frames, pixels, spec) if "spatialnorm" in d.layer]
+    found = [d for d in parity._layers(model, graph.read_graph(path), frames, pixels, spec) if "spatialnorm" in d.layer]
     assert [d.operator for d in found] == ["MUL"] * 3
     assert max(d.max_steps for d in found) < 0.1
 
@@ -60,16 +60,16 @@ def test_the_shipped_network_is_right_on_a_gpu_and_wrong_without_the_rewrite(
     pictures = np.concatenate([photos, photos[:80, :, ::-1]])  # 200
 
     model = networks.load(run.model_path)
-    drawn = deploy.Graph.of(model)
+    drawn = rewrites.LayerGraph.of(model)
     for choice in [node for node in drawn.nodes.values() if node.name.endswith("_stride")]:
         (shortcut,) = drawn.readers(choice)
         drawn.put(replace(shortcut, config={**shortcut.config, "strides": (2, 2)}))
         drawn.bypass(choice)
     unwritten = drawn.model("unwritten")
     assert len(model.layers) - len(unwritten.layers) == 2
-    assert deploy.difference(model, unwritten) < 1e-4
-    function = rounding.deployed(
-        rounding.fake_quantise(unwritten, rounding.load_ranges(run.ranges_path), for_converter=True)
+    assert rewrites.difference(model, unwritten) < 1e-4
+    function = fake_quant.as_deployed(
+        fake_quant.fake_quantise(unwritten, fake_quant.load_ranges(run.ranges_path), for_converter=True)
     )
     plain = tmp_path / "plain.tflite"
     plain.write_bytes(flatbuffer(function, catalogue.converter("int8"), spec, io="uint8"))

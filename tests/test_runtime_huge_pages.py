@@ -15,7 +15,7 @@ import pytest
 
 from edge_ran import runs
 from edge_ran.machine import PROC, SYS
-from edge_ran.runtime import open_runtime, pages
+from edge_ran.runtime import huge_pages, open_runtime
 
 MB = 1 << 20
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has transparent huge pages")
@@ -42,7 +42,7 @@ def anonymous(size: int, filled: float) -> mmap.mmap:
 
 @pytest.fixture
 def huge() -> None:
-    if not pages.page_size():
+    if not huge_pages.page_size():
         pytest.skip("this kernel gives no transparent huge pages")
     if "[madvise]" not in (SYS / "kernel/mm/transparent_hugepage/enabled").read_text():
         pytest.skip("this kernel gives huge pages without being asked")
@@ -52,18 +52,18 @@ def huge() -> None:
 
 def test_what_appears_within_lies_in_huge_pages_and_what_was_there_does_not(huge: None) -> None:
     old = anonymous(8 * MB, 1)
-    with pages.gathered():
+    with huge_pages.gathered():
         new = anonymous(16 * MB, 1)  # the kernel may make one mapping of both
     assert 12 * 1024 <= kilobytes(new) <= 16 * 1024
     assert bytes(new[:8]) == b"x" * 8
-    with pages.gathered():
+    with huge_pages.gathered():
         pass
     del new
     assert kilobytes(old) == 0
 
 
 def test_memory_that_is_mostly_untouched_does_not_become_resident(huge: None) -> None:
-    with pages.gathered():
+    with huge_pages.gathered():
         empty = anonymous(16 * MB, 0.2)
         resident = kilobytes(empty, "Rss")
     assert kilobytes(empty, "Rss") == resident
@@ -74,20 +74,20 @@ def test_the_administrators_word_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
     folder = tmp_path / "kernel" / "mm" / "transparent_hugepage"
     folder.mkdir(parents=True)
     (folder / "hpage_pmd_size").write_text("2097152\n")
-    monkeypatch.setattr(pages, "SYS", tmp_path)
+    monkeypatch.setattr(huge_pages, "SYS", tmp_path)
     for word, size in (("always [madvise] never", 2 * MB), ("always madvise [never]", 0)):
         (folder / "enabled").write_text(word)
-        assert pages.page_size() == size
-    with pages.gathered():
+        assert huge_pages.page_size() == size
+    with huge_pages.gathered():
         new = anonymous(8 * MB, 1)
     assert kilobytes(new) == 0
 
 
 def test_a_kernel_without_them_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "SYS", tmp_path)
-    monkeypatch.setattr(pages, "PROC", tmp_path)
-    assert pages.page_size() == 0
-    with pages.gathered():
+    monkeypatch.setattr(huge_pages, "SYS", tmp_path)
+    monkeypatch.setattr(huge_pages, "PROC", tmp_path)
+    assert huge_pages.page_size() == 0
+    with huge_pages.gathered():
         pass
 
 

@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_ran.runtime import chatter
+from edge_ran.runtime import output_capture
 
-_PROGRAM = "import sys; from edge_ran.runtime.child import serve; serve(*sys.argv[1:])"
+_PROGRAM = "import sys; from edge_ran.runtime.child_process import serve; serve(*sys.argv[1:])"
 _SET_DEATH_SIGNAL = 1  # prctl(2)
 # As Google's libraries write it: F0000 00:00:1795431109.018800    2792 model.cc:218] Check failed: …
 _FATAL = re.compile(r"F\d{4} [\d:.]+ +\d+ [^ ]*] ")
@@ -95,7 +95,7 @@ def _signal(number: int) -> str:
 def serve(function: str, request: str, folder: str, parent: str) -> None:
     """Answer, in the child."""
     _die_with(int(parent))
-    chatter.place = str(Path(folder) / "chatter")
+    output_capture.place = str(Path(folder) / "chatter")
     module, _, name = function.partition(":")
     found = getattr(importlib.import_module(module), name)(**json.loads(request))
     partial = Path(folder) / "answer.part"

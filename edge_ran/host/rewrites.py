@@ -53,7 +53,7 @@ def rewrite(model: tf_keras.Model) -> Rewritten:
     Raises:
         InputError: the model is not a flat functional graph of one input and one output.
     """
-    graph = Graph.of(model)
+    graph = LayerGraph.of(model)
     reports = tuple(PassReport(name, change(graph)) for name, change in PASSES)
     rewritten = graph.model(model.name)
     return Rewritten(rewritten, tuple(r for r in reports if r.places), difference(model, rewritten))
@@ -61,7 +61,7 @@ def rewrite(model: tf_keras.Model) -> Rewritten:
 
 def for_floats(rewritten: Rewritten) -> Rewritten:
     """Rewrite once more, for files that compute in float32: no products with padding (``leave_out_padding``)."""
-    graph = Graph.of(rewritten.model)
+    graph = LayerGraph.of(rewritten.model)
     if not (places := leave_out_padding(graph)):
         return rewritten
     model = graph.model(rewritten.model.name)
@@ -87,7 +87,7 @@ def _logits(model: tf_keras.Model, image: Array) -> Array:
 # ------------------------------------------------------------------------------------------------ the passes
 
 
-def merge_pointwise(graph: Graph) -> int:
+def merge_pointwise(graph: LayerGraph) -> int:
     """Two 1x1 convolutions with nothing between them are one (the mask's linear tail).
 
     ``(x A + a) B + b = x (A B) + (a B + b)``, done where it costs no more multiply-adds than before.
@@ -109,7 +109,7 @@ def merge_pointwise(graph: Graph) -> int:
     return places
 
 
-def commute_upsampling(graph: Graph) -> int:
+def commute_upsampling(graph: LayerGraph) -> int:
     """What works on each position alone goes before an upsampling, on a quarter of the positions.
 
     Bilinear: ``up(x) A + a = up(x A + a)``, as the interpolation's weights sum to 1. Nearest neighbour only repeats
@@ -122,7 +122,7 @@ def commute_upsampling(graph: Graph) -> int:
     return places
 
 
-def _next_swap(graph: Graph) -> tuple[Node, Node] | None:
+def _next_swap(graph: LayerGraph) -> tuple[Node, Node] | None:
     for up in graph.each(layers.UpSampling2D):
         if len(readers := graph.readers(up)) != 1:
             continue
@@ -136,7 +136,7 @@ def _next_swap(graph: Graph) -> tuple[Node, Node] | None:
     return None
 
 
-def stride_before_pointwise(graph: Graph) -> int:
+def stride_before_pointwise(graph: LayerGraph) -> int:
     """A 1x1 convolution of stride 2 becomes a choice of every second position, then a 1x1 convolution of stride 1.
 
     ``y[i, j] = x[2i, 2j] A + a``. The choice is a 2x2 depthwise convolution of stride 2 whose kernel is 1 in its first
@@ -158,7 +158,7 @@ def stride_before_pointwise(graph: Graph) -> int:
     return places
 
 
-def repeat_positions(graph: Graph) -> int:
+def repeat_positions(graph: LayerGraph) -> int:
     """A nearest-neighbour upsampling becomes concatenations of its input with itself, read in another shape.
 
     ``[x, x]`` by channels, (h, w, 2c), is ``x`` with every column twice, (h, 2w, c); two copies of that side by side,
@@ -184,7 +184,7 @@ def repeat_positions(graph: Graph) -> int:
     return places
 
 
-def fold_norms(graph: Graph) -> int:
+def fold_norms(graph: LayerGraph) -> int:
     """A BatchNormalization after a convolution or dense layer goes into its weights.
 
     ``s (x A + a) + t = x (A s) + (a s + t)`` with ``s = gamma / sqrt(variance + epsilon)``, ``t = beta - mean s``.
@@ -203,7 +203,7 @@ def fold_norms(graph: Graph) -> int:
     return places
 
 
-def norms_to_depthwise(graph: Graph) -> int:
+def norms_to_depthwise(graph: LayerGraph) -> int:
     """A BatchNormalization that follows no convolution (the pre-activation) becomes a 1x1 depthwise convolution.
 
     ``s x + t`` for each channel is a 1x1 depthwise convolution of weight s and bias t, which runtimes fuse with the
@@ -217,7 +217,7 @@ def norms_to_depthwise(graph: Graph) -> int:
     return places
 
 
-def normalise_positions(graph: Graph) -> int:
+def normalise_positions(graph: LayerGraph) -> int:
     """Spatial attention's GroupNormalization, a group for each channel, is written by its definition.
 
     ``d = x - mean(x)``, ``y = d / sqrt(mean(d d) + epsilon)``, means over the positions of a channel. Keras computes
@@ -240,7 +240,7 @@ _LEAST_SAVED = 0.15  # of these turns
 _LARGE_BYTES = 1 << 20  # of a float32 kernel; what a smaller one saves is less than the additions cost
 
 
-def leave_out_padding(graph: Graph) -> int:
+def leave_out_padding(graph: LayerGraph) -> int:
     """A 3x3 convolution on few positions becomes three 3x1 ones, each on the columns that its part of the kernel meets.
 
     ``y[:, j] = x[:, j - 1] K1 + x[:, j] K2 + x[:, j + 1] K3``, where the outer terms end at the border. On 4x4
@@ -274,7 +274,7 @@ def leave_out_padding(graph: Graph) -> int:
 
 
 # In their order; each changes a graph and returns in how many places.
-PASSES: tuple[tuple[str, Callable[[Graph], int]], ...] = (
+PASSES: tuple[tuple[str, Callable[[LayerGraph], int]], ...] = (
     ("merge pointwise convolutions", merge_pointwise),
     ("commute upsampling", commute_upsampling),
     ("stride before pointwise convolution", stride_before_pointwise),
@@ -292,7 +292,7 @@ _FUSED = (layers.BatchNormalization, layers.ReLU)
 _LINEAR = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 
-def _foldable(graph: Graph, before: Node, norm: Node) -> bool:
+def _foldable(graph: LayerGraph, before: Node, norm: Node) -> bool:
     """True when ``norm`` can go into ``before``, a convolution that nothing else reads."""
     return before.kind in _LINEAR and before.config["activation"] == "linear" and graph.only_reader(before, norm)
 
@@ -373,7 +373,7 @@ class Node:
         return self.weights[1] if len(self.weights) > 1 else None
 
 
-class Graph:
+class LayerGraph:
     """A network as nodes by name; passes change it in place."""
 
     def __init__(self, nodes: dict[str, Node], output: str) -> None:
@@ -381,7 +381,7 @@ class Graph:
         self.output = output
 
     @classmethod
-    def of(cls, model: tf_keras.Model) -> Graph:
+    def of(cls, model: tf_keras.Model) -> LayerGraph:
         """Read a functional model. Raises InputError when it is not flat, or not of one input and one output."""
         if not getattr(model, "_is_graph_network", False) or len(model.inputs) != 1 or len(model.outputs) != 1:
             raise InputError(f"{model.name} is not a functional network of one image input and one output")

@@ -14,20 +14,20 @@ from collections.abc import Iterator
 place: str | None = None
 
 
-class Chatter:
+class CapturedOutput:
     """What was said; ``text`` is complete once the ``captured`` block has ended."""
 
     text = ""
 
 
 @contextlib.contextmanager
-def captured(show: bool = False) -> Iterator[Chatter]:
+def captured(show: bool = False) -> Iterator[CapturedOutput]:
     """Keep everything that is written to file descriptors 1 and 2 inside the block, by any thread of the process.
 
     Args:
         show: pass it on to stderr afterwards (never to stdout, which is for results).
     """
-    chatter = Chatter()
+    chatter = CapturedOutput()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(place, "w+b") if place else tempfile.TemporaryFile())  # noqa: SIM115
         _flush()

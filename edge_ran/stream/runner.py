@@ -17,7 +17,7 @@ from edge_ran.stream.web import WebPage
 
 
 @dataclass(frozen=True)
-class Wishes:
+class StreamOptions:
     """Where results go besides the caller; everything is off unless set.
 
     ``save`` a video to write (``force`` replaces one); ``show`` a window; ``record`` a folder for example pictures, of
@@ -38,10 +38,10 @@ class Wishes:
     mask: str = MEAN
 
 
-def watch(
+def run_stream(
     stream: Stream,
     accelerator: Accelerator,
-    wishes: Wishes,
+    wishes: StreamOptions,
     *,
     stop: threading.Event,
     on_result: Callable[[Result], None],
