@@ -1,53 +1,206 @@
-"""Records that another machine wrote, made into what they were: every value of its type, or an error."""
+"""One mechanism for every record: dataclass to JSON, JSON to dataclass, and the JSON Schema of both.
+
+What a verb finds is a frozen dataclass. ``to_dict`` makes it JSON, for files, for ``--json`` and for another machine;
+``read`` makes it a dataclass again, from an untrusted value; ``schema`` describes the JSON. A field's type is one of
+float, int, bool, str, Path, Literal, Any, a dataclass, ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``, or
+``X | None``. ``key`` gives a field another name in JSON; a ``derived`` property is written, and ignored when read.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
 
+from edge_ran import __version__
 from edge_ran.errors import InputError
 
+_R = TypeVar("_R")
+_KEY = "json_key"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+
+def key(name: str) -> dict[str, Any]:
+    """Return the ``metadata`` of a field that is called ``name`` in JSON."""
+    return {_KEY: name}
+
+
+class derived(property):  # used as a decorator, as property is
+    """A property that ``to_dict`` writes beside the fields: it follows from them, so ``read`` does not need it."""
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """Return a dataclass as what ``json.dumps`` takes.
+
+    Raises:
+        ValueError: a number is not finite. JSON has no word for it; use None.
+    """
+    return {name: _to_json(getattr(record, attribute)) for name, attribute, _ in _members(type(record))}
+
+
+def document(record: Any) -> dict[str, Any]:
+    """Return a verb's whole output: ``schema_version`` and ``tool``, then the fields of ``record``."""
+    return {"schema_version": version(type(record)), "tool": f"edge-ran {__version__}", **to_dict(record)}
+
+
+def read_document(kind: type[_R], value: Any, where: str) -> _R:
+    """Return the record that ``document`` was given.
+
+    Raises:
+        InputError: it is of another schema version, or not such a record.
+    """
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if found != version(kind):
+        raise InputError(f"{where} has schema version {found!r:.20}, this edge-ran reads {version(kind)}")
+    return read(kind, value, where)
+
+
+def version(kind: type[Any]) -> int:
+    """Return the version of a record's JSON: its class attribute ``SCHEMA_VERSION``, else 1."""
+    return int(getattr(kind, "SCHEMA_VERSION", 1))
+
+
+@overload
+def read(kind: type[_R], value: Any, where: str) -> _R: ...
+@overload
+def read(kind: Any, value: Any, where: str) -> Any: ...
 def read(kind: Any, value: Any, where: str) -> Any:
-    """Return an untrusted value, out of JSON, as what it should be.
+    """Return an untrusted value, as JSON gives it, as what it should be.
 
     Args:
-        kind: float, int, bool, str, Any, a tuple or dict of these, one of them or None, a dataclass of such fields
-            (made of a record that may hold more), or ``{key: kind}``: a record with at least these keys.
-        value: the value.
+        kind: a type as this module's docstring lists them, or ``{key: kind}``: a record with at least these keys.
+        value: the value. Keys that the dataclass does not know are ignored.
         where: what to call it in the error line.
 
     Raises:
         InputError: a key is missing, or a value is not of its type; a number that is not finite is none.
     """
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(kind, dict) and isinstance(value, dict):
-        for key, one in kind.items():
-            if key not in value:
-                raise InputError(f"{where} has no {key}")
-            read(one, value[key], f"{where}.{key}")
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            raise _wrong(where, value)
+        for name, one in kind.items():
+            if name not in value:
+                raise InputError(f"{where} has no {name}")
+            read(one, value[name], f"{where}.{name}")
         return value
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return None if value is None else read(inner[0], value, where)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        fields = [f.name for f in dataclasses.fields(kind) if f.name in value or f.default is dataclasses.MISSING]
-        return kind(**{name: read(hints[name], value.get(name), f"{where}.{name}") for name in fields})  # type: ignore[operator]
+    if origin is Literal:
+        if value in inner and type(value) in map(type, inner):
+            return value
+        raise _wrong(where, value)
     if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(read(inner[0], one, f"{where}[{i}]") for i, one in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {key: read(inner[1], one, f"{where}.{key}") for key, one in value.items()}
+        kinds = [inner[0]] * len(value) if inner[1:] == (...,) else list(inner)
+        if len(kinds) != len(value):
+            raise InputError(f"{where} has {len(value)} values, not {len(kinds)}")
+        return tuple(read(one, v, f"{where}[{i}]") for i, (one, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is dict and isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return {name: read(inner[1], one, f"{where}.{name}") for name, one in value.items()}
+    return _read_plain(kind, value, where)
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a verb's output, as ``document`` writes it."""
+    body = _schema(kind)
+    first = {"schema_version": {"const": version(kind)}, "tool": {"type": "string"}}
+    return {
+        "$schema": DIALECT,
+        "title": kind.__name__,
+        **body,
+        "properties": {**first, **body["properties"]},
+        "required": [*first, *body["required"]],
+    }
+
+
+def _members(kind: type[Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield what is written of a dataclass: its name in JSON, the attribute, the type."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        yield field.metadata.get(_KEY, field.name), field.name, hints[field.name]
+    for name in dir(kind):
+        if isinstance(found := getattr(kind, name), derived):
+            yield name, name, typing.get_type_hints(typing.cast(Callable[..., Any], found.fget))["return"]
+
+
+def _to_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, dict):
+        return {str(name): _to_json(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} in a record")
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return value.item()  # a NumPy number
+
+
+def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong(where, value)
+    hints, found = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        name = field.metadata.get(_KEY, field.name)
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in value and has_default:
+            continue
+        if name not in value and not _takes_none(hints[field.name]):
+            raise InputError(f"{where} has no {name}")
+        found[field.name] = read(hints[field.name], value.get(name), f"{where}.{name}")
+    return kind(**found)
+
+
+def _takes_none(kind: Any) -> bool:
+    return kind is Any or type(None) in typing.get_args(kind)
+
+
+def _read_plain(kind: Any, value: Any, where: str) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     fits = {
         Any: True,
         bool: isinstance(value, bool),
-        float: number and abs(value) < math.inf,
+        float: number and abs(value) <= sys.float_info.max,  # an int may be larger than any float
         int: number and isinstance(value, int),
         str: isinstance(value, str),
+        Path: isinstance(value, str),
     }
-    if not (isinstance(kind, (type, type(Any))) and fits.get(kind)):
-        raise InputError(f"{where} is {str(value)[:40]!r}")
-    return value
+    if not fits.get(kind):
+        raise _wrong(where, value)
+    return Path(value) if kind is Path else value
+
+
+def _wrong(where: str, value: Any) -> InputError:
+    return InputError(f"{where} is {str(value)[:40]!r}")
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    plain = {float: "number", int: "integer", bool: "boolean", str: "string", Path: "string"}
+    if kind in plain:
+        return {"type": plain[kind]}
+    if dataclasses.is_dataclass(kind):
+        members = list(_members(typing.cast(type[Any], kind)))
+        properties = {name: _schema(one) for name, _, one in members}
+        return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [*(_schema(one) for one in inner if one is not type(None)), {"type": "null"}]}
+    if origin is Literal:
+        return {"enum": list(inner)}
+    if origin is tuple and inner[1:] == (...,):
+        return {"type": "array", "items": _schema(inner[0])}
+    if origin is tuple:
+        return {"type": "array", "prefixItems": [_schema(one) for one in inner], "items": False, "minItems": len(inner)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(inner[1])}
+    return {}
