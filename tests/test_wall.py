@@ -17,7 +17,7 @@ PACKAGE = ROOT / "edge_ran"
 # From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
 FLOORS = (
     ("energy", "errors", "latency", "machine", "vulkan"),
-    ("files", "card", "catalogue", "records"),
+    ("files", "card", "catalogue", "records", "zip_archive"),
     ("graph", "picture", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
     ("attention", "dataset", "report"),

@@ -10,8 +10,6 @@ Shapes in trailing comments are (height, width, channels); the batch axis is lef
 
 from __future__ import annotations
 
-import json
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,9 @@ import tf_keras
 from tf_keras import layers
 
 from edge_ran.catalogue import nearest
-from edge_ran.errors import InputError, UsageError
+from edge_ran.errors import UsageError
 from edge_ran.files import atomic_path, read_bytes
+from edge_ran.host import keras_archive
 
 ATTENTION_TYPES = ("mixed", "channel", "spatial")
 LEARNING = ("residual", "naive")
@@ -384,54 +383,14 @@ def save(model: tf_keras.Model, path: Path) -> None:
 
 
 def load(path: Path) -> tf_keras.Model:
-    """Read a Keras v3 archive (``.keras``) without running code that it may carry or name.
+    """Read a Keras v3 archive (``.keras``) without running code or reading files that it may carry or name.
 
     Raises:
-        InputError: the file is missing, damaged, not a Keras network, or names what is no plain Keras layer.
+        InputError: the file is missing, damaged, not a Keras network, or of what is no plain Keras layer.
     """
-    read_bytes(path, "network")
-    try:
-        _refuse_code(path)
-        return tf_keras.models.load_model(path, compile=False, safe_mode=True)
-    except InputError:
-        raise
-    except Exception as error:  # Keras, h5py and zipfile each raise their own kinds for a damaged archive
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path} is not a Keras network: {reason}", "train it again, or give another run") from error
-
-
-_PLAIN = {f"keras.{kind}" for kind in ("layers", "initializers", "regularizers", "constraints", "mixed_precision")}
-_GRAPHS = (("Functional", "tf_keras.src.engine.functional"), ("Sequential", "keras"))
-_OURS = ((SpatialNormalization.__name__, SpatialNormalization.__module__),)
-_CARRIES_CODE = ("Lambda", "TFSMLayer")
-_LARGEST_BYTES = 2**32  # unpacked; several times the weights of the widest network here
-_LARGEST_CONFIG_BYTES = 2**26
-
-
-def _refuse_code(path: Path) -> None:
-    """Raise InputError unless an archive is of Keras's own layers and ours, and unpacks to a size that can be meant.
-
-    Keras's ``safe_mode`` refuses Python lambdas, yet imports whatever module and calls whatever function the archive
-    names; and it does not look into the older HDF5 format at all, which is therefore not read.
-    """
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _LARGEST_BYTES or archive.getinfo("config.json").file_size > _LARGEST_CONFIG_BYTES:
-            raise InputError(f"{path} would unpack to {unpacked / 1e9:.1f} GB", "train it again, or give another run")
-        graph = json.loads(archive.read("config.json"))
-    waiting = [value for key, value in graph.items() if key != "compile_config"]  # which is not loaded
-    waiting.append({key: graph.get(key) for key in ("class_name", "module")})
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            name, module = item.get("class_name"), item.get("module")
-            plain = (module in _PLAIN and name not in _CARRIES_CODE) or (name, module) in (*_GRAPHS, *_OURS)
-            if "class_name" in item and not plain:
-                what = f"{path} holds {name} of {module or 'nowhere'}, which is no plain Keras layer"
-                raise InputError(what, "build the network of keras.layers alone")
-            waiting += item.values()
-        elif isinstance(item, list):
-            waiting += item
+    if not path.is_file():
+        read_bytes(path, "network")  # says why not
+    return keras_archive.load(path)
 
 
 @dataclass(frozen=True)

@@ -165,5 +165,5 @@ def test_a_network_that_carries_code_is_refused(tmp_path) -> None:
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path) -> None:
     with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * (2**26 + 1))
-    with pytest.raises(InputError, match=r"would unpack to 0\.1 GB"):
+    with pytest.raises(InputError, match="unpacks to more than"):
         networks.load(tmp_path / "model.keras")
