@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from edge_ran import catalogue
 from edge_ran.attention import Look
 from edge_ran.card import InputSpec, ModelCard
-from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, TensorSpec, add_masks, attach_card, drop_masks, read_card, read_graph
+from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.preprocess import Preprocessor, dequantise, seen
 from edge_ran.runtime import Runtime, RuntimeOptions, open_runtime
 
@@ -338,4 +338,5 @@ def _labels(graph: Graph, card: ModelCard | None, given: Sequence[str] | None) -
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
     powers = np.exp(values - values.max())
-    return powers / powers.sum()
+    shares: NDArray[np.float32] = powers / powers.sum()
+    return shares

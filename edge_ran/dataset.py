@@ -561,7 +561,8 @@ def pixels(
                     os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
             _fill(mapped, samples, spec, progress)
             mapped.flush()
-    return np.load(target, mmap_mode="r")
+    pixels: NDArray[np.uint8] = np.load(target, mmap_mode="r")
+    return pixels
 
 
 def readable(
@@ -587,7 +588,7 @@ def frames(samples: Sequence[Sample], ahead: int = 16) -> Iterator[NDArray[np.ui
     arrays = _open_arrays(samples)
     pictures = ThreadPoolExecutor(_threads())
     try:
-        waiting: list = []
+        waiting: list[Any] = []
         for run in runs:
             if run[0].row < 0:
                 waiting.append(pictures.submit(read_picture, run[0].path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -39,7 +39,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return eight_bit_bgr(upright, path)
 
 
-def eight_bit_bgr(frame: NDArray, path: Path) -> NDArray[np.uint8]:
+def eight_bit_bgr(frame: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     """Make (H, W, 3) uint8 BGR of what OpenCV decoded. Raises InputError, naming ``path``, unless of 8 or 16 bits."""
     if frame.dtype == np.uint16:
         frame = np.rint(frame / 257.0).astype(np.uint8)
@@ -96,7 +96,7 @@ def _orientation(data: bytes) -> int:
     return 1
 
 
-def _turned(frame: NDArray, orientation: int) -> NDArray:
+def _turned(frame: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation >= 5:
         frame = frame.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -75,7 +75,8 @@ def quantise(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
         raise InputError(f"tensor {tensor.name} is {tensor.dtype} without a quantisation scale", "convert it again")
     limits = np.iinfo(dtype)
     steps = np.rint(values.astype(np.float64) / tensor.scale) + tensor.zero_point
-    return np.clip(steps, limits.min, limits.max).astype(dtype)
+    stored: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(dtype)
+    return stored
 
 
 def dequantise(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.float32]:

@@ -135,7 +135,8 @@ def read_report(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is not a report of one model: {error}", "make it with edge-ran benchmark MODEL --result-json FILE"
         ) from error
-    return record
+    found: dict[str, Any] = record
+    return found
 
 
 def _ratio(name: str, baseline: str, ratio: float, low: float, high: float, cautions: tuple[str, ...]) -> Ratio:

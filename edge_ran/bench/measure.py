@@ -20,11 +20,11 @@ from edge_ran.bench import report
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.bench.report import Bench, BenchReport
 from edge_ran.classifier import Classifier, check_image_classifier
-from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_card, read_graph
 from edge_ran.latency import LatencyStats, Stopwatch, interval, percentile_interval, steady
+from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
 
 MOST_PICTURES = 16

@@ -105,7 +105,7 @@ class HttpCamera:
         if self._response.closed:
             self._response = _request(self.name, self._timeout_s)
         with self._response as response:
-            return response.read(MAX_PICTURE_BYTES)
+            return bytes(response.read(MAX_PICTURE_BYTES))
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -135,7 +135,7 @@ _UNIONS = {
 
 
 @functools.cache
-def _fields(cls: type) -> tuple[list, list, list]:
+def _fields(cls: type) -> tuple[list[Any], list[Any], list[Any]]:
     """The accessors of a generated class: of scalars and tables, of vectors, and of unions."""
     methods = {
         name: method

@@ -61,7 +61,10 @@ class Patch:
 
 
 def table(
-    b: flatbuffers.Builder, offsets: dict[int, int], bytes_: dict[int, int] | None = None, uint32s: dict | None = None
+    b: flatbuffers.Builder,
+    offsets: dict[int, int],
+    bytes_: dict[int, int] | None = None,
+    uint32s: dict[int, int] | None = None,
 ) -> int:
     """Write a table with these fields, by field number."""
     b.StartObject(1 + max((*offsets, *(bytes_ or ()), *(uint32s or ())), default=-1))

@@ -75,7 +75,7 @@ class Operator:
     @property
     def strided(self) -> bool:
         """Whether a convolution or pooling leaves out positions."""
-        return max(self.options.get("stride_h", 1), self.options.get("stride_w", 1)) > 1
+        return bool(max(self.options.get("stride_h", 1), self.options.get("stride_w", 1)) > 1)
 
     @property
     def weights(self) -> TensorSpec | None:

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from edge_ran import __version__, catalogue, graph, runs
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.catalogue import Converter
-from edge_ran.dataset import PICTURE_SUFFIXES, read_picture
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import refuse_existing, write_bytes
 from edge_ran.host import networks, rewrites
+from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.preprocess import fit_pixels, normalise
 from edge_ran.runtime.output_capture import captured
 

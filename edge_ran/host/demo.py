@@ -26,6 +26,7 @@ from edge_ran.errors import InputError
 from edge_ran.files import atomic_path, refuse_existing
 from edge_ran.graph import find_masks, read_graph
 from edge_ran.host.convert import Conversion, convert
+from edge_ran.picture import read_picture
 from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 from edge_ran.stream import Decider, Result, Stream, Summary
 
@@ -209,7 +210,7 @@ def _compare(made: dict[str, Conversion]) -> _Compared:
     paths = _some(default_pictures(), MOST_COMPARED) if default_pictures() else []
     if not paths:
         raise InputError("calibration_data/ holds no pictures", "pip install --force-reinstall edge-ran")
-    frames = [dataset.read_picture(path) for path in paths]
+    frames = [read_picture(path) for path in paths]
     scores: dict[str, NDArray[np.float32]] = {}
     labels: tuple[str, ...] = ()
     for precision, conversion in made.items():

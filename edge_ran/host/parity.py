@@ -28,6 +28,7 @@ from edge_ran.files import read_bytes
 from edge_ran.graph import TensorSpec
 from edge_ran.host import rewrites
 from edge_ran.host.convert import read_run
+from edge_ran.picture import read_picture
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
 from edge_ran.runs import RunFolder
 from edge_ran.runtime import open_runtime
@@ -156,7 +157,7 @@ def some_frames(source: Path, count: int) -> list[NDArray[np.uint8]]:
     """
     folder = Path(source)
     if folder.is_dir() and not any(child.is_dir() for child in folder.iterdir()):
-        return [dataset.read_picture(path) for path in _spread(pictures_in(folder), count)]
+        return [read_picture(path) for path in _spread(pictures_in(folder), count)]
     samples = dataset.load(folder).samples
     tested = tuple(sample for sample in samples if sample.split == "test")
     return list(dataset.frames(_spread(tested or samples, count)))

@@ -106,7 +106,7 @@ def _write_scale(picture: NDArray[np.uint8], look: Look, unit: int) -> None:
 
 
 def _enlargement(image: NDArray[np.uint8]) -> int:
-    return max(1, -(-_LEAST_SIDE // min(image.shape[:2])))
+    return int(max(1, -(-_LEAST_SIDE // min(image.shape[:2]))))
 
 
 def _enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
@@ -127,7 +127,7 @@ def _write(
     x: int,
     baseline: int,
     height: float,
-    colour: tuple,
+    colour: tuple[int, ...],
     room: int,
     to_the_right: bool = False,
 ) -> None:

@@ -283,7 +283,7 @@ class Agent:
                     self.wire.check()
                     if child.poll() is not None:
                         _signal(child, signal.SIGKILL)  # what it may have left running would keep the pipes open
-            return child.wait()
+            return int(child.wait())
         finally:
             if child.poll() is None:
                 _signal(child, signal.SIGTERM)

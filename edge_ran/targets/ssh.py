@@ -266,7 +266,7 @@ class Load:
 
     def file(self, path: Path, place: str) -> PurePosixPath:
         """Take a file along; return its path there, which ends in its own name."""
-        content: BinaryIO = tempfile.TemporaryFile()  # type: ignore[assignment] # noqa: SIM115
+        content: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             with open(path, "rb") as file:
                 shutil.copyfileobj(file, content)  # so that it cannot change between hash and sending
@@ -285,7 +285,7 @@ class Load:
             members = {path.relative_to(parcel.root).as_posix(): path for path in parcel.files}
         else:
             title, members = parcel
-        content: BinaryIO = tempfile.TemporaryFile()  # type: ignore[assignment] # noqa: SIM115
+        content: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         # The same files make the same archive, so that its hash tells whether it is there already.
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, path in sorted(members.items()):
