@@ -47,6 +47,21 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Overrides:
+    """What a user says of a model's classes and input, for a file without metadata or with wrong metadata.
+
+    ``labels`` are one for each output, ``mean`` and ``std`` in pixel units (0..255) in the input's colour order,
+    ``input_size`` is (height, width) in pixels, ``color`` ``rgb`` or ``bgr``. None: as the metadata says.
+    """
+
+    labels: tuple[str, ...] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    input_size: tuple[int, int] | None = None
+    color: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything known of a model. ``training``, ``calibration``, ``accuracy`` and ``versions`` are free-form records.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_ran import catalogue
 from edge_ran.attention import Look
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran.card import InputSpec, ModelCard, Overrides
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, TensorSpec, add_masks, attach_card, drop_masks, read_card, read_graph
@@ -44,6 +44,7 @@ class Classifier:
         card: what the file says of itself; None for a file without metadata.
         path: the file that is run: a temporary copy where ``attention`` needed one.
         options: what was asked of the runtime.
+        overrides: what replaces the metadata's word.
         spec: how frames become the input, overrides applied.
         runtime: what runs it; ``runtime.accelerator`` is what was really got.
         attention: whether ``looks`` gives the soft masks.
@@ -54,10 +55,8 @@ class Classifier:
         self,
         path: Path | str,
         options: RuntimeOptions | None = None,
+        overrides: Overrides | None = None,
         *,
-        labels: Sequence[str] | None = None,
-        mean: Triple | None = None,
-        std: Triple | None = None,
         attention: bool = False,
     ) -> None:
         """Load the model.
@@ -65,9 +64,7 @@ class Classifier:
         Args:
             path: a ``.tflite``.
             options: what is asked of the runtime; None = the CPU with every core.
-            labels: take the place of the card's, one for each output.
-            mean: takes the place of the card's, in pixel units (0..255), in the card's colour order.
-            std: likewise.
+            overrides: what replaces the metadata's word; None = nothing.
             attention: have the soft masks for ``looks``. Where the file gives none as outputs, a temporary copy does.
 
         Raises:
@@ -87,8 +84,9 @@ class Classifier:
                 self._folder.cleanup()
                 raise
             graph, self.card = read_graph(path), read_card(path)
-        self.labels = _labels(graph, self.card, labels)
-        self.spec = input_spec(graph, self.card, mean, std)
+        self.overrides = overrides or Overrides()
+        self.labels = _labels(graph, self.card, self.overrides.labels)
+        self.spec = input_spec(graph, self.card, self.overrides)
         tensor = graph.inputs[0]
         self.path, self.options = path, options or RuntimeOptions()
         self._preprocess = Preprocessor(self.spec, tensor)
@@ -278,10 +276,8 @@ def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) ->
     return MaskCost(len(classifier.runtime.outputs) - 1, with_ms, without_ms, pairs)
 
 
-def input_spec(
-    graph: Graph, card: ModelCard | None = None, mean: Triple | None = None, std: Triple | None = None
-) -> InputSpec:
-    """How frames become the graph's input: the card's word, overridden by ``mean`` and ``std``.
+def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides | None = None) -> InputSpec:
+    """How frames become the graph's input: as the card says, replaced by what ``overrides`` says.
 
     A file without a card gets RGB stretched to its input. A quantised input then takes the pixels as they are (uint8)
     or less 128 (int8), whatever its scale, and a float input (pixel - 128) / 128.
@@ -293,7 +289,15 @@ def input_spec(
             f"{graph.path}: its card says {spec.height}x{spec.width} pixels, its input is {tensor.shape}",
             "convert it again",
         )
-    return dataclasses.replace(spec, mean=mean or spec.mean, std=std or spec.std)
+    given = overrides or Overrides()
+    if given.input_size not in (None, tensor.shape[1:3]):
+        raise InputError(
+            f"{graph.path} takes {spec.height}x{spec.width} pixels, not {given.input_size[0]}x{given.input_size[1]}",
+            "leave out --input-size",
+        )
+    return dataclasses.replace(
+        spec, mean=given.mean or spec.mean, std=given.std or spec.std, color=given.color or spec.color
+    )
 
 
 def gives_probabilities(graph: Graph) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import math
 from collections import defaultdict
@@ -11,19 +10,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import dataset
+from edge_ran import dataset, records
+from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.dataset import Dataset, Progress, Sample
 from edge_ran.errors import GateError, InputError, UsageError
 from edge_ran.files import write_text
-from edge_ran.runtime import RuntimeOptions
+from edge_ran.graph import read_card
+from edge_ran.runtime import Accelerator, RuntimeOptions
 
-SCHEMA_VERSION = 1
 Z95 = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 
 
@@ -63,8 +62,8 @@ class EvalReport:
     temperature: float
     per_class: dict[str, ClassReport]
     labels: tuple[str, ...]
-    confusion: list[list[int]]
-    accelerator: dict[str, Any]
+    confusion: tuple[tuple[int, ...], ...]
+    accelerator: Accelerator
     runtime: str
     ms_per_image: float
     stages_ms: dict[str, float]
@@ -75,16 +74,10 @@ class EvalReport:
     drop_interval: tuple[float, float] | None = None
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    schema_version: int = SCHEMA_VERSION
-    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False)
-    samples: tuple[Sample, ...] = field(default=(), repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record for JSON, without the scores of every image."""
-        fields = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("scores", "samples")
-        }
-        return {**fields, "per_class": {k: dataclasses.asdict(v) for k, v in self.per_class.items()}}
+    scores: NDArray[np.float32] = field(
+        default_factory=lambda: np.empty((0, 0), np.float32), repr=False, metadata=records.internal()
+    )
+    samples: tuple[Sample, ...] = field(default=(), repr=False, metadata=records.internal())
 
 
 def evaluate(
@@ -93,7 +86,7 @@ def evaluate(
     *,
     split: str = "auto",
     options: RuntimeOptions | None = None,
-    labels: Sequence[str] | None = None,
+    overrides: Overrides | None = None,
     reference: Path | None = None,
     max_drop: float | None = None,
     skip_bad: bool = False,
@@ -106,7 +99,7 @@ def evaluate(
         data: the images; its classes must be among the model's, by name.
         split: ``train``, ``val``, ``test`` or ``all``; ``auto`` is the test split, else the validation split, else all.
         options: what is asked of the runtime.
-        labels: the model's classes, for a file that does not name them.
+        overrides: what replaces the metadata's word; a reference without metadata takes it, too.
         reference: another ``.tflite`` to compare with on the same images, on the CPU.
         max_drop: what the caller will pass to ``check_drop``; refused at once when there is nothing to hold against.
         skip_bad: leave unreadable images out and list them in ``skipped``, instead of refusing.
@@ -119,8 +112,8 @@ def evaluate(
     """
     chosen, samples = _part(data, split)
     with ExitStack() as stack:
-        classifier = stack.enter_context(Classifier(model, options, labels=labels))
-        other = stack.enter_context(Classifier(reference, labels=labels)) if reference else None
+        classifier = stack.enter_context(Classifier(model, options, overrides))
+        other = stack.enter_context(_open_reference(reference, overrides)) if reference else None
         card_top1 = (classifier.card.accuracy if classifier.card else {}).get("top1")
         if max_drop is not None and other is None and card_top1 is None:
             raise UsageError(f"{model} carries no accuracy to hold --max-drop against", "give --reference OTHER.tflite")
@@ -146,7 +139,7 @@ def evaluate(
                 reference_answers[index] = _first(other.scores(frame))
             if progress is not None:
                 progress(index + 1, len(samples))
-        accelerator = dataclasses.asdict(classifier.runtime.accelerator)
+        accelerator = classifier.runtime.accelerator
         runtime = f"{classifier.runtime.name} {classifier.runtime.version}"
 
     order = np.argsort(-scores, axis=1, kind="stable")  # equal scores by index, as Classifier ranks them
@@ -180,7 +173,7 @@ def evaluate(
         temperature=classifier.card.temperature if classifier.card else 1.0,
         per_class=per_class,
         labels=classifier.labels,
-        confusion=confusion.tolist(),
+        confusion=tuple(map(tuple, confusion.tolist())),
         accelerator=accelerator,
         runtime=runtime,
         ms_per_image=sum(stages.values()),
@@ -230,6 +223,12 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     middle = (p + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(p * (1 - p) / count + z2 / (4 * count**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _open_reference(path: Path, overrides: Overrides | None) -> Classifier:
+    if overrides is not None and read_card(path) is not None:
+        overrides = Overrides(labels=overrides.labels)
+    return Classifier(path, overrides=overrides)
 
 
 def _part(data: Dataset, split: str) -> tuple[str, tuple[Sample, ...]]:

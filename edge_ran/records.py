@@ -3,7 +3,8 @@
 What a verb finds is a frozen dataclass. ``to_dict`` makes it JSON, for files, for ``--json`` and for another machine;
 ``read`` makes it a dataclass again, from an untrusted value; ``schema`` describes the JSON. A field's type is one of
 float, int, bool, str, Path, Literal, Any, a dataclass, ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``, or
-``X | None``. ``key`` gives a field another name in JSON; a ``derived`` property is written, and ignored when read.
+``X | None``. ``key`` gives a field another name in JSON, ``internal`` leaves it out; a ``derived`` property is
+written, and ignored when read.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ from edge_ran import __version__
 from edge_ran.errors import InputError
 
 _R = TypeVar("_R")
-_KEY = "json_key"
+_KEY, _INTERNAL = "json_key", "json_internal"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def key(name: str) -> dict[str, Any]:
     """Return the ``metadata`` of a field that is called ``name`` in JSON."""
     return {_KEY: name}
+
+
+def internal() -> dict[str, Any]:
+    """Return the ``metadata`` of a field that is not part of the JSON. Such a field needs a default."""
+    return {_INTERNAL: True}
 
 
 class derived(property):  # used as a decorator, as property is
@@ -120,10 +126,14 @@ def schema(kind: Any) -> dict[str, Any]:
     }
 
 
+def _fields(kind: Any) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(kind) if not field.metadata.get(_INTERNAL)]
+
+
 def _members(kind: type[Any]) -> Iterator[tuple[str, str, Any]]:
     """Yield what is written of a dataclass: its name in JSON, the attribute, the type."""
     hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
+    for field in _fields(kind):
         yield field.metadata.get(_KEY, field.name), field.name, hints[field.name]
     for name in dir(kind):
         if isinstance(found := getattr(kind, name), derived):
@@ -150,7 +160,7 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(where, value)
     hints, found = typing.get_type_hints(kind), {}
-    for field in dataclasses.fields(kind):
+    for field in _fields(kind):
         name = field.metadata.get(_KEY, field.name)
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if name not in value and has_default:

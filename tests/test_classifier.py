@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from models import colours
 
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran.card import InputSpec, ModelCard, Overrides
 from edge_ran.classifier import Classifier, check_image_classifier, input_spec, read_labels
 from edge_ran.errors import InputError
 from edge_ran.graph import attach_card, read_graph
@@ -34,7 +34,7 @@ def test_tells_colours_apart(model, colour, tmp_path):
 
 @pytest.mark.parametrize("model", ["float32", "int8", "uint8"])
 def test_a_file_without_a_card_runs(model):
-    with Classifier(MODELS / f"{model}.tflite", labels=colours.LABELS) as classifier:
+    with Classifier(MODELS / f"{model}.tflite", overrides=Overrides(labels=colours.LABELS)) as classifier:
         assert classifier.card is None
         assert classifier.classify(colours.frame("green"))[0].label == "green"
     with Classifier(MODELS / f"{model}.tflite") as classifier:
@@ -59,7 +59,7 @@ def test_quantised_input_without_a_card_takes_pixels_as_they_are():
 
 def test_mean_and_std_take_the_place_of_the_cards(tmp_path):
     path = with_card(tmp_path, "float32")
-    with Classifier(path, mean=(0, 0, 0), std=(1, 1, 1)) as classifier:
+    with Classifier(path, overrides=Overrides(mean=(0, 0, 0), std=(1, 1, 1))) as classifier:
         assert classifier.spec.mean == (0, 0, 0)
         changed = classifier.scores(colours.frame("red"))
     assert not np.allclose(changed, Classifier(path).scores(colours.frame("red")))
@@ -84,7 +84,7 @@ def test_stages_of_the_last_call():
 
 def test_a_batch_that_is_not_fixed_is_run_as_one():
     assert not read_graph(MODELS / "any_batch.tflite").inputs[0].fixed
-    with Classifier(MODELS / "any_batch.tflite", labels=colours.LABELS) as classifier:
+    with Classifier(MODELS / "any_batch.tflite", overrides=Overrides(labels=colours.LABELS)) as classifier:
         assert classifier.runtime.input.shape == (1, 16, 16, 3)
         assert classifier.classify(colours.frame("blue"))[0].label == "blue"
 
@@ -92,7 +92,7 @@ def test_a_batch_that_is_not_fixed_is_run_as_one():
 @pytest.mark.parametrize("labels", [("a", "b"), tuple("abcd"), ()])
 def test_labels_that_do_not_match_are_refused(labels, tmp_path):
     with pytest.raises(InputError, match="3 outputs"):
-        Classifier(MODELS / "float32.tflite", labels=labels)
+        Classifier(MODELS / "float32.tflite", overrides=Overrides(labels=labels))
     if labels:
         with pytest.raises(InputError, match="3 outputs"):
             Classifier(with_card(tmp_path, "float32", labels=labels))

@@ -22,10 +22,11 @@ sys.path.insert(0, sys.argv[1])
 import colours
 assert not [m for m in ("tensorflow", "tf_keras") if importlib.util.find_spec(m)]
 import cv2, numpy
+from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 found = {"numpy": numpy.__version__}
 for model in ("float32", "int8", "uint8"):
-    with Classifier(f"{sys.argv[1]}/{model}.tflite", labels=colours.LABELS) as classifier:
+    with Classifier(f"{sys.argv[1]}/{model}.tflite", overrides=Overrides(labels=colours.LABELS)) as classifier:
         found["runtime"], found["version"] = classifier.runtime.name, classifier.runtime.version
         found[model] = {label: classifier.scores(colours.frame(label)).tolist() for label in colours.LABELS}
 print(json.dumps(found))

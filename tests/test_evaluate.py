@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_ran import dataset
+from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.cli import app
 from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
@@ -35,7 +36,7 @@ def command(*arguments: object):
 def test_counts(labelled_model, mixed):
     report = evaluate(labelled_model("int8"), dataset.load(mixed))
     assert report.labels == ("red", "green", "blue")
-    assert report.confusion == [[8, 0, 2], [0, 7, 0], [0, 1, 6]]
+    assert report.confusion == ((8, 0, 2), (0, 7, 0), (0, 1, 6))
     assert report.images == 24
     assert report.top1 == pytest.approx(21 / 24)
     assert report.top1_interval == wilson(21, 24)
@@ -45,7 +46,7 @@ def test_counts(labelled_model, mixed):
     assert report.per_class["blue"].precision == pytest.approx(6 / 8)
     assert report.top5 is None
     assert report.split == "all"
-    assert report.accelerator["actual"] == "cpu"
+    assert report.accelerator.actual == "cpu"
     assert report.ms_per_image == pytest.approx(sum(report.stages_ms.values()))
     assert set(report.stages_ms) == {"preprocess", "inference", "postprocess"}
 
@@ -69,7 +70,9 @@ def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_mod
     assert "red, green, blue" in caught.value.remedy
     with pytest.raises(InputError, match="3 of the data's classes are unknown to the model: blue, green, violet"):
         evaluate(test_models / "int8.tflite", dataset.load(pictures))
-    report = evaluate(test_models / "int8.tflite", dataset.load(pictures), labels=("violet", "green", "blue"))
+    report = evaluate(
+        test_models / "int8.tflite", dataset.load(pictures), overrides=Overrides(labels=("violet", "green", "blue"))
+    )
     assert report.top1 == 1
 
 

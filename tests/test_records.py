@@ -106,3 +106,17 @@ def test_a_document_that_does_not_fit_is_one_line(key: str, wrong: Any):
 def test_a_number_that_is_not_finite_is_never_written():
     with pytest.raises(ValueError, match="nan"):
         records.to_dict(Inner("x", math.nan))
+
+
+@dataclass(frozen=True)
+class Partly:
+    name: str
+    cache: tuple[object, ...] = dataclasses.field(default=(), metadata=records.internal())
+
+
+def test_an_internal_field_is_no_part_of_the_json():
+    made = Partly("x", (object(),))
+    written = records.document(made)
+    assert "cache" not in written
+    assert records.read_document(Partly, written, "report") == Partly("x")
+    jsonschema.validate(written, records.schema(Partly))

@@ -18,6 +18,7 @@ import pytest
 from models import colours
 
 from edge_ran import vulkan
+from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import AcceleratorError, GateError, UsageError
 from edge_ran.graph import add_masks, read_graph
@@ -227,7 +228,9 @@ print(runtime.accelerator.actual)
             gpu.GpuRuntime(read_graph(MODELS / "operators" / "conv.int16x8.tflite"), package, 1, "fp32")
 
     def test_the_classifier_says_what_serves(self):
-        with Classifier(MODELS / "int8.tflite", RuntimeOptions("gpu"), labels=colours.LABELS) as classifier:
+        with Classifier(
+            MODELS / "int8.tflite", RuntimeOptions("gpu"), overrides=Overrides(labels=colours.LABELS)
+        ) as classifier:
             assert classifier.classify(colours.frame("green"))[0].label == "green"
             assert classifier.runtime.accelerator.actual == "gpu"
 

@@ -16,6 +16,7 @@ from loopback import MjpegServer, jpeg, number_of, numbered, wait_for, write_cli
 
 from edge_ran.attention import Look
 from edge_ran.camera import Frame, Limits, open_source
+from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
@@ -29,7 +30,7 @@ CPU = Accelerator("cpu", "cpu")
 
 @pytest.fixture
 def classifier(test_models: Path) -> Iterator[Classifier]:
-    with Classifier(test_models / "int8.tflite", labels=("red", "green", "blue")) as opened:
+    with Classifier(test_models / "int8.tflite", overrides=Overrides(labels=("red", "green", "blue"))) as opened:
         yield opened
 
 

@@ -38,6 +38,7 @@ from edge_ran.cli.app import (
     talk,
     tflite_or_default,
 )
+from edge_ran.cli.options import parse_triple
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def run(
             target.follow(order, _print)
         return
     from edge_ran.camera import Limits, open_source
+    from edge_ran.card import Overrides
     from edge_ran.classifier import Classifier, mask_cost, read_labels
     from edge_ran.errors import CameraError
     from edge_ran.files import refuse_existing, write_text
@@ -152,9 +154,11 @@ def run(
         Classifier(
             tflite_or_default(model),
             options,
-            labels=read_labels(labels) if labels else None,
-            mean=parse_triple("--mean", mean),
-            std=parse_triple("--std", std),
+            Overrides(
+                labels=read_labels(labels) if labels else None,
+                mean=parse_triple("--mean", mean),
+                std=parse_triple("--std", std),
+            ),
             attention=bool(attention),
         ) as classifier,
         _stop_on_signals() as (stop, signals),
@@ -247,20 +251,6 @@ def check_mask(which: str, modules: tuple[str, ...]) -> None:
     if which != "mean" and which not in map(str, range(1, len(modules) + 1)):
         named = ", ".join(f"{number} {module}" for number, module in enumerate(modules, 1))
         raise UsageError(f"--attention {which!r} is none of the network's masks", f"--attention mean, or {named}")
-
-
-def parse_triple(option: str, text: str) -> tuple[float, float, float] | None:
-    if not text:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1:
-        numbers *= 3
-    if len(numbers) != 3:
-        raise UsageError(f"{option} {text!r} is not one number or three", f"for instance {option} 128,128,128")
-    return numbers[0], numbers[1], numbers[2]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,40 @@
+"""Text for people: a module for each verb, whose functions make lines of a result. No measuring, no deciding.
+
+``emit`` is how a verb prints its result, as text or as JSON.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_R = TypeVar("_R")
+
+
+def emit(json: bool, result: _R, render: Callable[[_R], str]) -> None:
+    """Print what a verb found on stdout.
+
+    Args:
+        json: whether as JSON.
+        result: a frozen dataclass, as ``records`` takes it. Its JSON gets ``schema_version`` and ``tool``.
+        render: makes the text for people of it.
+    """
+    from edge_ran import records
+
+    typer.echo(jsonlib.dumps(records.document(result), indent=1, allow_nan=False) if json else render(result))
+
+
+def plain(table: Table) -> str:
+    """Return a rich table as plain lines."""
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(row.rstrip() for row in captured.get().splitlines())
