@@ -159,7 +159,7 @@ def resumable(run: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if (run / "checkpoint.npz").exists():
+        if any(run.glob("**/checkpoint.npz")):
             print(f"stopped; the last checkpoint is in {run}: continue with --resume", file=sys.stderr)
         raise
 

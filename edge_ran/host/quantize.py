@@ -30,7 +30,8 @@ from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256, write_text
 from edge_ran.host import fake_quant, networks, rewrites
 from edge_ran.host.convert import read_run
-from edge_ran.host.train import Data, claim, read, versions
+from edge_ran.host.run_output import RunOutput
+from edge_ran.host.train import Data, read, versions
 from edge_ran.host.training_loop import Examples, Progress, Recipe, fit, fit_temperature, predict, scores
 from edge_ran.runs import RunFolder, open_run
 
@@ -136,7 +137,7 @@ def quantize(
     rewritten = rewrites.rewrite(original)
     fake_quant.check(rewritten.model)
     source = source or _training_pictures(Path(run))
-    claim(output, resume, force)
+    place = RunOutput(output, resume, force)
     trained = card.training
     data = read(
         source, card.input, float(trained.get("validation_fraction", 0.1)), int(trained.get("seed", 0)), output,
@@ -151,11 +152,13 @@ def quantize(
         "data": data.summary,
     }
     identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    write_text(output / "settings.json", json.dumps({**settings, "source": str(Path(source).resolve())}, indent=1))
 
     teacher = rewritten.model
     ranges = fake_quant.calibrate(teacher, _spread(data.train, CALIBRATION_PICTURES), card.input)
     rounded = fake_quant.fake_quantise(teacher, ranges)
+    place.begin()
+    work = place.folder
+    write_text(work / "settings.json", json.dumps({**settings, "source": str(Path(source).resolve())}, indent=1))
     name, judges = _judges(data)
 
     def top1(network: Any, examples: Examples | None) -> float | None:
@@ -166,7 +169,7 @@ def quantize(
     before, start = top1(rounded, judges), rounded.get_weights()
 
     def after_epoch(history: list[dict[str, float]]) -> None:
-        plots.training_curves(history, output / "curves.png")
+        plots.training_curves(history, work / "curves.png")
         if on_epoch:
             on_epoch(history)
 
@@ -176,7 +179,7 @@ def quantize(
         data.validation,
         card.input,
         how,
-        output,
+        work,
         seed=seed,
         teacher=teacher if how.distillation else None,
         checkpoint_s=checkpoint_s,
@@ -228,9 +231,10 @@ def quantize(
         temperature=temperature,
         versions={**card.versions, **versions()},
     )
-    networks.save(model, output / "model.keras")
-    fake_quant.save_ranges(ranges, RunFolder(output).ranges_path)
-    write_text(output / "card.json", card.to_json())
+    networks.save(model, work / "model.keras")
+    fake_quant.save_ranges(ranges, RunFolder(work).ranges_path)
+    write_text(work / "card.json", card.to_json())
+    place.finish()
     return QuantizeReport(
         run=str(output),
         network=card.network or card.name,

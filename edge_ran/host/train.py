@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from edge_ran import __version__, dataset, plots
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.catalogue import nearest
-from edge_ran.errors import InputError, OutputExists, UsageError
+from edge_ran.errors import InputError, UsageError
 from edge_ran.files import write_text
 from edge_ran.host import networks
+from edge_ran.host.run_output import RunOutput
 from edge_ran.host.training_loop import Examples, Progress, Recipe, fit, fit_temperature, predict, scores
 
 RECIPES: dict[str, Recipe] = {
@@ -114,7 +115,7 @@ def train(
     started = time.monotonic()
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision!r} is unknown", nearest(precision, PRECISIONS))
-    claim(run, resume, force)
+    output = RunOutput(run, resume, force)
     spec = InputSpec(architecture.input_size, architecture.input_size, fit=fit_to)
     data = read(source, spec, validation_fraction, seed, run, skip_bad, on_load)
     architecture = dataclasses.replace(architecture, classes=len(data.labels))
@@ -126,18 +127,20 @@ def train(
         "data": data.summary,
     }
     identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    chosen = _precision(run, precision, architecture, how)
-    write_text(
-        run / "settings.json",
-        json.dumps({**settings, "precision": chosen, "source": str(Path(source).resolve())}, indent=1),
-    )
+    chosen = _precision(output.folder if resume else None, precision, architecture, how)
     tf_keras.utils.set_random_seed(seed)
     model = _build(architecture, chosen)
+    output.begin()
+    work = output.folder
+    write_text(
+        work / "settings.json",
+        json.dumps({**settings, "precision": chosen, "source": str(Path(source).resolve())}, indent=1),
+    )
     weights = _class_weights(data.train.labels, len(data.labels)) if balance else None
-    board = tf.summary.create_file_writer(str(run / "tensorboard"))
+    board = tf.summary.create_file_writer(str(work / "tensorboard"))
 
     def after_epoch(history: list[dict[str, float]]) -> None:
-        plots.training_curves(history, run / "curves.png")
+        plots.training_curves(history, work / "curves.png")
         with board.as_default(step=int(history[-1]["epoch"])):
             for name, value in history[-1].items():
                 tf.summary.scalar(name, value)
@@ -151,7 +154,7 @@ def train(
         data.validation,
         spec,
         how,
-        run,
+        work,
         seed=seed,
         class_weights=weights,
         checkpoint_s=checkpoint_s,
@@ -199,8 +202,10 @@ def train(
         temperature=round(temperature, 4),
         versions=versions(),
     )
-    networks.save(model, run / "model.keras")
-    write_text(run / "card.json", card.to_json())
+    networks.save(model, work / "model.keras")
+    write_text(work / "card.json", card.to_json())
+    board.close()
+    output.finish()
     return TrainReport(
         run=str(run),
         network=architecture.name,
@@ -276,21 +281,6 @@ def _rank(record: dict[str, float]) -> tuple[float, float, float]:
     return record.get("validation_top1", 0.0), -record.get("validation_loss", 0.0), record["epoch"]
 
 
-def claim(run: Path, resume: bool, force: bool) -> None:
-    """Make sure that a run may be written to this folder. Raises InputError or OutputExists."""
-    if resume:
-        if not (run / "settings.json").exists():
-            raise InputError(f"{run} is not a run that can be resumed", "start it without --resume")
-        return
-    if (run / "settings.json").exists() or (run / "card.json").exists():
-        if not force:
-            raise OutputExists(f"{run} holds a run", "add --resume to continue it, --force to start it again")
-        for name in ("checkpoint.npz", "best.npz", "card.json", "model.keras", "ranges.json"):
-            (run / name).unlink(missing_ok=True)
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise OutputExists(f"{run} exists and is not a run folder", "choose another --output")
-
-
 def _build(architecture: networks.Architecture, precision: str) -> tf_keras.Model:
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     before = tf_keras.mixed_precision.global_policy()
@@ -306,10 +296,10 @@ def _class_weights(labels: NDArray[np.int32], classes: int) -> NDArray[np.float3
     return (len(labels) / (classes * counts)).astype(np.float32)
 
 
-def _precision(run: Path, wanted: str, architecture: networks.Architecture, how: Recipe) -> str:
+def _precision(resumed: Path | None, wanted: str, architecture: networks.Architecture, how: Recipe) -> str:
     """A resumed run keeps its precision; ``auto`` measures where the processor has bfloat16 at all."""
-    settings = run / "settings.json"
-    if settings.exists() and (run / "checkpoint.npz").exists():
+    settings = resumed / "settings.json" if resumed else None
+    if settings and settings.exists() and (settings.parent / "checkpoint.npz").exists():
         return str(json.loads(settings.read_text()).get("precision", "float32"))
     if wanted != "auto":
         return wanted

@@ -227,3 +227,16 @@ def test_the_recipe_keeps_the_augmentation_of_the_training(run: Path) -> None:
     card = json.loads((run / "card.json").read_text())
     how = quantize.recipe(run, epochs=7)
     assert (how.epochs, how.flip, how.pad) == (7, card["training"]["recipe"]["flip"], card["training"]["recipe"]["pad"])
+
+
+def test_force_costs_nothing_where_the_pictures_are_not_the_runs(run: Path, pictures: Path, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    shutil.copytree(run, good)
+    before = {path.name: path.read_bytes() for path in good.iterdir() if path.is_file()}
+    other = tmp_path / "other.npz"
+    with np.load(pictures) as arrays:
+        np.savez(other, x=arrays["x"], y=arrays["y"], labels=np.array(["level", "upright", "oblique"]))
+    for source in (tmp_path / "MISTYPED", other):
+        with pytest.raises(InputError):
+            quantize.quantize(run, good, source, force=True)
+        assert {path.name: path.read_bytes() for path in good.iterdir() if path.is_file()} == before

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 from edge_ran.card import ModelCard
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
 from edge_ran.host import networks
+from edge_ran.host.run_output import RunOutput
 from edge_ran.host.train import RECIPES, recipe, train
 from edge_ran.host.training_loop import Recipe, fit_temperature, scores
 
@@ -209,3 +212,67 @@ def test_command_line(pictures: Path, tmp_path: Path) -> None:
     assert again.returncode == 2
     assert again.stderr.count("\n") == 2
     assert "--resume" in again.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Killed(BaseException):
+    """What ends a training at once."""
+
+
+def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, make_pictures, tmp_path: Path) -> None:
+    """A mistyped path, data of one class, a picture that cannot be read, a kill: the old run stays as it was."""
+    run, how = tmp_path / "run", dataclasses.replace(QUICK, epochs=1)
+    train(pictures, run, TINY, how, validation_fraction=0.25)
+    (run / "ranges.json").write_text("{}")  # as if it were quantised
+    (run / "notes.txt").write_text("mine")
+    before = contents(run)
+    one_class = tmp_path / "one"
+    shutil.copytree(pictures / "red", one_class / "red")
+    broken = make_pictures(tmp_path / "broken")
+    next((broken / "red").glob("*.png")).write_bytes(b"no picture")
+    for source in (tmp_path / "MISTYPED", one_class, broken):
+        with pytest.raises(InputError):
+            train(source, run, TINY, how, validation_fraction=0.25, force=True)
+        assert contents(run) == before
+
+    def kill(history: list) -> None:
+        raise Killed
+
+    how = dataclasses.replace(QUICK, epochs=2)
+    with pytest.raises(Killed):
+        train(pictures, run, TINY, how, validation_fraction=0.25, seed=7, force=True, on_epoch=kill)
+    assert {name: data for name, data in contents(run).items() if not name.startswith("unfinished/")} == before
+    with pytest.raises(OutputExists):
+        train(pictures, run, TINY, how, validation_fraction=0.25, seed=7)
+    train(pictures, run, TINY, how, validation_fraction=0.25, seed=7, resume=True)
+    assert ModelCard.from_json((run / "card.json").read_text()).training["seed"] == 7
+    assert (run / "model.keras").read_bytes() != before["model.keras"]
+    kept = {name.partition("/")[0] for name in before} - {"ranges.json"}
+    assert {path.name for path in run.iterdir()} == kept
+
+
+def test_a_run_that_was_cut_short_while_it_moved_up_is_whole_with_the_next_command(tmp_path: Path) -> None:
+    run, inner = tmp_path / "run", tmp_path / "run" / "unfinished"
+    inner.mkdir(parents=True)
+    for name in ("settings.json", "model.keras"):  # moved already; the old card is gone
+        (run / name).write_text("new")
+    for name in ("metrics.csv", "card.json"):
+        (inner / name).write_text("new")
+    with pytest.raises(OutputExists):
+        RunOutput(run, resume=False, force=False)
+    assert set(contents(run)) == {"settings.json", "model.keras", "metrics.csv", "card.json"}
+
+
+def test_a_folder_that_a_killed_run_left_while_it_read_its_pictures_is_taken(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "pixels-0123.npy").write_bytes(b"half")
+    (run / ".edge-ran-abc.npy").write_bytes(b"half")
+    assert RunOutput(run, resume=False, force=False).folder == run
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    with pytest.raises(OutputExists, match="not a run folder"):
+        RunOutput(tmp_path / "mine", resume=False, force=True)

@@ -1,0 +1,97 @@
+"""The folder that a run is written to. A run that is there already stays until the new one is whole.
+
+With ``--force`` the new run is written to ``RUN/unfinished`` and moved up when its network and card are there: until
+then the old one can be used, and neither a mistyped path nor a training that diverges or is killed costs anything.
+``--resume`` goes on wherever the last run was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from edge_ran.errors import InputError, OutputExists
+from edge_ran.files import TEMPORARY_PREFIX
+
+UNFINISHED = "unfinished"
+CACHED_PIXELS = "pixels-*.npy"
+_CARD, _SETTINGS = "card.json", "settings.json"
+_OWN = (
+    _SETTINGS,
+    "checkpoint.npz",
+    "best.npz",
+    "model.keras",
+    "ranges.json",
+    "metrics.csv",
+    "curves.png",
+    "tensorboard",
+)
+
+
+class RunOutput:
+    """Where a run is written: ``folder`` is ``run`` itself, or a folder in it while an older run is there."""
+
+    def __init__(self, run: Path, resume: bool, force: bool) -> None:
+        """Make sure that a run may be written to ``run``; change nothing there.
+
+        Raises:
+            InputError: there is nothing to resume.
+            OutputExists: there is a run, or something else, and ``force`` was not given.
+        """
+        self.run, self.folder, self._starts_again = Path(run), Path(run), False
+        inner = self.run / UNFINISHED
+        if (inner / _CARD).is_file():  # it was whole, and the moving up was cut short
+            _move_up(inner, self.run)
+        holds_a_run = (self.run / _SETTINGS).exists() or (self.run / _CARD).exists()
+        if resume:
+            self.folder = inner if (inner / _SETTINGS).exists() else self.run
+            if not (self.folder / _SETTINGS).exists():
+                raise InputError(f"{run} is not a run that can be resumed", "start it without --resume")
+        elif holds_a_run:
+            if not force:
+                raise OutputExists(f"{run} holds a run", "add --resume to continue it, --force to start it again")
+            self.folder, self._starts_again = inner, True
+        elif self.run.exists() and not (self.run.is_dir() and all(map(_is_leftover, self.run.iterdir()))):
+            raise OutputExists(f"{run} exists and is not a run folder", "choose another --output")
+
+    def begin(self) -> None:
+        """Empty the folder of an earlier try. To be called when data and network are there, and nothing but time can
+        stop the new run.
+        """
+        if self._starts_again:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Put the new run, which is whole, in the place of the old one."""
+        if self.folder != self.run:
+            _move_up(self.folder, self.run)
+            self.folder = self.run
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a run that was killed while it read its pictures left this behind."""
+    return path.match(CACHED_PIXELS) or path.name.startswith(TEMPORARY_PREFIX) or path.name == UNFINISHED
+
+
+def _move_up(inner: Path, run: Path) -> None:
+    """Replace a run by the whole one in ``inner``. The card goes last: without it a run is not finished, and whoever
+    comes next goes on from here.
+    """
+    if (run / _CARD).exists():  # else this was begun before, and what is here may be the new run's
+        for name in (*(name for name in _OWN if not (inner / name).exists()), _CARD):
+            _remove(run / name)
+    for path in sorted(inner.iterdir(), key=lambda path: path.name == _CARD):
+        if path.is_dir():
+            _remove(run / path.name)
+        os.replace(path, run / path.name)
+    with contextlib.suppress(OSError):
+        inner.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
