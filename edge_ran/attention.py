@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +12,24 @@ from numpy.typing import NDArray
 STRENGTH = 0.5  # of the colours over the picture
 MEAN = "mean"
 _COLOURS = cv2.COLORMAP_VIRIDIS  # equal steps look equal, to the colour-blind as well, and lighter is more
+
+
+@dataclass(frozen=True)
+class MaskSummary:
+    """A soft mask in a few numbers; places are (x, y) in the frame's pixels, values 0..1.
+
+    ``center`` is the centre of mass of how far the mask is above its lowest value, ``spread`` the root mean square
+    distance from it, ``peak`` the middle of the highest cell. A mask that is the same everywhere has the centre and
+    spread of a uniform one, and no peak.
+    """
+
+    module: str
+    min: float
+    max: float
+    mean: float
+    center: tuple[float, float]
+    spread: float
+    peak: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -27,13 +44,8 @@ class Look:
     values: NDArray[np.float32]
     region: tuple[int, int, int, int]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the mask in a few numbers; places are (x, y) in the frame's pixels.
-
-        ``center`` is the centre of mass of how far the mask is above its lowest value, ``spread`` the root mean square
-        distance from it, ``peak`` the middle of the highest cell. A mask that is the same everywhere has the centre and
-        spread of a uniform one, and no peak.
-        """
+    def summary(self) -> MaskSummary:
+        """Return the mask in a few numbers."""
         left, top, width, height = self.region
         rows, columns = self.values.shape
         low, high = float(self.values.min()), float(self.values.max())
@@ -45,15 +57,15 @@ class Look:
         x, y = float(across @ xs), float(down @ ys)
         spread = float(np.sqrt(across @ (xs - x) ** 2 + down @ (ys - y) ** 2))
         row, column = np.unravel_index(int(self.values.argmax()), self.values.shape)
-        return {
-            "module": self.module,
-            "min": round(low, 4),
-            "max": round(high, 4),
-            "mean": round(float(self.values.mean()), 4),
-            "center": [round(x, 1), round(y, 1)],
-            "spread": round(spread, 1),
-            "peak": [round(float(xs[column]), 1), round(float(ys[row]), 1)] if high > low else None,
-        }
+        return MaskSummary(
+            module=self.module,
+            min=round(low, 4),
+            max=round(high, 4),
+            mean=round(float(self.values.mean()), 4),
+            center=(round(x, 1), round(y, 1)),
+            spread=round(spread, 1),
+            peak=(round(float(xs[column]), 1), round(float(ys[row]), 1)) if high > low else None,
+        )
 
 
 def chosen(looks: Sequence[Look], which: str) -> Look:

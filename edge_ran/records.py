@@ -10,11 +10,12 @@ written, and ignored when read.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -46,7 +47,8 @@ def to_dict(record: Any) -> dict[str, Any]:
     Raises:
         ValueError: a number is not finite. JSON has no word for it; use None.
     """
-    return {name: _to_json(getattr(record, attribute)) for name, attribute, _ in _members(type(record))}
+    kind: Any = type(record)
+    return {name: _to_json(getattr(record, attribute)) for name, attribute, _ in _members(kind)}
 
 
 def document(record: Any) -> dict[str, Any]:
@@ -130,14 +132,15 @@ def _fields(kind: Any) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(kind) if not field.metadata.get(_INTERNAL)]
 
 
-def _members(kind: type[Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield what is written of a dataclass: its name in JSON, the attribute, the type."""
+@functools.cache  # `run --json` writes a record for each frame
+def _members(kind: type[Any]) -> tuple[tuple[str, str, Any], ...]:
+    """Return what is written of a dataclass: its name in JSON, the attribute, the type."""
     hints = typing.get_type_hints(kind)
-    for field in _fields(kind):
-        yield field.metadata.get(_KEY, field.name), field.name, hints[field.name]
+    found = [(field.metadata.get(_KEY, field.name), field.name, hints[field.name]) for field in _fields(kind)]
     for name in dir(kind):
-        if isinstance(found := getattr(kind, name), derived):
-            yield name, name, typing.get_type_hints(typing.cast(Callable[..., Any], found.fget))["return"]
+        if isinstance(one := getattr(kind, name), derived):
+            found.append((name, name, typing.get_type_hints(typing.cast(Callable[..., Any], one.fget))["return"]))
+    return tuple(found)
 
 
 def _to_json(value: Any) -> Any:
@@ -200,7 +203,8 @@ def _schema(kind: Any) -> dict[str, Any]:
     if kind in plain:
         return {"type": plain[kind]}
     if dataclasses.is_dataclass(kind):
-        members = list(_members(typing.cast(type[Any], kind)))
+        described: Any = kind
+        members = _members(described)
         properties = {name: _schema(one) for name, _, one in members}
         return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     if origin in (types.UnionType, typing.Union):

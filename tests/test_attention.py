@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ran import dataset
-from edge_ran.attention import Look, chosen, scale_bar, tint
+from edge_ran import dataset, records
+from edge_ran.attention import Look, MaskSummary, chosen, scale_bar, tint
 from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.card import InputSpec
 from edge_ran.classifier import Classifier, check_image_classifier, mask_cost, with_masks
@@ -45,7 +45,7 @@ def test_a_hot_cell_lies_on_the_pixels_that_it_saw(fit: str, width: int, height:
     outside = picture.copy()
     outside[top : top + inner_height, left : left + inner_width] = 0
     assert not outside.any()  # what the network did not see is left as it is
-    x, y = look.to_dict()["peak"]
+    x, y = look.summary().peak or (0, 0)
     yellow = picture.astype(int) @ [-1, 1, 1]
     assert (
         yellow[min(height - 1, int(y)), min(width - 1, int(x))] >= yellow.max() - 12
@@ -77,19 +77,19 @@ def test_yellow_is_where_the_mask_is_high_and_violet_where_it_is_low() -> None:
 
 
 def test_the_numbers_of_a_mask() -> None:
-    record = Look("stage2_module1", hot(1, 2), (100, 0, 400, 200)).to_dict()
-    assert json.loads(json.dumps(record)) == record
-    assert (record["module"], record["min"], record["max"]) == ("stage2_module1", 0.25, 0.75)
-    assert record["mean"] == pytest.approx(0.25 + 0.5 / 16, abs=1e-4)
-    assert record["center"] == record["peak"] == [100 + 2.5 * 100, 1.5 * 50]
-    assert record["spread"] == 0.0
-    flat = Look("m", np.full((2, 2), 0.5, np.float32), (0, 0, 80, 60)).to_dict()
-    assert (flat["center"], flat["peak"]) == ([40.0, 30.0], None)
-    assert flat["spread"] == pytest.approx(np.hypot(20, 15), abs=0.1)
+    made = Look("stage2_module1", hot(1, 2), (100, 0, 400, 200)).summary()
+    assert records.read(MaskSummary, json.loads(json.dumps(records.to_dict(made))), "mask") == made
+    assert (made.module, made.min, made.max) == ("stage2_module1", 0.25, 0.75)
+    assert made.mean == pytest.approx(0.25 + 0.5 / 16, abs=1e-4)
+    assert made.center == made.peak == (100 + 2.5 * 100, 1.5 * 50)
+    assert made.spread == 0.0
+    flat = Look("m", np.full((2, 2), 0.5, np.float32), (0, 0, 80, 60)).summary()
+    assert (flat.center, flat.peak) == ((40.0, 30.0), None)
+    assert flat.spread == pytest.approx(np.hypot(20, 15), abs=0.1)
     two = hot(0, 0, 1, 4)
     two[0, 3] = 0.75
-    assert Look("m", two, (0, 0, 400, 100)).to_dict()["center"] == [200.0, 50.0]
-    assert Look("m", two, (0, 0, 400, 100)).to_dict()["spread"] == 150.0
+    assert Look("m", two, (0, 0, 400, 100)).summary().center == (200.0, 50.0)
+    assert Look("m", two, (0, 0, 400, 100)).summary().spread == 150.0
 
 
 def test_which_mask_is_shown() -> None:

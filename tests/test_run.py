@@ -127,7 +127,7 @@ def test_attention_in_lines_summary_and_recording(attentive: Path, tmp_path: Pat
             assert 0 <= mask["center"][0] <= 320
             assert 0 <= mask["center"][1] <= 240
         assert record["stages_ms"]["attention"] > 0
-    assert all("attention" not in r and "attention" not in r["stages_ms"] for r in lines(plain.stdout))
+    assert all(r["attention"] is None and "attention" not in r["stages_ms"] for r in lines(plain.stdout))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["masks"]["masks"] == 2
     assert min(summary["masks"][key] for key in ("with_ms", "without_ms", "pairs")) > 0

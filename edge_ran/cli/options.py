@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
@@ -156,6 +156,11 @@ class AcceleratorOptions:
     gpu_precision: Annotated[
         str, typer.Option("--gpu-precision", metavar="fp16|fp32", help="Arithmetic on the GPU.")
     ] = "fp16"
+
+    def suited(self, device: Mapping[str, Any]) -> AcceleratorOptions:
+        """Return them with what the device's description says, as ``app.suited`` gives it."""
+        known = {name: device[name] for name in ("accelerator", "threads") if name in device}
+        return dataclasses.replace(self, **known)
 
     def runtime(self, verbose: bool = False) -> RuntimeOptions:
         """Return what is asked of the runtime. Raises UsageError where options exclude each other."""

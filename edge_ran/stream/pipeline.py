@@ -6,18 +6,16 @@ run while they work, so the stages overlap although this is Python.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran.attention import Look
+from edge_ran.attention import Look, MaskSummary
 from edge_ran.camera import Capture, Frame, FrameSource, Gap, Limits, Notice
 from edge_ran.classifier import Classifier, MaskCost, Prediction
 from edge_ran.errors import InputError, UsageError
@@ -51,33 +49,50 @@ class Result:
     fps: float
     looks: tuple[Look, ...] = ()
 
-    def to_dict(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Return the line of ``run --json``; ``captured_at`` is Unix time in seconds.
-
-        With ``--attention`` it has ``attention``: for each soft mask, in the order of the network, ``Look.to_dict``.
-        """
+    def record(self, accelerator: Accelerator) -> FrameRecord:
+        """Return what `run --json` writes of it."""
         frame = self.frame
-        picture = {"picture": frame.name} if frame.name else {}
-        attention = {"attention": [look.to_dict() for look in self.looks]} if self.looks else {}
-        return {
-            "schema_version": 1,
-            "index": frame.index,
-            "captured_at": time.time() - (time.monotonic() - frame.captured_at),
-            "timestamp": frame.timestamp,
-            **picture,
-            "label": self.label,
-            "score": self.score,
-            "changed": self.changed,
-            "predictions": [dataclasses.asdict(prediction) for prediction in self.predictions],
-            **attention,
-            "stages_ms": {stage: round(value, 4) for stage, value in self.stages_ms.items()},
-            "accelerator": dataclasses.asdict(accelerator),
-        }
+        return FrameRecord(
+            index=frame.index,
+            captured_at=time.time() - (time.monotonic() - frame.captured_at),
+            timestamp=frame.timestamp,
+            picture=frame.name or None,
+            label=self.label,
+            score=self.score,
+            changed=self.changed,
+            predictions=self.predictions,
+            attention=tuple(look.summary() for look in self.looks) or None,
+            stages_ms={stage: round(value, 4) for stage, value in self.stages_ms.items()},
+            accelerator=accelerator,
+        )
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """The line of `run --json` for a frame; the fields are as in ``Result``.
+
+    ``captured_at`` is Unix time in seconds, ``timestamp`` the place in the source's own time in seconds, ``picture``
+    the picture's file, None for a video or camera. ``attention`` has each soft mask in the order of the network, None
+    without ``--attention``.
+    """
+
+    index: int
+    captured_at: float
+    timestamp: float
+    picture: str | None
+    label: str
+    score: float
+    changed: bool
+    predictions: tuple[Prediction, ...]
+    attention: tuple[MaskSummary, ...] | None
+    stages_ms: dict[str, float]
+    accelerator: Accelerator
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in numbers: ``captured`` = ``classified`` + the sum of ``dropped``, whose keys are the reasons.
+    """What `run --summary FILE` writes, a run in numbers: ``captured`` = ``classified`` + the sum of
+    ``dropped``, whose keys are the reasons.
 
     ``fps`` counts everything, capture included; ``latency`` is capture to result and ``stages_ms`` the median of each
     stage, both of the last 65,536 frames; ``ended_by`` is ``end``, ``frames``, ``duration``, ``stop`` or ``fault``.
@@ -97,10 +112,6 @@ class Summary:
     accelerator: Accelerator
     ended_by: str
     masks: MaskCost | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record that ``run --summary FILE`` writes."""
-        return {"schema_version": 1, **dataclasses.asdict(self)}
 
 
 class Stream:
