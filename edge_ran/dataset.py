@@ -282,7 +282,7 @@ def _split_name(text: str, where: str) -> str:
 
 def _clip_rows(path: Path, step_s: float) -> list[int]:
     """Numbers of the frames to take from a clip: the middle of every ``step_s`` seconds, at least one."""
-    with _clip(path) as capture:
+    with clip(path) as capture:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         fps = capture.get(cv2.CAP_PROP_FPS)
     if count <= 0 or not 0 < fps < 1e4:
@@ -292,7 +292,8 @@ def _clip_rows(path: Path, step_s: float) -> list[int]:
 
 
 @contextlib.contextmanager
-def _clip(path: Path) -> Iterator[cv2.VideoCapture]:
+def clip(path: Path) -> Iterator[cv2.VideoCapture]:
+    """Open a clip; frames come upright. Raises InputError when it cannot be opened."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
@@ -675,7 +676,7 @@ def _rows(path: Path, rows: list[int], arrays: dict[Path, NDArray[np.uint8]]) ->
         for row in rows:
             yield np.ascontiguousarray(arrays[path][row, :, :, ::-1])
         return
-    with _clip(path) as capture:
+    with clip(path) as capture:
         at, frame = -1, None
         for row in rows:
             while at < row:

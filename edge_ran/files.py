@@ -31,7 +31,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=target.suffix, dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -42,7 +42,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
         os.replace(temporary, target)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -99,7 +99,8 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
-def _cannot_write(target: Path, error: OSError) -> EnvironmentMissing:
+def cannot_write(target: Path, error: OSError) -> EnvironmentMissing:
+    """Return the error that says why ``target`` could not be written."""
     if error.errno == errno.ENOSPC:
         return EnvironmentMissing(f"no space left on the disk of {target}; nothing was written", "free some space")
     return EnvironmentMissing(f"cannot write {target}: {error.strerror or error}", "choose another place")

@@ -107,7 +107,9 @@ def test_every_option_that_the_documents_name_exists():
         text = re.sub(r"^```console.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for verb, words in re.findall(r"edge-ran (\w+)([^`\n]*)", text):
             if verb in verbs:
-                known = {name for p in verbs[verb].params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
+                leaves = getattr(verbs[verb], "commands", {"": verbs[verb]}).values()  # `dataset` is a group
+                known = {name for leaf in leaves for p in leaf.params for name in (*p.opts, *p.secondary_opts)}
+                known.add("--help")
                 assert set(re.findall(r"(?<=\s)--[a-z0-9-]+", words)) <= known, f"{document}: edge-ran {verb}{words}"
                 seen += 1
     assert seen > 5

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import csv
+import errno
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ran import collect, dataset
+from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
+
+pytest.importorskip("imagehash", reason="needs edge-ran[clips]")
+
+
+def scene(seed: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
+    """A picture of large random rectangles: sharp, and unlike that of another seed."""
+    random = np.random.default_rng(seed)
+    frame = np.full((*size, 3), 127, np.uint8)
+    for _ in range(25):
+        y, x = random.integers(0, size[0] - 30), random.integers(0, size[1] - 30)
+        h, w = random.integers(15, 60, 2)
+        frame[y : y + h, x : x + w] = random.integers(0, 255, 3)
+    return frame
+
+
+def blurred(frame: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(frame, (0, 0), 9)
+
+
+def clip(path: Path, frames: list[np.ndarray], fps: int = 8) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, frames[0].shape[1::-1])
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def photo(path: Path, frame: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), frame)
+    return path
+
+
+def manifest(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two classes, each with two clips of four different seconds."""
+    for c, label in enumerate(("hall", "stairs")):
+        for k in range(2):
+            seconds = [scene(100 * c + 10 * k + s) for s in range(4)]
+            clip(tmp_path / "walk" / label / f"clip{k}.mp4", [s for s in seconds for _ in range(8)])
+    return tmp_path / "walk"
+
+
+def test_a_sharp_frame_of_every_second_and_whole_clips_held_out(source: Path, tmp_path: Path):
+    made = collect.build([source], tmp_path / "set", page=False)
+    rows = manifest(tmp_path / "set")
+    assert made.images == len(rows) == 16
+    assert {(r["label"], r["group"]) for r in rows} == {
+        (a, f"{a}/clip{k}.mp4") for a in ("hall", "stairs") for k in (0, 1)
+    }
+    assert {r["split"] for r in rows} == {"train", "test"}
+    by_group = {}
+    for row in rows:
+        by_group.setdefault((row["label"], row["group"]), set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in by_group.values())
+    assert len(dataset.load(tmp_path / "set" / "manifest.csv").samples) == 16  # what train reads
+
+
+def test_the_sharpest_frame_of_a_second_is_taken(tmp_path: Path):
+    sharp = [scene(0), scene(1)]
+    frames = [f for s in sharp for f in [blurred(s)] * 3 + [s] * 3 + [blurred(s)] * 2]
+    clip(tmp_path / "in" / "hall" / "a.mp4", frames)
+    collect.build([tmp_path / "in"], tmp_path / "set", page=False)
+    rows = manifest(tmp_path / "set")
+    assert len(rows) == 2
+    for row, original in zip(rows, sharp, strict=True):
+        picture = cv2.imread(str(tmp_path / "set" / row["image"]))
+        assert (
+            np.abs(picture.astype(int) - original).mean() < 12 < np.abs(picture - blurred(original).astype(int)).mean()
+        )
+
+
+def test_blurred_and_alike_are_left_out_and_counted(tmp_path: Path):
+    for name, frame in (("1", scene(0)), ("2", scene(0)), ("3", blurred(scene(1))), ("4", scene(2))):
+        photo(tmp_path / "in" / "hall" / f"{name}.png", frame)
+    made = collect.build([tmp_path / "in"], tmp_path / "set", page=False)
+    assert made.classes == (collect.ClassCount("hall", 2, 1, 1, {"alike": 1, "blurred": 1}),)
+    assert [Path(r["source"]).name for r in manifest(tmp_path / "set")] == ["1.png", "4.png"]
+    assert any("'hall' is thin: 2 pictures" in problem for problem in made.problems)
+
+
+def test_visits_are_groups(tmp_path: Path):
+    for v, visit in enumerate(("monday", "friday")):
+        for c, label in enumerate(("hall", "stairs")):
+            for k in range(3):
+                photo(tmp_path / visit / label / f"{k}.jpg", scene(1 + v * 100 + c * 10 + k))
+    made = collect.build([tmp_path / "monday", tmp_path / "friday"], tmp_path / "set", page=False)
+    rows = manifest(tmp_path / "set")
+    assert {r["visit"] for r in rows} == {r["group"] for r in rows} == {"monday", "friday"}
+    assert {r["split"] for r in rows if r["visit"] == "monday"} != {r["split"] for r in rows if r["visit"] == "friday"}
+    assert [c.groups for c in made.classes] == [2, 2]
+
+
+def test_near_duplicates_under_two_labels_are_told(tmp_path: Path):
+    photo(tmp_path / "in" / "hall" / "1.png", scene(0))
+    photo(tmp_path / "in" / "stairs" / "1.png", scene(0))
+    made = collect.build([tmp_path / "in"], tmp_path / "set", page=False)
+    assert any(p.startswith("1 pairs of near-duplicates under two labels") for p in made.problems)
+
+
+def test_the_contact_sheet_shows_what_was_left_out_and_why(tmp_path: Path):
+    pytest.importorskip("jinja2", reason="needs edge-ran[report]")
+    photo(tmp_path / "in" / "hall" / "good.png", scene(0))
+    photo(tmp_path / "in" / "hall" / "shaken.png", blurred(scene(1)))
+    made = collect.build([tmp_path / "in"], tmp_path / "set")
+    assert made.page is not None
+    page = Path(made.page).read_text()
+    assert "good.png" in page
+    assert "shaken.png" in page
+    assert page.count("data:image/webp") == 2
+
+
+def test_heic_photos_are_read_upright(tmp_path: Path):
+    heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif")
+    from PIL import Image
+
+    heif.register_heif_opener()
+    (tmp_path / "in" / "hall").mkdir(parents=True)
+    image = Image.fromarray(scene(0)[..., ::-1])
+    image.save(tmp_path / "in" / "hall" / "phone.heic", quality=95)
+    collect.build([tmp_path / "in"], tmp_path / "set", page=False)
+    (row,) = manifest(tmp_path / "set")
+    picture = cv2.imread(str(tmp_path / "set" / row["image"]))
+    assert np.abs(picture.astype(int) - scene(0)).mean() < 12
+
+
+class TestBadInput:
+    def test_a_class_without_a_sharp_frame(self, tmp_path: Path):
+        clip(tmp_path / "in" / "hall" / "dark.mp4", [np.full((48, 64, 3), 3, np.uint8)] * 16)
+        with pytest.raises(InputError, match=r"'hall' has no sharp frame: .*dark.mp4"):
+            collect.build([tmp_path / "in"], tmp_path / "set", page=False)
+        assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+    def test_not_a_clip(self, tmp_path: Path):
+        (tmp_path / "in" / "hall").mkdir(parents=True)
+        (tmp_path / "in" / "hall" / "a.mp4").write_bytes(b"no video" * 99)
+        with pytest.raises(InputError, match=r"a.mp4 cannot be opened"):
+            collect.build([tmp_path / "in"], tmp_path / "set", page=False)
+
+    def test_nothing_there(self, tmp_path: Path):
+        with pytest.raises(InputError, match="no such folder"):
+            collect.build([tmp_path / "absent"], tmp_path / "set")
+        with pytest.raises(InputError, match="no class folder"):
+            collect.build([tmp_path], tmp_path / "set", page=False)
+
+    def test_an_existing_folder_is_replaced_only_if_this_command_made_it(self, source: Path, tmp_path: Path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+        for force in (False, True):
+            with pytest.raises(OutputExists):
+                collect.build([source], tmp_path / "mine", page=False, force=force)
+        assert (tmp_path / "mine" / "thesis.txt").exists()
+        collect.build([source], tmp_path / "set", page=False)
+        before = (tmp_path / "set" / "manifest.csv").read_bytes()
+        collect.build([source], tmp_path / "set", page=False, force=True)
+        assert (tmp_path / "set" / "manifest.csv").read_bytes() == before
+
+    def test_a_full_disk_leaves_nothing(self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "replace", full)
+        with pytest.raises(EnvironmentMissing, match="no space left"):
+            collect.build([source], tmp_path / "set", page=False)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["walk"]
+
+    def test_a_setting_out_of_range(self):
+        with pytest.raises(UsageError, match="--step 0 is outside"):
+            collect.Choice(step_s=0)
