@@ -177,6 +177,27 @@ def _from_folder(source: Path, clip_step_s: float, ignored: Counter[str]) -> lis
     return samples
 
 
+def unlabelled(folder: Path, clip_step_s: float = 1.0) -> tuple[Sample, ...]:
+    """List the pictures and clips' frames anywhere below a folder, without labels; a clip is a group.
+
+    Raises:
+        InputError: there is no such folder, nothing in it, or a clip that cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}", "check the path")
+    samples: list[Sample] = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            samples.append(Sample(path, ""))
+        elif path.suffix.lower() in CLIP_SUFFIXES:
+            group = path.relative_to(folder).as_posix()
+            samples += [Sample(path, "", group, row=row) for row in _clip_rows(path, clip_step_s)]
+    if not samples:
+        raise InputError(f"{folder} holds no picture and no clip", f"fill it with {', '.join(PICTURE_SUFFIXES)}")
+    return tuple(samples)
+
+
 def _from_manifest(source: Path, columns: tuple[str, str, str], clip_step_s: float) -> list[Sample]:
     label_column, group_column, split_column = columns
     try:

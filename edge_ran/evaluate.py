@@ -22,6 +22,7 @@ from edge_ran.errors import GateError, InputError, UsageError
 from edge_ran.files import write_text
 from edge_ran.graph import read_card
 from edge_ran.runtime import Accelerator, RuntimeOptions
+from edge_ran.unknown import UnknownReport, auroc, false_alarms, threshold_keeping
 
 Z95 = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 
@@ -74,6 +75,7 @@ class EvalReport:
     drop_interval: tuple[float, float] | None = None
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unknown: UnknownReport | None = None
     scores: NDArray[np.float32] = field(
         default_factory=lambda: np.empty((0, 0), np.float32), repr=False, metadata=records.internal()
     )
@@ -90,6 +92,7 @@ def evaluate(
     reference: Path | None = None,
     max_drop: float | None = None,
     skip_bad: bool = False,
+    unknown: Path | None = None,
     progress: Progress | None = None,
 ) -> EvalReport:
     """Classify labelled images one by one, as a camera's frames would be, and count.
@@ -103,6 +106,7 @@ def evaluate(
         reference: another ``.tflite`` to compare with on the same images, on the CPU.
         max_drop: what the caller will pass to ``check_drop``; refused at once when there is nothing to hold against.
         skip_bad: leave unreadable images out and list them in ``skipped``, instead of refusing.
+        unknown: a folder of pictures and clips of none of the classes, to measure what a threshold is worth.
         progress: called with (done, total).
 
     Raises:
@@ -111,6 +115,7 @@ def evaluate(
         EnvironmentMissing: no runtime, no accelerator.
     """
     chosen, samples = _part(data, split)
+    strangers = dataset.unlabelled(unknown) if unknown else ()
     with ExitStack() as stack:
         classifier = stack.enter_context(Classifier(model, options, overrides))
         other = stack.enter_context(_open_reference(reference, overrides)) if reference else None
@@ -139,6 +144,7 @@ def evaluate(
                 reference_answers[index] = _first(other.scores(frame))
             if progress is not None:
                 progress(index + 1, len(samples))
+        strange = np.array([classifier.scores(frame).max() for frame in dataset.frames(strangers)], np.float32)
         accelerator = classifier.runtime.accelerator
         runtime = f"{classifier.runtime.name} {classifier.runtime.version}"
 
@@ -185,6 +191,7 @@ def evaluate(
         drop_interval=drop_interval,
         skipped=skipped,
         warnings=tuple(_warnings(classifier, data, chosen, max_drop is not None and other is None)),
+        unknown=_unknown(unknown, strange, scores.max(1), right) if unknown else None,
         scores=scores,
         samples=samples,
     )
@@ -246,6 +253,23 @@ def _first(scores: NDArray[np.float32]) -> int:
 def _class_report(confusion: NDArray[np.int64], index: int) -> ClassReport:
     hits, images, taken = int(confusion[index, index]), int(confusion[index].sum()), int(confusion[:, index].sum())
     return ClassReport(images, hits / images if images else None, hits / taken if taken else None)
+
+
+def _unknown(
+    source: Path, strange: NDArray[np.float32], known: NDArray[np.float32], right: NDArray[np.bool_]
+) -> UnknownReport:
+    least = threshold_keeping(known)
+    passed = false_alarms(strange, least)
+    return UnknownReport(
+        source=str(source),
+        images=len(strange),
+        auroc=auroc(known, strange),
+        kept=float((known >= least).mean()),
+        threshold=least,
+        false_alarms=float(passed.mean()),
+        false_alarms_interval=wilson(int(passed.sum()), len(passed)),
+        kept_top1=float(right[known >= least].mean()),
+    )
 
 
 def _by_group(right: NDArray[np.bool_], groups: Sequence[str]) -> tuple[float, float]:

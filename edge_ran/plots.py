@@ -107,6 +107,35 @@ def confusion(matrix: ArrayLike, labels: Sequence[str], target: Path, title: str
         figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
 
 
+def reliability(confidence: ArrayLike, right: ArrayLike, target: Path, bins: int = 10) -> None:
+    """Draw accuracy against confidence (Guo et al. 2017), and how many answers have it.
+
+    Args:
+        confidence: (N,) highest scores, 0..1.
+        right: (N,) whether each answer is right.
+        target: the file to write.
+        bins: of equal width.
+    """
+    sure, hits = np.asarray(confidence, float), np.asarray(right, bool)
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    there = np.flatnonzero(counts)
+    mean = np.bincount(place, sure, bins)[there] / counts[there]
+    accuracy = np.bincount(place, hits, bins)[there] / counts[there]
+    with _figure(target, 9, 3.6) as figure:
+        left, share = figure.subplots(1, 2)
+        left.plot([0, 100], [0, 100], color=FAINT, linewidth=2)
+        left.plot(100 * mean, 100 * accuracy, "o-", color=COLOURS[0])
+        left.set_title("accuracy by confidence")
+        left.set_xlabel("confidence in %")
+        left.set_ylabel("right in %")
+        middles = 100 * (np.arange(bins) + 0.5) / bins
+        share.bar(middles, 100 * counts / max(1, counts.sum()), width=90 / bins, color=COLOURS[0])
+        share.set_title("answers by confidence")
+        share.set_xlabel("confidence in %")
+        share.set_ylabel("% of the answers")
+
+
 def latency_histogram(samples_ms: Mapping[str, ArrayLike], target: Path, title: str = "") -> None:
     """Draw the distribution of run times, and every run in its order.
 

@@ -20,9 +20,10 @@ FLOORS = (
     ("files", "card", "catalogue", "records", "zip_archive"),
     ("graph", "picture", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
-    ("attention", "dataset", "report"),
+    ("attention", "dataset", "report", "unknown"),
     ("classifier", "collect"),
     ("evaluate", "verify", "bench", "stream", "doctor"),
+    ("evaluation_page",),
     ("host", "targets"),
     ("cli",),
 )

@@ -33,6 +33,13 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Draw the confusion matrix (.png, .svg, .pdf).")
     ] = None,
     predictions: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV line for each image.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page: classes, groups, errors, calibration."),
+    ] = None,
+    unknown: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures of none of the classes: what is a threshold worth?")
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False,
     manifest: ManifestOptions,
     metadata: MetadataOptions,
@@ -40,16 +47,19 @@ def evaluate(
     output: OutputOptions,
 ) -> None:
     """Measure the accuracy of a .tflite on labelled pictures; needs no TensorFlow."""
-    from edge_ran import plots
+    from edge_ran import evaluation_page, plots
+    from edge_ran import report as page
     from edge_ran.evaluate import check_drop, write_predictions
     from edge_ran.evaluate import evaluate as measure
     from edge_ran.files import refuse_existing
 
     options, overrides = accelerator.runtime(output.verbose), metadata.overrides()
-    for target in filter(None, (plot, predictions)):
+    for target in filter(None, (plot, predictions, html)):
         refuse_existing(target, output.force)
     if plot:
         plots.check_target(plot)
+    if html:
+        page.check()
     images = manifest.load(data)
     model = tflite_or_default(model)
     with progress_bar("classifying", output.quiet) as progress:
@@ -62,12 +72,15 @@ def evaluate(
             reference=reference,
             max_drop=max_drop,
             skip_bad=skip_bad,
+            unknown=unknown,
             progress=progress,
         )
     if plot:
         plots.confusion(report.confusion, report.labels, plot, f"{model.name}: top-1 {report.top1:.1%}")
     if predictions:
         write_predictions(report, predictions)
+    if html:
+        evaluation_page.write(report, html)
     for line in report.skipped:
         print(f"skipped: {line}", file=sys.stderr)
     emit(output.json, report, render.text)

@@ -54,7 +54,7 @@ class Phase:
     last: float
 
 
-PHASES = (Phase(64, 9, 0.2, 0.1), Phase(64, 3, 0.1, 0.04), Phase(96, 5, 0.04, 0.0))
+PHASES = (Phase(64, 6, 0.2, 0.05), Phase(96, 1, 0.05, 0.0))
 
 
 class Trainer:

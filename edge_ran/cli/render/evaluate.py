@@ -27,6 +27,14 @@ def text(report: EvalReport) -> str:
         interval = "" if report.drop_interval is None else " (95 %: {:+.2f} to {:+.2f})".format(*report.drop_interval)
         against = report.reference or "the accuracy in its card"
         lines.append(f"drop   {report.drop_points:+.2f} points against {against}{interval}")
+    if report.unknown is not None:
+        u = report.unknown
+        low, high = u.false_alarms_interval
+        lines += [
+            f"unknown {u.images:,} images, AUROC {u.auroc:.3f}",
+            f"        --threshold {u.threshold:.3f} keeps {u.kept:.1%} of the known (top-1 {u.kept_top1:.2%}) and "
+            f"{u.false_alarms:.1%} of the unknown (95 %: {low:.1%} to {high:.1%})",
+        ]
     width = max(len(label) for label in report.per_class)
     lines.append(f"{'class':<{width}}  images  recall  precision")
     for label, one in report.per_class.items():
