@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import files
+from edge_ran import files, npz
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
 from edge_ran.picture import PICTURE_SUFFIXES, eight_bit_bgr, read_picture
@@ -240,20 +240,17 @@ def _from_manifest(source: Path, columns: tuple[str, str, str], clip_step_s: flo
 
 
 def _from_arrays(source: Path) -> list[Sample]:
-    with _arrays(source) as arrays:
-        for wanted in ("x", "y"):
-            if wanted not in arrays:
-                raise InputError(f"{source} has no array {wanted!r}", f"it has: {', '.join(arrays) or 'nothing'}")
-        try:
-            y = arrays["y"]
-            names = [str(name) for name in arrays["labels"]] if "labels" in arrays else None
-            groups = arrays.get("group")
-            splits = arrays.get("split")
-        except ValueError as error:
+    arrays = npz.read(source, ("x", "y", "labels", "group", "split"))
+    for wanted in ("x", "y"):
+        if wanted not in arrays:
             raise InputError(
-                f"{source} cannot be read: {error}", "save plain arrays, without pickled objects"
-            ) from error
-        count = len(_pixels_of(source, arrays))
+                f"{source} has no array {wanted!r}", f"it has: {', '.join(npz.names(source)) or 'nothing'}"
+            )
+    y, groups, splits = arrays["y"], arrays.get("group"), arrays.get("split")
+    if "labels" in arrays and arrays["labels"].ndim != 1:
+        raise InputError(f"{source}: labels must be (classes,), not {arrays['labels'].shape}")
+    names = [str(name) for name in arrays["labels"]] if "labels" in arrays else None
+    count = len(_pixels_of(source, arrays))
     if y.ndim != 1 or len(y) != count or any(a is not None and a.shape != (count,) for a in (groups, splits)):
         raise InputError(f"{source}: y, group and split must be ({count},), one value for each image of x")
     if names is not None and not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < len(names)):
@@ -270,23 +267,8 @@ def _from_arrays(source: Path) -> list[Sample]:
     ]
 
 
-@contextlib.contextmanager
-def _arrays(source: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    try:
-        arrays = np.load(source, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{source} is not an .npz file", "save it with numpy.savez(FILE, x=…, y=…)") from error
-    if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise InputError(f"{source} is not an .npz file", "save it with numpy.savez(FILE, x=…, y=…)")
-    with arrays:
-        yield arrays
-
-
-def _pixels_of(source: Path, arrays: np.lib.npyio.NpzFile) -> NDArray[np.uint8]:
-    try:
-        x = arrays["x"]
-    except Exception as error:  # zlib.error, zipfile.BadZipFile, ValueError: whatever broken bytes bring
-        raise InputError(f"{source}: x cannot be read: {error}", "save it again") from error
+def _pixels_of(source: Path, arrays: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    x = arrays["x"]
     if x.dtype != np.uint8 or not (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))) or not x.size:
         raise InputError(f"{source}: x must be (N, H, W, 3) uint8, not {x.shape} {x.dtype}")
     x = x[..., None] if x.ndim == 3 else x
@@ -686,8 +668,7 @@ def _decode(
 def _open_arrays(samples: Iterable[Sample]) -> dict[Path, NDArray[np.uint8]]:
     opened = {}
     for path in {s.path for s in samples if s.row >= 0 and s.path.suffix.lower() == ".npz"}:
-        with _arrays(path) as arrays:
-            opened[path] = _pixels_of(path, arrays)
+        opened[path] = _pixels_of(path, npz.read(path, ("x",)))
     return opened
 
 

@@ -19,15 +19,16 @@ DAMAGE = (
     zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, KeyError,
     TypeError, IndexError, OverflowError,
 )  # fmt: skip
+MOST_ENTRIES = 1000
 _STEP_BYTES = 1 << 16
 
 
-def unpack(source: str | IO[bytes], names: Iterable[str], most_bytes: int, called: object) -> dict[str, bytes]:
-    """Return the entries of these names that the archive has.
+def unpack(source: str | IO[bytes], names: Iterable[str] | None, most_bytes: int, called: object) -> dict[str, bytes]:
+    """Return the entries of these names that the archive has, or all of them.
 
     Args:
         source: the archive, a path or an open file.
-        names: of the entries that are wanted.
+        names: of the entries that are wanted; None = every one, at most ``MOST_ENTRIES``.
         most_bytes: of all of them together, unpacked.
         called: what to call the archive in an error.
 
@@ -39,7 +40,9 @@ def unpack(source: str | IO[bytes], names: Iterable[str], most_bytes: int, calle
     try:
         with zipfile.ZipFile(source) as archive:
             listed = {entry.filename: entry for entry in archive.infolist()}
-            for name in names:
+            if names is None and len(listed) > MOST_ENTRIES:
+                raise InputError(f"{called} holds {len(listed):,} files", f"{MOST_ENTRIES} are the most that are read")
+            for name in listed if names is None else names:
                 if name not in listed:
                     continue
                 found[name] = _read(archive, listed[name], left, most_bytes, called)
@@ -50,25 +53,15 @@ def unpack(source: str | IO[bytes], names: Iterable[str], most_bytes: int, calle
     return found
 
 
-def check_methods(source: str | IO[bytes], called: object) -> None:
-    """Raise InputError where an entry is packed by a method that may unpack to any size at once, or is damaged."""
-    try:
-        with zipfile.ZipFile(source) as archive:
-            for entry in archive.infolist():
-                _check_method(entry, called)
-    except DAMAGE as error:
-        what = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{called} is damaged: {what}", "get or make the file again") from error
-
-
-def _check_method(entry: zipfile.ZipInfo, called: object) -> None:
+def check_method(entry: zipfile.ZipInfo, called: object) -> None:
+    """Raise InputError where an entry is packed by a method that may unpack to any size at once."""
     if entry.compress_type not in METHODS:
         what = f"{called}: its {entry.filename!r} is packed by method {entry.compress_type}"
         raise InputError(what, "pack it again, deflated or not at all")
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, left: int, most_bytes: int, called: object) -> bytes:
-    _check_method(entry, called)
+    check_method(entry, called)
     blocks: list[bytes] = []
     with archive.open(entry) as file:
         while block := file.read(_STEP_BYTES):

@@ -245,7 +245,8 @@ class TestLoad:
             ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.zeros((2, 5))}, "one value for each"),
             ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([0, 7]), "labels": np.array(["a"])}, "0 to 0"),
             ({"images": np.zeros(3)}, "no array 'x'"),
-            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([None, {}])}, "cannot be read"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([None, {}])}, "Python objects"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.arange(2), "labels": np.array("ab")}, "labels must be"),
         ],
     )
     def test_faults_of_arrays(self, tmp_path, arrays, words):

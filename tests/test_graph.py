@@ -456,7 +456,7 @@ def test_foreign_metadata_makes_a_card(tmp_path: Path, model: bytes):
         ({LABELS_FILE: b"\xff\xfe\xff"}, "damaged"),
         ({LABELS_FILE: b"a\x1b[2J\nb\nc\n"}, "control character"),
         ({CARD_FILE: b"{}"}, "card cannot be read"),
-        ({"zeros": bytes(1 << 27)}, "claim more than"),
+        ({"zeros": bytes(1 << 27)}, "unpacks to more than"),
     ],
 )
 def test_damaged_companions_are_one_line(tmp_path: Path, model: bytes, files: dict[str, bytes], what: str):

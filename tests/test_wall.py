@@ -18,7 +18,7 @@ PACKAGE = ROOT / "edge_ran"
 FLOORS = (
     ("energy", "errors", "latency", "machine", "vulkan"),
     ("files", "card", "catalogue", "records", "zip_archive"),
-    ("graph", "picture", "plots", "runs"),
+    ("graph", "npz", "picture", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
     ("attention", "dataset", "report", "unknown"),
     ("classifier", "collect"),

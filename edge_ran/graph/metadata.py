@@ -18,11 +18,12 @@ import flatbuffers
 import numpy as np
 import tflite
 
+from edge_ran import zip_archive
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import patch
-from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, one_line, open_model, untrusted
+from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, open_model, untrusted
 from edge_ran.graph.patch import Patch, numbers, table, vector
 from edge_ran.graph.structure import Graph, TensorSpec, parse_graph, text
 
@@ -30,7 +31,7 @@ METADATA_IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
 CARD_FILE = "edge_ran_card.json"
 LABELS_FILE = "labels.txt"
-_MOST_CARD_BYTES = 1 << 26  # of all packed files, unpacked: a small archive may claim to hold terabytes
+_MOST_CARD_BYTES = 1 << 24  # of all packed files, unpacked: a million labels; a small archive may hold terabytes
 _ZIP_DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
 
 
@@ -129,16 +130,7 @@ def _packed_files(data: bytes, path: Path | str) -> dict[str, bytes]:
     """The associated files in the archive at the end, by name; empty where there is none."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            entries = packed.infolist()
-            if sum(entry.file_size for entry in entries) > _MOST_CARD_BYTES:
-                raise InputError(f"{path}: its associated files claim more than {_MOST_CARD_BYTES} bytes")
-            return {entry.filename: packed.read(entry) for entry in entries}
-    except _ZIP_DAMAGE as error:
-        raise InputError(
-            f"{path}: its associated files are damaged: {one_line(error)}", "get the file again"
-        ) from error
+    return zip_archive.unpack(io.BytesIO(data), None, _MOST_CARD_BYTES, f"{path}: the archive at its end")
 
 
 def _archive_start(model: bytes) -> int:
