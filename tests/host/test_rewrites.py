@@ -73,10 +73,26 @@ def test_all_passes_together_leave_every_network_equal(options: dict[str, object
     assert rewrites.rewrite(rewritten.model).passes == ()  # nothing is left to do
 
 
+FOREIGN = {  # what only networks of other scripts have: a picture (9, 8, 3) -> their layers
+    "activation as a layer of its own": lambda x: layers.Conv2D(4, 3, activation="relu")(x),
+    "padding in the convolution": lambda x: layers.Conv2D(4, 3, 2)(layers.ZeroPadding2D(((1, 1), (0, 1)))(x)),
+    "fold normalisation into dense layer": lambda x: layers.Dense(4)(layers.BatchNormalization()(layers.Flatten()(x))),
+    "padding apart from max-pooling": lambda x: layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x)),
+}
+
+
+def foreign(name: str) -> tf_keras.Model:
+    image = layers.Input((9, 8, 3))
+    x = FOREIGN[name](image)
+    return randomised(tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(x))))
+
+
 @pytest.mark.parametrize(("name", "change"), rewrites.PASSES, ids=[name for name, _ in rewrites.PASSES])
 def test_each_pass_alone_is_exact_and_finds_its_places(name: str, change: Callable[[rewrites.LayerGraph], int]) -> None:
     upsampling, attention = "nearest" if "nearest" in name else "bilinear", "spatial" if "spatial" in name else "mixed"
     model = network(mask_tail="linear", bias=True, upsampling=upsampling, attention=attention)
+    if name in FOREIGN:
+        model = foreign(name)
     graph = rewrites.LayerGraph.of(model)
     assert change(graph) > 0
     assert rewrites.difference(model, graph.model(model.name)) < 1e-4
@@ -165,6 +181,95 @@ def test_a_network_in_half_precision_comes_out_in_float32() -> None:
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
     assert {layer.compute_dtype for layer in rewrites.rewrite(model).model.layers} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("size", "ends", "kernel", "strides", "is_same"),
+    [
+        (8, ((0, 1), (0, 1)), 3, 2, True),  # MobileNet's padding
+        (8, ((1, 1), (1, 1)), 3, 2, False),  # ResNet's: "same" puts its zeros elsewhere
+        (9, ((1, 1), (1, 1)), 3, 2, True),
+        (8, ((1, 1), (1, 1)), 3, 1, True),
+        (8, ((2, 2), (2, 2)), 3, 1, False),
+        (8, ((2, 2), (2, 2)), (5, 5), 1, True),
+    ],
+)
+def test_padding_goes_into_the_convolution_where_that_is_the_same(
+    size: int, ends: tuple[tuple[int, int], ...], kernel: int, strides: int, is_same: bool
+) -> None:
+    image = layers.Input((size, size, 3))
+    model = tf_keras.Model(image, layers.Conv2D(4, kernel, strides)(layers.ZeroPadding2D(ends)(image)))
+    rewritten = rewrites.rewrite(model)
+    assert bool(_layers(rewritten.model, layers.ZeroPadding2D)) is not is_same
+    assert rewritten.model.output_shape == model.output_shape
+    assert rewritten.difference < 1e-6
+
+
+def test_only_negative_numbers_are_kept_apart_from_padding() -> None:
+    image = layers.Input((9, 9, 3))
+    for relu, parted in ((True, 0), (False, 1)):
+        x = layers.ReLU()(image) if relu else image
+        model = tf_keras.Model(image, layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x)))
+        rewritten = rewrites.rewrite(model)
+        assert len(_layers(rewritten.model, layers.DepthwiseConv2D)) == parted
+        assert rewritten.difference == 0
+
+
+def test_normalisations_of_vectors_and_of_several_outputs_for_a_channel() -> None:
+    image = layers.Input((6, 6, 4))
+    x = layers.BatchNormalization()(layers.DepthwiseConv2D(3, depth_multiplier=3)(image))
+    x = layers.BatchNormalization()(layers.Flatten()(x))  # read twice: nowhere to go
+    x = layers.Concatenate()([layers.ReLU()(x), layers.Dense(5)(x)])
+    x = layers.BatchNormalization()(layers.Dense(4, activation="relu")(x))
+    model = randomised(tf_keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+    rewritten = rewrites.rewrite(model)
+    assert rewritten.difference < 1e-5
+    assert not _layers(rewritten.model, layers.BatchNormalization)
+
+
+def test_a_sequential_network_without_normalisation() -> None:
+    model = tf_keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
+    assert rewrites.rewrite(model).difference == 0
+
+
+def test_a_difference_is_seen_behind_the_softmax_of_a_dense_layer() -> None:
+    image = layers.Input((4, 4, 3))
+    model = tf_keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(image)))
+    kernel, bias = model.layers[-1].get_weights()
+    other = tf_keras.models.clone_model(model)
+    other.layers[-1].set_weights([kernel, bias + 1])  # the same for each class: no probability changes
+    assert rewrites.difference(model, other) > 0.1
+
+
+def test_a_rewrite_that_moves_the_logits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(graph: rewrites.LayerGraph) -> int:
+        graph.bypass(graph.nodes["stage1_unit_conv1_bn"])
+        return 1
+
+    monkeypatch.setattr(rewrites, "PASSES", (("wrong", wrong),))
+    with pytest.raises(InputError, match="moves its logits"):
+        rewrites.rewrite(network())
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda x: layers.BatchNormalization(axis=1)(x), "normalises axis"),
+        (lambda x: layers.BatchNormalization()(x, training=True), "training=True"),
+        (lambda x: networks.tf.nn.leaky_relu(x, alpha=0.4), "operator with arguments"),
+        (lambda x: x * 2.0, "operator with arguments"),
+    ],
+)
+def test_what_would_be_drawn_differently_is_refused(draw: Callable[[Any], Any], words: str) -> None:
+    image = layers.Input((6, 6, 3))
+    with pytest.raises(InputError, match=words):
+        rewrites.rewrite(tf_keras.Model(image, draw(image)))
+
+
+def test_a_network_of_open_size_is_refused() -> None:
+    image = layers.Input((None, None, 3))
+    with pytest.raises(InputError, match="any size"):
+        rewrites.rewrite(tf_keras.Model(image, layers.Conv2D(3, 1)(image)))
 
 
 def test_what_is_not_one_flat_graph_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Networks that other scripts trained, brought in without running anything of their files."""

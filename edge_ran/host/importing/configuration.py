@@ -1,0 +1,590 @@
+"""A configuration as Keras 2 or 3 writes it -> a flat graph of layers with their weights, built here of known classes.
+
+Models inside models are flattened, a layer that is called twice becomes two with the same weights, operator layers
+(``x * 2 + 1`` on Keras tensors) become the layers that compute the same. Shapes and weights are checked against the
+configuration before anything is built, so that a file cannot ask for more than it stores.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran.errors import InputError
+from edge_ran.host.importing import kinds
+from edge_ran.host.importing.lambdas import Affine, decode
+from edge_ran.host.importing.operators import Tensor, operator_layers
+from edge_ran.host.importing.source import LayerWeights, Source, Weights, shown
+from edge_ran.host.rewrites import LayerGraph, Node
+
+Array = NDArray[Any]
+_GRAPHS = ("Functional", "Model", "Sequential")
+_MOST_LAYERS = 10_000
+_MOST_DEPTH = 8  # of models inside models
+_MOST_ELEMENTS = 1 << 26  # of one layer's output
+_MOST_INPUT_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Reads an output of a call of a layer."""
+
+    layer: str
+    call: int
+    output: int
+
+
+@dataclass(frozen=True)
+class ReadGraph:
+    """A file's network. ``notes`` are what was decided on the way, to be told; ``operators`` counts operator layers."""
+
+    graph: LayerGraph
+    notes: tuple[str, ...]
+    operators: int
+    nested: int
+
+
+def read_graph(source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None = None) -> ReadGraph:
+    """Read a file's configuration and weights as a graph, layer by layer as it was written.
+
+    Args:
+        lambdas: what Lambda layers compute, by name, for those whose code cannot be decoded.
+        input_size: (height, width) of a network whose own are open.
+
+    Raises:
+        InputError: it is not a network of one picture, holds a layer that is not known here, or its weights do not
+            fit; says which layer, why, and what to change.
+    """
+    if source.config is None:
+        remedy = "--architecture model.json (of model.to_json()), or --network NAME where it is one of edge-ran's"
+        raise InputError(f"{source.path} holds weights alone, and no architecture", remedy)
+    reader = _Reader(source, lambdas, input_size)
+    outputs = reader.model(source.config, source.weights, None, 0)
+    if len(outputs) != 1:
+        what = (
+            f"{source.path} gives {len(outputs)} outputs, as detection and multi-task networks do; a classifier has one"
+        )
+        raise InputError(what, "keras.Model(model.input, model.output[0]) keeps the first")
+    if unused := sorted(set(lambdas) - reader.used_lambdas):
+        raise InputError(f"no Lambda layer of {source.path} is called {unused[0]!r}", "leave --lambda away")
+    reader.graph.output = outputs[0]
+    return ReadGraph(reader.graph, tuple(reader.notes), reader.operators, reader.nested)
+
+
+@dataclass
+class _Layer:
+    """A layer's record in a model's configuration, with its calls."""
+
+    name: str
+    kind: str
+    record: dict[str, Any]
+    calls: list[tuple[list[Any], dict[str, Any]]]
+    weights: LayerWeights | None = None
+    first_call: int = 0
+    made: dict[int, list[str]] = field(default_factory=dict)  # outputs of each call
+
+
+class _Reader:
+    def __init__(self, source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None) -> None:
+        self.source, self.lambdas, self.input_size = source, lambdas, input_size
+        self.graph = LayerGraph({}, "")
+        self.notes: list[str] = []
+        self.used_lambdas: set[str] = set()
+        self.operators = self.nested = 0
+
+    # ------------------------------------------------------------------------------------------------- models
+
+    def model(self, record: Any, weights: Weights, inputs: list[str] | None, depth: int) -> list[str]:
+        """Add a model's layers; return the names of its outputs. ``inputs`` are None for the outermost."""
+        kind, config = _field(record, "class_name", str), record.get("config")
+        if kind == "Sequential" and isinstance(config, list):  # before Keras 2.3
+            config = {"layers": config}
+        if kind not in _GRAPHS or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+            what = (
+                f"{self.source.path} is a subclassed model ({shown(kind)}): its graph is Python code, which is not run"
+            )
+            remedy = (
+                "where it was trained: x = keras.Input((H, W, 3)); keras.Model(x, model.call(x)).save('model.keras')"
+            )
+            raise InputError(what, remedy)
+        if depth > _MOST_DEPTH:
+            raise InputError(f"{self.source.path} has models inside models too deep", "flatten it")
+        layers = [self.layer_record(one) for one in config["layers"]]
+        if len({layer.name for layer in layers}) < len(layers):
+            raise InputError(f"{self.source.path} has two layers of one name", "save the network again")
+        stored = weights.open([(layer.name, layer.kind) for layer in layers])
+        for layer in layers:
+            layer.weights = stored[layer.name]
+        if kind == "Sequential":
+            return self.sequential(config, layers, inputs, depth)
+        return self.functional(config, layers, inputs, depth)
+
+    def layer_record(self, record: Any) -> _Layer:
+        kind = _field(record, "class_name", str)
+        config = record.get("config")
+        inner = config if isinstance(config, dict) else {}
+        name = record.get("name") or inner.get("name") or kind.lower()
+        if not isinstance(name, str):
+            raise ValueError("a layer's name is no text")
+        nodes = record.get("inbound_nodes", [])
+        if not isinstance(nodes, list):
+            raise ValueError(f"the calls of layer {shown(name)} are no list")
+        return _Layer(name, kinds.ALIASES.get(kind, kind), record, [_call(node) for node in nodes])
+
+    def sequential(
+        self, config: dict[str, Any], layers: list[_Layer], inputs: list[str] | None, depth: int
+    ) -> list[str]:
+        current = inputs
+        for place, layer in enumerate(layers):
+            if layer.kind == "InputLayer":
+                current = current or [self.image(layer.record)]
+                continue
+            if current is None:
+                own = layer.record.get("config")
+                first = own if isinstance(own, dict) else {}
+                shape = first.get("batch_input_shape") or first.get("batch_shape") or config.get("build_input_shape")
+                if shape is None and layer.kind in _GRAPHS and place == 0:
+                    current = self.model(layer.record, _inside(layer), None, depth + 1)
+                    continue
+                current = [self.image({"config": {"batch_input_shape": shape, "name": "image"}})]
+            (source,) = current
+            current = self.call(layer, [Tensor(source)], {}, depth)
+        if current is None:
+            raise InputError(f"{self.source.path} has no layers", "save the network again")
+        return current
+
+    def functional(
+        self, config: dict[str, Any], layers: list[_Layer], inputs: list[str] | None, depth: int
+    ) -> list[str]:
+        by_name = {layer.name: layer for layer in layers}
+        heads = list(_ends(config.get("input_layers")))
+        if inputs is not None and len(inputs) != len(heads):
+            raise ValueError("a model is called with another number of inputs than it has")
+        if inputs is None and len(heads) != 1:
+            what = f"{self.source.path} takes {len(heads)} inputs; a camera gives one picture"
+            raise InputError(what, "rebuild it with one Input")
+        for place, head in enumerate(heads):
+            layer = _known(by_name, head)
+            layer.made[0] = [inputs[place] if inputs is not None else self.image(layer.record)]
+        ends = list(_ends(config.get("output_layers")))
+        _number_calls(by_name, ends)
+        for layer, call in _in_order(by_name, ends, self.source.path):
+            if call in layer.made:
+                continue
+            args, kwargs = layer.calls[call]
+            resolve = _resolver(by_name)
+            layer.made[call] = self.call(layer, resolve(args), resolve(kwargs), depth)
+        return [_known(by_name, end).made[end.call - _known(by_name, end).first_call][end.output] for end in ends]
+
+    def image(self, record: dict[str, Any]) -> str:
+        config = record.get("config")
+        inner = config if isinstance(config, dict) else {}
+        shape = inner.get("batch_input_shape") or inner.get("batch_shape") or inner.get("shape")
+        if not isinstance(shape, (list, tuple)) or len(shape) not in (3, 4):
+            what = f"{self.source.path} takes an input of shape {shown(shape)}, not a picture (height, width, 3)"
+            raise InputError(what, "give a network of pictures")
+        *sides, depth = shape[-3:]
+        if depth != 3:
+            first = sides[0] == 3
+            why = "channels first" if first else f"{shown(depth)} channels"
+            raise InputError(
+                f"{self.source.path} takes pictures of {why}; a camera's have three colours, channels last",
+                "build it with data_format='channels_last' and an Input of (height, width, 3)",
+            )
+        if self.input_size is not None and None in sides:
+            sides = list(self.input_size)
+        if None in sides:
+            raise InputError(f"{self.source.path} takes pictures of any size", "choose one: --input-size 224")
+        if not all(type(side) is int and 0 < side <= _MOST_INPUT_SIDE for side in sides):
+            raise InputError(f"{self.source.path} takes pictures of {shown(sides)} pixels", "give another network")
+        if self.input_size is not None and tuple(sides) != self.input_size:
+            raise InputError(
+                f"{self.source.path} takes pictures of {sides[0]}x{sides[1]} and no others", "leave --input-size away"
+            )
+        if self.graph.nodes:
+            raise InputError(f"{self.source.path} takes more than one input", "rebuild it with one Input")
+        layer = kinds.layers.InputLayer((*sides, 3), name=self.unique(str(inner.get("name") or "image")))
+        self.graph.put(Node(kinds.layers.InputLayer, layer.get_config(), (), (), (*sides, 3)))
+        return str(layer.name)
+
+    # ------------------------------------------------------------------------------------------------- layers
+
+    def call(self, layer: _Layer, args: list[Any], kwargs: dict[str, Any], depth: int) -> list[str]:
+        """Add one call of a layer; return the names of its outputs."""
+        kind, record = layer.kind, layer.record
+        try:
+            if kind in _GRAPHS:
+                self.refuse_training(layer, kwargs)
+                self.nested += 1
+                return self.model(record, _inside(layer), _flat(args), depth + 1)
+            if kind in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer") or _is_operation(record):
+                self.operators += 1
+                return [operator_layers(self, layer.name, record, args, kwargs)]
+            return [self.plain(layer, _flat(args), kwargs)]
+        except InputError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, ZeroDivisionError) as error:
+            reason = shown(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 120)
+            raise InputError(f"{self.source.path}: layer {shown(layer.name)}, {shown(kind)}: {reason}") from error
+
+    def plain(self, layer: _Layer, inputs: list[str], kwargs: dict[str, Any]) -> str:
+        kind, config = layer.kind, layer.record.get("config")
+        if not isinstance(config, dict):
+            raise ValueError("it has no settings")
+        if kind not in kinds.AUGMENTATION:
+            self.refuse_training(layer, kwargs)
+        if extra := sorted(k for k, v in kwargs.items() if k not in ("training", "mask") and v is not None):
+            raise ValueError(f"it is called with {shown(extra[0])}, whose effect is not known here")
+        if config.get("data_format") not in (None, "channels_last"):
+            raise InputError(
+                f"{self.source.path}: layer {shown(layer.name)} has its channels first",
+                "keras.backend.set_image_data_format('channels_last') before the network is built",
+            )
+        if kind in kinds.TRAINING_ONLY:
+            return self.add("Activation", {"activation": "linear"}, inputs, layer.name, training_only=kind)
+        if kind == "Lambda":
+            return self.affine(self.lambda_of(layer), inputs[0], layer.name)
+        if kind not in kinds.SETTINGS:
+            raise self.unknown_layer(layer)
+        if setting := kinds.unknown_setting(kind, config):
+            raise ValueError(f"its setting {shown(setting)} is not known here")
+        settings = {key: config[key] for key in kinds.SETTINGS[kind] if config.get(key) is not None}
+        if kind == "LeakyReLU" and "negative_slope" in config:
+            settings["alpha"] = config["negative_slope"]
+        _check_axis(kind, settings, len(self.graph.nodes[inputs[0]].shape))
+        kinds.check_numbers([v for v in settings.values() if not isinstance(v, str)])
+        assert layer.weights is not None
+        activation = config.get("activation")
+        if kind == "Activation" or activation not in (None, "linear"):
+            return self.activated(layer, kind, settings, activation, inputs)
+        return self.add(kind, settings, inputs, layer.name, layer.weights.arrays())
+
+    def activated(self, layer: _Layer, kind: str, settings: dict[str, Any], activation: Any, inputs: list[str]) -> str:
+        """Add a layer with an activation of its own: inside it where Keras 2 has the same, else behind it."""
+        assert layer.weights is not None
+        name = _activation_name(activation)
+        native = name in kinds.ACTIVATIONS or (name == "hard_sigmoid" and self.source.keras == 2)
+        if native or name == "silu":
+            settings = {**settings, "activation": "swish" if name == "silu" else name}
+            return self.add(kind, settings, inputs, layer.name, layer.weights.arrays())
+        last = (
+            inputs[0] if kind == "Activation" else self.add(kind, settings, inputs, layer.name, layer.weights.arrays())
+        )
+        return self.activation(activation, last, layer.name)
+
+    def activation(self, activation: Any, source: str, name: str) -> str:
+        """Add an activation, a name or the record of a layer, behind ``source``."""
+        if isinstance(activation, dict) and isinstance(activation.get("config"), dict):
+            record = {"class_name": activation.get("class_name"), "config": activation["config"]}
+            inner = _Layer(f"{name}_activation", str(record["class_name"]), record, [])
+            inner.weights = _NoWeights()
+            if inner.kind not in ("ReLU", "LeakyReLU", "ELU", "Softmax"):
+                raise ValueError(f"its activation {shown(inner.kind)} is not known here")
+            return self.plain(inner, [source], {})
+        known = _activation_name(activation)
+        parts = kinds.activation_parts(known, self.source.keras)
+        if parts is None:
+            raise InputError(
+                f"{self.source.path}: layer {shown(name)} has the activation {shown(known)}, which is not known here",
+                "use one of relu, relu6, leaky_relu, swish, hard_swish, sigmoid, hard_sigmoid, tanh, gelu, elu",
+            )
+        last = source
+        for number, (kind, settings) in enumerate(parts, 1):
+            readers = [source, last] if kind == "Multiply" else [last]
+            last = self.add(kind, settings, readers, name if number == len(parts) else f"{name}_{known}{number}")
+        return last
+
+    def affine(self, found: Affine, source: str, name: str) -> str:
+        """Add ``scale * x + offset``."""
+        return self.add("Rescaling", {"scale": found.scale, "offset": found.offset}, [source], name)
+
+    def add(
+        self, kind: str, settings: dict[str, Any], inputs: list[str], name: str, weights: list[Array] | None = None,
+        training_only: str = "",
+    ) -> str:  # fmt: skip
+        """Build a layer from its settings, check its weights and its output's size, and add it; return its name."""
+        if len(self.graph.nodes) >= _MOST_LAYERS:
+            raise InputError(f"{self.source.path} has more than {_MOST_LAYERS:,} layers", "give another network")
+        shapes = [self.graph.nodes[one].shape for one in inputs]
+        if (kind in kinds.MERGING) != (len(inputs) > 1) and kind != "Concatenate":
+            raise ValueError(f"it reads {len(inputs)} inputs")
+        kinds.check_numbers([v for v in settings.values() if not isinstance(v, (str, dict))])
+        made = kinds.layer_class(kind).from_config({**settings, "name": self.unique(name), "dtype": "float32"})
+        config = made.get_config()
+        config |= {key: "zeros" for key in config if key in ("kernel_initializer", "depthwise_initializer")}
+        if training_only:
+            config["name"] = made.name
+        batched = [(1, *shape) for shape in shapes]
+        output = made.compute_output_shape(batched if len(batched) > 1 else batched[0])
+        shape = tuple(int(side) for side in tuple(output)[1:])
+        if math.prod(shape) > _MOST_ELEMENTS or any(side <= 0 for side in shape):
+            raise ValueError(f"its output would be {shown(shape)}")
+        wanted = kinds.weight_shapes(kind, config, shapes[0])
+        self.graph.put(Node(type(made), config, self.weights(name, wanted, weights or []), tuple(inputs), shape))
+        return str(made.name)
+
+    def weights(self, name: str, wanted: list[tuple[int, ...]], stored: list[Array]) -> tuple[Array, ...]:
+        found = [one.shape for one in stored]
+        if found != wanted:
+            if wanted and not found:
+                what = f"{self.source.path} has no weights of layer {shown(name)}, which needs {_listed(wanted)}"
+            else:
+                what = f"{self.source.path}: layer {shown(name)} needs weights {_listed(wanted)}, the file has {_listed(found)}"
+            raise InputError(what, "the weights are of another architecture; this is the first layer that differs")
+        arrays = tuple(np.asarray(one, np.float32) for one in stored)
+        if not all(np.isfinite(one).all() for one in arrays):
+            raise InputError(
+                f"{self.source.path}: layer {shown(name)} has weights that are NaN or infinite", "its training diverged"
+            )
+        return arrays
+
+    def refuse_training(self, layer: _Layer, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("training") not in (None, False, 0):
+            what = f"{self.source.path}: layer {shown(layer.name)} is called with training=True, also when it predicts"
+            raise InputError(what, f"build the network again with {shown(layer.name)}(x), without training=True")
+
+    def lambda_of(self, layer: _Layer) -> Affine:
+        if layer.name in self.lambdas:
+            self.used_lambdas.add(layer.name)
+            return self.lambdas[layer.name]
+        config = layer.record["config"]
+        function, affine = config.get("function"), None
+        if isinstance(function, dict):  # Keras 3
+            inner = function.get("config")
+            function = (
+                [inner.get("code"), inner.get("defaults"), inner.get("closure")] if isinstance(inner, dict) else None
+            )
+        plain = (
+            isinstance(function, (list, tuple))
+            and function[1:] in ([None, None], [[], None], [])
+            and not config.get("arguments")
+        )
+        if plain and isinstance(function, (list, tuple)) and isinstance(function[0], str):
+            affine = decode(function[0])
+        if affine is None:
+            raise InputError(
+                f"{self.source.path}: layer {shown(layer.name)} is a Lambda, Python code that is not run here",
+                f"say what it computes, for instance --lambda '{shown(layer.name)}=1 + x', or replace it by a plain layer",
+            )
+        note = f"Lambda {shown(layer.name)} computes {affine}, read from its bytecode, which was not run"
+        self.notes.append(note)
+        return affine
+
+    def unknown_layer(self, layer: _Layer) -> InputError:
+        registered = layer.record.get("registered_name")
+        own = isinstance(registered, str) and ">" in registered
+        what = f"{self.source.path}: layer {shown(layer.name)} is a {shown(layer.kind)}, "
+        what += "a class of its author" if own else "which is not known here"
+        return InputError(
+            what, f"replace {shown(layer.kind)} in the script by layers of Keras, and save the network again"
+        )
+
+    def unique(self, name: str) -> str:
+        """A name that Keras takes and that no other layer has."""
+        clean = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:80].strip("._-") or "layer"
+        taken, number = clean, 1
+        while taken in self.graph.nodes:
+            number += 1
+            taken = f"{clean}_{number}"
+        return taken
+
+
+class _NoWeights:
+    def arrays(self) -> list[Array]:
+        return []
+
+    def inside(self) -> Weights:
+        raise ValueError("a layer without weights")
+
+
+# ------------------------------------------------------------------------------------------- the parts of a record
+
+
+def _field(record: Any, key: str, kind: type) -> Any:
+    value = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"its configuration lacks {key}")
+    return value
+
+
+def _inside(layer: _Layer) -> Weights:
+    assert layer.weights is not None
+    return layer.weights.inside()
+
+
+def _is_operation(record: dict[str, Any]) -> bool:
+    module = record.get("module")
+    return isinstance(module, str) and bool(re.match(r"keras(\.src)?\.ops\b", module))
+
+
+def _activation_name(activation: Any) -> str:
+    """The name of an activation: text, or a record of a function."""
+    if isinstance(activation, dict):
+        inner = activation.get("config")
+        activation = inner if isinstance(inner, str) else activation.get("class_name")
+    return str(activation) if activation is not None else "linear"
+
+
+def _check_axis(kind: str, settings: dict[str, Any], rank: int) -> None:
+    """Normalise an axis to the last one. Raises ValueError where it is another."""
+    if "axis" not in settings or kind == "Concatenate":
+        return
+    axes = settings["axis"] if isinstance(settings["axis"], list) else [settings["axis"]]
+    if [axis % (rank + 1) if type(axis) is int else axis for axis in axes] != [rank]:
+        raise ValueError(
+            f"it works along axis {shown(settings['axis'])}; only the last one, the channels, is known here"
+        )
+    settings["axis"] = -1
+
+
+def _listed(shapes: list[tuple[int, ...]]) -> str:
+    return shown(", ".join("x".join(map(str, shape)) or "1" for shape in shapes) or "none", 100)
+
+
+def _call(node: Any) -> tuple[list[Any], dict[str, Any]]:
+    """One call of a layer, of either major version, as arguments with ``Ref`` in the place of tensors."""
+    if isinstance(node, dict):  # Keras 3
+        return _tensors(node.get("args", [])), _tensors(node.get("kwargs", {}))
+    if not isinstance(node, list):
+        raise ValueError("a call is no list")
+    entries = [node] if node and isinstance(node[0], str) else node
+    args, kwargs = [], {}
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) < 3:
+            raise ValueError("a layer reads something that is no tensor")
+        args.append(_old_value(entry))
+        for key, value in (entry[3] if len(entry) > 3 and isinstance(entry[3], dict) else {}).items():
+            kwargs[key] = _old_value(value)
+    return [args[0] if len(args) == 1 else args], kwargs
+
+
+def _old_value(value: Any) -> Any:
+    """An argument as Keras 2 writes it: ``[layer, call, output, …]`` is a tensor."""
+    if isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str):
+        if value[0] == "_CONSTANT_VALUE":
+            return value[2]
+        if type(value[1]) is int and type(value[2]) is int:
+            return Ref(value[0], value[1], value[2])
+    return [_old_value(one) for one in value] if isinstance(value, list) else value
+
+
+def _tensors(value: Any) -> Any:
+    """An argument as Keras 3 writes it: a record of class ``__keras_tensor__`` is a tensor."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            history = _field(_field(value, "config", dict), "keras_history", list)
+            name, call, output = history
+            if not isinstance(name, str) or type(call) is not int or type(output) is not int:
+                raise ValueError("a layer reads something that is no tensor")
+            return Ref(name, call, output)
+        return {key: _tensors(one) for key, one in value.items()}
+    return [_tensors(one) for one in value] if isinstance(value, list) else value
+
+
+def _refs(value: Any) -> Iterator[Ref]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Ref):
+            yield one
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, (list, tuple)):
+            waiting += one
+
+
+def _flat(args: Any) -> list[str]:
+    """The tensors of a call, by name, in order. Raises ValueError where there is something else."""
+    found: list[str] = []
+    waiting = [args]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (list, tuple)):
+            waiting += list(one)[::-1]
+        elif isinstance(one, Tensor):
+            found.append(one)
+        elif one is not None:
+            raise ValueError("it is called with something that is no tensor")
+    if not found:
+        raise ValueError("it reads nothing")
+    return found
+
+
+def _ends(value: Any) -> Iterator[Ref]:
+    """Inputs or outputs of a functional model: one ``[layer, call, output]``, or a list or record of such."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise ValueError("a model has no inputs or outputs")
+    for one in value:
+        found = _old_value(one)
+        if not isinstance(found, Ref):
+            raise ValueError("a model's input or output is no tensor")
+        yield found
+
+
+def _known(by_name: Mapping[str, _Layer], ref: Ref) -> _Layer:
+    if ref.layer not in by_name:
+        raise ValueError(f"layer {shown(ref.layer)} is read, but is not there")
+    return by_name[ref.layer]
+
+
+def _number_calls(by_name: Mapping[str, _Layer], ends: list[Ref]) -> None:
+    """Find out from which number on a layer's calls are counted: for models inside, Keras 2 counts from 1, mostly."""
+    lowest: dict[str, int] = {}
+    for ref in [*ends, *(ref for layer in by_name.values() for ref in _refs(layer.calls))]:
+        lowest[ref.layer] = min(lowest.get(ref.layer, ref.call), ref.call)
+    for name, number in lowest.items():
+        if name in by_name and by_name[name].kind in _GRAPHS:
+            by_name[name].first_call = number if number <= 1 else 0
+
+
+def _in_order(by_name: Mapping[str, _Layer], ends: list[Ref], path: object) -> Iterator[tuple[_Layer, int]]:
+    """Yield the calls that the outputs need, each after those that it reads. Raises InputError for a circle."""
+    done: set[tuple[str, int]] = set()
+    open_calls: set[tuple[str, int]] = set()
+    for end in ends:
+        stack = [(end, False)]
+        while stack:
+            ref, is_ready = stack.pop()
+            layer = _known(by_name, ref)
+            call = ref.call - layer.first_call
+            key = (layer.name, call)
+            if is_ready:
+                open_calls.discard(key)
+                if key not in done:
+                    done.add(key)
+                    yield layer, call
+                continue
+            if key in done or call in layer.made:
+                continue
+            if key in open_calls:
+                raise InputError(f"{path}: layer {shown(layer.name)} waits for itself", "get the file again")
+            if not 0 <= call < len(layer.calls):
+                raise ValueError(f"call {ref.call} of layer {shown(layer.name)} is read, but is not there")
+            open_calls.add(key)
+            stack.append((ref, True))
+            stack += [(one, False) for one in _refs(layer.calls[call])]
+
+
+def _resolver(by_name: Mapping[str, _Layer]) -> Any:
+    """Return a function that puts node names in the place of every ``Ref`` of a value."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Ref):
+            layer = _known(by_name, value)
+            outputs = layer.made[value.call - layer.first_call]
+            return Tensor(outputs[value.output])
+        if isinstance(value, dict):
+            return {key: resolve(one) for key, one in value.items()}
+        return [resolve(one) for one in value] if isinstance(value, list) else value
+
+    return resolve

@@ -1,0 +1,180 @@
+"""Operator layers, arithmetic on Keras tensors in a script (``x * 2 + 1``, ``tf.nn.relu(x)``), as the plain layers that
+compute the same. Keras 2 writes them as TFOpLambda with TensorFlow's names, Keras 3 as operations with its own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from edge_ran.errors import InputError
+from edge_ran.host.importing.lambdas import Affine
+from edge_ran.host.importing.source import Source, shown
+from edge_ran.host.rewrites import LayerGraph
+
+
+class Tensor(str):
+    """The name of a node, as opposed to a text among a call's arguments."""
+
+
+class Builder(Protocol):
+    """What adds layers to the graph that is read."""
+
+    source: Source
+    graph: LayerGraph
+
+    def add(self, kind: str, settings: dict[str, Any], inputs: list[str], name: str) -> str:
+        """Add a layer; return its name."""
+
+    def affine(self, found: Affine, source: str, name: str) -> str:
+        """Add ``scale * x + offset``."""
+
+    def activation(self, activation: Any, source: str, name: str) -> str:
+        """Add an activation."""
+
+
+# TensorFlow's and Keras 3's names -> one name.
+_NAMES = {
+    "sub": "subtract", "mul": "multiply", "truediv": "divide", "true_divide": "divide", "div": "divide",
+    "realdiv": "divide", "neg": "negative", "reduce_mean": "mean", "reduce_max": "max", "amax": "max",
+    "concat": "concatenate", "silu": "swish", "hard_silu": "hard_swish", "clip_by_value": "clip",
+    "addv2": "add", "hardsigmoid": "hard_sigmoid",
+}  # fmt: skip
+_ACTIVATIONS = frozenset(
+    ["relu", "relu6", "sigmoid", "tanh", "elu", "selu", "softplus", "swish", "hard_sigmoid", "hard_swish", "gelu", "leaky_relu", "softmax"]
+)
+_SAME = frozenset(("identity", "stop_gradient", "cast", "convert_to_tensor"))
+_MERGES = {"add": "Add", "subtract": "Subtract", "multiply": "Multiply", "maximum": "Maximum", "minimum": "Minimum"}
+_OPERANDS = ("x", "y", "x1", "x2", "a", "b", "input", "inputs", "features", "logits", "tensor", "t", "value", "values")
+
+
+def operator_layers(
+    builder: Builder, name: str, record: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
+) -> str:
+    """Add the layers that an operator layer stands for; return the name of the last.
+
+    Raises:
+        InputError: the operator is not known here.
+        ValueError: its arguments are not what it takes.
+    """
+    operator = _operator(record)
+    operands = _operands(args, kwargs)
+    settings = {key: value for key, value in kwargs.items() if key not in _OPERANDS and value is not None}
+    config = record.get("config")
+    if isinstance(config, dict):  # Keras 3 keeps an operation's settings there
+        own = {key: value for key, value in config.items() if key not in ("name", "function", "dtype", "trainable")}
+        settings = {**{key: value for key, value in own.items() if value is not None}, **settings}
+    found = _unary(builder, name, operator, operands, settings) or _binary(builder, name, operator, operands)
+    if found is None:
+        raise InputError(
+            f"{builder.source.path}: layer {shown(name)} is the operator {shown(operator)}, which is not known here",
+            "replace it in the script by a layer of Keras, and save the network again",
+        )
+    return found
+
+
+def _operator(record: dict[str, Any]) -> str:
+    if record.get("class_name") == "SlicingOpLambda":
+        return "getitem"
+    config = record.get("config")
+    function = config.get("function") if isinstance(config, dict) else None
+    if isinstance(function, str):
+        word = function.rsplit(".", 1)[-1]
+    else:
+        word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(record.get("class_name")))
+    word = word.lower()
+    return _NAMES.get(word, word)
+
+
+def _operands(args: list[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """The values that it works on: positional ones, then those by name."""
+    first = list(args)
+    if len(first) == 1 and isinstance(first[0], list) and not any(isinstance(one, Tensor) for one in first[0]):
+        first = first[0]
+    return first + [kwargs[key] for key in _OPERANDS if kwargs.get(key) is not None]
+
+
+def _unary(
+    builder: Builder, name: str, operator: str, operands: list[Any], settings: dict[str, Any]
+) -> str | None:  # what works on one tensor
+    x, *rest = operands or [None]
+    if operator == "concatenate" and isinstance(x, list) and all(isinstance(one, Tensor) for one in x):
+        rank = len(builder.graph.nodes[x[0]].shape) + 1
+        axis = settings.get("axis", rest[0] if rest else -1)
+        return builder.add("Concatenate", {"axis": _axis(axis, rank)}, x, name)
+    if not isinstance(x, Tensor):
+        return None
+    shape = builder.graph.nodes[x].shape
+    if operator in _ACTIVATIONS:
+        return _activation(builder, name, operator, x, settings)
+    if operator in _SAME:
+        return builder.add("Activation", {"activation": "linear"}, [x], name)
+    if operator == "negative":
+        return builder.affine(Affine(-1.0, 0.0), x, name)
+    if operator == "square":
+        return builder.add("Multiply", {}, [x, x], name)
+    if operator in ("mean", "max"):
+        axes = settings.get("axis", rest[0] if rest else None)
+        places = sorted(_axis(one, len(shape) + 1) for one in (axes if isinstance(axes, list) else [axes]))
+        if places != [1, 2] or len(shape) != 3:
+            raise ValueError(f"it reduces {shown(axes)}; only height and width are known here")
+        kind = "GlobalAveragePooling2D" if operator == "mean" else "GlobalMaxPooling2D"
+        return builder.add(kind, {"keepdims": bool(settings.get("keepdims", False))}, [x], name)
+    if operator == "flatten":
+        return builder.add("Flatten", {}, [x], name)
+    if operator == "reshape":
+        wanted = next((settings[key] for key in ("shape", "newshape") if key in settings), rest[0] if rest else None)
+        if not isinstance(wanted, list) or not all(type(one) is int for one in wanted):
+            raise ValueError("its shape is computed, not written")
+        return builder.add("Reshape", {"target_shape": wanted[1:]}, [x], name)
+    if operator == "clip":
+        ends = [settings.get(key) for key in ("clip_value_min", "clip_value_max", "x_min", "x_max")]
+        low, high = ([float(one) for one in ends if one is not None] + [float(one) for one in rest])[:2]
+        if not 0 < high - low < math.inf:
+            raise ValueError("its limits are no range")
+        shifted = x if low == 0 else builder.affine(Affine(1.0, -low), x, f"{name}_from")
+        clipped = builder.add("ReLU", {"max_value": high - low}, [shifted], name if low == 0 else f"{name}_clip")
+        return clipped if low == 0 else builder.affine(Affine(1.0, low), clipped, name)
+    return None
+
+
+def _activation(builder: Builder, name: str, operator: str, x: str, settings: dict[str, Any]) -> str:
+    if operator == "leaky_relu":
+        slope = settings.get("alpha", settings.get("negative_slope", 0.2))
+        return builder.add("LeakyReLU", {"alpha": slope}, [x], name)
+    if operator == "relu" and settings.get("max_value") is not None:
+        return builder.add("ReLU", {"max_value": settings["max_value"]}, [x], name)
+    if operator == "softmax" and settings.get("axis", -1) not in (-1, len(builder.graph.nodes[x].shape)):
+        raise ValueError("it works along another axis than the last")
+    return builder.activation(operator, x, name)
+
+
+def _binary(builder: Builder, name: str, operator: str, operands: list[Any]) -> str | None:
+    if len(operands) != 2:
+        return None
+    left, right = operands
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return builder.add(_MERGES[operator], {}, [left, right], name) if operator in _MERGES else None
+    is_left = isinstance(left, Tensor)
+    if not is_left and not isinstance(right, Tensor):
+        return None
+    x, number = (left, right) if is_left else (right, left)
+    if type(number) not in (int, float):
+        raise ValueError("it computes with a constant that is no single number")
+    c = float(number)
+    table: dict[str, Callable[[], Affine | None]] = {
+        "add": lambda: Affine(1.0, c),
+        "subtract": lambda: Affine(1.0, -c) if is_left else Affine(-1.0, c),
+        "multiply": lambda: Affine(c, 0.0),
+        "divide": lambda: Affine(1 / c, 0.0) if is_left and c else None,
+    }
+    found = table[operator]() if operator in table else None
+    return None if found is None else builder.affine(found, x, name)
+
+
+def _axis(axis: Any, rank: int) -> int:
+    if type(axis) is not int or not -rank <= axis < rank:
+        raise ValueError(f"axis {shown(axis)} is not known here")
+    return axis % rank
