@@ -20,6 +20,7 @@ from edge_ran.files import TEMPORARY_PREFIX, read_bytes
 RUNS = "runs"
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 SHIPPED_TFLITE = "int8.tflite"
+NETWORK_SUFFIXES = (".h5", ".hdf5", ".keras", ".onnx", ".pt", ".pth", ".pb")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class RunFolder:
         """Return the ``.tflite`` files that are here, the newest first."""
         found = [path for path in self.path.glob("*.tflite") if not path.name.startswith(TEMPORARY_PREFIX)]
         return sorted(found, key=_age)
+
+
+def is_network_file(path: Path | str) -> bool:
+    """Whether a path is a network that another script may have saved, which `edge-ran import` makes a run of."""
+    path = Path(path)
+    return path.suffix.lower() in NETWORK_SUFFIXES or (path / "saved_model.pb").is_file()
 
 
 def open_run(path: Path | str) -> RunFolder:

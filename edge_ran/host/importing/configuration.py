@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tf_keras import layers as keras_layers
 
 from edge_ran.errors import InputError
 from edge_ran.host.importing import kinds
@@ -209,8 +210,8 @@ class _Reader:
             )
         if self.graph.nodes:
             raise InputError(f"{self.source.path} takes more than one input", "rebuild it with one Input")
-        layer = kinds.layers.InputLayer((*sides, 3), name=self.unique(str(inner.get("name") or "image")))
-        self.graph.put(Node(kinds.layers.InputLayer, layer.get_config(), (), (), (*sides, 3)))
+        layer = keras_layers.InputLayer((*sides, 3), name=self.unique(str(inner.get("name") or "image")))
+        self.graph.put(Node(keras_layers.InputLayer, layer.get_config(), (), (), (*sides, 3)))
         return str(layer.name)
 
     # ------------------------------------------------------------------------------------------------- layers
@@ -223,7 +224,7 @@ class _Reader:
                 self.refuse_training(layer, kwargs)
                 self.nested += 1
                 return self.model(record, _inside(layer), _flat(args), depth + 1)
-            if kind in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer") or _is_operation(record):
+            if kind in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer") or self.is_operation(record):
                 self.operators += 1
                 return [operator_layers(self, layer.name, record, args, kwargs)]
             return [self.plain(layer, _flat(args), kwargs)]
@@ -231,7 +232,15 @@ class _Reader:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, ZeroDivisionError) as error:
             reason = shown(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 120)
-            raise InputError(f"{self.source.path}: layer {shown(layer.name)}, {shown(kind)}: {reason}") from error
+            what = f"{self.source.path}: layer {shown(layer.name)}, {shown(kind)}: {reason}"
+            raise InputError(what, "replace it in the script, and save the network again") from error
+
+    def is_operation(self, record: dict[str, Any]) -> bool:
+        """True for an operation of Keras 3, which HDF5 files tell from the layer of the same name by what it lacks."""
+        module, config = record.get("module"), record.get("config")
+        if isinstance(module, str):
+            return bool(re.match(r"keras(\.src)?\.ops\b", module))
+        return self.source.keras == 3 and isinstance(config, dict) and "trainable" not in config
 
     def plain(self, layer: _Layer, inputs: list[str], kwargs: dict[str, Any]) -> str:
         kind, config = layer.kind, layer.record.get("config")
@@ -335,7 +344,8 @@ class _Reader:
             if wanted and not found:
                 what = f"{self.source.path} has no weights of layer {shown(name)}, which needs {_listed(wanted)}"
             else:
-                what = f"{self.source.path}: layer {shown(name)} needs weights {_listed(wanted)}, the file has {_listed(found)}"
+                what = f"{self.source.path}: layer {shown(name)} needs weights {_listed(wanted)}, "
+                what += f"the file has {_listed(found)}"
             raise InputError(what, "the weights are of another architecture; this is the first layer that differs")
         arrays = tuple(np.asarray(one, np.float32) for one in stored)
         if not all(np.isfinite(one).all() for one in arrays):
@@ -370,7 +380,7 @@ class _Reader:
         if affine is None:
             raise InputError(
                 f"{self.source.path}: layer {shown(layer.name)} is a Lambda, Python code that is not run here",
-                f"say what it computes, for instance --lambda '{shown(layer.name)}=1 + x', or replace it by a plain layer",
+                f"say what it computes, such as --lambda '{shown(layer.name)}=1 + x', or replace it by a plain layer",
             )
         note = f"Lambda {shown(layer.name)} computes {affine}, read from its bytecode, which was not run"
         self.notes.append(note)
@@ -388,11 +398,7 @@ class _Reader:
     def unique(self, name: str) -> str:
         """A name that Keras takes and that no other layer has."""
         clean = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:80].strip("._-") or "layer"
-        taken, number = clean, 1
-        while taken in self.graph.nodes:
-            number += 1
-            taken = f"{clean}_{number}"
-        return taken
+        return self.graph.fresh(clean)
 
 
 class _NoWeights:
@@ -416,11 +422,6 @@ def _field(record: Any, key: str, kind: type) -> Any:
 def _inside(layer: _Layer) -> Weights:
     assert layer.weights is not None
     return layer.weights.inside()
-
-
-def _is_operation(record: dict[str, Any]) -> bool:
-    module = record.get("module")
-    return isinstance(module, str) and bool(re.match(r"keras(\.src)?\.ops\b", module))
 
 
 def _activation_name(activation: Any) -> str:

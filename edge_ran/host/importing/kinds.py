@@ -59,7 +59,36 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 # They give their input at inference: what they do belongs to training.
 TRAINING_ONLY = frozenset(
-    ["Dropout", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization", "Identity", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth", "RandomShear", "RandomHue", "RandomSaturation", "RandomSharpness", "RandomGrayscale", "RandomColorJitter", "RandomInvert", "RandomErasing", "RandomGaussianBlur", "RandomPerspective", "RandomPosterization", "RandomColorDegeneration", "RandomElasticTransform"]
+    [
+        "Dropout",
+        "SpatialDropout2D",
+        "AlphaDropout",
+        "GaussianDropout",
+        "GaussianNoise",
+        "ActivityRegularization",
+        "Identity",
+        "RandomFlip",
+        "RandomRotation",
+        "RandomZoom",
+        "RandomTranslation",
+        "RandomContrast",
+        "RandomBrightness",
+        "RandomHeight",
+        "RandomWidth",
+        "RandomShear",
+        "RandomHue",
+        "RandomSaturation",
+        "RandomSharpness",
+        "RandomGrayscale",
+        "RandomColorJitter",
+        "RandomInvert",
+        "RandomErasing",
+        "RandomGaussianBlur",
+        "RandomPerspective",
+        "RandomPosterization",
+        "RandomColorDegeneration",
+        "RandomElasticTransform",
+    ]
 )
 AUGMENTATION = frozenset(name for name in TRAINING_ONLY if name.startswith("Random"))
 MERGING = frozenset(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"))
@@ -76,7 +105,54 @@ ALIASES = {
 }
 # They say how a layer was trained, started or stored.
 _WITHOUT_EFFECT = frozenset(
-    ["name", "trainable", "dtype", "autocast", "seed", "momentum", "renorm_momentum", "synchronized", "virtual_batch_size", "fused", "input_dtype", "batch_input_shape", "batch_shape", "input_shape", "input_dim", "implementation", "kernel_initializer", "bias_initializer", "depthwise_initializer", "pointwise_initializer", "gamma_initializer", "beta_initializer", "alpha_initializer", "moving_mean_initializer", "moving_variance_initializer", "kernel_regularizer", "bias_regularizer", "depthwise_regularizer", "pointwise_regularizer", "gamma_regularizer", "beta_regularizer", "alpha_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint", "depthwise_constraint", "pointwise_constraint", "gamma_constraint", "beta_constraint", "alpha_constraint", "supports_masking", "quantization_config", "rng_type", "lora_rank", "lora_alpha", "input_spec"]
+    [
+        "name",
+        "trainable",
+        "dtype",
+        "autocast",
+        "seed",
+        "momentum",
+        "renorm_momentum",
+        "synchronized",
+        "virtual_batch_size",
+        "fused",
+        "input_dtype",
+        "batch_input_shape",
+        "batch_shape",
+        "input_shape",
+        "input_dim",
+        "implementation",
+        "kernel_initializer",
+        "bias_initializer",
+        "depthwise_initializer",
+        "pointwise_initializer",
+        "gamma_initializer",
+        "beta_initializer",
+        "alpha_initializer",
+        "moving_mean_initializer",
+        "moving_variance_initializer",
+        "kernel_regularizer",
+        "bias_regularizer",
+        "depthwise_regularizer",
+        "pointwise_regularizer",
+        "gamma_regularizer",
+        "beta_regularizer",
+        "alpha_regularizer",
+        "activity_regularizer",
+        "kernel_constraint",
+        "bias_constraint",
+        "depthwise_constraint",
+        "pointwise_constraint",
+        "gamma_constraint",
+        "beta_constraint",
+        "alpha_constraint",
+        "supports_masking",
+        "quantization_config",
+        "rng_type",
+        "lora_rank",
+        "lora_alpha",
+        "input_spec",
+    ]
 )
 _DEPTHWISE_LEFTOVERS = ("filters", "groups")  # that DepthwiseConv2D and SeparableConv2D write, too, by version
 
@@ -153,7 +229,21 @@ def check_numbers(value: Any) -> None:
 
 # Those that Keras 2, which draws the network here, has itself.
 ACTIVATIONS = frozenset(
-    ["linear", "relu", "sigmoid", "tanh", "softmax", "elu", "selu", "softplus", "softsign", "gelu", "mish", "exponential", "swish"]
+    [
+        "linear",
+        "relu",
+        "sigmoid",
+        "tanh",
+        "softmax",
+        "elu",
+        "selu",
+        "softplus",
+        "softsign",
+        "gelu",
+        "mish",
+        "exponential",
+        "swish",
+    ]
 )
 
 

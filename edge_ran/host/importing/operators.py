@@ -43,7 +43,21 @@ _NAMES = {
     "addv2": "add", "hardsigmoid": "hard_sigmoid",
 }  # fmt: skip
 _ACTIVATIONS = frozenset(
-    ["relu", "relu6", "sigmoid", "tanh", "elu", "selu", "softplus", "swish", "hard_sigmoid", "hard_swish", "gelu", "leaky_relu", "softmax"]
+    [
+        "relu",
+        "relu6",
+        "sigmoid",
+        "tanh",
+        "elu",
+        "selu",
+        "softplus",
+        "swish",
+        "hard_sigmoid",
+        "hard_swish",
+        "gelu",
+        "leaky_relu",
+        "softmax",
+    ]
 )
 _SAME = frozenset(("identity", "stop_gradient", "cast", "convert_to_tensor"))
 _MERGES = {"add": "Add", "subtract": "Subtract", "multiply": "Multiply", "maximum": "Maximum", "minimum": "Minimum"}

@@ -1,4 +1,4 @@
-"""A network's file as other people's scripts write it: what it is, its configuration, its weights. Nothing of it is run.
+"""A network's file as other scripts write it: what it is, its configuration, its weights. Nothing of it is run.
 
 Read are HDF5 files (``.h5``: whole models or weights alone) and ``.keras`` archives, of Keras 2 and 3. Every other kind
 of file is recognised by its bytes and refused with what to use instead.
@@ -12,7 +12,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +42,11 @@ class Weights(Protocol):
     """Where a model's weights lie."""
 
     def open(self, layers: Sequence[tuple[str, str]]) -> Mapping[str, LayerWeights]:
-        """Return the weights of each of a model's layers by name; ``layers`` are (name, class name), in their order."""
+        """Return the weights of each of a model's layers by name.
+
+        Args:
+            layers: (name, class name) of each, in their order; empty gives whatever there is, by its own names.
+        """
 
 
 class LayerWeights(Protocol):
@@ -69,7 +73,11 @@ class Source:
     weights: Weights
     keras_version: str = ""
     loss: str = ""
-    layer_order: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def is_container(self) -> bool:
+        """Whether the weights lie in the newer layout, whose groups are numbered as the model's list of layers is."""
+        return isinstance(self.weights, _Container)
 
 
 @contextlib.contextmanager
@@ -223,7 +231,7 @@ def _with_architecture(source: Source, path: Path | None) -> Source:
         if "__keras_tensor__" in text.decode(errors="replace")
         else _major(str(config.get("keras_version", "")), config)
     )
-    return Source(source.path, config, keras, source.weights, source.keras_version, source.loss, source.layer_order)
+    return Source(source.path, config, keras, source.weights, source.keras_version, source.loss)
 
 
 # ------------------------------------------------------------------------------------------------------------- HDF5
@@ -250,7 +258,7 @@ def _of_hdf5(path: Path, file: h5py.File) -> Source:
         stored = _Legacy({})
     else:
         raise InputError(f"{path} is an HDF5 file, but not of Keras", "model.save('model.h5') where it was trained")
-    return Source(path, graph, _major(version, graph or {}), stored, shown(version, 20), loss, tuple(names))
+    return Source(path, graph, _major(version, graph or {}), stored, shown(version, 20), loss)
 
 
 def _attribute(group: Any, name: str) -> Any:
@@ -305,7 +313,8 @@ class _Legacy:
         self.by_layer = by_layer
 
     def open(self, layers: Sequence[tuple[str, str]]) -> Mapping[str, LayerWeights]:
-        return {name: _LegacyLayer(self.by_layer.get(name, [])) for name, _ in layers}
+        names = [name for name, _ in layers] or list(self.by_layer)
+        return {name: _LegacyLayer(self.by_layer.get(name, [])) for name in names}
 
 
 class _LegacyLayer:
@@ -330,9 +339,9 @@ class _LegacyInside:
         found: dict[str, list[tuple[str, Any]]] = {name: [] for name in names}
         for name, dataset in self.weights:
             parts = name.split("/")[:-1]
-            owners = [part for part in parts if part in names] or [_joined(parts, names)]
-            if owners[0] is not None:
-                found[owners[0]].append((name, dataset))
+            owner = next((part for part in parts if part in names), None) or _joined(parts, names)
+            if owner is not None:
+                found[owner].append((name, dataset))
         return {name: _LegacyLayer(found[name]) for name in names}
 
 
@@ -343,7 +352,7 @@ def _joined(parts: list[str], names: set[str]) -> str | None:
 
 
 class _Container:
-    """The newer layout: ``layers/conv2d_1/vars/0``, by class and number; newest versions write the layer's name, too."""
+    """The newer layout: ``layers/conv2d_1/vars/0``, by class and number; new versions add the layer's name."""
 
     def __init__(self, group: Any) -> None:
         self.group = group
@@ -357,12 +366,14 @@ class _Container:
             if "vars" in place[key] and (own := _text(_attribute(place[key]["vars"], "name"))):
                 named[own] = key
         counts: dict[str, int] = {}
-        found = {}
+        found: dict[str, LayerWeights] = {}
+        if not layers:
+            return {key: _ContainerLayer(place[key]) for key in place}
         for name, kind in layers:
             key = _snake_case(kind)
             number = counts[key] = counts.get(key, -1) + 1
             key = named.get(name, f"{key}_{number}" if number else key)
-            found[name] = _ContainerLayer(place[key] if key in place else None)
+            found[name] = _ContainerLayer(place.get(key))
         return found
 
 

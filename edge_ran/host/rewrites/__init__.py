@@ -36,7 +36,7 @@ from edge_ran.host.rewrites.resizing import commute_upsampling, part_padding_fro
 
 __all__ = [
     "MOST_DIFFERENCE", "PASSES", "LayerGraph", "Node", "PassReport", "Rewritten", "check_difference", "difference",
-    "for_floats", "leave_out_padding", "logits", "normalise_positions", "rewrite",
+    "for_floats", "leave_out_padding", "logits", "normalise_positions", "rewrite", "separate_activations",
 ]  # fmt: skip
 
 MOST_DIFFERENCE = 1e-4  # of the largest logit; float32 rounding moves the deepest network here by a tenth of that

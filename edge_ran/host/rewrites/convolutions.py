@@ -22,7 +22,7 @@ def separate_activations(graph: LayerGraph) -> int:
             graph.put(replace(node, kind=layers.ReLU, config=layers.ReLU(name=node.name).get_config()))
         else:
             graph.put(replace(node, config={**node.config, "activation": "linear"}))
-            graph.append(node, _activation(f"{node.name}_{activation}", activation, node))
+            graph.append(node, _activation(graph.fresh(f"{node.name}_{activation}"), activation, node))
         places += 1
     return places
 

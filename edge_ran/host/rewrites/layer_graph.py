@@ -85,7 +85,7 @@ class LayerGraph:
         """Draw the graph as a functional model."""
         tensors: dict[str, Any] = {}
         image: Any = None
-        for node in self._sorted():
+        for node in self.in_order():
             layer = node.kind.from_config(node.config)
             if node.kind is layers.InputLayer:
                 tensors[node.name] = image = layer.output
@@ -109,6 +109,14 @@ class LayerGraph:
     def only_reader(self, node: Node, reader: Node) -> bool:
         """True when nothing but ``reader`` uses ``node``'s output."""
         return node.name != self.output and [r.name for r in self.readers(node)] == [reader.name]
+
+    def fresh(self, name: str) -> str:
+        """Return ``name``, or the first of ``name_2``, … that no node has."""
+        taken, number = name, 1
+        while taken in self.nodes:
+            number += 1
+            taken = f"{name}_{number}"
+        return taken
 
     def put(self, node: Node) -> None:
         """Add a node, or put it in the place of the one of the same name."""
@@ -143,7 +151,7 @@ class LayerGraph:
         if self.output == old:
             self.output = new
 
-    def _sorted(self) -> list[Node]:
+    def in_order(self) -> list[Node]:
         """Return the nodes so that each comes after those that it reads, otherwise in their order."""
         done: dict[str, Node] = {}
         waiting = list(self.nodes.values())

@@ -68,7 +68,8 @@ def norms_to_depthwise(graph: LayerGraph) -> int:
         if len(norm.shape) == 3:
             graph.put(depthwise(norm.name, scale[None, None, :, None], norm.inputs, norm.shape, bias=shift))
         elif len(norm.shape) == 1:
-            shape, names = (1, 1, norm.shape[0]), (f"{norm.name}_map", f"{norm.name}_scale")
+            shape = (1, 1, norm.shape[0])
+            names = graph.fresh(f"{norm.name}_map"), graph.fresh(f"{norm.name}_scale")
             reshape, flatten = layers.Reshape(shape, name=names[0]), layers.Flatten(name=norm.name)
             graph.put(Node(layers.Reshape, reshape.get_config(), (), norm.inputs, shape))
             graph.put(depthwise(names[1], scale[None, None, :, None], names[:1], shape, bias=shift))

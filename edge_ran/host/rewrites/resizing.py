@@ -80,7 +80,9 @@ def part_padding_from_pooling(graph: LayerGraph) -> int:
         for pool in graph.readers(pad):
             if pool.kind is not layers.MaxPooling2D or _not_negative(graph, pad):
                 continue
-            same = depthwise(f"{pool.name}_padded", np.ones((1, 1, pad.shape[2], 1)), (pad.name,), pad.shape)
+            same = depthwise(
+                graph.fresh(f"{pool.name}_padded"), np.ones((1, 1, pad.shape[2], 1)), (pad.name,), pad.shape
+            )
             graph.put(same)
             graph.put(replace(pool, inputs=(same.name,)))
             places += 1

@@ -1,0 +1,350 @@
+"""`edge-ran import`: a network that another script trained -> a run folder, proved equal on pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+from tf_keras import layers
+
+from edge_ran import __version__, catalogue, dataset, zip_archive
+from edge_ran.card import InputSpec, ModelCard
+from edge_ran.classifier import read_labels
+from edge_ran.errors import GateError, InputError, OutputExists
+from edge_ran.files import read_bytes, sha256, write_text
+from edge_ran.host import networks, rewrites
+from edge_ran.host.importing import pixels as px
+from edge_ran.host.importing.by_name import read_named
+from edge_ran.host.importing.configuration import read_graph
+from edge_ran.host.importing.ending import end_in_softmax
+from edge_ran.host.importing.lambdas import Affine
+from edge_ran.host.importing.source import Source, open_source
+from edge_ran.host.importing.translate import Translated, translate
+from edge_ran.host.rewrites import LayerGraph, PassReport
+from edge_ran.picture import PICTURE_SUFFIXES, read_picture
+from edge_ran.runs import RunFolder
+
+PROOF_PICTURES = 8
+NUMBERS = "numbers"  # --labels: call the classes 0, 1, 2, …
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a file does not say. None and empty: unknown.
+
+    ``labels`` is a file, or ``numbers``; ``lambdas`` what Lambda layers compute, by name.
+    """
+
+    labels: str | None = None
+    preprocessing: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    scale: float | None = None
+    color: str | None = None
+    fit: str = "stretch"
+    input_size: int | None = None
+    architecture: Path | None = None
+    network: str | None = None
+    upsampling: str = "nearest"
+    lambdas: Mapping[str, Affine] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What ``import_network`` did.
+
+    ``difference`` is the largest change of a logit between the network as its file draws it and the imported one, as a
+    share of the largest, on ``pictures`` pictures; ``rewritten_difference`` that of the rewrites that follow.
+    ``expected_difference`` compares with recorded outputs. ``trials`` are the ways to scale pixels, the best first.
+    """
+
+    run: str
+    source: str
+    keras: str
+    network: str
+    height: int
+    width: int
+    classes: int
+    layers: int
+    parameters: int
+    passes: tuple[PassReport, ...]
+    notes: tuple[str, ...]
+    preprocessing: str
+    pictures: int
+    difference: float
+    rewritten_difference: float
+    rewrites: tuple[PassReport, ...]
+    expected_difference: float | None = None
+    trials: tuple[px.PixelTrial, ...] = ()
+    gates: int = 0
+
+    def text(self) -> str:
+        """The report as a few readable lines."""
+        lines = [
+            f"{self.run}: {self.source} of Keras {self.keras or 'unknown'}, {self.network}, {self.height}x{self.width} "
+            f"-> {self.classes} classes, {self.layers} layers, {self.parameters:,} parameters"
+        ]
+        lines += [f"  {one.places:3d} x {one.name}" for one in self.passes]
+        lines.append(
+            f"  logits as the file's network gives them: largest difference {self.difference:.1e} of the largest "
+            f"on {self.pictures} pictures; after the rewrites {self.rewritten_difference:.1e}"
+        )
+        if self.expected_difference is not None:
+            lines.append(f"  recorded outputs: largest difference {self.expected_difference:.1e}")
+        lines.append(f"  pixels: {self.preprocessing}")
+        lines += [f"    {t.name:6} top-1 {t.top1:.1%}, log-likelihood {t.log_likelihood:.3f}" for t in self.trials]
+        if self.gates:
+            lines.append(f"  {self.gates} attention gates found: convert --attention gives their masks")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join([*lines, f"next: edge-ran convert --int8 {self.run}"])
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network that was read: as its file draws it, and translated."""
+
+    original: LayerGraph
+    translated: Translated
+    name: str
+    notes: list[str]
+
+
+def import_network(
+    path: Path,
+    output: Path,
+    answers: Answers,
+    *,
+    check_on: Path | None = None,
+    expect: Path | None = None,
+    force: bool = False,
+) -> ImportReport:
+    """Make a run folder of a network that another script trained.
+
+    Args:
+        path: a ``.h5`` or ``.keras`` file of Keras 2 or 3; nothing of it is executed.
+        output: the run folder to write.
+        answers: what the file does not say.
+        check_on: labelled pictures, to find out or check how pixels are scaled.
+        expect: an ``.npz`` of recorded ``inputs`` (N, H, W, 3) and ``outputs`` (N, classes) of the original.
+
+    Raises:
+        InputError: the file is damaged, hostile or not a classifier of pictures, or something must be told.
+        UsageError: the answers contradict each other.
+        OutputExists: ``output`` is there and ``force`` was not given.
+        GateError: the recorded outputs differ.
+    """
+    path, output = Path(path), Path(output)
+    if output.exists() and not force and (not output.is_dir() or any(output.iterdir())):
+        raise OutputExists(f"{output} exists", "add --force to replace it, or choose another name")
+    said = px.told(answers.preprocessing, answers.mean, answers.std, answers.scale, answers.color)
+    with open_source(path, answers.architecture) as source:
+        network = _read(source, answers)
+        version = source.keras_version
+    original, graph, scaling = network.original, network.translated.graph, network.translated.scaling
+    height, width, _ = next(n.shape for n in graph.nodes.values() if n.kind is layers.InputLayer)
+    size, classes = InputSpec(height, width, fit=answers.fit), graph.nodes[graph.output].shape[0]
+    labels, folder_labels = _labels(answers.labels, classes, path, check_on)
+    try:
+        theirs, ours = original.model("original"), graph.model(network.name)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be built: {str(error).strip().splitlines()[0]}") from error
+    chosen = said or px.from_graph(scaling)
+    trials: tuple[px.PixelTrial, ...] = ()
+    if check_on is not None:
+        frames, truth = _labelled(check_on, labels)
+        trials = px.try_all(lambda x: _probabilities(theirs, x), frames, truth, size, said)
+        network.notes.extend(_doubts(trials, chosen))
+        chosen = chosen or px.choose(trials, classes, check_on)
+    else:
+        frames = _proof_frames()
+    if chosen is None:
+        raise px.unknown(path)
+    if folder_labels:
+        network.notes.append(f"labels are the folders of {check_on}, sorted: {', '.join(labels[:5])}, …")
+    if answers.color is None and chosen.name in ("raw", "given", "unit"):
+        network.notes.append("colours are taken to be RGB, as Keras reads pictures; --color bgr for OpenCV's")
+    spec = px.input_spec(chosen, scaling, height, width, answers.fit)
+    frames = frames[:PROOF_PICTURES]
+    before = px.scaled(frames, chosen, size)
+    after = np.asarray(before * np.array(scaling.scale) + np.array(scaling.shift), np.float32)
+    moved = _difference(theirs, before, ours, after)
+    if not moved <= rewrites.MOST_DIFFERENCE:
+        raise InputError(
+            f"{path}: the imported network's logits differ by {moved:.1e} of the largest", "please report it"
+        )
+    expected = None if expect is None else _compare_recorded(theirs, expect)
+    rewritten = rewrites.rewrite(ours, after)
+    card = _card(path, network, labels, spec, version, chosen)
+    output.mkdir(parents=True, exist_ok=True)
+    for old in (RunFolder(output).card_path, RunFolder(output).ranges_path):
+        old.unlink(missing_ok=True)
+    networks.save(ours, RunFolder(output).model_path)
+    write_text(RunFolder(output).card_path, card.to_json())
+    return ImportReport(
+        run=str(output),
+        source=str(path),
+        keras=version,
+        network=network.name,
+        height=height,
+        width=width,
+        classes=classes,
+        layers=len(graph.nodes),
+        parameters=int(ours.count_params()),
+        passes=network.translated.passes,
+        notes=tuple(network.notes),
+        preprocessing=_described(chosen, spec),
+        pictures=len(frames),
+        difference=moved,
+        rewritten_difference=rewritten.difference,
+        rewrites=rewritten.passes,
+        expected_difference=expected,
+        trials=trials,
+        gates=sum(name.endswith("_gate") for name in graph.nodes),
+    )
+
+
+def _read(source: Source, answers: Answers) -> _Network:
+    """Read, translate and end a network in a softmax."""
+    size, notes = answers.input_size, list[str]()
+    if answers.network is not None:
+        if source.config is not None:
+            raise InputError(f"{source.path} holds its architecture itself", "leave --network away")
+        named = read_named(source, answers.network, size, answers.upsampling)
+        original, name = named.graph, named.architecture.name
+        notes += named.notes
+    else:
+        read = read_graph(source, answers.lambdas, None if size is None else (size, size))
+        original, name = read.graph, _clean(source.path.stem)
+        notes += read.notes
+        if read.nested:
+            notes.append(f"{read.nested} models inside it were flattened")
+        if read.operators:
+            notes.append(f"{read.operators} operator layers became plain layers")
+    translated = translate(original)
+    notes += end_in_softmax(translated.graph, source.loss, source.path)
+    return _Network(original, translated, name, notes)
+
+
+def _clean(name: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:60].strip("_-") or "network"
+
+
+def _labels(labels: str | None, classes: int, path: Path, check_on: Path | None) -> tuple[tuple[str, ...], bool]:
+    """Return the labels, and whether they are the folders of the labelled pictures."""
+    if labels == NUMBERS:
+        return tuple(map(str, range(classes))), False
+    if labels is not None:
+        found = read_labels(Path(labels))
+        if len(found) != classes:
+            raise InputError(f"{labels} has {len(found)} labels, the network {classes} outputs", "one label a line")
+        return found, False
+    if check_on is not None:
+        found = dataset.load(check_on).labels
+        if len(found) == classes:
+            return found, True
+        raise InputError(f"{check_on} has {len(found)} classes, the network {classes}", "--labels FILE names them all")
+    what = f"{path} does not name its {classes} classes"
+    raise InputError(what, f"--labels labels.txt, one a line in the order of its outputs; or --labels {NUMBERS}")
+
+
+def _labelled(folder: Path, labels: tuple[str, ...]) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    """Some labelled pictures, evenly spread, (H, W, 3) uint8 BGR each, and the places of their labels."""
+    samples = dataset.load(folder).samples
+    tested = tuple(sample for sample in samples if sample.split in ("test", "val")) or samples
+    rows = np.linspace(0, len(tested) - 1, min(px.CHECK_PICTURES, len(tested))).round().astype(int)
+    chosen = [tested[row] for row in rows]
+    return list(dataset.frames(chosen)), dataset.targets(chosen, labels)
+
+
+def _proof_frames() -> list[NDArray[np.uint8]]:
+    folder = catalogue.folder("calibration_data")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    rows = np.linspace(0, len(paths) - 1, min(PROOF_PICTURES, len(paths))).round().astype(int)
+    return [read_picture(paths[row]) for row in rows]
+
+
+def _doubts(trials: Sequence[px.PixelTrial], chosen: px.Pixels | None) -> list[str]:
+    own = next((one for one in trials if chosen is not None and one.name == chosen.name), None)
+    if own is None or own.top1 + 0.1 > trials[0].top1:
+        return []
+    return [
+        f"--preprocessing {trials[0].name} is right on {trials[0].top1:.0%} of the pictures, "
+        f"{own.name} on {own.top1:.0%}"
+    ]
+
+
+def _probabilities(model: tf_keras.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    found = np.asarray(model(x, training=False), np.float32).reshape(len(x), -1)
+    if found.shape[1] == 1:  # one sigmoid
+        return np.concatenate([1 - found, found], axis=1)
+    if found.min() >= 0 and np.allclose(found.sum(1), 1, atol=1e-3):
+        return found
+    return np.asarray(tf.nn.softmax(found))
+
+
+def _difference(
+    theirs: tf_keras.Model, before: NDArray[np.float32], ours: tf_keras.Model, after: NDArray[np.float32]
+) -> float:
+    """The largest difference of logits, as a share of the largest; each network takes its own pixels."""
+    first, second = rewrites.logits(theirs, before), rewrites.logits(ours, after)
+    first = first.reshape(len(first), -1)
+    if theirs.output_shape[-1] == 1 and second.shape[1] == 2:  # one sigmoid became a softmax of [0, z]
+        p = np.clip(first.astype(np.float64), 1e-12, 1 - 1e-7)
+        first, second = np.log(p / (1 - p)), second[:, 1:] - second[:, :1]
+    return float(np.abs(first - second).max()) / max(float(np.abs(first).max()), 1e-30)
+
+
+def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
+    """Compare with recorded outputs. Raises GateError where they differ by more than rounding."""
+    data = read_bytes(path, "recorded outputs")
+    names = ("inputs.npy", "outputs.npy")
+    parts = zip_archive.unpack(io.BytesIO(data), names, max(1 << 26, 4 * len(data)), path)
+    remedy = "np.savez('outputs.npz', inputs=x, outputs=model.predict(x)) where it was trained"
+    if set(parts) != set(names):
+        raise InputError(f"{path} has no arrays called inputs and outputs", remedy)
+    try:
+        x, y = (np.lib.format.read_array(io.BytesIO(parts[name]), allow_pickle=False) for name in names)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read: {error}", remedy) from error
+    if x.shape[1:] != theirs.input_shape[1:] or y.shape != (len(x), theirs.output_shape[-1]) or not len(x):
+        what = f"{path}: inputs {x.shape} and outputs {y.shape}, the network takes {theirs.input_shape[1:]}"
+        raise InputError(what, remedy)
+    answers = np.concatenate([np.asarray(theirs(x[i : i + 1].astype(np.float32))) for i in range(len(x))])
+    answers, y = answers.reshape(y.shape).astype(np.float64), y.astype(np.float64)
+    if y.min() >= 0 and y.max() <= 1 + 1e-6:  # probabilities, which a softmax presses together
+        answers, y = (np.log(np.clip(one, 1e-7, 1)) for one in (answers, y))
+    off = float(np.abs(answers - y).max()) / max(float(np.abs(y).max()), 1e-30)
+    if not off <= rewrites.MOST_DIFFERENCE:
+        what = f"its outputs differ from those recorded in {path} by {off:.1e} of the largest"
+        raise GateError(
+            what, "check --lambda, --architecture and --upsampling, and that inputs are what the model took"
+        )
+    return off
+
+
+def _card(
+    path: Path, network: _Network, labels: tuple[str, ...], spec: InputSpec, version: str, chosen: px.Pixels
+) -> ModelCard:
+    imported = {
+        "file": path.name,
+        "sha256": sha256(path),
+        "keras": version,
+        "preprocessing": chosen.name,
+        "passes": [f"{one.name} ({one.places})" for one in network.translated.passes],
+        "notes": list(network.notes),
+    }
+    versions = {"edge-ran": __version__, "tensorflow": tf.__version__}
+    return ModelCard(
+        network.name, labels, spec, network=network.name, training={"imported": imported}, versions=versions
+    )
+
+
+def _described(chosen: px.Pixels, spec: InputSpec) -> str:
+    mean, std = (" ".join(f"{one:.4g}" for one in values) for values in (spec.mean, spec.std))
+    return f"{chosen.name}; with the graph's own scaling (pixel - {mean}) / {std}, {spec.color}"

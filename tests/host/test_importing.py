@@ -1,0 +1,362 @@
+"""Networks of other scripts: read without running them, translated exactly, refused in one line where they must be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+
+import tf_keras
+from tf_keras import layers
+
+from edge_ran.card import ModelCard
+from edge_ran.errors import EdgeRanError, GateError, InputError
+from edge_ran.host import networks, rewrites
+from edge_ran.host.importing import importer, lambdas, translate
+from edge_ran.host.importing.configuration import read_graph
+from edge_ran.host.importing.importer import Answers, import_network
+from edge_ran.host.importing.source import open_source
+from edge_ran.host.rewrites import LayerGraph
+from edge_ran.runs import RunFolder
+
+KNOWN = Answers(labels="numbers", preprocessing="tf")
+X = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+
+# lambda x: x + 1, (x * 2 - 1) / 4 and abs(x), as these Pythons compile and marshal them.
+BYTECODE = json.loads((Path(__file__).parent / "lambda_bytecode.json").read_text())
+
+
+def drawn(keras: Any, plus_one: bool = True) -> Any:
+    """A network with what scripts have that ours have not, in either Keras; random statistics."""
+    kl = keras.layers
+    image = kl.Input((16, 16, 3))
+    x = kl.RandomFlip()(image)
+    x = kl.Rescaling(1 / 127.5, offset=-1)(x)
+    x = kl.ZeroPadding2D(((0, 1), (0, 1)))(x)
+    x = kl.Conv2D(8, 3, 2, activation="relu")(x)
+    x = kl.BatchNormalization()(x)
+    x = trunk = kl.Activation("swish")(x)
+    mask = kl.Activation("sigmoid")(kl.Conv2D(8, 1)(x))
+    mask = kl.Lambda(lambda x: x + 1)(mask) if plus_one else mask + 1.0
+    x = kl.Multiply()([mask, trunk])
+    x = 2.0 * x - 1.0
+    x = kl.SeparableConv2D(6, 3, activation="relu")(x)
+    inner = keras.Sequential(
+        [kl.Input((6, 6, 6)), kl.Conv2D(6, 1), kl.BatchNormalization(), kl.ReLU(6.0)], name="in_it"
+    )
+    x = kl.Dropout(0.2)(inner(x))
+    x = kl.Flatten()(kl.AveragePooling2D(6)(x))
+    model = keras.Model(image, kl.Dense(3, activation="softmax")(x))
+    random = np.random.default_rng(1)
+    for weight in model.weights:
+        low, high = (0.3, 2) if "variance" in weight.name else (-0.6, 0.6)
+        if "seed" not in weight.path if hasattr(weight, "path") else "state" not in weight.name:
+            weight.assign(random.uniform(low, high, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def keras3() -> Any:
+    return pytest.importorskip("keras", minversion="3")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, keras3: Any) -> dict[str, tuple[Path, Any]]:
+    """The network as each Keras saves it, with the model that it is of."""
+    folder = tmp_path_factory.mktemp("files")
+    found = {}
+    for name, keras in (("2", tf_keras), ("3", keras3)):
+        for plus_one in (True, False):
+            model = drawn(keras, plus_one)
+            for suffix in ("h5", "keras", "weights.h5"):
+                path = folder / f"keras{name}{'lambda' if plus_one else ''}.{suffix}"
+                (model.save_weights if "weights" in suffix else model.save)(path)
+                found[path.name] = path, model
+            (folder / f"keras{name}{'lambda' if plus_one else ''}.json").write_text(model.to_json())
+    return found
+
+
+def read(path: Path, **answers: Any) -> LayerGraph:
+    with open_source(path, answers.pop("architecture", None)) as source:
+        return read_graph(source, answers).graph
+
+
+FILES = [f"keras{k}{form}.{s}" for k in "23" for form in ("", "lambda") for s in ("h5", "keras", "weights.h5")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_form_of_file_gives_the_writers_numbers(files: dict[str, tuple[Path, Any]], name: str) -> None:
+    path, model = files[name]
+    architecture = path.with_name(f"{path.name.split('.')[0]}.json") if "weights" in name else None
+    pixels = 127.5 * (X + 1)
+    original = read(path, architecture=architecture)
+    translated = translate.translate(original)
+    expected = np.asarray(model(pixels, training=False))
+    np.testing.assert_allclose(original.model("o")(pixels), expected, atol=2e-6)
+    ours = translated.graph.model("t")
+    np.testing.assert_allclose(ours(X), expected, atol=2e-6)
+    assert rewrites.rewrite(ours).difference < 1e-5
+    places = {one.name: one.places for one in translated.passes}
+    assert places["attention (1 + M) T as T + M T"] == places["attention gates named"] == 1
+    assert {"stage1_module1_gate", "stage1_module1_residual"} <= translated.graph.nodes.keys()
+    assert not {layers.SeparableConv2D, layers.Rescaling, layers.Dropout} & {
+        n.kind for n in translated.graph.nodes.values()
+    }
+    np.testing.assert_allclose(translated.scaling.scale, [1 / 127.5] * 3)
+
+
+def test_a_run_folder_is_made_and_says_what_it_is_of(files: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    path, model = files["keras3lambda.keras"]
+    expect = tmp_path / "outputs.npz"
+    pixels = 127.5 * (X + 1)
+    np.savez(expect, inputs=pixels, outputs=np.asarray(model(pixels, training=False)))
+    report = import_network(path, tmp_path / "run", Answers(labels="numbers"), expect=expect)
+    assert report.difference < 1e-5
+    assert report.expected_difference is not None
+    assert report.expected_difference < 1e-5
+    assert report.gates == 1
+    assert "next: edge-ran convert" in report.text()
+    run = RunFolder(tmp_path / "run")
+    card = run.card()
+    assert card.labels == ("0", "1", "2")
+    assert card.input.mean == pytest.approx((127.5,) * 3)
+    assert isinstance(card, ModelCard)
+    assert networks.load(run.model_path).output_shape == (None, 3)
+    with pytest.raises(EdgeRanError, match="exists"):
+        import_network(path, tmp_path / "run", Answers(labels="numbers"))
+    np.savez(expect, inputs=pixels, outputs=np.asarray(model(pixels, training=False))[:, ::-1])
+    with pytest.raises(GateError, match="differ"):
+        import_network(path, tmp_path / "other", Answers(labels="numbers"), expect=expect)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("version", BYTECODE)
+def test_an_affine_lambda_is_read_from_the_bytecode_of_every_python(version: str) -> None:
+    plus_one, other, not_affine = BYTECODE[version]
+    assert lambdas.decode(plus_one) == lambdas.Affine(1.0, 1.0)
+    assert lambdas.decode(other) == lambdas.Affine(0.5, -0.25)
+    assert lambdas.decode(not_affine) is None
+
+
+def test_damaged_bytecode_is_nothing() -> None:
+    data = base64.b64decode(BYTECODE["3.11"][0])
+    random = np.random.default_rng(0)
+    for _ in range(500):
+        changed = bytearray(data)
+        for _ in range(3):
+            changed[random.integers(len(changed))] = random.integers(256)
+        lambdas.decode(base64.b64encode(bytes(changed)).decode())  # gives something or None, and ends
+    assert lambdas.decode("no base64 !") is None
+
+
+@pytest.mark.parametrize("text", ["x * x", "y", "abs(x)", "__import__('os')", "1 +", "1", "x / 0", "9" * 300])
+def test_the_language_of_lambdas_is_tiny(text: str) -> None:
+    with pytest.raises(EdgeRanError, match="--lambda"):
+        lambdas.parse(text)
+
+
+def test_a_lambda_that_is_not_known_is_asked_for(tmp_path: Path) -> None:
+    image = layers.Input((8, 8, 3))
+    x = layers.Lambda(lambda t: t * t, name="square")(image)
+    tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(x))).save(tmp_path / "m.h5")
+    with pytest.raises(InputError, match="square is a Lambda") as caught:
+        import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
+    assert "--lambda 'square=1 + x'" in caught.value.remedy
+    report = import_network(
+        tmp_path / "m.h5", tmp_path / "run", Answers("numbers", "tf", lambdas={"square": lambdas.Affine(2.0, 0.0)})
+    )
+    assert any("softmax" in note for note in report.notes)
+
+
+def hostile_lambda(path: Path, proof: Path) -> None:
+    source = f"lambda x: (open({str(proof)!r}, 'w'), x)[1]"
+    model = tf_keras.Sequential(
+        [layers.Input((8, 8, 3)), layers.Lambda(eval(source)), layers.Flatten(), layers.Dense(2)]
+    )
+    proof.unlink(missing_ok=True)  # drawing the layer ran it
+    model.save(path)
+
+
+def test_the_code_of_a_file_is_never_run(tmp_path: Path) -> None:
+    hostile_lambda(tmp_path / "m.h5", tmp_path / "it_ran")
+    with pytest.raises(InputError, match="Lambda"):
+        import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
+    assert not (tmp_path / "it_ran").exists()
+
+
+CLASSIFIERS: dict[str, Callable[[Any], Any]] = {
+    "one sigmoid": lambda x: layers.Dense(1, activation="sigmoid")(layers.Flatten()(x)),
+    "logits": lambda x: layers.Dense(3)(layers.Flatten()(x)),
+    "hard swish": lambda x: layers.Dense(3)(layers.Flatten()(networks.tf.nn.relu6(x + 3.0) * x / 6.0)),
+    "squeeze and excitation": lambda x: layers.Dense(3)(
+        layers.Flatten()(
+            layers.Multiply()(
+                [x, layers.Conv2D(3, 1, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))]
+            )
+        )
+    ),
+    "map of one position": lambda x: layers.Activation("softmax")(layers.Conv2D(4, 16)(x)),
+    "shared layer": lambda x: layers.Dense(3)(layers.Flatten()((lambda c: c(c(x)))(layers.Conv2D(3, 1)))),
+    "leaky": lambda x: layers.Dense(3)(layers.Flatten()(layers.LeakyReLU(0.1)(x))),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_other_ends_and_forms_are_the_same_network(tmp_path: Path, name: str) -> None:
+    image = layers.Input((16, 16, 3))
+    model = tf_keras.Model(image, CLASSIFIERS[name](image))
+    model.save(tmp_path / "m.h5")
+    report = import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
+    assert report.difference < 1e-5
+    assert report.rewritten_difference < 1e-5
+    ours = networks.load(tmp_path / "run" / "model.keras")
+    if name == "one sigmoid":
+        np.testing.assert_allclose(np.asarray(ours(X))[:, 1:], model(X), atol=1e-6)
+    elif "softmax" not in str(model.layers[-1].get_config().get("activation")):
+        np.testing.assert_allclose(ours(X), networks.tf.nn.softmax(model(X)), atol=1e-6)
+
+
+REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "regression": (lambda x: layers.Dense(1)(layers.Flatten()(x)), "single number"),
+    "several labels": (lambda x: layers.Dense(3, activation="sigmoid")(layers.Flatten()(x)), "sigmoids"),
+    "segmentation": (lambda x: layers.Conv2D(3, 1, activation="softmax")(x), "segmentation"),
+    "two outputs": (lambda x: [layers.Dense(3)(layers.Flatten()(x)), layers.Conv2D(2, 1)(x)], "2 outputs"),
+    "other axis": (lambda x: layers.Dense(3)(layers.Flatten()(layers.BatchNormalization(axis=1)(x))), "axis"),
+    "training": (
+        lambda x: layers.Dense(3)(layers.Flatten()(layers.BatchNormalization(name="bn")(x, training=True))),
+        "training=True",
+    ),
+    "operator": (lambda x: layers.Dense(3)(layers.Flatten()(networks.tf.math.erf(x))), "operator erf"),
+    "layer": (lambda x: layers.Dense(3)(layers.GRU(4)(layers.Reshape((16, 48))(x))), "GRU"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_such_classifier_is_one_line(tmp_path: Path, name: str) -> None:
+    draw, words = REFUSED[name]
+    image = layers.Input((16, 16, 3))
+    tf_keras.Model(image, draw(image)).save(tmp_path / "m.h5")
+    with pytest.raises(InputError, match=words) as caught:
+        import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
+    assert "\n" not in f"{caught.value}{caught.value.remedy}"
+    assert caught.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.keras", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("m.onnx", b"\x08\x07\x12\x07pytorch", "onnx2tf"),
+        ("m.pth", b"\x80\x02ctorch", "litert-torch"),
+        ("m.h5", b"\x1c\x00\x00\x00TFL3", "converted already"),
+        ("m.h5", b"<!DOCTYPE html>", "web page"),
+        ("m.json", b'{"class_name": 1}', "--architecture"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(64), "cannot be read"),
+        ("m.keras", b"PK\x03\x04" + bytes(64), "damaged"),
+    ],
+)
+def test_other_kinds_of_files_are_told_what_to_use(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        import_network(tmp_path / name, tmp_path / "run", KNOWN)
+    assert words in f"{caught.value} {caught.value.remedy}"
+
+
+def test_pytorchs_zip_saved_models_and_optimisers(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"1")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_group("optimizer_weights")
+    for name, words in (("m.keras", "PyTorch"), ("saved", "SavedModel"), ("m.h5", "optimiser"), ("none.h5", "no file")):
+        with pytest.raises(InputError, match=words):
+            import_network(tmp_path / name, tmp_path / "run", KNOWN)
+
+
+def test_weights_of_another_architecture_name_the_first_layer_that_differs(tmp_path: Path) -> None:
+    def model(width: int) -> Any:
+        image = layers.Input((8, 8, 3))
+        x = layers.Conv2D(4, 3, name="first")(image)
+        return tf_keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.Conv2D(width, 1, name="second")(x))))
+
+    model(4).save_weights(tmp_path / "w.h5")
+    (tmp_path / "m.json").write_text(model(5).to_json())
+    with pytest.raises(InputError, match="layer second needs weights 1x1x4x5, 5, the file has 1x1x4x4, 4"):
+        read(tmp_path / "w.h5", architecture=tmp_path / "m.json")
+    with pytest.raises(InputError, match="no architecture"):
+        read(tmp_path / "w.h5")
+
+
+def test_split_lists_of_names_are_joined(files: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    path, model = files["keras2.h5"]
+    (tmp_path / "m.h5").write_bytes(path.read_bytes())
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        group = file["model_weights"]
+        names = group.attrs["layer_names"]
+        del group.attrs["layer_names"]
+        group.attrs["layer_names0"], group.attrs["layer_names1"] = names[:5], names[5:]
+    pixels = 127.5 * (X + 1)
+    np.testing.assert_allclose(read(tmp_path / "m.h5").model("o")(pixels), model(pixels, training=False), atol=2e-6)
+
+
+def test_a_configuration_cannot_ask_for_more_than_the_file_holds(tmp_path: Path) -> None:
+    model = tf_keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2)])
+    model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for old, new in (
+        ('"filters": 4', '"filters": 60000'),
+        ('"units": 2', '"units": 65000'),
+        ("8, 8, 3", "4000, 4000, 3"),
+    ):
+        with zipfile.ZipFile(tmp_path / "big.keras", "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data.replace(old.encode(), new.encode()))
+        with pytest.raises(InputError):
+            read(tmp_path / "big.keras")
+
+
+def test_the_way_to_scale_pixels_is_found_on_labelled_pictures(pictures: Path, tmp_path: Path) -> None:
+    """The network answers the largest colour after caffe's scaling, BGR: under another, it is wrong or as unsure."""
+    image = layers.Input((8, 8, 3))
+    dense = layers.Dense(3, activation="softmax")
+    model = tf_keras.Model(image, dense(layers.GlobalAveragePooling2D()(image)))
+    means = np.array([[178.0, 20, 30], [-73, 73, -73], [-63, -76, 76]])  # of the three folders' colours, about
+    dense.set_weights([means.T / 100, -(means**2).sum(1) / 200])
+    model.save(tmp_path / "m.h5")
+    report = import_network(tmp_path / "m.h5", tmp_path / "run", Answers(), check_on=pictures)
+    assert report.preprocessing.startswith(report.trials[0].name)
+    assert report.trials[0].top1 == 1
+    assert RunFolder(tmp_path / "run").card().labels == ("blue", "green", "red")
+    with pytest.raises(InputError, match="does not say how its pixels"):
+        import_network(tmp_path / "m.h5", tmp_path / "no", Answers(labels="numbers"))
+    with pytest.raises(InputError, match="does not name its 3 classes"):
+        import_network(tmp_path / "m.h5", tmp_path / "no", Answers(preprocessing="tf"))
+
+
+def test_the_original_is_not_compared_behind_its_softmax(
+    files: dict[str, tuple[Path, Any]], monkeypatch: Any, tmp_path: Path
+) -> None:
+    real = importer.translate
+
+    def wrong(original: LayerGraph) -> translate.Translated:
+        found = real(original)
+        dense = next(n for n in found.graph.nodes.values() if n.kind is layers.Dense)
+        kernel, bias = dense.weights
+        found.graph.put(rewrites.Node(dense.kind, dense.config, (kernel, bias + 1), dense.inputs, dense.shape))
+        return found
+
+    monkeypatch.setattr(importer, "translate", wrong)
+    with pytest.raises(InputError, match="logits differ"):
+        import_network(files["keras2.h5"][0], tmp_path / "run", Answers(labels="numbers"))
