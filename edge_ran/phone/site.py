@@ -1,0 +1,311 @@
+"""A folder of static files that classifies what a phone's camera sees, in its browser, also without a network.
+
+The site carries pixels and the answers that this machine computes for them: the page checks the browser's answers
+against these before it shows any, and a GPU's against the CPU's. Every file but the model is the same for all models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import catalogue, records
+from edge_ran.card import InputSpec
+from edge_ran.classifier import Classifier, gives_probabilities
+from edge_ran.errors import InputError, OutputExists
+from edge_ran.files import sha256
+from edge_ran.graph import Graph, TensorSpec, read_graph
+from edge_ran.phone import assets
+from edge_ran.picture import PICTURE_SUFFIXES, read_picture
+from edge_ran.preprocess import Preprocessor, dequantise, fit_pixels
+from edge_ran.runtime import RuntimeOptions, agreement
+
+PAGES = Path(__file__).with_name("site")
+CHECK_PICTURES = 8
+LARGEST_MODEL_BYTES = 128 << 20  # a phone's browser ends a page that takes more
+
+
+@dataclass(frozen=True)
+class SiteTensor:
+    """An input or output as the browser must read it: ``scale`` 0 = real numbers as they are."""
+
+    dtype: str
+    scale: float
+    zero_point: int
+    shape: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class SiteFile:
+    """One model file of the site. ``table`` is the input's bytes for pixel values 0..255 of the three channels."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    precision: str
+    runs_on: tuple[str, ...]
+    needs_jspi: bool
+    input: SiteTensor
+    outputs: tuple[SiteTensor, ...]
+    table: tuple[int, ...]
+    answers: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A picture, and the pixels that it must become."""
+
+    picture: str
+    pixels: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """The ``pictures`` that every accelerator is checked on, as one file of fitted pixels."""
+
+    pixels: str
+    pictures: int
+    probe: Probe
+
+
+@dataclass(frozen=True)
+class AnswerRule:
+    """How scores become an answer, as ``edge-ran run`` does it."""
+
+    gives_probabilities: bool
+    temperature: float
+    smoothing: float
+    threshold: float
+    margin: float = 0.05
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What still counts as agreement: ``runtime.agreement``'s limits."""
+
+    largest_error: float = agreement.LARGEST_ERROR
+    largest_difference: float = agreement.LARGEST_DIFFERENCE
+    fewest_levels: int = agreement.FEWEST_LEVELS
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """All that the page reads: ``config.json`` of a site."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    name: str
+    labels: tuple[str, ...]
+    masks: tuple[str, ...]
+    input: InputSpec
+    answer: AnswerRule
+    files: tuple[SiteFile, ...]
+    check: Check
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What ``export_site`` made. ``version`` changes with every file of the site."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    folder: Path
+    version: str
+    size_bytes: int
+    files: tuple[str, ...]
+    models: tuple[str, ...]
+    runs_on: tuple[Literal["wasm", "webgpu"], ...]
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """How the page answers: ``smoothing`` 0 up to, not including, 1; ``threshold`` 0..1; ``labels`` in the file's stead."""
+
+    smoothing: float = 0.8
+    threshold: float = 0.0
+    labels: tuple[str, ...] | None = None
+
+
+def export_site(
+    models: Sequence[Path],
+    target: Path,
+    options: SiteOptions | None = None,
+    *,
+    web_runtime: Path | None = None,
+    force: bool = False,
+) -> Site:
+    """Write the site to the folder ``target``, whole or not at all.
+
+    Args:
+        models: one ``.tflite``, or several of the same network: the CPU takes the first that it can, a GPU the first
+            with real inputs.
+        target: a folder that is not there yet, or with ``force`` one that an earlier export made.
+        options: smoothing, threshold, labels.
+        web_runtime: a folder with LiteRT.js's tarballs, see ``assets.unpack``.
+        force: replace ``target``.
+
+    Raises:
+        InputError: browsers cannot run a model, it has no labels, or two models differ in labels or input.
+        OutputExists: ``target`` is there.
+        EnvironmentMissing: the web runtime is not here.
+    """
+    options = options or SiteOptions()
+    if target.exists() and not (force and (target / "config.json").is_file()):
+        what = "is there" if not force else "is no site of edge-ran's"
+        raise OutputExists(f"{target} {what}", "choose another folder, or add --force to replace an earlier site")
+    runtime = assets.find(web_runtime)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".edge-ran-", dir=target.parent))
+    try:
+        config = _write_models(models, fresh, options)
+        (fresh / "config.json").write_text(json.dumps(records.document(config), ensure_ascii=False), "utf-8")
+        _write_pages(fresh, runtime, config.name)
+        version, names = _write_service_worker(fresh)
+        fresh.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Site(
+        folder=target,
+        version=version,
+        size_bytes=sum((target / name).stat().st_size for name in names),
+        files=names,
+        models=tuple(one.path for one in config.files),
+        runs_on=("wasm", "webgpu") if any("webgpu" in one.runs_on for one in config.files) else ("wasm",),
+    )
+
+
+def _write_models(models: Sequence[Path], folder: Path, options: SiteOptions) -> SiteConfig:
+    frames = _check_frames()
+    (folder / "model").mkdir()
+    (folder / "check").mkdir()
+    configs = [_write_model(path, folder, frames, options, number) for number, path in enumerate(models)]
+    first = configs[0]
+    for path, other in zip(models, configs, strict=True):
+        if (other.labels, other.input) != (first.labels, first.input):
+            raise InputError(f"{path} has other labels or another input than {models[0]}", "export them one by one")
+    fitted = np.stack([fit_pixels(frame, first.input) for frame in frames])
+    (folder / first.check.pixels).write_bytes(fitted.tobytes())
+    cv2.imwrite(str(folder / first.check.probe.picture), frames[0])
+    (folder / first.check.probe.pixels).write_bytes(fitted[0].tobytes())
+    return SiteConfig(
+        first.name, first.labels, first.masks, first.input, first.answer,
+        tuple(one.files[0] for one in configs), first.check,
+    )  # fmt: skip
+
+
+def _write_model(
+    path: Path, folder: Path, frames: Sequence[NDArray[np.uint8]], options: SiteOptions, number: int
+) -> SiteConfig:
+    graph = read_graph(path)
+    check_for_browsers(graph)
+    with Classifier(path, RuntimeOptions(accelerator="cpu"), labels=options.labels) as classifier:
+        if options.labels is None and not (classifier.card and classifier.card.labels):
+            raise InputError(f"{path} has no labels", "add --labels FILE, one a line")
+        spec, card, labels = classifier.spec, classifier.card, classifier.labels
+        answers = []
+        for frame in frames:
+            outputs = classifier.runtime.run(classifier.prepare(frame))
+            tensors = classifier.runtime.outputs
+            answers += [dequantise(values, tensor).reshape(-1) for values, tensor in zip(outputs, tensors, strict=True)]
+    name = f"model/{number}-{path.stem}.tflite" if number else f"model/{path.stem}.tflite"
+    answers_path = f"check/{number}.f32"
+    shutil.copyfile(path, folder / name)
+    (folder / answers_path).write_bytes(np.concatenate(answers).astype("<f4").tobytes())
+    file = SiteFile(
+        path=name,
+        sha256=sha256(folder / name),
+        size_bytes=(folder / name).stat().st_size,
+        precision=card.precision if card else "",
+        runs_on=("wasm", "webgpu"),
+        needs_jspi=graph.inputs[0].dtype != "float32",
+        input=_tensor(graph.inputs[0]),
+        outputs=tuple(_tensor(one) for one in graph.outputs),
+        table=_table(spec, graph.inputs[0]),
+        answers=answers_path,
+    )
+    return SiteConfig(
+        name=card.name if card else path.stem,
+        labels=labels,
+        masks=card.masks if card else (),
+        input=spec,
+        answer=AnswerRule(
+            gives_probabilities(graph), card.temperature if card else 1.0, options.smoothing, options.threshold
+        ),
+        files=(file,),
+        check=Check("check/pixels.u8", len(frames), Probe("check/probe.png", "check/probe.u8")),
+    )
+
+
+def check_for_browsers(graph: Graph) -> None:
+    """Raise InputError where LiteRT.js cannot run the file."""
+    size = graph.path.stat().st_size
+    if size > LARGEST_MODEL_BYTES:
+        raise InputError(
+            f"{graph.path} has {size / 1e6:.0f} MB, more than a phone's browser takes", "edge-ran convert --int8"
+        )
+    for tensor in (*graph.inputs, *graph.outputs):
+        if tensor.dtype not in ("float32", "uint8"):
+            remedy = "edge-ran convert --int8 --io uint8"
+            raise InputError(f"{graph.path}: browsers cannot read or write {tensor.dtype} ({tensor.name})", remedy)
+    if len(graph.inputs) != 1 or graph.inputs[0].shape[0] != 1:
+        raise InputError(f"{graph.path}: browsers need one input with a batch of 1", "edge-ran convert makes such files")
+
+
+def _tensor(tensor: TensorSpec) -> SiteTensor:
+    return SiteTensor(tensor.dtype, tensor.scale, tensor.zero_point, tensor.shape, int(np.prod(tensor.shape)))
+
+
+def _table(spec: InputSpec, tensor: TensorSpec) -> tuple[int, ...]:
+    """The input for every pixel value, (256, 3), as little-endian bytes: what ``Preprocessor`` looks up, too."""
+    values = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)  # (256, 1, 3): one column of pixels
+    column = InputSpec(256, 1, spec.mean, spec.std, "bgr")
+    whole = TensorSpec(**{**tensor.__dict__, "shape": (1, 256, 1, 3)})
+    made = Preprocessor(column, whole)(values)
+    return tuple(made.astype(made.dtype.newbyteorder("<")).tobytes())
+
+
+def _check_frames() -> list[NDArray[np.uint8]]:
+    folder = catalogue.folder("calibration_data")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    chosen = [paths[round(place)] for place in np.linspace(0, len(paths) - 1, CHECK_PICTURES)]
+    return [read_picture(path) for path in chosen]
+
+
+def _write_pages(folder: Path, runtime: Path, name: str) -> None:
+    for page in sorted(PAGES.iterdir()):
+        shutil.copyfile(page, folder / page.name)
+    (folder / "litert").mkdir()
+    for asset in assets.FILES:
+        shutil.copyfile(runtime / asset, folder / "litert" / asset)
+    manifest = json.loads((folder / "manifest.webmanifest").read_text("utf-8"))
+    manifest["name"] = f"{name} – edge-ran"
+    (folder / "manifest.webmanifest").write_text(json.dumps(manifest, ensure_ascii=False), "utf-8")
+
+
+def _write_service_worker(folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Tell the service worker which files to keep, and a version that changes with any of them."""
+    script = folder / "sw.js"
+    names = tuple(sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p != script))
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{name} {sha256(folder / name)}\n".encode())
+    version = f"edge-ran-{digest.hexdigest()[:16]}"
+    kept = json.dumps(["./", *names])
+    text = script.read_text("utf-8").replace("VERSION_OF_THE_SITE", version)
+    script.write_text(text.replace('["FILES_OF_THE_SITE"]', kept), "utf-8")
+    return version, (*names, "sw.js")

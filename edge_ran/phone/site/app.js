@@ -1,0 +1,166 @@
+// The page: shows what the camera sees and what the network says of it.
+
+import { probabilities, Smoother, UNKNOWN } from "./answer.js";
+import { Camera, pictureOf } from "./camera.js";
+import { abilities, Engine } from "./engine.js";
+import { drawMask } from "./mask.js";
+import { serveSession } from "./session.js";
+
+const BASE = new URL(".", import.meta.url).href;
+const SHOWN = 3;
+const at = (id) => document.getElementById(id);
+const state = { paused: false, masks: true, frames: [], engine: null, config: null, smoother: null, camera: new Camera(at("video")) };
+
+function say(text) {
+  at("message").textContent = text;
+}
+
+async function start() {
+  if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // no offline use then
+  const config = await (await fetch(`${BASE}config.json`)).json();
+  state.config = config;
+  state.smoother = new Smoother(config.answer);
+  document.title = `${config.name} – edge-ran`;
+  const asked = new URLSearchParams(location.search);
+  state.engine = new Engine(BASE, config, { accelerator: asked.get("accelerator") ?? "auto", tell: say });
+  await state.engine.start();
+  if (!(await state.engine.pixelsAreTrue())) {
+    state.engine.accelerator.false_pixels = true;
+    at("reason").textContent = "This browser changes the pixels of pictures (a protection against tracking): answers may differ.";
+  }
+  showAccelerator();
+  document.body.dataset.ready = state.engine.accelerator.actual;
+  bindButtons();
+  if (asked.has("session")) {
+    await serveSession(state, asked.get("session"), say, showResult);
+    return;
+  }
+  await openCamera();
+  loop();
+}
+
+async function openCamera() {
+  state.camera.onend = say;
+  try {
+    await state.camera.open();
+    say("");
+    at("torch").hidden = !state.camera.hasTorch;
+  } catch (error) {
+    say(error.message);
+    document.body.dataset.camera = "none";
+  }
+}
+
+async function loop() {
+  for (;;) {
+    if (state.paused || !state.camera.stream || document.hidden) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      continue;
+    }
+    try {
+      const bitmap = await state.camera.picture();
+      if (bitmap) await classify(bitmap);
+    } catch (error) {
+      say(error.message);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+}
+
+async function classify(bitmap) {
+  const size = { width: bitmap.width, height: bitmap.height };
+  const found = await state.engine.frame(bitmap);
+  if (!found) return showAccelerator(); // the GPU has just been left: the next frame runs on the CPU
+  showResult(found, size);
+}
+
+function showResult(found, size) {
+  const now = performance.now();
+  state.frames = [...state.frames.filter((t) => now - t < 2000), now];
+  const scores = probabilities(found.outputs[0], { ...state.config.answer, least: leastOf() });
+  const smoothed = state.smoother.take(scores, now / 1000);
+  showAnswer(smoothed);
+  at("latency").textContent = `${found.stages_ms.inference.toFixed(1)} ms`;
+  at("fps").textContent = state.frames.length > 2 ? ((1000 * (state.frames.length - 1)) / (now - state.frames[0])).toFixed(1) : "–";
+  if (state.config.masks.length) {
+    at("masks").hidden = false;
+    drawMask(at("mask"), state.masks ? found.outputs.slice(1) : [], state.config, size);
+  }
+  document.body.dataset.frames = Number(document.body.dataset.frames ?? 0) + 1;
+  return smoothed;
+}
+
+function leastOf() {
+  const { scale } = state.engine.serving.file.outputs[0];
+  return scale > 0 ? scale / 2 : 1e-12;
+}
+
+function showAnswer({ scores, answer, changed }) {
+  const { labels } = state.config;
+  if (changed) {
+    at("label").textContent = answer === UNKNOWN ? "unknown" : labels[answer];
+    at("label").className = answer === UNKNOWN ? "unknown" : "";
+    document.body.dataset.label = at("label").textContent;
+  }
+  const order = Array.from(scores, (_, i) => i).sort((a, b) => scores[b] - scores[a] || a - b).slice(0, SHOWN);
+  at("scores").replaceChildren(...order.map((i) => row(labels[i], scores[i])));
+}
+
+function row(label, score) {
+  const item = document.createElement("li");
+  const [name, value, bar] = ["span", "b", "progress"].map((tag) => document.createElement(tag));
+  name.textContent = label;
+  value.textContent = `${Math.round(100 * score)} %`;
+  Object.assign(bar, { max: 1, value: score });
+  bar.setAttribute("aria-hidden", "true");
+  item.append(name, value, bar);
+  return item;
+}
+
+function showAccelerator() {
+  const { actual, adapter, reason, is_software } = state.engine.accelerator;
+  at("accelerator").textContent = `${actual === "gpu" ? "GPU" : "CPU"}, ${adapter}${is_software ? " (software)" : ""}`;
+  if (reason) at("reason").textContent = actual === "cpu" ? `GPU not used: ${reason}` : reason;
+}
+
+function bindButtons() {
+  const toggle = (id, key, act) =>
+    at(id).addEventListener("click", async () => {
+      state[key] = !state[key];
+      at(id).setAttribute("aria-pressed", String(state[key]));
+      await act?.(state[key]);
+    });
+  toggle("pause", "paused", async (paused) => {
+    at("still").hidden = true;
+    if (!paused && !state.camera.track?.enabled) await openCamera();
+    if (!paused && state.camera.track?.readyState === "ended") await openCamera();
+  });
+  toggle("masks", "masks");
+  toggle("torch", "torch", (on) => state.camera.torch(on));
+  at("turn").addEventListener("click", () => state.camera.turn().catch((error) => say(error.message)));
+  at("gallery").addEventListener("keydown", (event) => ["Enter", " "].includes(event.key) && at("file").click());
+  at("file").addEventListener("change", () => at("file").files[0] && showPicture(at("file").files[0]));
+}
+
+async function showPicture(file) {
+  state.paused = true;
+  at("pause").setAttribute("aria-pressed", "true");
+  try {
+    const bitmap = await pictureOf(file);
+    const still = at("still");
+    Object.assign(still, { width: bitmap.width, height: bitmap.height, hidden: false });
+    still.getContext("2d").drawImage(bitmap, 0, 0);
+    state.smoother = new Smoother(state.config.answer);
+    await classify(bitmap);
+    say("");
+  } catch (error) {
+    say(`This picture cannot be read: ${error.message}`);
+  }
+}
+
+start().catch((error) => {
+  say(error.message);
+  at("label").textContent = "not available";
+  document.body.dataset.failed = error.message;
+  document.body.dataset.abilities = JSON.stringify(abilities());
+});
