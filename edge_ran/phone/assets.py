@@ -70,8 +70,8 @@ def unpack(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".edge-ran-", dir=target.parent))
     try:
-        core, utils = (tarfile.open(source / name) for name in TARBALLS)
-        with core, utils:
+        core_path, utils_path = (source / name for name in TARBALLS)
+        with tarfile.open(core_path) as core, tarfile.open(utils_path) as utils:
             index = _member(core, "package/dist/index.js")
             if index.count(_IMPORT) != 1:
                 raise InputError(f"LiteRT.js {VERSION} imports its utilities in another way", "see CONTRIBUTING.md")

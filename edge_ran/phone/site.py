@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import catalogue, records
-from edge_ran.card import InputSpec
+from edge_ran.card import InputSpec, Overrides
 from edge_ran.classifier import Classifier, gives_probabilities
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import sha256
@@ -131,11 +131,11 @@ class Site:
 
 @dataclass(frozen=True)
 class SiteOptions:
-    """How the page answers: ``smoothing`` 0 up to, not including, 1; ``threshold`` 0..1; ``labels`` in the file's stead."""
+    """How the page answers: ``smoothing`` 0 up to, not including, 1, ``threshold`` 0..1; what replaces the metadata."""
 
     smoothing: float = 0.8
     threshold: float = 0.0
-    labels: tuple[str, ...] | None = None
+    overrides: Overrides = field(default_factory=Overrides)
 
 
 def export_site(
@@ -152,7 +152,7 @@ def export_site(
         models: one ``.tflite``, or several of the same network: the CPU takes the first that it can, a GPU the first
             with real inputs.
         target: a folder that is not there yet, or with ``force`` one that an earlier export made.
-        options: smoothing, threshold, labels.
+        options: how the page answers.
         web_runtime: a folder with LiteRT.js's tarballs, see ``assets.unpack``.
         force: replace ``target``.
 
@@ -213,8 +213,8 @@ def _write_model(
 ) -> SiteConfig:
     graph = read_graph(path)
     check_for_browsers(graph)
-    with Classifier(path, RuntimeOptions(accelerator="cpu"), labels=options.labels) as classifier:
-        if options.labels is None and not (classifier.card and classifier.card.labels):
+    with Classifier(path, RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier:
+        if options.overrides.labels is None and not (classifier.card and classifier.card.labels):
             raise InputError(f"{path} has no labels", "add --labels FILE, one a line")
         spec, card, labels = classifier.spec, classifier.card, classifier.labels
         answers = []
@@ -263,7 +263,9 @@ def check_for_browsers(graph: Graph) -> None:
             remedy = "edge-ran convert --int8 --io uint8"
             raise InputError(f"{graph.path}: browsers cannot read or write {tensor.dtype} ({tensor.name})", remedy)
     if len(graph.inputs) != 1 or graph.inputs[0].shape[0] != 1:
-        raise InputError(f"{graph.path}: browsers need one input with a batch of 1", "edge-ran convert makes such files")
+        raise InputError(
+            f"{graph.path}: browsers need one input with a batch of 1", "edge-ran convert makes such files"
+        )
 
 
 def _tensor(tensor: TensorSpec) -> SiteTensor:
