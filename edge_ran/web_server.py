@@ -98,14 +98,14 @@ class Server(http.server.ThreadingHTTPServer):
             raise EnvironmentMissing(what, "choose another port; 0 takes any that is free") from error
         self.port = int(self.server_address[1])
         self._closing = threading.Event()
-        self._threads = [
+        self._serving = [
             threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="server", daemon=True),
             threading.Thread(target=self._end_late_visits, name="server's clock", daemon=True),
         ]
 
     def start(self) -> None:
         """Serve, in threads of the server's own."""
-        for thread in self._threads:
+        for thread in self._serving:
             thread.start()
 
     def close(self) -> None:

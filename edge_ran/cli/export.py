@@ -1,0 +1,35 @@
+"""`edge-ran export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_ran.cli.options import MetadataOptions, OutputOptions, verb
+from edge_ran.cli.phone_options import Models, PageOptions, tflites
+from edge_ran.cli.render import emit
+from edge_ran.cli.render import export as render
+from edge_ran.errors import UsageError
+
+
+@verb
+def export(
+    models: Models = None,
+    *,
+    web: Annotated[bool, typer.Option("--web", help="A site for browsers: phones, tablets, computers.")] = False,
+    folder: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to make.")] = Path(
+        "site"
+    ),
+    page: PageOptions,
+    metadata: MetadataOptions,
+    output: OutputOptions,
+) -> None:
+    """Make an app of a .tflite: a folder of static files that classifies in a browser, also offline."""
+    if not web:
+        raise UsageError("nothing says what to export to", "edge-ran export --web")
+    from edge_ran.phone.site import export_site
+
+    made = export_site(tflites(models), folder, page.site(metadata), web_runtime=page.web_runtime, force=output.force)
+    emit(output.json, made, render.text)
