@@ -9,9 +9,11 @@ import pytest
 from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import InputError, UsageError
-from edge_ran.targets import agent, ssh
+from edge_ran.targets import agent
 from edge_ran.targets.address import SshAddress, ssh_address
 from edge_ran.targets.sanitize import clean, parse
+from edge_ran.targets.ssh import command_line, connection, failure, packages
+from edge_ran.targets.ssh.payload import Payload
 
 BOARD = DeviceSpec("board", "b", "cpu", "int8", target="ssh://pi@board:2222")
 
@@ -71,7 +73,7 @@ def test_names_and_files_are_devices_too(tmp_path: Path):
 
 def test_nothing_of_an_address_becomes_an_option_or_a_command():
     board = DeviceSpec("b", "b", "cpu", "int8", target="ssh://pi@board:2222", python="~/my env/python; reboot")
-    words = ssh.command(board, ssh_address(board.target), 5, 100)
+    words = command_line.command(board, ssh_address(board.target), 5, 100)
     assert words[0] == "ssh"
     assert words[-3:-1] == ["--", "board"]
     assert words[-1].startswith("exec ~/'my env/python; reboot' -I -u -c '")
@@ -100,7 +102,7 @@ def test_nothing_of_an_address_becomes_an_option_or_a_command():
     ],
 )
 def test_why_there_is_no_connection(said: str, status: int, what: str):
-    told, remedy = ssh.explain(said.splitlines(), status, SshAddress("board", "pi"), "python3")
+    told, remedy = failure.explain(said.splitlines(), status, SshAddress("board", "pi"), "python3")
     assert what in told
     assert remedy
     assert "\n" not in told + remedy
@@ -147,10 +149,10 @@ def test_frames_come_after_the_hello_and_whatever_a_login_says():
     frame = agent.HEADER.pack(b"A", 2) + b"{}"
     noisy = b"Welcome!\n" * 10_000 + agent.HELLO + frame + frame
     cut = [noisy[i : i + 777] for i in range(0, len(noisy), 777)]
-    assert list(ssh.read_frames(Stream(*cut))) == [(b"H", b""), (b"A", b"{}"), (b"A", b"{}")]
+    assert list(connection.read_frames(Stream(*cut))) == [(b"H", b""), (b"A", b"{}"), (b"A", b"{}")]
     huge = agent.HEADER.pack(b"O", 1 << 31)
-    assert list(ssh.read_frames(Stream(agent.HELLO + frame + huge))) == [(b"H", b""), (b"A", b"{}")]
-    assert list(ssh.read_frames(Stream(b"no agent here"))) == []
+    assert list(connection.read_frames(Stream(agent.HELLO + frame + huge))) == [(b"H", b""), (b"A", b"{}")]
+    assert list(connection.read_frames(Stream(b"no agent here"))) == []
 
 
 def test_options_become_words_and_what_lies_here_goes_along(tmp_path: Path):
@@ -170,10 +172,10 @@ def test_options_become_words_and_what_lies_here_goes_along(tmp_path: Path):
         "save": targets.Result(tmp_path / "out.avi"),
         "delegate": "/usr/lib/x.so",
     }
-    with ssh.Load(PurePosixPath("/w"), PurePosixPath("/p")) as load:
-        words = load.words(options)
-        (folder,) = [name for name, (_, _, _, is_folder) in load.contents.items() if is_folder]
-        again = ssh.Load(PurePosixPath("/w"), PurePosixPath("/p"))
+    with Payload(PurePosixPath("/w"), PurePosixPath("/p")) as payload:
+        words = payload.words(options)
+        (folder,) = [name for name, content in payload.contents.items() if content.is_folder]
+        again = Payload(PurePosixPath("/w"), PurePosixPath("/p"))
         assert again.folder(targets.Parcel(tmp_path / "in", (tmp_path / "in" / "a.txt",))).name == folder
         again.__exit__()
     assert words == [
@@ -181,17 +183,17 @@ def test_options_become_words_and_what_lies_here_goes_along(tmp_path: Path):
         "--labels=/w/labels/labels.txt", f"--images=/p/{folder}", "--save=/w/out/save/out.avi",
         "--delegate=/usr/lib/x.so",
     ]  # fmt: skip
-    assert load.results == [(PurePosixPath("/w/out/save/out.avi"), options["save"])]
-    assert load.local("cannot read /w/labels/labels.txt") == f"cannot read {tmp_path / 'labels.txt'}"
+    assert payload.results == [(PurePosixPath("/w/out/save/out.avi"), options["save"])]
+    assert payload.local("cannot read /w/labels/labels.txt") == f"cannot read {tmp_path / 'labels.txt'}"
 
 
 def test_what_is_needed_there_is_what_the_package_requires():
     """The list that a device is searched for names what pip installs."""
     import re
 
-    wanted = {re.split(r"[<>=;\[ ]", line)[0] for line in ssh.requirements("litert")}
-    assert {name for _, name in ssh.NEEDED} | {"ai-edge-litert"} <= wanted | {"tomli"}
-    assert {name for name in wanted if name not in ("ai-edge-litert", "tomli")} == {name for _, name in ssh.NEEDED}
-    old = ssh.requirements("tflite-runtime")
+    wanted = {re.split(r"[<>=;\[ ]", line)[0] for line in packages.requirements("litert")}
+    assert {name for _, name in packages.NEEDED} | {"ai-edge-litert"} <= wanted | {"tomli"}
+    assert {name for name in wanted if name not in ("ai-edge-litert", "tomli")} == {name for _, name in packages.NEEDED}
+    old = packages.requirements("tflite-runtime")
     assert any(line.startswith("tflite-runtime") for line in old)
     assert not any(line.startswith("ai-edge-litert") for line in old)

@@ -23,7 +23,7 @@ from sshd import Sshd
 from edge_ran import files, targets
 from edge_ran.cli import main
 from edge_ran.errors import EnvironmentMissing
-from edge_ran.targets import ssh
+from edge_ran.targets.ssh import target as ssh_target
 
 QUICK = ("--num-runs", "40", "--min-secs", "0.1", "--warmup-runs", "1")
 LONG = ("--num-runs", "1", "--min-secs", "60")
@@ -409,15 +409,15 @@ def test_what_a_power_cut_left_is_swept_and_clean_removes_what_is_kept(edge_ran,
 
 def test_an_answer_that_never_ends_is_not_kept(board, sshd: Sshd, test_models: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("EDGE_RAN_SSH_CONFIG", str(sshd.config))
-    monkeypatch.setattr(ssh, "LONGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(ssh_target, "LONGEST_ANSWER", 1 << 20)
     liar = tmp_path / "liar"
     lie = "for _ in range(100): self.wire.send(b'O', b'x' * (1 << 16))"
     liar.write_text(LIAR.format(python=sys.executable, what="run", lie=lie))
     liar.chmod(0o755)
     spec = targets.resolve(str(board(python=str(liar))))
     order = targets.Order("benchmark", (test_models / "int8.tflite",))
-    with targets.open_target(spec) as target, pytest.raises(EnvironmentMissing, match="more than any report holds"):
-        target.answer(order)
+    with targets.open_target(spec) as opened, pytest.raises(EnvironmentMissing, match="more than any report holds"):
+        opened.answer(order)
 
 
 # A board that lies: this program takes the place of Python there, and changes one thing of what it is sent.

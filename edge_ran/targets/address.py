@@ -40,6 +40,11 @@ def ssh_address(target: str) -> SshAddress:
     return SshAddress(found[2].strip("[]"), found[1] or "", port)
 
 
+def shown_host(host: str) -> str:
+    """Return the host as it stands before ``:port``: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def adb_serial(target: str) -> str:
     """Read ``adb:SERIAL``; the serial is empty for the only phone there is. Raises UsageError."""
     serial = target.removeprefix("adb:")
