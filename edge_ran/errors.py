@@ -17,6 +17,8 @@ from __future__ import annotations
 # An edge-ran that is run by another one, on a device, has this in its environment. It then tells an error to that one,
 # as {"what": ..., "remedy": ...} on a line of stderr that begins with this word and a colon.
 RELAY = "EDGE_RAN_RELAY"
+# Its options, as JSON: a camera's address may hold a password, and every user of a machine can read command lines.
+WORDS = "EDGE_RAN_WORDS"
 
 
 class EdgeRanError(Exception):

@@ -51,6 +51,8 @@ def test_an_address_for_ssh(text: str, address: SshAddress):
         "ssh://$(x)@host",
         "adb:-s",
         "adb:a b",
+        "adb:a (2); reboot",
+        "adb:a (-s x)",
         "http://host",
         "",
         "no-such-device",
@@ -60,6 +62,22 @@ def test_words_that_are_no_device(text: str):
     with pytest.raises(UsageError) as caught:
         targets.resolve(text)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "serial",
+    [
+        "",
+        "R5CT20ABCDE",
+        "192.168.1.20:5555",
+        "[fe80::1%wlan0]:5555",
+        "adb-R5CT20ABCDE-Xy12Zw._adb-tls-connect._tcp",
+        "adb-R5CT20ABCDE-Xy12Zw (2)._adb-tls-connect._tcp",
+    ],
+)
+def test_a_serial_of_adb(serial: str):
+    """As adb lists phones over USB, the network and mDNS, which numbers a name that is taken."""
+    assert targets.resolve(f"adb:{serial}").target == f"adb:{serial}"
 
 
 def test_names_and_files_are_devices_too(tmp_path: Path):

@@ -117,6 +117,23 @@ def test_states_that_only_usb_has(tmp_path: Path, monkeypatch, line: str, words:
         Phone()
 
 
+def test_a_serial_with_a_space_is_one_phone(tmp_path: Path, monkeypatch):
+    serial = "adb-R5CT20ABCDE-Xy12Zw (2)._adb-tls-connect._tcp"
+    program = tmp_path / "adb"
+    program.write_text(
+        f"#!/bin/sh\ntest \"$1\" = devices || exit 1\necho '{adb.HEADING}'\n"
+        f"echo '{serial} device product:p model:Pixel_9'\necho 'R5 device product:p model:Old'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
+    assert [(one.serial, one.model) for one in Adb().listed()] == [(serial, "Pixel 9"), ("R5", "Old")]
+    assert Phone(serial).serial == serial
+    with pytest.raises(EnvironmentMissing, match="2 phones") as several:
+        Phone()
+    assert f"--device 'adb:{serial}'" in several.value.remedy
+
+
 def test_no_client(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentMissing, match="adb is not installed") as error:

@@ -275,6 +275,8 @@ def test_run_there_is_live_and_ctrl_c_ends_it_in_good_order(board, sshd: Sshd, t
     assert started.process.stdout is not None
     first = json.loads(started.process.stdout.readline())
     assert first["index"] < 100  # 30 s of clip are not over
+    assert any("edge_ran" in one for one in sshd.leftovers())
+    assert not any("clip.avi" in one for one in sshd.leftovers())  # a camera's address may hold a password
     started.process.send_signal(signal.SIGINT)
     code, _ = started.end()
     assert code == 130

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import sys
 import traceback
@@ -14,7 +15,7 @@ import typer
 
 from edge_ran import __version__
 from edge_ran.cli.app import app, complain, spell_out
-from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError
 
 # isort: off
 # Importing a verb adds it to the application; this order, a network's way to the device, is the one --help shows.
@@ -62,6 +63,8 @@ def _keep_results_apart(verbose: bool) -> None:
 
 def main() -> None:
     """Run the command line. The only place where an EdgeRanError becomes lines on stderr and an exit code."""
+    if RELAY in os.environ:
+        sys.argv += json.loads(os.environ.pop(WORDS, "[]"))
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -24,12 +24,12 @@ from pathlib import Path
 
 from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.files import sha256
+from edge_ran.targets.address import SERIAL
 from edge_ran.targets.sanitize import clean
 
 FOLDER = "/data/local/tmp/edge-ran"  # what shell users of every Android may write to and execute from
-SERIAL = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]-]{0,127}")  # a USB serial, host:port, [IPv6]:port, an mDNS name
 HEADING = "List of devices attached"
-LISTED = re.compile(r"(?P<serial>\S+)\s+(?P<state>no permissions|\w+)(?P<rest>.*)")
+LISTED = re.compile(rf"(?P<serial>{SERIAL})\s+(?P<state>no permissions|\w+)(?P<rest>.*)")
 ANSWER_S = 20.0  # for a command that does next to nothing
 PUSH_S, PUSH_BYTES_PER_S = 60.0, 0.5e6  # the slowest USB and Wi-Fi
 MOST_LINES, LONGEST_LINE = 4000, 2000
@@ -114,7 +114,7 @@ class Adb:
         lines = self._asked("devices", "-l")
         for line in lines[lines.index(HEADING) + 1 :] if HEADING in lines else ():
             match = LISTED.fullmatch(line)
-            if match and SERIAL.fullmatch(match["serial"]):
+            if match:
                 model = re.search(r"\bmodel:(\S+)", match["rest"])
                 found.append(Listed(match["serial"], match["state"], model[1].replace("_", " ") if model else ""))
         return found
@@ -139,7 +139,7 @@ class Adb:
             )
         elif len(there) > 1:
             raise EnvironmentMissing(
-                f"{len(there)} phones are connected: {others}", f"name one: --device adb:{there[0].serial}"
+                f"{len(there)} phones are connected: {others}", f"name one: --device {shlex.quote(f'adb:{there[0].serial}')}"
             )
         else:
             chosen = there[0]
@@ -289,10 +289,10 @@ class Phone:
             if NO_SPACE.search(" ".join(done.lines)):
                 raise EnvironmentMissing(
                     f"no space left on phone {self.serial}",
-                    f"free some there, or: edge-ran devices adb:{self.serial} --clean",
+                    f"free some there, or: edge-ran devices {shlex.quote(f'adb:{self.serial}')} --clean",
                 )
             said = f" ({done.lines[-1]})" if done.lines else ""
-            raise EnvironmentMissing(f"phone {self.serial} cannot {what}{said}", f"try: adb -s {self.serial} shell")
+            raise EnvironmentMissing(f"phone {self.serial} cannot {what}{said}", f"try: adb -s {shlex.quote(self.serial)} shell")
 
     def facts(self, timeout_s: float = ANSWER_S) -> Facts:
         """Ask what the phone is."""
@@ -419,11 +419,11 @@ class Phone:
         if NO_SPACE.search(said):
             raise EnvironmentMissing(
                 f"cannot {what}: no space left on phone {self.serial}",
-                f"free some there, or: edge-ran devices adb:{self.serial} --clean",
+                f"free some there, or: edge-ran devices {shlex.quote(f'adb:{self.serial}')} --clean",
             )
         if GONE.search(said):
             raise self._lost(done)
-        raise EnvironmentMissing(f"cannot {what}: {_last(done.lines)}", f"look at: adb -s {self.serial} shell df /data")
+        raise EnvironmentMissing(f"cannot {what}: {_last(done.lines)}", f"look at: adb -s {shlex.quote(self.serial)} shell df /data")
 
     def _size(self, there: str) -> int | None:
         done = self.shell(f"[ -f {shlex.quote(there)} ] && wc -c < {shlex.quote(there)}")

@@ -11,7 +11,8 @@ from edge_ran.errors import UsageError
 # A name that begins with "-" would be an option for ssh or adb.
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]"
-_SERIAL = r"[A-Za-z0-9_][A-Za-z0-9_.:\[\]-]*"
+# As adb lists them: of USB, host:port, [IPv6]:port, and of mDNS, which numbers a second one: "adb-R5CT-Xy (2)._adb-…".
+SERIAL = r"[A-Za-z0-9_\[][A-Za-z0-9._:%\[\]-]*(?: \([0-9]{1,3}\)[A-Za-z0-9._-]*)?"
 EXAMPLES = "write local, ssh://user@host[:port], adb:SERIAL, a name of `edge-ran devices` or a path to a .toml"
 
 
@@ -48,7 +49,7 @@ def shown_host(host: str) -> str:
 def adb_serial(target: str) -> str:
     """Read ``adb:SERIAL``; the serial is empty for the only phone there is. Raises UsageError."""
     serial = target.removeprefix("adb:")
-    if not target.startswith("adb:") or not re.fullmatch(f"(?:{_SERIAL})?", serial):
+    if not target.startswith("adb:") or not re.fullmatch(f"(?:{SERIAL})?", serial) or len(serial) > 128:
         raise UsageError(f"{target!r} is no address for adb", "adb:SERIAL, as `adb devices` shows it; adb: is the only")
     return serial
 

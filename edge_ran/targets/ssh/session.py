@@ -113,9 +113,8 @@ class Session:
     def install(self, found: Installed, allowed: bool) -> Installed:
         """Let pip install what is missing, where that is ``allowed``; return what is there then."""
         if found.lacks and allowed:
-            self.say(
-                f"edge-ran: installing {', '.join(found.lacks)} into {found.cache}/environment on {self.spec.name}"
-            )
+            where = f"{found.cache}/environment on {self.spec.name}"
+            self.say(f"edge-ran: installing {', '.join(found.lacks)} into {where}")
             lines = Lines(self.say)
             values = {"requirements": requirements(self.spec.runtime)}
             ended = self.request("install", values, {b"O": lines.put, b"E": lines.put})

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.errors import RELAY, EdgeRanError, GateError, InputError
+from edge_ran.errors import RELAY, WORDS, EdgeRanError, GateError, InputError
 from edge_ran.targets.sanitize import parse
 from edge_ran.targets.ssh.output import Errors, Lines
 from edge_ran.targets.ssh.packages import own_code
@@ -110,13 +110,14 @@ class SshTarget:
                 payload.file(model, f"{place}")
             for path in order.beside:
                 payload.file(path, "0")
-            words = [order.verb, *(str(payload.file(model, str(i))) for i, model in enumerate(order.models))]
+            words = [str(payload.file(model, str(i))) for i, model in enumerate(order.models)]
             words += payload.words({**order.options, **extra})
             session.push(payload)
         environment = {"PYTHONPATH": str(code), "PYTHONUTF8": "1", "NO_COLOR": "1", RELAY: "1"}
+        environment[WORDS] = json.dumps(words)
         errors = Errors(self.spec.name, payload.local, self._say)
         lines = Lines(errors.put)
-        values = {"words": words, "links": payload.links, "environment": environment}
+        values = {"words": [order.verb], "links": payload.links, "environment": environment}
         ended = session.request("run", values, {b"O": out, b"E": lines.put})
         lines.end()
         for written, result in payload.results:
