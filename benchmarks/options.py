@@ -122,7 +122,7 @@ def facts(network: str, option: str, how: str, run: Path, tflite: Path) -> dict[
         "gpu": None,
     }
     check = verify.verify(tflite, RuntimeOptions(), None, 10).checks[0]
-    record["gpu_wrong_operators"] = [f"{one.name} {one.output}: {one.what}" for one in check.guilty]
+    record["gpu_wrong_operators"] = [f"{one.name} {one.output}: {one.what}" for one in check.wrong_operators]
     if check.agreement is None:
         record["gpu_failure"] = check.reason
     else:

@@ -1,6 +1,6 @@
-"""What this machine has and lacks for edge-ran, and what to type to mend each.
+"""What this machine has and lacks for edge-ran, and what to type where something is missing or broken.
 
-Nothing here may need what it looks for: every examination imports its own packages, and one that fails is a finding.
+Nothing here may need what it looks for: every check imports its own packages, and a check that fails is a finding.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from edge_ran import __version__, machine, vulkan
+from edge_ran import __version__, machine, records, vulkan
 
-FAULT, HINT, GOOD = "fault", "hint", "good"
+State = Literal["good", "hint", "fault"]
+GOOD: State = "good"
+HINT: State = "hint"
+FAULT: State = "fault"
 OLDEST_PYTHON = (3, 10)
 LEAST_FREE_BYTES = 1_000_000_000
 HOTTEST_C = 80.0
@@ -37,10 +40,10 @@ LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt", "/vendor/
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``state``: ``good``, ``hint`` (not needed by everybody) or ``fault`` (must be mended)."""
+    """One thing looked at. ``state``: ``good``, ``hint`` (not needed by everybody) or ``fault`` (must be repaired)."""
 
     name: str
-    state: str
+    state: State
     what: str
     remedy: str = ""
 
@@ -51,46 +54,32 @@ class Diagnosis:
 
     findings: tuple[Finding, ...]
 
-    @property
+    @records.derived
     def is_healthy(self) -> bool:
         """Whether there is no fault."""
         return all(finding.state != FAULT for finding in self.findings)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"schema_version": 1, "healthy": self.is_healthy, "findings": [asdict(f) for f in self.findings]}
-
-    def __str__(self) -> str:
-        width = max(len(finding.name) for finding in self.findings)
-        mark = {GOOD: "ok", HINT: "- ", FAULT: "!!"}
-        lines = []
-        for finding in self.findings:
-            lines.append(f"{mark[finding.state]} {finding.name:<{width}}  {finding.what}")
-            if finding.remedy:
-                lines.append(f"   {'':<{width}}  -> {finding.remedy}")
-        return "\n".join(lines)
-
 
 def examine() -> Diagnosis:
-    """Look at everything. Takes a second or two; raises nothing."""
+    """Check everything. Takes a second or two; raises nothing."""
     findings: list[Finding] = []
-    for examination in (
+    for check in (
         _python, _numpy, _opencv, _runtimes, _host, _gpus, _delegates, _trials, _cameras, _disk, _temperature,
         _governor, _huge_pages,
     ):  # fmt: skip
-        findings += _guarded(examination)
+        findings += _guarded(check)
     return Diagnosis(tuple(findings))
 
 
-def _guarded(examination: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    name = examination.__name__.strip("_")
+def _guarded(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    name = check.__name__.strip("_")
     try:
-        return list(examination())
+        return list(check())
     except ModuleNotFoundError as error:
-        return [Finding(name, FAULT, f"cannot be examined: {error}", "pip install --force-reinstall edge-ran")]
+        return [Finding(name, FAULT, f"cannot be checked: {error}", "pip install --force-reinstall edge-ran")]
     except Exception as error:  # whatever a half-installed package raises is what we are here to tell
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return [Finding(name, FAULT, f"cannot be examined: {reason}")]
+        return [Finding(name, FAULT, f"cannot be checked: {reason}")]
 
 
 def _python() -> Iterator[Finding]:
@@ -187,7 +176,7 @@ def _gpus() -> Iterator[Finding]:
     from edge_ran.runtime import gpu
 
     if sys.platform != "linux":
-        yield Finding("gpu", HINT, f"not examined on {sys.platform}", "edge-ran verify tries it")
+        yield Finding("gpu", HINT, f"not checked on {sys.platform}", "edge-ran verify tries it")
         return
     adapters, missing = vulkan.adapters()
     if missing:
@@ -196,7 +185,7 @@ def _gpus() -> Iterator[Finding]:
         precision = "fp16 and fp32" if adapter.has_fp16 else "fp32 only"
         text = f"{adapter.name}, {adapter.kind}, {adapter.driver}, Vulkan {adapter.api}, {precision}"
         if adapter.is_software:
-            yield Finding("gpu", HINT, text, "made of CPU threads: good for tests, never faster than the CPU")
+            yield Finding("gpu", HINT, text, "computed by the CPU: good for tests, never faster than the CPU itself")
         else:
             yield Finding("gpu", GOOD, text)
     if adapters and not _has("ai_edge_litert"):
@@ -213,7 +202,7 @@ def _gpu_remedy() -> str:
             return f"unset {variable}, which allows only {chosen}"
     nodes = sorted(Path("/dev/dri").glob("renderD*"))
     if nodes and not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
-        return "sudo usermod -aG render,video $USER, log in anew"
+        return "sudo usermod -aG render,video $USER, log in again"
     return "sudo apt install libvulkan1 mesa-vulkan-drivers, or your vendor's driver"
 
 
@@ -236,10 +225,10 @@ def _trials() -> Iterator[Finding]:
     count = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
     place = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(place, os.W_OK | os.X_OK):
-        what = f"{folder} cannot be written to: GPUs and delegates are tried anew at every start"
+        what = f"{folder} cannot be written to: GPUs and delegates are tried again at every start"
         yield Finding("trials", HINT, what, "set XDG_CACHE_HOME to a folder that can")
     elif count:
-        yield Finding("trials", GOOD, f"{count} of GPUs and delegates remembered", f"rm -r {folder} tries them anew")
+        yield Finding("trials", GOOD, f"{count} of GPUs and delegates remembered", f"rm -r {folder} tries them again")
     else:
         yield Finding("trials", GOOD, "none of GPUs and delegates remembered yet")
 
@@ -255,7 +244,7 @@ def _cameras() -> Iterator[Finding]:
             yield Finding("cameras", GOOD, f"{device}: {name}")
         else:
             yield Finding(
-                "cameras", FAULT, f"{device}: {name}: no permission", "sudo usermod -aG video $USER, log in anew"
+                "cameras", FAULT, f"{device}: {name}: no permission", "sudo usermod -aG video $USER, log in again"
             )
 
 

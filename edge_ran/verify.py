@@ -1,9 +1,9 @@
-"""Every accelerator of this device against the CPU, on real pictures; where one is wrong, the operators that cause it.
+"""Compare the outputs of every accelerator of this device with the CPU's; find the operators that one gets wrong.
 
-A wrong accelerator is searched by halves. A slice of the graph gets the CPU's own values as its inputs, so that it is
-wrong only if one of its own operators is. A slice that is right is done with; a wrong one is cut in two. So every
-guilty operator is found, also behind another one, with a few slices for each. Each slice runs in a child process, for
-an operator may be guilty of a crash.
+The operators are found by bisection. A part of the graph gets the CPU's own values as its inputs, so that its outputs
+are wrong only if one of its own operators is. A part that is right is finished; a wrong one is cut in two. So every
+wrong operator is found, also behind another one, with a few parts for each. Each part runs in a child process, because
+an operator may crash.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Answer = Callable[[Graph, list[list[NDArray[Any]]]], list[list[NDArray[Any]]]]
 
 
 @dataclass(frozen=True)
-class Guilty:
-    """An operator that an accelerator gets wrong, or refuses alone, given the CPU's values.
+class WrongOperator:
+    """An operator that an accelerator computes wrongly, or refuses, when its inputs are the CPU's values.
 
-    ``relative_error`` is that of its output (``agreement.relative_error``); ``what`` says it in words.
+    ``relative_error`` is that of its output (``agreement.relative_error``); ``what`` is a sentence about it.
     """
 
     index: int
@@ -58,9 +58,10 @@ class Guilty:
 
 @dataclass(frozen=True)
 class Check:
-    """One accelerator. ``agreement`` is None where it could not be had, and ``reason`` says why.
+    """One accelerator. ``agreement`` is None where it could not be used, and ``reason`` says why.
 
-    ``precision`` is what it really computed in; ``is_broken``: it is there, but crashed, hung or failed.
+    ``precision`` is what it really computed in; ``ms`` and ``cpu_ms`` are medians of an inference; ``is_broken``: it is
+    there, but crashed, hung or failed.
     """
 
     accelerator: str
@@ -72,25 +73,18 @@ class Check:
     ms: float | None
     cpu_ms: float | None
     reason: str = ""
-    guilty: tuple[Guilty, ...] = ()
+    wrong_operators: tuple[WrongOperator, ...] = ()
     is_broken: bool = False
 
-    @property
+    @records.derived
     def is_right(self) -> bool:
         """Whether it is there, its differences are rounding, and no operator is known to be wrong."""
-        return self.agreement is not None and self.agreement.is_right and not self.guilty
-
-    def __str__(self) -> str:
-        name = f"{self.accelerator} {self.precision}".strip() + (f" ({self.adapter})" if self.adapter else "")
-        if self.agreement is None:
-            return f"{name}: {'BROKEN' if self.is_broken else 'not here'}: {self.reason}"
-        times = f"{self.ms:.3g} ms, CPU {self.cpu_ms:.3g} ms"
-        return f"{name}: {'right' if self.is_right else 'WRONG'}: {self.agreement}; {times}"
+        return self.agreement is not None and self.agreement.is_right and not self.wrong_operators
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What ``verify`` found."""
+    """What ``verify`` found; ``runtime`` and ``version`` are those of what ran the model."""
 
     model: str
     runtime: str
@@ -102,39 +96,18 @@ class Verification:
         """The accelerators that are there and wrong, or broken."""
         return tuple(one for one in self.checks if one.is_broken or (one.agreement is not None and not one.is_right))
 
-    @classmethod
-    def from_dict(cls, record: Any) -> Verification:
-        """Make it of the record that ``to_dict`` gave. Raises InputError where it is none."""
-        found: Verification = records.read(cls, record, "verification")
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; each check also says ``is_right``."""
-        checks = [{**dataclasses.asdict(check), "is_right": check.is_right} for check in self.checks]
-        return {"schema_version": 1, **dataclasses.asdict(self), "checks": checks}
-
-    def __str__(self) -> str:
-        lines = []
-        for check in self.checks:
-            lines.append(str(check))
-            for one in check.guilty:
-                lines.append(f"  operator {one.index} {one.name} {one.shapes} -> {one.output}: {one.what}")
-                if one.remedy:
-                    lines.append(f"    {one.remedy}")
-        return "\n".join(lines)
-
 
 def verify(
     path: Path, options: RuntimeOptions, pictures: Path | None = None, count: int = 32, progress: Progress | None = None
 ) -> Verification:
-    """Hold every accelerator that this device has, and the options' delegate, against the CPU.
+    """Compare every accelerator of this device, or the options' delegate, with the CPU.
 
     Args:
         path: a ``.tflite`` image classifier.
         options: threads, delegate and runtime count.
         pictures: a folder of pictures; None takes ``calibration_data/``.
         count: how many of them at most.
-        progress: called with (operators judged, operators) while the guilty ones are searched.
+        progress: called with (operators judged, operators) while wrong ones are searched.
 
     Raises:
         InputError: no image classifier, or no pictures.
@@ -149,13 +122,24 @@ def verify(
     if options.delegate is not None:
         checks.append(_check_delegate(graph, options, inputs, progress))
     else:
-        for precision in GPU_PRECISIONS:
-            wanted = dataclasses.replace(options, accelerator="gpu", gpu_precision=precision)
-            suspects = {one.index for check in checks for one in check.guilty}
-            checks.append(_check_gpu(graph, wanted, inputs, progress, suspects))
-            if checks[-1].precision != precision:  # not here, or without fp16
-                break
+        checks += check_precisions(options, lambda wanted, known: _check_gpu(graph, wanted, inputs, progress, known))
     return Verification(str(path), package.name, package.version, tuple(checks))
+
+
+def check_precisions(options: RuntimeOptions, check: Callable[[RuntimeOptions, Collection[int]], Check]) -> list[Check]:
+    """Check a GPU in each precision, until one is not to be had.
+
+    Args:
+        options: what else the model is run with.
+        check: checks one; it is given the options, and the operators that were wrong in the precisions before.
+    """
+    found: list[Check] = []
+    for precision in GPU_PRECISIONS:
+        wanted = dataclasses.replace(options, accelerator="gpu", gpu_precision=precision)
+        found.append(check(wanted, {one.index for before in found for one in before.wrong_operators}))
+        if found[-1].precision != precision:  # no GPU, or one without fp16, which then computed in fp32
+            break
+    return found
 
 
 def gate(found: Verification) -> None:
@@ -179,10 +163,11 @@ def _check_gpu(
     known = {f.operator.index: f for f in gpu_warnings(graph) if f.operator is not None}
     anyway = any(f.wrong for f in known.values())
     check = _check("gpu", graph, options, inputs, progress, {*suspects, *known}, search_anyway=anyway)
-    guilty = tuple(
-        dataclasses.replace(g, remedy=known[g.index].remedy if g.index in known else "") for g in check.guilty
+    wrong = tuple(
+        dataclasses.replace(one, remedy=known[one.index].remedy if one.index in known else "")
+        for one in check.wrong_operators
     )
-    return dataclasses.replace(check, guilty=guilty)
+    return dataclasses.replace(check, wrong_operators=wrong)
 
 
 def _check_delegate(
@@ -207,11 +192,11 @@ def _check(
     got, agreement, reason = found.accelerator, found.agreement, found.failure
     if options.delegate is not None and found.delegation is not None and not found.delegation.delegated:
         agreement, reason = None, "it takes no operator of this model"
-    guilty: tuple[Guilty, ...] = ()
+    wrong: tuple[WrongOperator, ...] = ()
     crashed = found.is_broken and not found.is_hung and options.delegate is None
     if (search_anyway and agreement) or crashed or (agreement and not agreement.is_right):
         few = inputs[:SEARCH_PICTURES]
-        guilty = search(
+        wrong = find_wrong_operators(
             graph, lambda part, fed: trial.answers(part, options, fed), few, options.threads, progress, suspects
         )
     return Check(
@@ -224,19 +209,19 @@ def _check(
         ms=found.ms,
         cpu_ms=found.cpu_ms,
         reason=reason,
-        guilty=guilty,
+        wrong_operators=wrong,
         is_broken=found.is_broken,
     )
 
 
-def search(
+def find_wrong_operators(
     graph: Graph,
     answer: Answer,
     inputs: Sequence[NDArray[Any]],
     threads: int = 0,
     progress: Progress | None = None,
     suspects: Collection[int] = (),
-) -> tuple[Guilty, ...]:
+) -> tuple[WrongOperator, ...]:
     """Find every operator that an accelerator gets wrong, or refuses, when it is given the CPU's values.
 
     Args:
@@ -245,13 +230,13 @@ def search(
         inputs: a few of the model's inputs, each (1, H, W, 3).
         threads: for the CPU.
         progress: called with (operators judged, operators).
-        suspects: indices of operators to try alone from the start; where they are the guilty ones, it is quicker.
+        suspects: indices of operators to try alone from the start; if it is they, the search is quicker.
     """
     model = read_bytes(graph.path, "model")
     operators = computing(graph)
     options = RuntimeOptions(threads=threads)
     values = _Values(graph, options)
-    found: list[Guilty] = []
+    found: list[WrongOperator] = []
     runs = itertools.groupby(operators, key=lambda op: op.index if op.index in suspects else -1)
     waiting, judged = [list(part) for _, part in runs][::-1], 0
     with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
@@ -264,7 +249,7 @@ def search(
                 waiting += [part[len(part) // 2 :], part[: len(part) // 2]]  # the first half is next
                 continue
             if error or refusal:
-                found.append(_guilty(part[0], error, refusal))
+                found.append(_wrong_operator(part[0], error, refusal))
                 if sum(one.relative_error == 0 for one in found) >= MOST_REFUSED:
                     break
             judged += len(part)
@@ -302,14 +287,14 @@ def _judge(
     return worst, ""
 
 
-def _guilty(operator: Operator, error: float, refusal: str) -> Guilty:
+def _wrong_operator(operator: Operator, error: float, refusal: str) -> WrongOperator:
     shapes = " x ".join(str(list(t.shape)) for t in operator.inputs[:2])
     strides = (operator.options.get("stride_h"), operator.options.get("stride_w"))
     if strides != (None, None):
         shapes += f" stride {strides[0]}x{strides[1]}"
     dtype = operator.outputs[0].dtype
     what = f"refused: {refusal}" if refusal else f"its {dtype} output is {error:.0%} off, given the CPU's inputs"
-    return Guilty(operator.index, operator.name, operator.outputs[0].name, shapes, error, what)
+    return WrongOperator(operator.index, operator.name, operator.outputs[0].name, shapes, error, what)
 
 
 def _cpu(graph: Graph, options: RuntimeOptions) -> interpreter.InterpreterRuntime:

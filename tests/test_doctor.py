@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_ran import doctor, machine, vulkan
+from edge_ran.cli.render import doctor as render
 from edge_ran.doctor import FAULT, GOOD, HINT, examine
 from edge_ran.runtime import child_process, huge_pages, interpreter
 
@@ -27,7 +28,7 @@ def test_this_machine_is_told_in_full():
     runtime = next(finding for finding in found.findings if finding.name == "runtime")
     assert runtime.state == GOOD
     assert interpreter.package().version in runtime.what
-    assert all(len(line) < 200 for line in str(found).splitlines())
+    assert all(len(line) < 200 for line in render.diagnosis(found).splitlines())
 
 
 def test_command(tmp_path):
@@ -35,7 +36,7 @@ def test_command(tmp_path):
     command = [sys.executable, "-m", "edge_ran", "doctor"]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, check=False)
     record = json.loads(done.stdout)
-    assert done.returncode == (0 if record["healthy"] else 3)
+    assert done.returncode == (0 if record["is_healthy"] else 3)
     assert done.stderr == ""
     text = subprocess.run(command, capture_output=True, text=True, env=environment, check=False).stdout
     assert all(finding["what"] in text for finding in record["findings"] if finding["name"] != "disk")
@@ -44,7 +45,7 @@ def test_command(tmp_path):
 def test_a_fault_makes_it_unhealthy_and_is_marked():
     diagnosis = doctor.Diagnosis((doctor.Finding("a", GOOD, "x"), doctor.Finding("b", FAULT, "y", "mend it")))
     assert not diagnosis.is_healthy
-    assert str(diagnosis).splitlines() == ["ok a  x", "!! b  y", "      -> mend it"]
+    assert render.diagnosis(diagnosis).splitlines() == ["ok a  x", "!! b  y", "      -> mend it"]
     assert doctor.Diagnosis((doctor.Finding("a", HINT, "x"),)).is_healthy
 
 
@@ -53,7 +54,7 @@ def test_an_examination_that_breaks_is_a_finding():
         raise OSError("libGL.so.1: cannot open shared object file")
         yield
 
-    assert only(_broken) == (FAULT, "cannot be examined: libGL.so.1: cannot open shared object file", "")
+    assert only(_broken) == (FAULT, "cannot be checked: libGL.so.1: cannot open shared object file", "")
 
 
 def test_opencv_without_libgl(monkeypatch):

@@ -23,7 +23,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import app
 from edge_ran.errors import EnvironmentMissing, GateError, UsageError
 from edge_ran.runtime import RuntimeOptions
-from edge_ran.targets import Order, android, connected
+from edge_ran.targets import Order, android
 from edge_ran.targets.android import SESSIONS, AndroidTarget
 from edge_ran.targets.program import BINARY_VARIABLE
 
@@ -69,11 +69,11 @@ def kept(phone: Device) -> list[str]:
 
 
 def test_a_benchmark_has_the_keys_of_a_local_one(phone: Device, answer: Answer, test_models: Path):
-    from edge_ran.bench import PhoneModel, benchmark
+    from edge_ran.bench import BenchModel, benchmark
 
     said: list[str] = []
     there = answer(say=said.append, sessions=SESSIONS)
-    here = benchmark([PhoneModel(test_models / "int8.tflite")], Plan(num_runs=3, min_secs=0)).to_dict()
+    here = benchmark([BenchModel(test_models / "int8.tflite")], Plan(num_runs=3, min_secs=0)).to_dict()
     assert there.keys() == here.keys()
     for part in ("accelerator", "latency", "cold_start", "delegation", "environment", "conditions", "throughput"):
         assert there[part].keys() == here[part].keys(), part
@@ -181,7 +181,7 @@ def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answ
     cpu, gpu = found["checks"]
     assert cpu["is_right"]
     assert not gpu["is_right"]
-    assert [one["name"] for one in gpu["guilty"]] == ["SOFTMAX"]
+    assert [one["name"] for one in gpu["wrong_operators"]] == ["SOFTMAX"]
     assert kept(phone) == []
     assert len(phone.files()) == 2, "the slices do not stay"
 
@@ -334,9 +334,9 @@ def test_probe(phone: Device, program: Callable[..., Path]):
 
 def test_several_phones_are_listed(phones: Callable[..., Device]):
     first = phones()
-    assert connected() == [], "one goes by adb:"
+    assert android.connected() == [], "one goes by adb:"
     second = phones(trusted=False)
-    found = {spec.name: spec for spec in connected()}
+    found = {spec.name: spec for spec in android.connected()}
     assert found.keys() == {f"adb:{first.serial}", f"adb:{second.serial}"}
     answers = {name: AndroidTarget(spec).probe(5) for name, spec in found.items()}
     assert answers[f"adb:{first.serial}"].answers

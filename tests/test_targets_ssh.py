@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonschema
 import pytest
 from loopback import wait_for, write_clip
 from sshd import Sshd
 
-from edge_ran import files, targets
+from edge_ran import files, records, targets
 from edge_ran.cli import main
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.targets.ssh import target as ssh_target
@@ -393,7 +394,12 @@ def test_devices_tells_what_answers(edge_ran, board, sshd: Sshd):
     assert done.returncode == 0
     assert json.loads(done.stdout)["devices"][0]["probe"]["answers"] is False
     assert time.monotonic() - begun < 15
-    assert json.loads(edge_ran("devices", board(), "--no-probe", "--json").stdout)["devices"][0]["probe"] is None
+    hidden = edge_ran("devices", board(camera="rtsp://admin:hunter2@10.0.0.9/x?pwd=hunter2"), "--no-probe", "--json")
+    record = json.loads(hidden.stdout)
+    jsonschema.validate(record, records.schema(targets.DeviceList))
+    assert record["devices"][0]["probe"] is None
+    assert record["devices"][0]["camera"].startswith("rtsp://10.0.0.9/")
+    assert "hunter2" not in hidden.stdout + hidden.stderr
 
 
 def test_what_a_power_cut_left_is_swept_and_clean_removes_what_is_kept(edge_ran, board, sshd: Sshd, test_models: Path):

@@ -6,15 +6,18 @@ import sys
 from pathlib import Path
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from models import colours
 
+from edge_ran import records
+from edge_ran.cli.render import verify as render
 from edge_ran.errors import GateError, InputError
 from edge_ran.graph import read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, open_runtime
-from edge_ran.verify import gate, search, verify
+from edge_ran.verify import Verification, find_wrong_operators, gate, verify
 
 TESTS = Path(__file__).parent
 MODELS = TESTS / "models"
@@ -87,12 +90,12 @@ def answers(part, package, fed):
         return [runtime.run(*x) for x in fed]
 
 
-def test_an_accelerator_that_is_the_cpu_has_no_guilty_operator():
+def test_an_accelerator_that_is_the_cpu_has_no_wrong_operator():
     graph = read_graph(MODELS / "int8.tflite")
     package = interpreter.package()
     x = [np.full(graph.inputs[0].shape, value, np.int8) for value in (-50, 50)]
     judged = []
-    found = search(
+    found = find_wrong_operators(
         graph,
         lambda part, fed: answers(part, package, fed),
         x,
@@ -107,14 +110,16 @@ def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pi
     (check,) = found.checks
     assert not check.is_right
     assert check.adapter == "libwrong.so"
-    assert [one.name for one in check.guilty] == ["SOFTMAX"]
-    assert "libwrong.so" in str(found)
+    assert [one.name for one in check.wrong_operators] == ["SOFTMAX"]
+    assert "libwrong.so" in render.verification(found)
     with pytest.raises(GateError, match="wrong on delegate") as caught:
         gate(found)
     assert "the delegate's vendor" in caught.value.remedy
-    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    record = json.loads(json.dumps(records.document(found), allow_nan=False))
     assert record["checks"][0]["is_right"] is False
-    assert record["checks"][0]["guilty"]
+    assert record["checks"][0]["wrong_operators"]
+    assert records.read_document(Verification, record, "it") == found
+    jsonschema.validate(record, records.schema(Verification))
 
 
 def test_what_cannot_be_verified(tmp_path):
@@ -148,11 +153,11 @@ def test_a_software_gpu_wrong_on_a_strided_int8_shortcut(pictures):
     for check in json.loads(done.stdout)["checks"]:
         assert check["is_software"]
         assert not check["is_right"]
-        (guilty,) = check["guilty"]
-        assert guilty["name"] == "CONV_2D"
-        assert "stride 2x2" in guilty["shapes"]
-        assert "shortcut" in guilty["output"]
-        assert guilty["remedy"]
+        (wrong,) = check["wrong_operators"]
+        assert wrong["name"] == "CONV_2D"
+        assert "stride 2x2" in wrong["shapes"]
+        assert "shortcut" in wrong["output"]
+        assert wrong["remedy"]
     done = edge_ran("verify", MODELS / "int8.tflite", "--images", pictures, **driver)
     assert done.returncode == 0
     assert done.stdout.count(": right: ") == 1
@@ -161,7 +166,7 @@ def test_a_software_gpu_wrong_on_a_strided_int8_shortcut(pictures):
     assert "breaks gpu" in done.stderr
     (check,) = json.loads(done.stdout)["checks"]
     assert check["is_broken"]
-    (guilty,) = check["guilty"]
-    assert guilty["name"] == "BATCH_MATMUL"
-    assert "Check failed" in guilty["what"]
-    assert guilty["remedy"]
+    (wrong,) = check["wrong_operators"]
+    assert wrong["name"] == "BATCH_MATMUL"
+    assert "Check failed" in wrong["what"]
+    assert wrong["remedy"]

@@ -41,7 +41,7 @@ def verify(
     count: Annotated[int, typer.Option(min=1, help="Pictures at most.")] = 32,
     network: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Hold the file against the network of this run instead, layer by layer."),
+        typer.Option(metavar="RUN", help="Compare the file with this run's network instead, layer by layer."),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --network: draw the layers (.png, .svg, .pdf).")
@@ -56,8 +56,9 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Hold every accelerator of a device against its CPU; name the operators that one gets wrong."""
-    from edge_ran import targets
+    """Compare each accelerator's outputs with the CPU's; name the operators that an accelerator computes wrongly."""
+    from edge_ran import records, targets
+    from edge_ran.cli.render import verify as render
 
     spec = targets.resolve(device)
     chosen = given(context, "model", "device", "install", "json", "force", "quiet")
@@ -84,8 +85,8 @@ def verify(
         with targets.open_target(spec, talk(quiet), install) as target:
             record = target.answer(targets.Order("verify", (path,), wanted, options))
         with believing(spec):
-            found = Verification.from_dict(record)
-    emit(json, found.to_dict(), lambda: str(found))
+            found = records.read_document(Verification, record, "verification")
+    emit(json, records.document(found), lambda: render.verification(found))
     gate(found)
 
 

@@ -138,8 +138,10 @@ class Adb:
                 "no phone is connected", "plug one in with USB debugging on, or: adb connect HOST:PORT"
             )
         elif len(there) > 1:
+            quoted = shlex.quote(f"adb:{there[0].serial}")
             raise EnvironmentMissing(
-                f"{len(there)} phones are connected: {others}", f"name one: --device {shlex.quote(f'adb:{there[0].serial}')}"
+                f"{len(there)} phones are connected: {others}",
+                f"name one: --device {quoted}",
             )
         else:
             chosen = there[0]
@@ -292,7 +294,9 @@ class Phone:
                     f"free some there, or: edge-ran devices {shlex.quote(f'adb:{self.serial}')} --clean",
                 )
             said = f" ({done.lines[-1]})" if done.lines else ""
-            raise EnvironmentMissing(f"phone {self.serial} cannot {what}{said}", f"try: adb -s {shlex.quote(self.serial)} shell")
+            raise EnvironmentMissing(
+                f"phone {self.serial} cannot {what}{said}", f"try: adb -s {shlex.quote(self.serial)} shell"
+            )
 
     def facts(self, timeout_s: float = ANSWER_S) -> Facts:
         """Ask what the phone is."""
@@ -423,7 +427,9 @@ class Phone:
             )
         if GONE.search(said):
             raise self._lost(done)
-        raise EnvironmentMissing(f"cannot {what}: {_last(done.lines)}", f"look at: adb -s {shlex.quote(self.serial)} shell df /data")
+        raise EnvironmentMissing(
+            f"cannot {what}: {_last(done.lines)}", f"look at: adb -s {shlex.quote(self.serial)} shell df /data"
+        )
 
     def _size(self, there: str) -> int | None:
         done = self.shell(f"[ -f {shlex.quote(there)} ] && wc -c < {shlex.quote(there)}")

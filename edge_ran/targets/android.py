@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edge_ran import verify
+from edge_ran import records, verify
 from edge_ran.bench import Bench, Plan
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.catalogue import DeviceSpec
@@ -22,7 +22,6 @@ from edge_ran.graph import Graph, read_card, read_graph
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter
 from edge_ran.runtime.agreement import compare
-from edge_ran.runtime.types import GPU_PRECISIONS
 from edge_ran.targets.adb import Adb, Phone
 from edge_ran.targets.address import adb_serial
 from edge_ran.targets.benchmark_model import Request
@@ -146,23 +145,17 @@ class AndroidTarget:
         inputs = real_inputs(Preprocessor(input_spec(graph, read_card(path)), graph.inputs[0]), folder, count)
         program = self._program()
         here = _here(graph, inputs)
-        checks: list[verify.Check] = []
         options = dataclasses.replace(order.runtime, accelerator="cpu")
-        with PhoneRuntime(program, graph, options) as cpu:
-            answers, cpu_ms = cpu.answers(inputs, "CPU")
-        checks.append(
-            verify.Check(
-                "cpu", "", program.facts.soc, "", False, compare(here, answers, graph.outputs[0]), cpu_ms, cpu_ms
-            )
+        with PhoneRuntime(program, graph, options) as runtime:
+            answers, cpu_ms = runtime.answers(inputs, "CPU")
+        agreement = compare(here, answers, graph.outputs[0])
+        cpu = verify.Check("cpu", "", program.facts.soc, "", False, agreement, cpu_ms, cpu_ms)
+        gpus = verify.check_precisions(
+            order.runtime,
+            lambda wanted, suspects: self._check_gpu(program, graph, wanted, inputs, here, cpu_ms, suspects),
         )
-        for precision in GPU_PRECISIONS:
-            options = dataclasses.replace(order.runtime, accelerator="gpu", gpu_precision=precision)
-            suspects = {one.index for check in checks for one in check.guilty}
-            checks.append(self._check_gpu(program, graph, options, inputs, here, cpu_ms, suspects))
-            if checks[-1].agreement is None:
-                break
         name = program.name or "benchmark_model"
-        return verify.Verification(str(path), name, sha256(program.binary)[:12], tuple(checks)).to_dict()
+        return records.document(verify.Verification(str(path), name, sha256(program.binary)[:12], (cpu, *gpus)))
 
     def _check_gpu(
         self,
@@ -181,18 +174,18 @@ class AndroidTarget:
         except AcceleratorError as error:
             return verify.Check("gpu", "", program.facts.gpu, "", False, None, None, None, str(error))
         agreement = compare(here, answers, graph.outputs[0])
-        guilty: tuple[verify.Guilty, ...] = ()
+        wrong: tuple[verify.WrongOperator, ...] = ()
         if not agreement.is_right:
-            self._say("searching the operators that it gets wrong")
+            self._say("searching the operators that the GPU computes wrongly")
 
             def answer(part: Graph, fed: list[list[NDArray[Any]]]) -> list[list[NDArray[Any]]]:
                 with PhoneRuntime(program, part, options, is_slice=True) as one:
                     return [one.run(*x) for x in fed]
 
-            guilty = verify.search(graph, answer, inputs[: verify.SEARCH_PICTURES], suspects=suspects)
+            wrong = verify.find_wrong_operators(graph, answer, inputs[: verify.SEARCH_PICTURES], suspects=suspects)
         return verify.Check(
             "gpu", options.gpu_precision, accelerator.adapter, accelerator.driver, accelerator.is_software, agreement,
-            ms, cpu_ms, guilty=guilty,
+            ms, cpu_ms, wrong_operators=wrong,
         )  # fmt: skip
 
 

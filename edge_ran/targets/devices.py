@@ -1,17 +1,20 @@
-"""From the words of ``--device`` to a device that can be asked."""
+"""From the words of ``--device`` to a device that can be asked; the list of those that are known."""
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from edge_ran import catalogue
+from edge_ran.camera.mjpeg import without_password
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.runtime import interpreter
 from edge_ran.targets.address import EXAMPLES, check
-from edge_ran.targets.android import AndroidTarget
+from edge_ran.targets.android import AndroidTarget, connected
 from edge_ran.targets.ssh import SshTarget
 from edge_ran.targets.target import Probe, Target
 
@@ -31,6 +34,80 @@ def resolve(device: str) -> DeviceSpec:
         spec = catalogue.device(device)
     check(spec)
     return spec
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """A device as its description has it, without passwords; ``probe`` is what it answered, None: it was not asked."""
+
+    name: str
+    summary: str
+    accelerator: str
+    converter: str
+    threads: int
+    camera: str
+    latency_budget_ms: float
+    target: str
+    runtime: str
+    python: str
+    benchmark_binary: str
+    measured: str
+    probe: Probe | None = None
+
+
+@dataclass(frozen=True)
+class DeviceList:
+    """What ``edge-ran devices`` prints."""
+
+    devices: tuple[DeviceReport, ...]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What ``edge-ran devices --clean`` removed."""
+
+    device: str
+    freed_bytes: int
+
+
+def list_devices(
+    name: str | None, timeout_s: float | None, say: Callable[[str], None] = lambda line: None
+) -> DeviceList:
+    """Describe the device of that name, or every device of the catalogue and every phone that is connected.
+
+    Args:
+        name: as ``--device`` takes it.
+        timeout_s: how long to wait for an answer; None asks none of them.
+        say: told that this takes a while.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    asks = timeout_s is not None
+    specs = [resolve(name)] if name else [*catalogue.devices(), *(connected() if asks else [])]
+    if asks and any(spec.target != "local" for spec in specs):
+        say("asking which of them answer; --no-probe leaves that out")
+    probes = [None] * len(specs) if timeout_s is None else probe_all(specs, timeout_s)
+    return DeviceList(
+        tuple(
+            DeviceReport(**{**dataclasses.asdict(spec), "camera": without_password(spec.camera)}, probe=probe)
+            for spec, probe in zip(specs, probes, strict=True)
+        )
+    )
+
+
+def clean(name: str | None) -> Cleaned:
+    """Remove everything that edge-ran keeps on a device between calls.
+
+    Raises:
+        UsageError: none is named, or it is this machine.
+        EnvironmentMissing: it cannot be reached.
+    """
+    spec = resolve(name) if name else None
+    if spec is None or spec.target == "local":
+        raise UsageError("--clean needs a device other than this machine", "edge-ran devices NAME --clean")
+    with open_target(spec) as target:
+        return Cleaned(spec.name, target.clean())
 
 
 def probe_all(specs: Sequence[DeviceSpec], timeout_s: float) -> list[Probe]:
