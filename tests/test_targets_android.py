@@ -18,6 +18,7 @@ import pytest
 from adb_device import Device
 from typer.testing import CliRunner
 
+from edge_ran import verify
 from edge_ran.bench import Plan
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import app
@@ -176,7 +177,7 @@ def test_verify_holds_the_phone_against_this_machine(phone: Device, answer: Answ
 
 
 def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answer: Answer, monkeypatch):
-    monkeypatch.setattr(android, "GPU_PRECISIONS", ("fp16",))
+    monkeypatch.setattr(verify, "GPU_PRECISIONS", ("fp16",))
     found = answer("verify", options={"count": 1}, wrong="SOFTMAX", gpu="full")
     cpu, gpu = found["checks"]
     assert cpu["is_right"]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from edge_ran.cli.app import Json, Verbose, app, emit
+from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.render import emit
 from edge_ran.errors import EnvironmentMissing
 
 
-@app.command()
-def doctor(json: Json = False, verbose: Verbose = False) -> None:
+@verb
+def doctor(output: Annotated[OutputOptions, Only("json", "verbose")]) -> None:
     """Tell what this machine has and what it lacks (runtimes, GPUs, delegates, cameras, disk, heat), and the remedy."""
-    from edge_ran import records
     from edge_ran.cli.render import doctor as render
     from edge_ran.doctor import examine
 
     found = examine()
-    emit(json, records.document(found), lambda: render.diagnosis(found))
+    emit(output.json, found, render.diagnosis)
     if not found.is_healthy:
         raise typer.Exit(EnvironmentMissing.exit_code)

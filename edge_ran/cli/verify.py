@@ -2,107 +2,81 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import (
-    Delegate,
-    DelegateOption,
-    Device,
-    Force,
-    Install,
-    Json,
-    Quiet,
-    Threads,
-    Verbose,
-    app,
-    believing,
-    emit,
-    given,
-    host_packages,
-    progress_bar,
-    runtime_options,
-    suited,
-    talk,
-    tflite_or_default,
-)
+from edge_ran.cli.app import believing, given, host_packages, progress_bar, suited, talk, tflite_or_default
+from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, Only, OutputOptions, verb
+from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
 
 
-@app.command()
+@verb
 def verify(
     context: typer.Context,
+    device: DeviceOptions,
+    output: OutputOptions,
     model: Annotated[Path | None, typer.Argument(help="A .tflite or run folder.", show_default="the default")] = None,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Pictures to compare on; else calibration_data/.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures at most.")] = 32,
     network: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Compare the file with this run's network instead, layer by layer."),
+        Path | None, typer.Option(metavar="RUN", help="Compare the file with this run's network instead, by layer.")
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --network: draw the layers (.png, .svg, .pdf).")
     ] = None,
-    device: Device = "local",
-    install: Install = False,
-    threads: Threads = 0,
-    delegate: Delegate = None,
-    delegate_option: DelegateOption = None,
-    json: Json = False,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    accelerator: Annotated[AcceleratorOptions, Only("threads", "delegate", "delegate_option")] = ON_CPU,
 ) -> None:
     """Compare each accelerator's outputs with the CPU's; name the operators that an accelerator computes wrongly."""
     from edge_ran import records, targets
-    from edge_ran.cli.render import verify as render
-
-    spec = targets.resolve(device)
-    chosen = given(context, "model", "device", "install", "json", "force", "quiet")
-    own = {key: value for key, value in suited(spec, chosen).items() if key == "threads"}
-    if network is not None:
-        if spec.target != "local":
-            raise UsageError("--network needs the run and TensorFlow, which are here", "leave out --device")
-        _verify_network(network, tflite_or_default(model), images, count, plot, json, force)
-        return
-    threads = own.get("threads", threads)
-    options = runtime_options("cpu", False, False, False, threads, delegate, delegate_option, "fp16", verbose)
     from edge_ran.classifier import spread
+    from edge_ran.cli.render import verify as render
     from edge_ran.verify import Verification, gate
     from edge_ran.verify import verify as compare
 
-    path = tflite_or_default(model)
+    spec = targets.resolve(device.device)
+    if network is not None:
+        if spec.target != "local":
+            raise UsageError("--network needs the run and TensorFlow, which are here", "leave out --device")
+        _verify_network(network, tflite_or_default(model), images, count, plot, output)
+        return
+    wanted = given(context, "model", "device", "install", "json", "force", "quiet")
+    own = {key: value for key, value in suited(spec, wanted).items() if key == "threads"}
+    options, path = dataclasses.replace(accelerator, **own).runtime(output.verbose), tflite_or_default(model)
     if spec.target == "local":
-        with progress_bar("searching operators", quiet) as progress:
+        with progress_bar("searching operators", output.quiet) as progress:
             found = compare(path, options, images, count, progress)
     else:
-        wanted = {**chosen, **own}
+        wanted |= own
         if images is not None:
             wanted["images"] = targets.Parcel(images, tuple(spread(images, count)))
-        with targets.open_target(spec, talk(quiet), install) as target:
+        with targets.open_target(spec, talk(output.quiet), device.install) as target:
             record = target.answer(targets.Order("verify", (path,), wanted, options))
         with believing(spec):
             found = records.read_document(Verification, record, "verification")
-    emit(json, records.document(found), lambda: render.verification(found))
+    emit(output.json, found, render.verification)
     gate(found)
 
 
 def _verify_network(
-    run: Path, model: Path, images: Path | None, count: int, plot: Path | None, json: bool, force: bool
+    run: Path, model: Path, images: Path | None, count: int, plot: Path | None, output: OutputOptions
 ) -> None:
     from edge_ran import catalogue, plots
+    from edge_ran.cli.app import emit
     from edge_ran.files import refuse_existing
 
     if plot:
-        refuse_existing(plot, force)
+        refuse_existing(plot, output.force)
         plots.check_target(plot)
     with host_packages("verify --network"):
         from edge_ran.host.parity import check_parity, some_frames
     proof = check_parity(run, model, some_frames(images or catalogue.folder("calibration_data"), count))
     if plot:
         proof.draw(plot)
-    emit(json, proof.record(), proof.text)
+    emit(output.json, proof.record(), proof.text)
     proof.check()
