@@ -26,7 +26,7 @@ class InputSpec:
 
     The defaults map pixel p to (p - 128) / 128, so that an int8 input of scale 1/128 is exactly p - 128.
     ``fit`` is ``stretch`` (whole frame, aspect ratio given up; what MediaPipe Tasks does) or ``crop`` (largest centred
-    rectangle of the input's aspect ratio).
+    rectangle of the input's aspect ratio). 0 x 0 pixels: the network takes any size, and none is chosen.
     """
 
     height: int
@@ -37,13 +37,19 @@ class InputSpec:
     fit: str = "stretch"
 
     def __post_init__(self) -> None:
-        if not all(isinstance(side, int) and 0 < side <= 8192 for side in (self.height, self.width)):
+        sides = self.height, self.width
+        if not all(isinstance(side, int) and 0 <= side <= 8192 for side in sides) or (0 in sides and any(sides)):
             raise InputError(f"card: input size {self.height}x{self.width} is outside 1..8192 pixels")
         numbers = (*self.mean, *self.std)
         if (len(self.mean), len(self.std)) != (3, 3) or not (all(map(math.isfinite, numbers)) and min(self.std) > 0):
             raise InputError("card: mean and std need three numbers each, std above 0")
         if self.color not in COLORS or self.fit not in FITS:
             raise InputError(f"card: color {self.color!r} or fit {self.fit!r} is unknown")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no size is chosen."""
+        return self.height == 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ class ModelCard:
     ``network`` is the architecture's name, ``options`` its other settings; ``precision`` is the converter's name or
     ``float32`` for a run folder; ``accuracy`` has ``top1`` (0..1), ``images``, ``dataset`` and ``split``;
     ``temperature`` divides the log-probabilities to calibrate confidence (1 = as trained). ``masks`` are the attention
-    modules whose soft masks a ``.tflite`` gives after its scores, an output each.
+    modules whose soft masks a ``.tflite`` gives after its scores, an output each. ``task`` is what the model is for:
+    ``classifier``, or what foreign metadata says instead (``embedder``, ``detector``, ``segmenter``).
     """
 
     name: str
@@ -85,9 +92,11 @@ class ModelCard:
     masks: tuple[str, ...] = ()
     temperature: float = 1.0
     license: str = ""
+    task: str = "classifier"
 
     def __post_init__(self) -> None:
-        texts = (self.name, self.network, self.precision, self.license, *self.labels, *self.rewrites, *self.masks)
+        texts = [self.name, self.network, self.precision, self.license, self.task]
+        texts += [*self.labels, *self.rewrites, *self.masks]
         records = (self.options, self.training, self.calibration, self.accuracy, self.versions)
         number = isinstance(self.temperature, (int, float)) and math.isfinite(self.temperature)
         if not (all(isinstance(t, str) for t in texts) and all(isinstance(r, dict) for r in records) and number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 
 from edge_ran import catalogue
 from edge_ran.attention import Look
-from edge_ran.card import InputSpec, ModelCard, Overrides
+from edge_ran.card import Overrides
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
-from edge_ran.graph import Graph, TensorSpec, add_masks, attach_card, drop_masks, read_card, read_graph
+from edge_ran.graph import add_masks, attach_card, drop_masks, read_card
+from edge_ran.model_interface import read_interface
 from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.preprocess import Preprocessor, dequantise, seen
 from edge_ran.runtime import Runtime, RuntimeOptions, open_runtime
 
-Triple = tuple[float, float, float]
+LONGEST_SIDE = 1024  # pixels, of a picture for a network that takes any size: memory grows with it
+ONE_SIZE_REMEDY = "choose one: --input-size 224x224"
+NOT_FINITE_REMEDY = "train or convert it again; on a GPU try --gpu-precision fp32"
+
 Prepare = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
@@ -72,30 +76,43 @@ class Classifier:
             EnvironmentMissing: no runtime, no accelerator.
         """
         path = Path(path)
-        graph = read_graph(path)
-        self.card = read_card(path)
-        check_image_classifier(graph, self.card)
+        interface = read_interface(path, overrides)
         self.attention, self._folder = attention, None
-        if attention and not (self.card and self.card.masks):
+        if attention and not (interface.card and interface.card.masks):
             self._folder = tempfile.TemporaryDirectory(prefix="edge-ran-")
             try:
                 path = with_masks(path, Path(self._folder.name) / path.name)
+                interface = read_interface(path, overrides)
             except BaseException:
                 self._folder.cleanup()
                 raise
-            graph, self.card = read_graph(path), read_card(path)
-        self.overrides = overrides or Overrides()
-        self.labels = _labels(graph, self.card, self.overrides.labels)
-        self.spec = input_spec(graph, self.card, self.overrides)
-        tensor = graph.inputs[0]
+        self.labels, self.card, self.spec = interface.labels, interface.card, interface.spec
         self.path, self.options = path, options or RuntimeOptions()
-        self._preprocess = Preprocessor(self.spec, tensor)
+        self.overrides = overrides or Overrides()
         self._temperature = self.card.temperature if self.card else 1.0
-        self._gives_probabilities = gives_probabilities(graph)
-        self.runtime: Runtime = open_runtime(path, self.options, lambda: real_inputs(self._preprocess))
-        self._input = np.empty(tensor.shape, tensor.dtype)
+        self._gives_probabilities = interface.gives_probabilities
+        self._tensor = interface.tensor
+        self._preprocess = None if self.spec.is_open else Preprocessor(self.spec, self._tensor)
+        shape = self._tensor.shape if self._tensor.open_axes else ()
+        self.runtime: Runtime = open_runtime(path, self.options, lambda: real_inputs(self.prepare), shape)
+        self._input = None if self.spec.is_open else np.empty(self._tensor.shape, self._tensor.dtype)
         self._outputs: list[NDArray[Any]] = []
         self.stages_ms: dict[str, float] = {}
+
+    def check_size(self) -> None:
+        """Raise InputError unless every picture goes in at one size, as a measurement of time needs it."""
+        if self.spec.is_open:
+            raise InputError(f"{self.path} takes pictures of any size, and names none", ONE_SIZE_REMEDY)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how this file is run, in sentences."""
+        if not self.spec.is_open:
+            return ()
+        return (
+            f"{self.path.name} leaves the size of its input open: pictures keep their own, up to {LONGEST_SIDE} "
+            "pixels; --input-size HEIGHTxWIDTH gives them the size that it was trained with",
+        )
 
     def scores(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probability of every class.
@@ -116,10 +133,16 @@ class Classifier:
 
     def prepare(self, frame: NDArray[np.uint8], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the network's input for a frame. May run in another thread beside ``infer``, with its own ``out``."""
+        if self._preprocess is None:
+            return self._at_own_size(frame)
         return self._preprocess(frame, out)
 
     def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Return ``scores`` for what ``prepare`` made; ``stages_ms`` then has no ``preprocess``."""
+        """Return ``scores`` for what ``prepare`` made; ``stages_ms`` then has no ``preprocess``.
+
+        Raises:
+            InputError: an answer is not a finite number.
+        """
         ready = time.perf_counter()
         self._outputs = self.runtime.run(x)
         done = time.perf_counter()
@@ -162,14 +185,25 @@ class Classifier:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _at_own_size(self, frame: NDArray[np.uint8]) -> NDArray[Any]:
+        shrunk = min(1.0, LONGEST_SIDE / max(frame.shape[:2]))
+        height, width = (max(1, round(side * shrunk)) for side in frame.shape[:2])
+        spec = dataclasses.replace(self.spec, height=height, width=width)
+        return Preprocessor(spec, dataclasses.replace(self._tensor, shape=(1, height, width, 3)))(frame)
+
     def _postprocess(self, output: NDArray[Any]) -> NDArray[np.float32]:
         tensor = self.runtime.outputs[0]
         values = dequantise(output.reshape(-1), tensor)
-        if self._gives_probabilities and self._temperature == 1.0:
+        if not np.isfinite(values).all():
+            raise InputError(f"{self.path} gives answers that are not finite numbers", NOT_FINITE_REMEDY)
+        if self._gives_probabilities is None and not _is_distribution(values, tensor.scale):
+            self._gives_probabilities = False  # one such answer tells; until then they look like probabilities
+        if self._gives_probabilities is False:
+            return _softmax(values / np.float32(self._temperature))
+        if self._temperature == 1.0:
             return values
-        if self._gives_probabilities:
-            # A quantised probability of 0 is anything below half a step.
-            values = np.log(np.maximum(values, tensor.scale / 2 if tensor.scale > 0 else 1e-12))
+        # A quantised probability of 0 is anything below half a step.
+        values = np.log(np.maximum(values, tensor.scale / 2 if tensor.scale > 0 else 1e-12))
         return _softmax(values / np.float32(self._temperature))
 
 
@@ -192,30 +226,6 @@ def spread(folder: Path, count: int) -> list[Path]:
     if not found:
         raise InputError(f"no pictures in {folder}", "put some there: PNG, JPEG, WebP or BMP")
     return found[:: max(1, len(found) // count)][:count]
-
-
-def check_image_classifier(graph: Graph, card: ModelCard | None = None) -> None:
-    """Raise InputError, saying why, unless the graph maps one (1, H, W, 3) picture to one row of class scores.
-
-    Behind the scores it may give the attention masks that its card names, (1, h, w, 1) each, and nothing else.
-    """
-    remedy = "an image classifier takes one (1, H, W, 3) picture and gives (1, classes)"
-    masks = card.masks if card else ()
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1 + len(masks):
-        what = f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
-        what += f", its card names {len(masks)} masks" if masks else ""
-    else:
-        shape = graph.inputs[0].shape
-        row = graph.outputs[0].shape
-        if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or min(shape) < 1:
-            what = f"its input is {shape}"
-        elif row[-1:] < (2,) or set(row[:-1]) - {1}:
-            what = f"its output is {row}"
-        elif wrong := [t for t in graph.outputs[1:] if len(t.shape) != 4 or (t.shape[0], t.shape[3]) != (1, 1)]:
-            what = f"its mask {wrong[0].name} is {wrong[0].shape}"
-        else:
-            return
-    raise InputError(f"{graph.path} is not an image classifier: {what}", remedy)
 
 
 def with_masks(path: Path, target: Path) -> Path:
@@ -276,68 +286,10 @@ def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) ->
     return MaskCost(len(classifier.runtime.outputs) - 1, with_ms, without_ms, pairs)
 
 
-def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides | None = None) -> InputSpec:
-    """How frames become the graph's input: as the card says, replaced by what ``overrides`` says.
-
-    A file without a card gets RGB stretched to its input. A quantised input then takes the pixels as they are (uint8)
-    or less 128 (int8), whatever its scale, and a float input (pixel - 128) / 128.
-    """
-    tensor = graph.inputs[0]
-    spec = card.input if card else InputSpec(tensor.shape[1], tensor.shape[2], *_plain_pixels(tensor))
-    if (spec.height, spec.width) != tensor.shape[1:3]:
-        raise InputError(
-            f"{graph.path}: its card says {spec.height}x{spec.width} pixels, its input is {tensor.shape}",
-            "convert it again",
-        )
-    given = overrides or Overrides()
-    if given.input_size not in (None, tensor.shape[1:3]):
-        raise InputError(
-            f"{graph.path} takes {spec.height}x{spec.width} pixels, not {given.input_size[0]}x{given.input_size[1]}",
-            "leave out --input-size",
-        )
-    return dataclasses.replace(
-        spec, mean=given.mean or spec.mean, std=given.std or spec.std, color=given.color or spec.color
-    )
-
-
-def gives_probabilities(graph: Graph) -> bool:
-    """Whether the last operator that computes is a softmax or a sigmoid; otherwise the outputs are logits."""
-    borders = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST")
-    last = next((operator for operator in reversed(graph.operators) if operator.name not in borders), None)
-    return last is not None and last.name in ("SOFTMAX", "LOGISTIC")
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Read a label file: one label a line, UTF-8; empty lines at the end do not count.
-
-    Raises:
-        InputError: it cannot be read, or is not text.
-    """
-    try:
-        lines = read_bytes(Path(path), "label file").decode("utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"label file {path} is not UTF-8 text", "one label a line") from error
-    return tuple(line.strip() for line in lines)
-
-
-def _plain_pixels(tensor: TensorSpec) -> tuple[Triple, Triple]:
-    if tensor.scale <= 0:
-        return (128.0, 128.0, 128.0), (128.0, 128.0, 128.0)
-    zero = tensor.zero_point + (128 if tensor.dtype == "int8" else 0)
-    return (float(zero),) * 3, (1 / tensor.scale,) * 3
-
-
-def _labels(graph: Graph, card: ModelCard | None, given: Sequence[str] | None) -> tuple[str, ...]:
-    classes = graph.outputs[0].shape[-1]
-    labels = tuple(given if given is not None else card.labels if card else ())
-    if not labels and given is None:
-        return tuple(str(index) for index in range(classes))
-    if len(labels) != classes:
-        whose = "given" if given is not None else "in its card"
-        raise InputError(
-            f"{graph.path} has {classes} outputs, but {len(labels)} labels are {whose}", "--labels FILE, one a line"
-        )
-    return labels
+def _is_distribution(values: NDArray[np.float32], scale: float) -> bool:
+    """Whether (classes,) scores are probabilities that sum to 1, as far as rounding to ``scale`` lets one see."""
+    off = 0.01 + scale * len(values) / 2
+    return bool(values.min() >= -1e-6 and abs(float(values.sum()) - 1) <= min(off, 0.3))
 
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:

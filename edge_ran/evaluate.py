@@ -298,7 +298,7 @@ def _calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_]
 
 
 def _warnings(classifier: Classifier, data: Dataset, split: str, held_to_card: bool) -> list[str]:
-    found = []
+    found = list(classifier.notes)
     absent = sorted(set(classifier.labels) - set(data.labels))
     if absent:
         names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from edge_ran.graph import TensorSpec
 
 
+_OPENCV_LOOKS_UP = ("float32", "uint8", "int8", "int16")
+_DTYPES = (*_OPENCV_LOOKS_UP, "float16", "float64", "uint16", "int32", "uint32", "int64")
+
+
 def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Fit a frame to the network's size and colour order.
 
@@ -28,6 +32,8 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.uint8]
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}")
+    if spec.is_open:
+        raise ValueError("the network's input has no size")
     left, top, width, height = seen(frame.shape[1], frame.shape[0], spec)
     frame = frame[top : top + height, left : left + width]
     frame = _halved(frame, spec)
@@ -49,7 +55,7 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.uint8]
 
 def seen(width: int, height: int, spec: InputSpec) -> tuple[int, int, int, int]:
     """Return the part of a frame of that size that the network sees: left, top, width, height in the frame's pixels."""
-    if spec.fit != "crop":
+    if spec.fit != "crop" or spec.is_open:
         return 0, 0, width, height
     aspect = spec.width / spec.height
     inner_width = min(width, max(1, round(height * aspect)))
@@ -66,15 +72,13 @@ def normalise(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]
 def quantise(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
     """Real values -> the tensor's dtype: value / scale + zero_point, rounded, clipped to the dtype, never wrapping.
 
-    A float tensor (scale 0) takes the values as they are.
+    A tensor without a scale takes the values as they are: floats, and integers that the network itself scales.
     """
     dtype = np.dtype(tensor.dtype)
     if dtype.kind == "f":
         return values.astype(dtype)
-    if tensor.scale <= 0:
-        raise InputError(f"tensor {tensor.name} is {tensor.dtype} without a quantisation scale", "convert it again")
     limits = np.iinfo(dtype)
-    steps = np.rint(values.astype(np.float64) / tensor.scale) + tensor.zero_point
+    steps = np.rint(values.astype(np.float64) / (tensor.scale or 1.0)) + tensor.zero_point
     stored: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(dtype)
     return stored
 
@@ -103,9 +107,11 @@ class Preprocessor:
         Raises:
             InputError: the tensor is not that shape, or its dtype holds no pixels.
         """
+        if spec.is_open:
+            raise InputError("the model takes pictures of any size, and names none", "choose one: --input-size 224x224")
         if tensor.shape != (1, spec.height, spec.width, 3):
             raise InputError(f"the input is {tensor.shape}, the card says {(1, spec.height, spec.width, 3)}")
-        if tensor.dtype not in ("float32", "uint8", "int8", "int16"):
+        if tensor.dtype not in _DTYPES:
             raise InputError(f"an input of {tensor.dtype} cannot be made from pixels", "convert it with --io uint8")
         self.spec, self.tensor = spec, tensor
         pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
@@ -128,8 +134,12 @@ class Preprocessor:
             raise ValueError(f"out is {out.shape} {out.dtype}, not {self.tensor.shape} {self.tensor.dtype}")
         if self._pixels_as_they_are:
             fit_pixels(frame, self.spec, out[0])
-        else:
+        elif self.tensor.dtype in _OPENCV_LOOKS_UP:
             cv2.LUT(fit_pixels(frame, self.spec), self._table, dst=out[0])
+        else:
+            pixels = fit_pixels(frame, self.spec)
+            for channel in range(3):
+                out[0, :, :, channel] = self._table[pixels[:, :, channel], 0, channel]
         return out
 
 

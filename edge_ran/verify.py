@@ -20,14 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import machine, records
-from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
+from edge_ran.card import Overrides
+from edge_ran.classifier import real_inputs
 from edge_ran.errors import AcceleratorError, GateError
 from edge_ran.files import read_bytes
-from edge_ran.graph import Graph, Operator, gpu_warnings, read_card, read_graph
+from edge_ran.graph import Graph, Operator, gpu_warnings, read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
+from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, output_capture, trial
-from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, relative_error
+from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, check_finite, relative_error
 from edge_ran.runtime.types import GPU_PRECISIONS
 
 SEARCH_PICTURES = 3
@@ -98,7 +100,12 @@ class Verification:
 
 
 def verify(
-    path: Path, options: RuntimeOptions, pictures: Path | None = None, count: int = 32, progress: Progress | None = None
+    path: Path,
+    options: RuntimeOptions,
+    pictures: Path | None = None,
+    count: int = 32,
+    progress: Progress | None = None,
+    overrides: Overrides | None = None,
 ) -> Verification:
     """Compare every accelerator of this device, or the options' delegate, with the CPU.
 
@@ -108,16 +115,18 @@ def verify(
         pictures: a folder of pictures; None takes ``calibration_data/``.
         count: how many of them at most.
         progress: called with (operators judged, operators) while wrong ones are searched.
+        overrides: what replaces the metadata's word.
 
     Raises:
-        InputError: no image classifier, or no pictures.
+        InputError: no image classifier, no pictures, or answers on the CPU that are not finite numbers.
         AcceleratorError: the delegate's library is missing or broken.
     """
-    graph = read_graph(path)
-    card = read_card(path)
-    check_image_classifier(graph, card)
-    inputs = real_inputs(Preprocessor(input_spec(graph, card), graph.inputs[0]), pictures, count)
+    interface = read_interface(path, overrides)
+    graph = interface.graph
+    inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), pictures, count)
     package = interpreter.package(options.runtime)
+    with _cpu(graph, options) as cpu:
+        check_finite((cpu.run(x) for x in inputs), path)
     checks: list[Check] = []
     if options.delegate is not None:
         checks.append(_check_delegate(graph, options, inputs, progress))

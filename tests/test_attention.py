@@ -15,10 +15,11 @@ from edge_ran import dataset, records
 from edge_ran.attention import Look, MaskSummary, chosen, scale_bar, tint
 from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.card import InputSpec
-from edge_ran.classifier import Classifier, check_image_classifier, mask_cost, with_masks
+from edge_ran.classifier import Classifier, mask_cost, with_masks
 from edge_ran.errors import InputError
 from edge_ran.evaluate import evaluate
 from edge_ran.graph import describe, read_card, read_graph
+from edge_ran.model_interface import check_image_classifier
 from edge_ran.preprocess import fit_pixels, seen
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.verify import verify

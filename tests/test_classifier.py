@@ -5,9 +5,10 @@ import pytest
 from models import colours
 
 from edge_ran.card import InputSpec, ModelCard, Overrides
-from edge_ran.classifier import Classifier, check_image_classifier, input_spec, read_labels
+from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
 from edge_ran.graph import attach_card, read_graph
+from edge_ran.model_interface import check_image_classifier, input_spec, read_labels
 
 MODELS = Path(__file__).parent / "models"
 
@@ -135,7 +136,7 @@ def test_label_files(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("\ufeffred\ngrün \r\nblue\n\n", encoding="utf-8")
     assert read_labels(path) == ("red", "grün", "blue")
-    path.write_bytes(b"\xff\xfe\x00\x81")
+    path.write_bytes(b"gr\xfcn\n")
     with pytest.raises(InputError, match="UTF-8"):
         read_labels(path)
     with pytest.raises(InputError, match="cannot read"):

@@ -130,7 +130,7 @@ def test_top5_counts_the_five_best(labelled_model, monkeypatch, tmp_path):
     """A classifier double with seven classes whose order is known."""
 
     class Seven:
-        labels, card, stages_ms = tuple("abcdefg"), None, {"inference": 2.0}
+        labels, card, notes, stages_ms = tuple("abcdefg"), None, (), {"inference": 2.0}
         runtime = type("R", (), {"name": "double", "version": "0"})()
 
         def __init__(self, *_, **__):

@@ -452,8 +452,8 @@ def test_foreign_metadata_makes_a_card(tmp_path: Path, model: bytes):
 @pytest.mark.parametrize(
     ("files", "what"),
     [
-        ({}, "labels.txt is missing"),
-        ({LABELS_FILE: b"\xff\xfe\xff"}, "damaged"),
+        ({}, "labels.txt is missing, it is cut short"),
+        ({LABELS_FILE: b"\xff\xfe\xff"}, "not UTF-8 text"),
         ({LABELS_FILE: b"a\x1b[2J\nb\nc\n"}, "control character"),
         ({CARD_FILE: b"{}"}, "card cannot be read"),
         ({"zeros": bytes(1 << 27)}, "unpacks to more than"),

@@ -116,9 +116,22 @@ def test_out_is_filled_in_place():
 
 @pytest.mark.parametrize(
     "wrong",
-    [tensor("float32", shape=(1, 32, 24, 3)), tensor("int32", 1.0), tensor("int8")],
-    ids=["size", "dtype", "scale"],
+    [tensor("float32", shape=(1, 32, 24, 3)), tensor("bool"), tensor("complex64")],
+    ids=["size", "truth", "complex"],
 )
 def test_tensors_that_hold_no_pixels_are_refused(wrong):
     with pytest.raises(InputError):
         Preprocessor(InputSpec(24, 32), wrong)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64", "float16"])
+def test_inputs_without_a_scale_take_the_numbers_as_they_are(dtype):
+    raw = InputSpec(24, 32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    x = Preprocessor(raw, tensor(dtype))(FRAME)
+    assert x.dtype == dtype
+    assert np.array_equal(x[0], fit_pixels(FRAME, raw))
+
+
+def test_a_size_that_nobody_chose_is_refused():
+    with pytest.raises(InputError, match="any size"):
+        Preprocessor(InputSpec(0, 0), tensor("float32"))

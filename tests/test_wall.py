@@ -17,10 +17,10 @@ PACKAGE = ROOT / "edge_ran"
 # From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
 FLOORS = (
     ("energy", "errors", "latency", "machine", "vulkan"),
-    ("files", "card", "catalogue", "records", "web_server", "zip_archive"),
+    ("files", "card", "labels", "catalogue", "records", "web_server", "zip_archive"),
     ("graph", "npz", "picture", "plots", "runs"),
     ("preprocess", "runtime", "camera"),
-    ("attention", "dataset", "report", "unknown"),
+    ("attention", "dataset", "model_interface", "report", "unknown"),
     ("classifier", "collect"),
     ("evaluate", "verify", "bench", "stream", "doctor"),
     ("evaluation_page", "phone"),

@@ -19,13 +19,15 @@ from edge_ran import catalogue, energy, machine
 from edge_ran.bench import report
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.bench.report import Bench, BenchReport
-from edge_ran.classifier import Classifier, check_image_classifier
+from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_card, read_graph
 from edge_ran.latency import LatencyStats, Stopwatch, interval, percentile_interval, steady
+from edge_ran.model_interface import check_image_classifier
 from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
+from edge_ran.runtime.agreement import check_finite
 
 MOST_PICTURES = 16
 LONGEST_WARMUP_S = 10.0
@@ -191,6 +193,7 @@ class Loaded:
             self.runtime: Runtime = open_runtime(subject.path, subject.options)
         else:
             self.classifier = Classifier(subject.path, subject.options)
+            self.classifier.check_size()
             self.runtime = self.classifier.runtime
         self.trial_ms = self.runtime.trial_ms
         self.load_ms = watch.lap("load") - self.trial_ms
@@ -248,8 +251,10 @@ class Loaded:
         feed = itertools.cycle(self.inputs)
         while len(times) < plan.warmup_runs or not steady(times):
             watch = Stopwatch()
-            self.runtime.run(next(feed))
+            answers = self.runtime.run(next(feed))
             times.append(watch.lap("run"))
+            if self.classifier is not None:  # what is fed with noise may answer anything
+                check_finite([answers], self.subject.path)
             if time.perf_counter() - start > LONGEST_WARMUP_S and len(times) >= plan.warmup_runs:
                 break
         if not self.sessions:

@@ -224,7 +224,7 @@ class MetadataOptions:
     def overrides(self) -> Overrides:
         """Return what was given, read and checked. Raises UsageError or InputError."""
         from edge_ran.card import COLORS, Overrides
-        from edge_ran.classifier import read_labels
+        from edge_ran.model_interface import read_labels
 
         if self.color and self.color not in COLORS:
             raise UsageError(f"--color {self.color!r} is unknown", f"choose one of: {', '.join(COLORS)}")

@@ -91,6 +91,8 @@ def _run_here(
         stop_on_signals() as (stop, signals),
     ):
         announce(classifier.runtime.accelerator, output.quiet)
+        for note in classifier.notes:
+            say(note)
         if attention:
             check_mask(results.attention, classifier.modules)
         try:

@@ -12,7 +12,7 @@ faster than the file.
 from edge_ran.graph.accelerators import Finding, gpu_warnings, xnnpack_unsupported
 from edge_ran.graph.describe import describe
 from edge_ran.graph.masks import add_masks, drop_masks, find_masks
-from edge_ran.graph.metadata import attach_card, read_card
+from edge_ran.graph.metadata import attach_card, plain_pixels, read_card
 from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph, read_graph
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "find_masks",
     "gpu_warnings",
     "parse_graph",
+    "plain_pixels",
     "read_card",
     "read_graph",
     "xnnpack_unsupported",

@@ -7,10 +7,12 @@ tensors, and a zip archive appended to the file that holds ``labels.txt`` and, f
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
+import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from edge_ran.files import read_bytes
 from edge_ran.graph import patch
 from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, open_model, untrusted
 from edge_ran.graph.patch import Patch, numbers, table, vector
-from edge_ran.graph.structure import Graph, TensorSpec, parse_graph, text
+from edge_ran.graph.structure import FLOATS, Graph, TensorSpec, parse_graph, text
+from edge_ran.labels import decode_labels
 
 METADATA_IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
@@ -56,10 +59,14 @@ def attach_card(model: bytes, card: ModelCard) -> bytes:
     return archive.getvalue()
 
 
-def read_card(path: Path | str) -> ModelCard | None:
+def read_card(path: Path | str, labels: Sequence[str] | None = None) -> ModelCard | None:
     """Return what the ``.tflite`` says of itself: our card, else one made from foreign standard metadata, else None.
 
-    None also where foreign metadata belongs to something else than a classifier of RGB pictures.
+    None also where foreign metadata belongs to something else than a model of RGB pictures.
+
+    Args:
+        path: the file.
+        labels: take the place of the labels inside, which are then not read.
 
     Raises:
         InputError: the file or its card is damaged.
@@ -67,11 +74,26 @@ def read_card(path: Path | str) -> ModelCard | None:
     data = read_bytes(Path(path), "model")
     files = _packed_files(data, path) if data[4:8] == MODEL_IDENTIFIER else {}
     if CARD_FILE in files:  # it says all, and needs no look at the FlatBuffer
-        return ModelCard.from_json(files[CARD_FILE])
+        card = ModelCard.from_json(files[CARD_FILE])
+        return card if labels is None else dataclasses.replace(card, labels=tuple(labels))
     model = open_model(data, path)
     with untrusted(path):
         metadata = _standard_metadata(model)
-        return _foreign_card(metadata, parse_graph(data, path), files) if metadata else None
+        return _foreign_card(metadata, parse_graph(data, path), files, labels) if metadata else None
+
+
+def plain_pixels(tensor: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation with which an input takes pixels as they are.
+
+    A uint8 input gets 0..255, an int8 input -128..127, whatever its scale; integers without a scale get 0..255 as far
+    as they reach. A float or int16 input gets (pixel - 128) / 128.
+    """
+    if tensor.dtype in ("uint8", "int8"):
+        lift, scale = (128 if tensor.dtype == "int8" else 0), tensor.scale or 1.0
+        return (float(tensor.zero_point + lift),) * 3, (1 / scale,) * 3
+    if tensor.dtype not in FLOATS and not tensor.scale:
+        return (0.0,) * 3, (1.0,) * 3
+    return (128.0,) * 3, (128.0,) * 3
 
 
 def _standard_metadata(model: tflite.Model) -> _Table | None:
@@ -88,7 +110,9 @@ def _standard_metadata(model: tflite.Model) -> _Table | None:
     return None
 
 
-def _foreign_card(metadata: _Table, graph: Graph, files: dict[str, bytes]) -> ModelCard | None:
+def _foreign_card(
+    metadata: _Table, graph: Graph, files: dict[str, bytes], given: Sequence[str] | None
+) -> ModelCard | None:
     subgraphs = metadata.tables(3)
     inputs, outputs = (subgraphs[0].tables(2), subgraphs[0].tables(3)) if subgraphs else ([], [])
     if not inputs or not outputs or len(graph.inputs) != 1:
@@ -96,34 +120,87 @@ def _foreign_card(metadata: _Table, graph: Graph, files: dict[str, bytes]) -> Mo
     image = graph.inputs[0]
     if len(image.shape) != 4 or image.shape[3] != 3 or not all(image.shape):
         return None
-    labels: tuple[str, ...] = ()
-    for associated in outputs[0].tables(6):
-        if associated.byte(2) == 2 and not labels:  # TENSOR_AXIS_LABELS; the first one is the default
-            name = associated.string(0)
-            if name not in files:
-                raise InputError(f"{graph.path}: its {name} is missing; the file is cut short", "get the file again")
-            labels = tuple(line.rstrip("\r") for line in files[name].decode().rstrip("\r\n").split("\n"))
+    names = [one.string(0) for one in outputs[0].tables(6) if one.byte(2) == 2]  # TENSOR_AXIS_LABELS
+    labels = tuple(given) if given is not None else _labels(names, files, graph.path)
+    height, width = _size(inputs[0], image)
     mean, std = _normalisation(inputs[0], image)
     return ModelCard(
         name=metadata.string(0) or graph.path.stem,
         labels=labels,
-        input=InputSpec(image.shape[1], image.shape[2], mean, std),
+        input=InputSpec(height, width, mean, std),
         precision=graph.precision,
         training={key: said for key, slot in (("description", 1), ("author", 4)) if (said := metadata.string(slot))},
         versions={"model": version} if (version := metadata.string(2)) else {},
         license=metadata.string(5),
+        task=_task(outputs, [metadata.string(0), metadata.string(1)], bool(labels)),
     )
 
 
+def _labels(names: list[str], files: dict[str, bytes], path: Path) -> tuple[str, ...]:
+    if not names:
+        return ()
+    first = names[0]  # the others are translations
+    if first not in files:
+        raise InputError(f"{path}: its {first} is missing, it is cut short", "get it again, or add --labels FILE")
+    return decode_labels(files[first], f"{path}: the label file {first} in it")
+
+
+def _size(described: _Table, image: TensorSpec) -> tuple[int, int]:
+    """Height and width: the tensor's; where that leaves them open, those that the metadata recommends, else 0 x 0."""
+    if not {1, 2} & set(image.open_axes):
+        return image.shape[1], image.shape[2]
+    content = described.table(3)
+    properties = content.table(1) if content is not None and content.byte(0) == 2 else None
+    size = properties.table(1) if properties is not None else None
+    width, height = (size.uint32(0), size.uint32(1)) if size is not None else (0, 0)
+    return (height, width) if height and width else (0, 0)
+
+
+# Words of a model's name and description that tell what it is for, where it says so in no other way.
+_TASKS = (
+    ("embedder", re.compile(r"embed|feature[ _-]?(vector|extract)", re.IGNORECASE)),
+    ("detector", re.compile(r"detect", re.IGNORECASE)),
+    ("segmenter", re.compile(r"segment", re.IGNORECASE)),
+)
+
+
+def _task(outputs: list[_Table], words: list[str], has_labels: bool) -> str:
+    kinds = {content.byte(0) for output in outputs if (content := output.table(3)) is not None}
+    if 3 in kinds:  # BoundingBoxProperties
+        return "detector"
+    if 2 in kinds:  # ImageProperties
+        return "segmenter"
+    said = " ".join([*words, *(output.string(slot) for output in outputs for slot in (0, 1))])
+    if has_labels or re.search("classif", said, re.IGNORECASE):
+        return "classifier"
+    return next((task for task, pattern in _TASKS if pattern.search(said)), "classifier")
+
+
 def _normalisation(described: _Table, image: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """How pixels become the input, as the readers that the metadata was made for do it.
+
+    Task Library and MediaPipe normalise float inputs only, and give a uint8 input the pixels as they are. They take no
+    int8 input: there the metadata count where they fit the tensor's own range, else they were meant for the network
+    before it was quantised.
+    """
+    given = None
     for unit in described.tables(4):
         options = unit.table(1)
-        if unit.byte(0) == 1 and options is not None:  # NormalizationOptions; one number stands for all channels
-            mean, std = options.floats(0), options.floats(1)
-            return mean * (3 if len(mean) == 1 else 1), std * (3 if len(std) == 1 else 1)
-    if image.scale:  # nothing said of a quantised input: it takes pixels as they are
-        return (float(image.zero_point),) * 3, (1 / image.scale,) * 3
-    return (0.0,) * 3, (1.0,) * 3
+        if given is None and unit.byte(0) == 1 and options is not None:  # NormalizationOptions
+            mean, std = options.floats(0), options.floats(1)  # one number stands for all channels
+            given = mean * (3 if len(mean) == 1 else 1), std * (3 if len(std) == 1 else 1)
+    if image.dtype in FLOATS or (image.dtype == "int16" and image.scale):
+        return given or ((0.0,) * 3, (1.0,) * 3)
+    return given if given and _fits(given, image) else plain_pixels(image)
+
+
+def _fits(given: tuple[tuple[float, ...], tuple[float, ...]], image: TensorSpec) -> bool:
+    """Whether the normalised pixels span the range of an int8 input, to a tenth of it."""
+    if image.dtype != "int8" or not image.scale or not all(given[1]):
+        return False
+    low, high = ((limit - image.zero_point) * image.scale for limit in (-128, 127))
+    ends = [[(pixel - m) / s for m, s in zip(*given, strict=False)] for pixel in (0, 255)]
+    return abs(min(ends[0]) - low) <= 0.1 * (high - low) >= abs(max(ends[1]) - high)
 
 
 def _packed_files(data: bytes, path: Path | str) -> dict[str, bytes]:
@@ -232,6 +309,10 @@ class _Table:
         return (
             int(self.raw.Get(flatbuffers.number_types.Uint8Flags, self.raw.Pos + o)) if (o := self.offset(slot)) else 0
         )
+
+    def uint32(self, slot: int) -> int:
+        flags = flatbuffers.number_types.Uint32Flags
+        return int(self.raw.Get(flags, self.raw.Pos + o)) if (o := self.offset(slot)) else 0
 
     def string(self, slot: int) -> str:
         return text(self.raw.String(self.raw.Pos + o)) if (o := self.offset(slot)) else ""

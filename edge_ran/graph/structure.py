@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
@@ -26,7 +27,8 @@ _SMALL_CONSTANT = 8  # numbers; axes, paddings, strides and sizes are no more
 class TensorSpec:
     """One tensor; real value = ``scale`` * (number - ``zero_point``).
 
-    ``shape`` is the one that runtimes start with; without ``fixed`` the caller may resize it (a batch of -1).
+    ``shape`` is the one that runtimes start with; without ``fixed`` the caller may resize it (a batch of -1), along the
+    dimensions ``open_axes``, for which ``shape`` holds a placeholder.
     ``scale`` 0 means that the tensor is not quantised as a whole; ``per_channel`` that each channel is by itself.
     ``constant`` tensors are weights or settings; ``values`` holds the numbers of a small int32 constant, such as axes
     or strides. ``index`` is the tensor's place in the file.
@@ -42,6 +44,7 @@ class TensorSpec:
     values: tuple[int, ...] = ()
     fixed: bool = True
     index: int = -1
+    open_axes: tuple[int, ...] = ()
 
     @property
     def elements(self) -> int:
@@ -111,6 +114,10 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
     operators: tuple[Operator, ...]
     parameters_bytes: int = 0
+
+    def with_input_shape(self, shape: tuple[int, ...]) -> Graph:
+        """Return the graph with another shape of its first input, along the axes that the file leaves open."""
+        return dataclasses.replace(self, inputs=(dataclasses.replace(self.inputs[0], shape=shape), *self.inputs[1:]))
 
     @property
     def operator_counts(self) -> dict[str, int]:
@@ -239,8 +246,9 @@ def _tensor(model: tflite.Model, raw: Any, index: int) -> TensorSpec:
     scale, zero_point, per_channel = _quantisation(raw.Quantization())
     constant = size > 0 or buffer.Offset() > 1
     return TensorSpec(
-        text(raw.Name()), shape, dtype, scale, zero_point, per_channel, constant, values, -1 not in signature, index
-    )
+        text(raw.Name()), shape, dtype, scale, zero_point, per_channel, constant, values, -1 not in signature, index,
+        tuple(axis for axis, size in enumerate(signature[: len(shape)]) if size == -1),
+    )  # fmt: skip
 
 
 def _quantisation(raw: Any) -> tuple[float, int, bool]:

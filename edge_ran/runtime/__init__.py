@@ -40,7 +40,11 @@ DEFAULT = RuntimeOptions()
 
 
 def open_runtime(
-    path: Path | str, options: RuntimeOptions = DEFAULT, inputs: Inputs | None = None, **changes: Any
+    path: Path | str,
+    options: RuntimeOptions = DEFAULT,
+    inputs: Inputs | None = None,
+    input_shape: tuple[int, ...] = (),
+    **changes: Any,
 ) -> Runtime:
     """Load a model on the accelerator that the options ask for.
 
@@ -48,6 +52,7 @@ def open_runtime(
         path: a ``.tflite``.
         options: what is asked for.
         inputs: gives real inputs, which accelerators are compared on; called only when it has to.
+        input_shape: the shape to run with, of a model whose file leaves it open.
         changes: single fields of the options, by name: ``open_runtime(path, threads=2)``.
 
     Raises:
@@ -58,6 +63,8 @@ def open_runtime(
     """
     options = dataclasses.replace(options, **changes)
     graph = read_graph(Path(path))
+    if input_shape:
+        graph = graph.with_input_shape(input_shape)
     if options.delegate is None and options.accelerator == "cpu":
         return _cpu(graph, options, Accelerator("cpu", "cpu"))
     if options.delegate is None and options.accelerator == "auto":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran.errors import InputError
 from edge_ran.graph import TensorSpec
 
 # Measured on networks of 17 to 370 operators, GPU against XNNPACK. Rounding: float 1e-6 of the answers' spread, int8
@@ -55,6 +57,12 @@ class Agreement:
             f"top-1 agrees on {self.top1:.1%} of {self.pictures} pictures, "
             f"largest difference {self.largest_difference:.3g}, relative error {self.relative_error:.1%}{masks}"
         )
+
+
+def check_finite(answers: Iterable[Outputs], path: Path) -> None:
+    """Raise InputError when a model's answers on the CPU hold NaN or infinity: nothing can be held against them."""
+    if not all(np.isfinite(np.asarray(output, np.float64)).all() for outputs in answers for output in outputs):
+        raise InputError(f"{path} gives answers that are not finite numbers", "train or convert it again")
 
 
 def compare_all(reference: Sequence[Outputs], answers: Sequence[Outputs], tensors: Sequence[TensorSpec]) -> Agreement:

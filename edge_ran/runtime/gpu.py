@@ -118,7 +118,7 @@ class GpuRuntime:
         if package.name != "litert":
             raise AcceleratorError(f"{package.name} has no GPU of its own", "pip install ai-edge-litert")
         if not all(tensor.fixed for tensor in (*graph.inputs, *graph.outputs)):
-            raise AcceleratorError("the GPU needs fixed shapes, the batch of this model is open", "convert it again")
+            raise AcceleratorError("the GPU needs fixed shapes, this model leaves them open", "convert it again")
         self.name, self.version = package.name, package.version
         self.input, self.outputs = graph.inputs[0], graph.outputs
         self.threads = threads or machine.available_cores()

@@ -7,6 +7,7 @@ serves old boards with the same code, and is the only one that takes a vendor's 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_ran import machine
 from edge_ran.errors import EnvironmentMissing, InputError
-from edge_ran.graph import Graph
+from edge_ran.graph import Graph, TensorSpec
 from edge_ran.runtime import huge_pages, output_capture
 from edge_ran.runtime.types import Accelerator, Delegation
 
@@ -125,6 +126,7 @@ class InterpreterRuntime:
                         resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else resolvers.AUTO
                     ),
                 )
+                self._size_input(graph.inputs)
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -135,7 +137,17 @@ class InterpreterRuntime:
         self._output_indices = [detail["index"] for detail in self._interpreter.get_output_details()]
         self.delegation = self._delegation(accelerator.adapter or "XNNPACK")
 
+    def _size_input(self, inputs: tuple[TensorSpec, ...]) -> None:
+        """Resize the inputs whose shape in the file is a placeholder and that were given another one."""
+        for detail, tensor in zip(self._interpreter.get_input_details(), inputs, strict=True):
+            if tensor.open_axes and tuple(detail["shape"]) != tensor.shape:
+                self._interpreter.resize_tensor_input(detail["index"], tensor.shape)
+
     def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        if self.input.open_axes and inputs[0].shape != self.input.shape:  # the next picture is of another size
+            self.input = dataclasses.replace(self.input, shape=inputs[0].shape)
+            self._interpreter.resize_tensor_input(self._input_indices[0], inputs[0].shape)
+            self._interpreter.allocate_tensors()
         for index, x in zip(self._input_indices, inputs, strict=True):
             self._interpreter.set_tensor(index, x)
         self._interpreter.invoke()

@@ -24,7 +24,7 @@ from edge_ran import files, machine, records, vulkan
 from edge_ran.errors import AcceleratorError, InputError
 from edge_ran.graph import Graph, read_graph
 from edge_ran.runtime import child_process, delegates, gpu, interpreter, trial_cache
-from edge_ran.runtime.agreement import Agreement, compare_all
+from edge_ran.runtime.agreement import Agreement, check_finite, compare_all
 from edge_ran.runtime.types import Accelerator, Delegation, Inputs, Runtime, RuntimeOptions
 
 TIMEOUT_S = 120.0
@@ -105,14 +105,15 @@ def _identity(options: RuntimeOptions) -> list[Any]:
 
 
 def obstacle(graph: Graph, options: RuntimeOptions) -> str:
-    """Return why a GPU need not even be tried; empty where nothing speaks against it, and for a delegate."""
+    """Return why a GPU or delegate need not even be tried; empty where nothing speaks against it."""
     package = interpreter.package(options.runtime)
     if options.delegate is not None:
-        return ""
+        is_open = any(len(tensor.shape) == 4 and {1, 2} & set(tensor.open_axes) for tensor in graph.inputs)
+        return "the size of this model's input is not fixed" if is_open else ""
     if package.name != "litert":
         return f"{package.name} has no GPU of its own"
     if not all(tensor.fixed for tensor in (*graph.inputs, *graph.outputs)):
-        return "the GPU needs fixed shapes, the batch of this model is open"
+        return "the GPU needs fixed shapes, this model leaves them open"
     return vulkan.adapters()[1] if sys.platform == "linux" else ""
 
 
@@ -155,6 +156,10 @@ def run_attempt(path: str, options: dict[str, Any], inputs: str) -> dict[str, An
     package = interpreter.package(wanted.runtime)
     with interpreter.InterpreterRuntime(graph, package, wanted.threads, Accelerator("cpu", "cpu")) as cpu:
         reference, cpu_ms = timed(cpu, pictures[: len(answers)])
+    try:
+        check_finite(reference, graph.path)
+    except InputError as error:
+        return Trial(str(error)).record()
     agreement = compare_all(reference, answers[: len(reference)], graph.outputs)
     return Trial("", False, False, got, delegation, agreement, ms, cpu_ms).record()
 

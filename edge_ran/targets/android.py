@@ -15,10 +15,11 @@ from edge_ran import records, verify
 from edge_ran.bench import Bench, Plan
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
+from edge_ran.classifier import real_inputs
 from edge_ran.errors import AcceleratorError, EdgeRanError, UsageError
 from edge_ran.files import sha256
-from edge_ran.graph import Graph, read_card, read_graph
+from edge_ran.graph import Graph, read_graph
+from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter
 from edge_ran.runtime.agreement import compare
@@ -138,11 +139,11 @@ class AndroidTarget:
     def _verify(self, order: Order) -> dict[str, Any]:
         _refuse(order, ("network", "plot"))
         path = order.models[0]
-        graph = read_graph(path)
-        check_image_classifier(graph)
+        interface = read_interface(path)
+        graph = interface.graph
         pictures, count = order.options.get("images"), order.options.get("count", 32)
         folder = getattr(pictures, "root", pictures)
-        inputs = real_inputs(Preprocessor(input_spec(graph, read_card(path)), graph.inputs[0]), folder, count)
+        inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), folder, count)
         program = self._program()
         here = _here(graph, inputs)
         options = dataclasses.replace(order.runtime, accelerator="cpu")

@@ -14,12 +14,13 @@ from typing import Any
 
 from edge_ran.bench import BenchReport
 from edge_ran.bench.report import throughput
-from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
+from edge_ran.classifier import real_inputs
 from edge_ran.errors import AcceleratorError, EnvironmentMissing, GateError, InputError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_card
 from edge_ran.latency import LatencyStats, percentile_interval
 from edge_ran.machine import Conditions
+from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.runtime.agreement import compare
@@ -205,9 +206,8 @@ class PhoneMonitor:
 def _choose(program: Program, graph: Graph, options: RuntimeOptions) -> tuple[str, str]:
     """The faster of GPU and CPU if both answer alike, and why; the CPU where that cannot be shown."""
     try:
-        check_image_classifier(graph)
-        spec = input_spec(graph, read_card(graph.path))
-        inputs = real_inputs(Preprocessor(spec, graph.inputs[0]), None, PROOF_PICTURES)
+        interface = read_interface(graph.path)
+        inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), None, PROOF_PICTURES)
     except InputError as error:
         return "cpu", f"the GPU's answers cannot be judged: {error}"
     program.say("comparing its GPU with its CPU")

@@ -128,6 +128,58 @@ def self_product() -> bytes:
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
 
 
+def mean_colour(image: tf.Tensor) -> tf.Tensor:
+    """(1, H, W, 3) float32 in [-1, 1] -> (1, 3) logits, the largest for the brightest channel; of any size."""
+    return 6.0 * tf.reduce_mean(image, [1, 2]) - 1.0
+
+
+def written(
+    function: Callable[[tf.Tensor], tf.Tensor],
+    shape: tuple[int | None, ...] = (1, 16, 16, 3),
+    dtype: tf.DType = tf.float32,
+    calibration: np.ndarray | None = None,
+) -> bytes:
+    """Convert a function of one picture; with ``calibration``, (N, 16, 16, 3), to uint8."""
+    concrete = tf.function(function).get_concrete_function(tf.TensorSpec(shape, dtype, name="image"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([picture[None]] for picture in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    return converter.convert()
+
+
+def foreign() -> dict[str, Callable[[], bytes]]:
+    """Classifiers of the mean colour in forms that other converters and people write."""
+    softmax = tf.nn.softmax
+    ends = np.stack([np.full((16, 16, 3), value, np.float32) for value in (-1, 1)])
+    whole = np.concatenate([pictures(40, np.random.default_rng(3))[0], ends])
+
+    def without_background(image: tf.Tensor) -> tf.Tensor:
+        return softmax(tf.concat([tf.zeros((1, 1)), mean_colour(image)], 1))[:, 1:]
+
+    return {
+        "raw_uint8.tflite": lambda: written(
+            lambda x: softmax(mean_colour(tf.cast(x, tf.float32) / 127.5 - 1)), dtype=tf.uint8
+        ),
+        "raw_int32.tflite": lambda: written(
+            lambda x: softmax(mean_colour(tf.cast(x, tf.float32) / 127.5 - 1)), dtype=tf.int32
+        ),
+        "float16_io.tflite": lambda: written(
+            lambda x: tf.cast(softmax(mean_colour(tf.cast(x, tf.float32))), tf.float16), dtype=tf.float16
+        ),
+        "any_size.tflite": lambda: written(lambda x: softmax(mean_colour(x)), (None, None, None, 3)),
+        "ensemble.tflite": lambda: written(lambda x: (softmax(mean_colour(x)) + softmax(mean_colour(0.9 * x))) / 2),
+        "without_background.tflite": lambda: written(without_background),
+        "overflowing.tflite": lambda: written(
+            lambda x: softmax(mean_colour(x) * 1e38 * 1e38 - 1e38 * mean_colour(x) * 1e38)
+        ),
+        "uint8_0_to_1.tflite": lambda: written(lambda x: softmax(mean_colour(2 * x - 1)), calibration=(whole + 1) / 2),
+        "uint8_-1_to_1.tflite": lambda: written(lambda x: softmax(mean_colour(x)), calibration=whole),
+    }
+
+
 def main(chosen: list[str]) -> None:
     good, strided, attention = (
         trained(build) for build in (partial(network, False), partial(network, True), attentive)
@@ -146,6 +198,7 @@ def main(chosen: list[str]) -> None:
         "self_product.tflite": self_product,
         "attention.tflite": lambda: convert(attention, quantised=True, io=tf.uint8),
         "attention_float32.tflite": lambda: convert(attention, quantised=False),
+        **foreign(),
         "golden.json": lambda: as_json(golden(good)),
         "golden_attention.json": lambda: as_json({"scores": golden(attention), "masks": golden_masks(attention)}),
     }

@@ -1,0 +1,194 @@
+"""What goes into an image classifier's file and what comes out: size, normalisation, labels, probabilities.
+
+The file tells it in its card or in foreign metadata; what the user says besides, ``Overrides``, goes before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_ran.card import InputSpec, ModelCard, Overrides
+from edge_ran.errors import InputError
+from edge_ran.files import read_bytes
+from edge_ran.graph import Graph, Operator, TensorSpec, plain_pixels, read_card, read_graph
+from edge_ran.labels import decode_labels
+from edge_ran.preprocess import normalise, quantise
+
+MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
+FEWEST_LEVELS = 32  # of them that an input must tell apart
+
+
+@dataclass(frozen=True)
+class ModelInterface:
+    """One image classifier's input and output.
+
+    ``graph`` has the shape of the input that is run with, where one is known; ``card`` is None for a file without
+    metadata; ``spec`` tells how frames become the input; ``names`` are the labels, as given or found, None where there
+    are none; ``gives_probabilities`` is None where the graph alone does not tell whether the scores are probabilities
+    or logits.
+    """
+
+    graph: Graph
+    card: ModelCard | None
+    spec: InputSpec
+    names: tuple[str, ...] | None
+    gives_probabilities: bool | None
+
+    @property
+    def tensor(self) -> TensorSpec:
+        """The input."""
+        return self.graph.inputs[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One label for each output: its number where there are no names. Raises InputError for a wrong count."""
+        classes = self.graph.outputs[0].shape[-1]
+        if self.names is None:
+            return tuple(str(index) for index in range(classes))
+        if len(self.names) != classes:
+            what = f"{self.graph.path} has {classes} outputs, but {len(self.names)} labels are given or in it"
+            raise InputError(what, "--labels FILE, one a line")
+        return self.names
+
+
+def read_interface(path: Path | str, overrides: Overrides | None = None) -> ModelInterface:
+    """Read what goes into a ``.tflite`` and what comes out.
+
+    Raises:
+        InputError: not a model, not an image classifier, or ``overrides`` does not fit it.
+    """
+    overrides = overrides or Overrides()
+    graph, card = read_graph(path), read_card(path, overrides.labels)
+    check_image_classifier(graph, card)
+    spec = input_spec(graph, card, overrides)
+    if _open_sides(graph.inputs[0]) and not spec.is_open:
+        graph = graph.with_input_shape((1, spec.height, spec.width, 3))
+    names = overrides.labels if overrides.labels is not None else (card.labels if card else ()) or None
+    return ModelInterface(graph, card, spec, names, gives_probabilities(graph))
+
+
+def check_image_classifier(graph: Graph, card: ModelCard | None = None) -> None:
+    """Raise InputError, saying why, unless the graph maps one (1, H, W, 3) picture to one row of class scores.
+
+    Behind the scores it may give the attention masks that its card names, (1, h, w, 1) each, and nothing else.
+    """
+    remedy = "an image classifier takes one (1, H, W, 3) picture and gives (1, classes)"
+    masks = card.masks if card else ()
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1 + len(masks):
+        what = f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+        what += f", its card names {len(masks)} masks" if masks else ""
+    elif card and card.task != "classifier":
+        what = f"its metadata say that it is a{'n' if card.task[:1] in 'aeiou' else ''} {card.task}"
+        remedy = "if it is a classifier all the same, name its classes: --labels FILE"
+    else:
+        shape = graph.inputs[0].shape
+        row = graph.outputs[0].shape
+        if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or min(shape) < 1:
+            what = f"its input is {shape}"
+        elif row[-1:] < (2,) or set(row[:-1]) - {1}:
+            what = f"its output is {row}"
+        elif wrong := [t for t in graph.outputs[1:] if len(t.shape) != 4 or (t.shape[0], t.shape[3]) != (1, 1)]:
+            what = f"its mask {wrong[0].name} is {wrong[0].shape}"
+        else:
+            return
+    raise InputError(f"{graph.path} is not an image classifier: {what}", remedy)
+
+
+def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides | None = None) -> InputSpec:
+    """How frames become the graph's input: the card's word, after that of ``overrides``.
+
+    A file without a card gets RGB stretched to its input, and pixels as ``plain_pixels`` says. A network that takes any
+    size gets the one that ``overrides`` or the card names, else none: 0 x 0.
+
+    Raises:
+        InputError: the card or ``overrides`` does not fit the graph.
+    """
+    tensor, overrides = graph.inputs[0], overrides or Overrides()
+    own = tensor.shape[1:3]
+    is_open = _open_sides(tensor)
+    if card:
+        spec = card.input
+    else:
+        height, width = (0, 0) if is_open else own
+        spec = InputSpec(height, width, *plain_pixels(tensor))
+    if not is_open and (spec.height, spec.width) != own:
+        raise InputError(
+            f"{graph.path}: its card says {spec.height}x{spec.width} pixels, its input is {tensor.shape}",
+            "convert it again",
+        )
+    if overrides.input_size is not None:
+        if not all(axis in is_open or overrides.input_size[axis - 1] == tensor.shape[axis] for axis in (1, 2)):
+            raise InputError(f"{graph.path} takes {own[0]}x{own[1]} pixels and no other size", "leave --input-size out")
+        spec = dataclasses.replace(spec, height=overrides.input_size[0], width=overrides.input_size[1])
+    if spec.is_open and len(is_open) == 1:
+        raise InputError(f"{graph.path} leaves one side of its input open: {tensor.shape}", "--input-size HEIGHTxWIDTH")
+    spec = dataclasses.replace(spec, color=overrides.color or spec.color)
+    if overrides.mean is None and overrides.std is None:
+        return spec
+    spec = dataclasses.replace(spec, mean=overrides.mean or spec.mean, std=overrides.std or spec.std)
+    _check_normalisation(spec, tensor, graph.path)
+    return spec
+
+
+def gives_probabilities(graph: Graph) -> bool | None:
+    """Tell from the graph whether its scores are probabilities, True, or logits, False; None where it does not tell.
+
+    True where they come from a softmax or a sigmoid and are then at most reshaped, clipped, picked or averaged, and
+    where they are quantised to 0..1.
+    """
+    scores = graph.outputs[0]
+    if scores.scale and scores.dtype in ("int8", "uint8"):
+        lowest, highest = ((end - scores.zero_point) * scores.scale for end in _limits(scores.dtype))
+        if lowest == 0 and 0.9 < highest <= 1.01:
+            return True
+    makers: dict[int, Operator] = {tensor.index: op for op in graph.operators for tensor in op.outputs}
+    maker = makers.get(scores.index)
+    while maker is not None and maker.name in _KEEPS_PROBABILITIES:
+        computed = [tensor for tensor in maker.inputs if not tensor.constant]
+        maker = makers.get(computed[0].index) if len(computed) == 1 else None
+    if maker is None:
+        return None
+    return {"SOFTMAX": True, "LOGISTIC": True, **dict.fromkeys(_LOGITS, False)}.get(maker.name)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Read a label file, as ``labels.decode_labels`` does. Raises InputError: it cannot be read, or is not text."""
+    return decode_labels(read_bytes(Path(path), "label file"), f"label file {path}")
+
+
+# Operators whose output holds probabilities when their one computed input does.
+_KEEPS_PROBABILITIES = {
+    *("QUANTIZE", "DEQUANTIZE", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"),
+    *("SLICE", "STRIDED_SLICE", "GATHER", "MEAN", "REDUCE_MAX", "MINIMUM", "MAXIMUM", "RELU_0_TO_1"),
+}
+_LOGITS = ("FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL", "LOG_SOFTMAX")
+
+
+def _limits(dtype: str) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
+
+
+def _open_sides(tensor: TensorSpec) -> tuple[int, ...]:
+    """Which of height (1) and width (2) the file leaves open."""
+    return tuple(axis for axis in tensor.open_axes if axis in (1, 2))
+
+
+def _check_normalisation(spec: InputSpec, tensor: TensorSpec, path: Path) -> None:
+    """Refuse a mean and std after which a quantised or integer input could not tell pixels apart."""
+    if np.dtype(tensor.dtype).kind == "f":
+        return
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    values = normalise(levels, spec).astype(np.float64) / (tensor.scale or 1.0) + tensor.zero_point
+    lowest, highest = _limits(tensor.dtype)
+    clipped = ((values < lowest - 2) | (values > highest + 2)).mean(0).max()
+    kept = min(len(np.unique(channel)) for channel in quantise(normalise(levels, spec), tensor).T)
+    if clipped > MOST_CLIPPED or kept < FEWEST_LEVELS:
+        raise InputError(
+            f"{path}: this mean and std map pixels out of what its {tensor.dtype} input holds",
+            "leave --mean and --std out: such an input mostly takes pixels as they are",
+        )

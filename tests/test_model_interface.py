@@ -1,0 +1,229 @@
+"""Files that other tools wrote, with metadata as people write them, answer as in their official readers."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import colours
+
+from edge_ran.card import InputSpec, ModelCard, Overrides
+from edge_ran.classifier import Classifier
+from edge_ran.errors import InputError
+from edge_ran.graph import attach_card, read_graph
+from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE
+from edge_ran.model_interface import gives_probabilities, input_spec, read_interface
+from edge_ran.verify import verify
+
+MODELS = Path(__file__).parent / "models"
+NAMED = Overrides(labels=colours.LABELS)
+
+
+def foreign(tmp_path: Path, model: str, spec: InputSpec, labels: bytes = b"red\ngreen\nblue\n") -> Path:
+    """The model with standard metadata alone, as Task Library's writer makes them."""
+    card = ModelCard("colours", colours.LABELS, spec)
+    data = attach_card((MODELS / f"{model}.tflite").read_bytes(), card)
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        assert packed.namelist() == [LABELS_FILE, CARD_FILE]
+        start = packed.infolist()[0].header_offset
+    packed_again = io.BytesIO(data[:start])
+    with zipfile.ZipFile(packed_again, "a") as packed:
+        packed.writestr(LABELS_FILE, labels)
+    path = tmp_path / f"{model}.tflite"
+    path.write_bytes(packed_again.getvalue())
+    return path
+
+
+def right(path: Path, overrides: Overrides | None = None) -> int:
+    """How many of three pictures the file tells apart."""
+    with Classifier(path, overrides=overrides) as classifier:
+        return sum(classifier.classify(colours.frame(label))[0].label == label for label in colours.LABELS)
+
+
+def spec(mean: float, std: float, size: int = 16) -> InputSpec:
+    return InputSpec(size, size, (mean,) * 3, (std,) * 3)
+
+
+@pytest.mark.parametrize("mean_std", [(0, 1), (127.5, 127.5), (0, 255)])
+@pytest.mark.parametrize("model", ["uint8_0_to_1", "uint8_-1_to_1", "raw_uint8", "raw_int32"])
+def test_bytes_go_into_an_integer_input_as_they_are(model, mean_std, tmp_path):
+    path = foreign(tmp_path, model, spec(*mean_std))
+    assert right(path) == 3
+    interface = read_interface(path)
+    with Classifier(path) as classifier:
+        x = classifier.prepare(colours.frame("red"))
+    assert np.array_equal(x[0], colours.frame("red")[:, :, ::-1])
+    assert x.dtype == interface.tensor.dtype
+
+
+def test_a_float_input_is_normalised_as_the_metadata_say(tmp_path):
+    assert right(foreign(tmp_path, "ensemble", spec(127.5, 127.5))) == 3
+    assert read_interface(foreign(tmp_path, "ensemble", spec(1, 2))).spec == spec(1, 2)
+
+
+def test_the_metadata_count_for_an_int8_input_where_they_fit_its_range(tmp_path):
+    fitting = InputSpec(16, 16, (120.0, 125.0, 130.0), (127.0, 128.0, 129.0))
+    assert read_interface(foreign(tmp_path, "int8", fitting)).spec == fitting
+    for mean_std in ((0, 1), (0, 255)):  # of the network before it was quantised
+        path = foreign(tmp_path, "int8", spec(*mean_std))
+        assert right(path) == 3
+        with Classifier(path) as classifier:
+            x = classifier.prepare(colours.frame("red"))
+        assert np.array_equal(x[0].astype(np.int16) + 128, colours.frame("red")[:, :, ::-1])
+
+
+@pytest.mark.parametrize("model", ["raw_uint8", "raw_int32", "float16_io", "uint8_0_to_1", "uint8_-1_to_1", "ensemble"])
+def test_a_file_without_metadata_runs_with_labels_alone(model):
+    assert right(MODELS / f"{model}.tflite", NAMED) == 3
+
+
+@pytest.mark.parametrize(("model", "mean", "std"), [("uint8_0_to_1", 127.5, 1.0), ("raw_uint8", 127.5, 127.5)])
+def test_a_normalisation_that_an_integer_input_cannot_hold_is_refused(model, mean, std):
+    with pytest.raises(InputError, match="out of what its uint8 input holds") as caught:
+        read_interface(MODELS / f"{model}.tflite", Overrides(mean=(mean,) * 3, std=(std,) * 3))
+    assert "leave --mean and --std out" in caught.value.remedy
+
+
+# ------------------------------------------------------------------------------------------------------------ size
+
+
+def test_an_open_size_is_the_pictures_own_and_the_user_is_told():
+    with Classifier(MODELS / "any_size.tflite", overrides=NAMED) as classifier:
+        for side in (8, 16, 40):
+            for label in colours.LABELS:
+                frame = colours.frame(label, side, side + 3)
+                assert classifier.prepare(frame).shape == (1, side, side + 3, 3)
+                assert classifier.classify(frame)[0].label == label
+        assert "leaves the size of its input open" in classifier.notes[0]
+        huge = classifier.prepare(np.zeros((4096, 2048, 3), np.uint8))
+    assert huge.shape == (1, 1024, 512, 3)
+
+
+def test_an_open_size_is_chosen_by_the_option_before_the_metadata(tmp_path):
+    path = foreign(tmp_path, "any_size", spec(128, 128, 24))
+    for overrides, shape in ((None, (1, 24, 24, 3)), (Overrides(input_size=(12, 20)), (1, 12, 20, 3))):
+        with Classifier(path, overrides=overrides) as classifier:
+            assert classifier.runtime.input.shape == classifier.prepare(colours.frame("red", 50, 60)).shape == shape
+            assert classifier.classify(colours.frame("blue", 50, 60))[0].label == "blue"
+            assert classifier.notes == ()
+
+
+def test_a_fixed_size_cannot_be_chosen():
+    with pytest.raises(InputError, match="takes 16x16 pixels and no other size"):
+        read_interface(MODELS / "float32.tflite", Overrides(input_size=(32, 32)))
+    assert read_interface(MODELS / "float32.tflite", Overrides(input_size=(16, 16))).spec.height == 16
+
+
+def test_what_compares_accelerators_wants_one_size():
+    from edge_ran.runtime import RuntimeOptions
+
+    with pytest.raises(InputError, match="any size") as caught:
+        verify(MODELS / "any_size.tflite", RuntimeOptions())
+    assert "--input-size" in caught.value.remedy
+    graph = dataclasses.replace(read_graph(MODELS / "any_size.tflite"))
+    half_open = dataclasses.replace(graph.inputs[0], shape=(1, 16, 1, 3), open_axes=(2,))
+    with pytest.raises(InputError, match="one side"):
+        input_spec(dataclasses.replace(graph, inputs=(half_open,)))
+
+
+# --------------------------------------------------------------------------------------------------- probabilities
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        ("float32", True),
+        ("int8", True),
+        ("logits", False),
+        ("without_background", True),
+        ("float16_io", True),
+        ("ensemble", None),
+    ],
+)
+def test_the_graph_tells_probabilities_from_logits_where_it_can(model, known):
+    assert gives_probabilities(read_graph(MODELS / f"{model}.tflite")) is known
+
+
+@pytest.mark.parametrize("model", ["ensemble", "without_background", "float16_io", "raw_uint8", "uint8_-1_to_1"])
+def test_no_second_softmax(model):
+    with Classifier(MODELS / f"{model}.tflite", overrides=NAMED) as classifier:
+        scores = classifier.scores(colours.frame("green"))
+        raw = classifier.runtime.run(classifier.prepare(colours.frame("green")))[0]
+        tensor = classifier.runtime.outputs[0]
+    values = (raw.reshape(-1).astype(float) - tensor.zero_point) * (tensor.scale or 1)
+    assert scores == pytest.approx(values, abs=1e-6)
+
+
+def test_values_that_do_not_sum_to_one_are_logits(monkeypatch):
+    import edge_ran.model_interface as module
+
+    monkeypatch.setattr(module, "gives_probabilities", lambda graph: None)
+    with Classifier(MODELS / "logits.tflite", overrides=NAMED) as classifier:
+        unknown = classifier.scores(colours.frame("red"))
+    monkeypatch.undo()
+    with Classifier(MODELS / "logits.tflite", overrides=NAMED) as classifier:
+        assert unknown == pytest.approx(classifier.scores(colours.frame("red")))
+
+
+def test_answers_that_are_not_finite_numbers_are_refused():
+    from edge_ran.runtime import RuntimeOptions
+
+    path = MODELS / "overflowing.tflite"
+    with Classifier(path, overrides=NAMED) as classifier, pytest.raises(InputError, match="not finite numbers"):
+        classifier.scores(colours.frame("red"))
+    with pytest.raises(InputError, match="not finite numbers"):
+        verify(path, RuntimeOptions())
+
+
+# ---------------------------------------------------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbfred\ngreen\nblue",
+        b"red\r\ngreen\r\nblue\r\n\r\n",
+        b"0 red\n1 green\n2 blue\n",
+        "red\ngreen\nblue".encode("utf-16"),
+        b"red \ngreen\t\n blue",
+    ],
+)
+def test_labels_inside_a_file_are_read_as_those_outside(text, tmp_path):
+    path = foreign(tmp_path, "ensemble", spec(128, 128), text)
+    assert read_interface(path).labels == colours.LABELS
+    assert right(path) == 3
+
+
+@pytest.mark.parametrize("text", [b"red\ngr\xfcn\nblue", b"red\ngreen\n", b"a\x1b[2J\nb\nc\n"])
+def test_given_labels_mend_those_inside(text, tmp_path):
+    path = foreign(tmp_path, "ensemble", spec(128, 128), text)
+    with pytest.raises(InputError):
+        _ = read_interface(path).labels
+    assert read_interface(path, NAMED).labels == colours.LABELS
+    assert right(path, NAMED) == 3
+
+
+# ------------------------------------------------------------------------------------------------------------ task
+
+
+@pytest.mark.parametrize(
+    ("said", "task"),
+    [(b"Image embeddings", "embedder"), (b"A feature vector", "embedder"), (b"Detects persons.", "detector")],
+)
+def test_a_file_that_says_it_is_something_else_is_refused(said, task, tmp_path):
+    path = foreign(tmp_path, "ensemble", spec(128, 128), b"")
+    path.write_bytes(path.read_bytes().replace(b"Image classifier", said))
+    with pytest.raises(InputError, match=f"its metadata say that it is an? {task}") as caught:
+        read_interface(path)
+    assert "--labels" in caught.value.remedy
+    assert right(path, NAMED) == 3
+
+
+def test_labels_make_it_a_classifier(tmp_path):
+    path = foreign(tmp_path, "ensemble", spec(128, 128))
+    path.write_bytes(path.read_bytes().replace(b"Image classifier", b"Defect detector."))
+    assert read_interface(path).labels == colours.LABELS
