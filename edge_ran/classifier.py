@@ -105,6 +105,11 @@ class Classifier:
             raise InputError(f"{self.path} takes pictures of any size, and names none", ONE_SIZE_REMEDY)
 
     @property
+    def gives_probabilities(self) -> bool:
+        """Whether the network's outputs are probabilities, not logits, as far as the graph and its answers tell."""
+        return self._gives_probabilities is not False
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how this file is run, in sentences."""
         if not self.spec.is_open:

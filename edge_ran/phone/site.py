@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_ran import catalogue, records
 from edge_ran.card import InputSpec, Overrides
-from edge_ran.classifier import Classifier, gives_probabilities
+from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, TensorSpec, read_graph
@@ -216,12 +216,15 @@ def _write_model(
     with Classifier(path, RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier:
         if options.overrides.labels is None and not (classifier.card and classifier.card.labels):
             raise InputError(f"{path} has no labels", "add --labels FILE, one a line")
+        classifier.check_size()
         spec, card, labels = classifier.spec, classifier.card, classifier.labels
         answers = []
         for frame in frames:
+            classifier.scores(frame)  # tells whether they are probabilities, and refuses what are no numbers
             outputs = classifier.runtime.run(classifier.prepare(frame))
             tensors = classifier.runtime.outputs
             answers += [dequantise(values, tensor).reshape(-1) for values, tensor in zip(outputs, tensors, strict=True)]
+        probabilities = classifier.gives_probabilities
     name = f"model/{number}-{path.stem}.tflite" if number else f"model/{path.stem}.tflite"
     answers_path = f"check/{number}.f32"
     shutil.copyfile(path, folder / name)
@@ -243,9 +246,7 @@ def _write_model(
         labels=labels,
         masks=card.masks if card else (),
         input=spec,
-        answer=AnswerRule(
-            gives_probabilities(graph), card.temperature if card else 1.0, options.smoothing, options.threshold
-        ),
+        answer=AnswerRule(probabilities, card.temperature if card else 1.0, options.smoothing, options.threshold),
         files=(file,),
         check=Check("check/pixels.u8", len(frames), Probe("check/probe.png", "check/probe.u8")),
     )

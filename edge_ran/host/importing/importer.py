@@ -15,7 +15,6 @@ from tf_keras import layers
 
 from edge_ran import __version__, catalogue, dataset, zip_archive
 from edge_ran.card import InputSpec, ModelCard
-from edge_ran.classifier import read_labels
 from edge_ran.errors import GateError, InputError, OutputExists
 from edge_ran.files import read_bytes, sha256, write_text
 from edge_ran.host import networks, rewrites
@@ -27,6 +26,7 @@ from edge_ran.host.importing.lambdas import Affine
 from edge_ran.host.importing.source import Source, open_source
 from edge_ran.host.importing.translate import Translated, translate
 from edge_ran.host.rewrites import LayerGraph, PassReport
+from edge_ran.model_interface import read_labels
 from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.runs import RunFolder
 
