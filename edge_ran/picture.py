@@ -1,42 +1,91 @@
-"""THE one way to read a picture file, for data sets, calibration, benchmarks and the run loop."""
+"""THE one way to read a picture file, for data sets, calibration, benchmarks and the run loop.
+
+Pillow decodes: it says what is cut short, where OpenCV fills up with grey, and it knows the forms in which programs
+write rotation and transparency.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
+import io
+import os
+import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from edge_ran import files
 from edge_ran.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
+HEIF_REMEDY = "pip install pillow-heif, or convert them to JPEG"
+MOST_PIXELS = 1 << 27  # decoded, they take 400 MB; phones' largest pictures have 108 million
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
+_ORIENTATION = 0x0112
+# Of its own, lower limit of pixels, and of metadata that it cannot read.
+warnings.filterwarnings("ignore", module=r"PIL\..*")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def is_picture(name: str | Path) -> bool:
+    """Whether a file of that name is a picture that this installation reads."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in PICTURE_SUFFIXES or (suffix in HEIF_SUFFIXES and reads_heif())
+
+
+@functools.cache
+def reads_heif() -> bool:
+    """Whether HEIC pictures can be read: pillow-heif is installed."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG, WebP or BMP as (H, W, 3) uint8 in BGR order, upright.
+    """Read a PNG, JPEG, WebP, BMP or, with pillow-heif, HEIC as (H, W, 3) uint8 in BGR order, upright.
 
-    EXIF rotation is applied, transparency laid over white, 16 bits reduced to 8, grey repeated in three channels.
+    EXIF rotation is applied, transparency laid over white, 16 bits reduced to 8, grey repeated in three channels; of
+    an animation, the first frame.
 
     Raises:
-        InputError: the file is missing, empty, cut short or not a picture.
+        InputError: the file is missing, empty, cut short, not a picture, or of more than ``MOST_PIXELS``.
     """
-    data = files.read_bytes(path, "picture")
-    if _cut_short(data):
-        raise InputError(f"picture {path} is truncated", "copy it again")
-    # IMREAD_UNCHANGED alone keeps transparency, and alone ignores EXIF rotation, which is then applied below.
-    alpha = _has_alpha(data)
-    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-    frame = None
-    with contextlib.suppress(cv2.error):  # raised for absurd sizes; None for all else
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if frame is None:
-        raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP or BMP")
-    upright = _turned(np.asarray(frame), _orientation(data)) if alpha else np.asarray(frame)
-    return eight_bit_bgr(upright, path)
+    return decode_picture(files.read_bytes(path, "picture"), path)
+
+
+def decode_picture(data: bytes, path: Path | str) -> NDArray[np.uint8]:
+    """Decode the bytes of a picture, as ``read_picture`` does; ``path`` names it."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            if image.width * image.height > MOST_PIXELS:
+                what = f"picture {path} has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}"
+                raise InputError(what, "make it smaller")
+            return _bgr(image, path)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"picture {path} has more than {MOST_PIXELS:,} pixels", "make it smaller") from error
+    except Exception as error:  # Pillow and its codecs raise their own kinds for broken bytes
+        if "truncated" in str(error).lower():
+            raise InputError(f"picture {path} is truncated", "copy it again") from error
+        raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP or BMP") from error
 
 
 def eight_bit_bgr(frame: NDArray[Any], path: Path) -> NDArray[np.uint8]:
@@ -54,53 +103,33 @@ def eight_bit_bgr(frame: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(frame)
 
 
-def _cut_short(data: bytes) -> bool:
-    """Decoders fill the missing part of a truncated picture with grey and only mutter: look for the end ourselves."""
-    if data[:3] == b"\xff\xd8\xff":
-        position = 2
-        while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        return data.find(b"\xff\xd9", position) < 0  # after the first scan; an EXIF thumbnail has its own end mark
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return not 0 <= data.rfind(b"IEND") <= len(data) - 8
-    if data[:4] == b"RIFF":
-        return len(data) < int.from_bytes(data[4:8], "little") + 8
-    if data[:2] == b"BM":
-        return len(data) < int.from_bytes(data[2:6], "little")
-    return False
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read, of those that this Pillow has: no others, whatever a file claims to be."""
+    reads_heif()
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _has_alpha(data: bytes) -> bool:
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return data[25:26] in (b"\x04", b"\x06") or b"tRNS" in data[:4096]
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        extended = data[12:16] == b"VP8X" and bool(data[20] & 0x10)
-        return extended or (data[12:16] == b"VP8L" and bool(data[24] & 0x10))
-    return False  # the fourth byte of a BMP's pixel is mostly unused and zero
+def _bgr(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    upright = image.transpose(turn) if turn is not None else image
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = np.asarray(upright.convert("RGBA"))
+        return eight_bit_bgr(np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)), Path(path))
+    if image.mode.startswith("I"):  # 16 bits of grey
+        values = np.asarray(upright)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"picture {path} has {values.dtype} pixels", "save it with 8 or 16 bits a channel")
+        return eight_bit_bgr(values.astype(np.uint16), Path(path))
+    if image.mode == "F":
+        raise InputError(f"picture {path} has float pixels", "save it with 8 or 16 bits a channel")
+    return np.asarray(cv2.cvtColor(np.asarray(upright.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)
 
 
-def _orientation(data: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8, of a PNG or WebP; 1 where it has none."""
-    png = data[:4] == b"\x89PNG"
-    at = data.find(b"eXIf" if png else b"EXIF")
-    if at < 0:
-        return 1
-    tiff = data[at + (4 if png else 8) :]
-    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
-    directory = int.from_bytes(tiff[4:8], order)
-    for entry in range(int.from_bytes(tiff[directory : directory + 2], order)):
-        record = tiff[directory + 2 + 12 * entry :][:12]
-        if int.from_bytes(record[:2], order) == 0x0112:
-            value = int.from_bytes(record[8:10], order)
-            return value if 1 <= value <= 8 else 1
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    with contextlib.suppress(Exception):  # Pillow's readers of EXIF and XMP raise many kinds for damage
+        return int(image.getexif().get(_ORIENTATION, 1))
     return 1
-
-
-def _turned(frame: NDArray[Any], orientation: int) -> NDArray[Any]:
-    if orientation >= 5:
-        frame = frame.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        frame = frame[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        frame = frame[::-1]
-    return frame

@@ -4,7 +4,6 @@ import errno
 import os
 import struct
 import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -26,113 +25,6 @@ def smooth(height: int = 40, width: int = 64) -> np.ndarray:
 
 def encoded(picture: np.ndarray, suffix: str, *options: int) -> bytes:
     return cv2.imencode(suffix, picture, options)[1].tobytes()
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png(width: int, height: int, depth: int, kind: int, row: bytes, extra: bytes = b"") -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for _ in range(height))))
-    return b"\x89PNG\r\n\x1a\n" + header + extra + body + chunk(b"IEND", b"")
-
-
-def exif(orientation: int) -> bytes:
-    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
-    return b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
-
-
-def jpeg_with_exif(picture: np.ndarray, orientation: int) -> bytes:
-    data, block = encoded(picture, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 98), b"Exif\0\0" + exif(orientation)
-    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
-
-
-# What a viewer does with each EXIF orientation (TIFF 6.0, tag 274).
-UPRIGHT = {
-    1: lambda p: p,
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.swapaxes(0, 1),
-    6: lambda p: np.rot90(p, -1),
-    7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda p: np.rot90(p, 1),
-}
-
-
-class TestReadPicture:
-    @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".jpg"])
-    def test_every_format(self, tmp_path, suffix):
-        options = {".webp": (cv2.IMWRITE_WEBP_QUALITY, 101), ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 100)}.get(suffix, ())
-        path = tmp_path / f"p{suffix}"
-        path.write_bytes(encoded(smooth(), suffix, *options))
-        picture = dataset.read_picture(path)
-        assert picture.dtype == np.uint8
-        assert picture.shape == (40, 64, 3)
-        if suffix != ".jpg":
-            np.testing.assert_array_equal(picture, smooth())
-
-    @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_exif_rotation(self, tmp_path, orientation):
-        wanted = UPRIGHT[orientation](smooth())
-        (tmp_path / "p.jpg").write_bytes(jpeg_with_exif(smooth(), orientation))
-        picture = dataset.read_picture(tmp_path / "p.jpg")
-        assert picture.shape == wanted.shape
-        assert np.abs(picture.astype(int) - wanted).mean() < 6  # JPEG; another orientation is off by 40 and more
-
-        opaque = np.dstack([smooth(), np.full((40, 64), 255, np.uint8)])
-        data = encoded(opaque, ".png")
-        (tmp_path / "alpha.png").write_bytes(data[:33] + chunk(b"eXIf", exif(orientation)) + data[33:])
-        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "alpha.png"), wanted)
-
-    @pytest.mark.parametrize("alpha", [0, 128, 255])
-    def test_transparency_over_white(self, tmp_path, alpha):
-        wanted = np.rint((smooth() * float(alpha) + 255 * (255 - alpha)) / 255)
-        layers = np.dstack([smooth(), np.full((40, 64), alpha, np.uint8)])
-        for suffix, options in ((".png", ()), (".webp", (cv2.IMWRITE_WEBP_QUALITY, 101))):
-            path = tmp_path / f"p{suffix}"
-            path.write_bytes(encoded(layers, suffix, *options))
-            assert np.abs(dataset.read_picture(path) - wanted).max() <= (1 if alpha else 0)
-
-    def test_transparency_of_palettes_and_grey(self, tmp_path):
-        palette = chunk(b"PLTE", bytes([1, 2, 3, 10, 20, 30])) + chunk(b"tRNS", bytes([255, 0]))
-        (tmp_path / "palette.png").write_bytes(png(4, 3, 8, 3, bytes([0, 1, 0, 1]), palette))
-        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "palette.png")[0, :2], [[3, 2, 1], [255] * 3])
-        (tmp_path / "grey.png").write_bytes(png(2, 3, 8, 4, bytes([100, 0, 100, 255])))
-        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "grey.png")[0], [[255] * 3, [100] * 3])
-
-    def test_sixteen_bits_and_one(self, tmp_path):
-        (tmp_path / "deep.png").write_bytes(png(4, 3, 16, 0, struct.pack(">4H", 65535, 0, 32896, 257)))
-        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "deep.png")[0, :, 0], [255, 0, 128, 1])
-        (tmp_path / "flat.png").write_bytes(png(4, 3, 1, 0, bytes([0b10100000])))
-        np.testing.assert_array_equal(dataset.read_picture(tmp_path / "flat.png")[0, :, 2], [255, 0, 255, 0])
-
-    def test_grey_jpeg(self, tmp_path):
-        (tmp_path / "p.jpg").write_bytes(encoded(smooth()[:, :, 0], ".jpg"))
-        picture = dataset.read_picture(tmp_path / "p.jpg")
-        assert (picture == picture[:, :, :1]).all()
-
-    @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".jpg"])
-    @pytest.mark.parametrize("part", [0.99, 0.5, 0.02])
-    def test_truncated(self, tmp_path, suffix, part):
-        data = jpeg_with_exif(smooth(), 1) if suffix == ".jpg" else encoded(smooth(), suffix)
-        path = tmp_path / f"p{suffix}"
-        path.write_bytes(data[: int(part * len(data))])
-        with pytest.raises(InputError, match=f"picture .*p{suffix} (is truncated|cannot be decoded)"):
-            dataset.read_picture(path)
-
-    def test_bytes_after_the_end_do_not_matter(self, tmp_path):
-        """Phones append a motion picture to a JPEG."""
-        (tmp_path / "p.jpg").write_bytes(encoded(smooth(), ".jpg") + b"\0" * 5000)
-        assert dataset.read_picture(tmp_path / "p.jpg").shape == (40, 64, 3)
-
-    def test_empty_missing_and_foreign(self, tmp_path):
-        (tmp_path / "empty.png").touch()
-        (tmp_path / "text.png").write_text("hello")
-        for name, words in (("empty.png", "is empty"), ("text.png", "cannot be decoded"), ("none.png", "No such file")):
-            with pytest.raises(InputError, match=words):
-                dataset.read_picture(tmp_path / name)
 
 
 class TestLoad:

@@ -98,7 +98,7 @@ def test_the_wheel_is_for_any_python_and_light_to_install(wheel: Path):
     requirements = metadata.get_all("Requires-Dist", [])
     always = {re.split(r"[^\w.-]", r)[0] for r in requirements if "extra ==" not in r}
     assert not always & {"tensorflow", "tf-keras", "tensorflow-model-optimization", "matplotlib", "jinja2"}
-    assert {"numpy", "opencv-python-headless", "ai-edge-litert", "typer", "rich", "flatbuffers"} <= always
+    assert {"numpy", "opencv-python-headless", "pillow", "ai-edge-litert", "typer", "rich", "flatbuffers"} <= always
 
 
 def test_every_constraint_is_a_name_and_a_version():

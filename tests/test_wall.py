@@ -29,11 +29,11 @@ FLOORS = (
 )
 TENSORFLOW = {"tensorflow", "tf_keras", "tensorflow_model_optimization"}
 # What `pip install edge-ran` brings, besides the runtimes; matplotlib and jinja2 come with the extra "report".
-DEVICE = {"numpy", "cv2", "flatbuffers", "ai_edge_litert", "tflite_runtime", "typer", "rich", "tomli", "tflite"}
+DEVICE = {"numpy", "cv2", "PIL", "flatbuffers", "ai_edge_litert", "tflite_runtime", "typer", "rich", "tomli", "tflite"}
 REPORT = {"matplotlib", "jinja2"}
-CLIPS = {"imagehash", "PIL", "pillow_heif"}  # with the extra "clips"
+CLIPS = {"imagehash", "pillow_heif"}  # with the extra "clips"
 PHONE = {"segno", "cryptography"}
-HEAVY = sorted(TENSORFLOW | REPORT | {"numpy", "cv2", "ai_edge_litert", "tflite_runtime", "flatbuffers"})
+HEAVY = sorted(TENSORFLOW | REPORT | {"numpy", "cv2", "PIL", "ai_edge_litert", "tflite_runtime", "flatbuffers"})
 
 
 def _modules() -> dict[str, Path]:

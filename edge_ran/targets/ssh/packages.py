@@ -15,6 +15,7 @@ from edge_ran.errors import EnvironmentMissing
 NEEDED = (
     ("numpy", "numpy"),
     ("cv2", "opencv-python-headless"),
+    ("PIL", "pillow"),
     ("flatbuffers", "flatbuffers"),
     ("tflite", "tflite"),
     ("typer", "typer"),
