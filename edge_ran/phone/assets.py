@@ -2,7 +2,7 @@
 
 The packages are large (26 MB unpacked), so they are no part of edge-ran's wheel. ``npm pack`` fetches them;
 ``unpack`` takes them only with the hashes below and puts what a site needs into the user's cache folder, or into the
-data package ``edge_ran_web`` that ``scripts/web_assets`` builds. To renew the pin: CONTRIBUTING.md, "The web runtime".
+data package ``edge_ran_web`` that ``scripts/web_runtime.py`` builds; that script also tells how to renew the pin.
 """
 
 from __future__ import annotations

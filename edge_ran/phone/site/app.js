@@ -22,7 +22,7 @@ async function start() {
   state.smoother = new Smoother(config.answer);
   document.title = `${config.name} – edge-ran`;
   const asked = new URLSearchParams(location.search);
-  state.engine = new Engine(BASE, config, { accelerator: asked.get("accelerator") ?? "auto", tell: say });
+  state.engine = new Engine(BASE, config, { accelerator: asked.get("accelerator") ?? "auto", tell: say, changed: showAccelerator });
   await state.engine.start();
   if (!(await state.engine.pixelsAreTrue())) {
     state.engine.accelerator.false_pixels = true;
@@ -70,7 +70,7 @@ async function loop() {
 async function classify(bitmap) {
   const size = { width: bitmap.width, height: bitmap.height };
   const found = await state.engine.frame(bitmap);
-  if (!found) return showAccelerator(); // the GPU has just been left: the next frame runs on the CPU
+  if (!found) return; // the GPU has just been left: the next frame runs on the CPU
   showResult(found, size);
 }
 

@@ -62,8 +62,8 @@ class TimedWorker {
 
 /** The network on what serves it best. Use start(), then frame(); `accelerator` tells what serves and why. */
 export class Engine {
-  constructor(base, config, { accelerator = "auto", tell = () => {} } = {}) {
-    Object.assign(this, { base, config, wanted: accelerator, tell });
+  constructor(base, config, { accelerator = "auto", tell = () => {}, changed = () => {} } = {}) {
+    Object.assign(this, { base, config, wanted: accelerator, tell, changed });
     this.accelerator = { actual: "", adapter: "", reason: "", is_software: false, checks: {} };
     this.cpu = null;
     this.gpu = null;
@@ -211,7 +211,7 @@ export class Engine {
     Object.assign(this.accelerator, {
       actual: "cpu", adapter: `WebAssembly (${this.cpu.build})`, is_software: false, file: this.cpu.file.path, reason: `the GPU is no longer used: ${reason}`,
     });
-    this.tell(this.accelerator.reason);
+    this.changed();
   }
 
   /** Whether this browser gives a picture's pixels as they are: some add noise against tracking. */

@@ -1,0 +1,214 @@
+"""The phone's page in a real browser: the same pixels, checked answers, faults said, and no network needed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from browser import chromium, static_server, wait_for, write_y4m
+
+from edge_ran import catalogue
+from edge_ran.card import InputSpec, Overrides
+from edge_ran.classifier import Classifier
+from edge_ran.errors import EnvironmentMissing
+from edge_ran.phone import assets
+from edge_ran.phone.site import SiteOptions, export_site
+from edge_ran.picture import read_picture
+from edge_ran.preprocess import fit_pixels
+from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def web_runtime() -> Path:
+    try:
+        return assets.find()
+    except EnvironmentMissing as error:
+        pytest.skip(f"{error}: python scripts/web_runtime.py")
+
+
+@pytest.fixture(scope="module")
+def site(web_runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "site"
+    return export_site([Path(str(SHIPPED / SHIPPED_TFLITE))], folder, SiteOptions(smoothing=0.0)).folder
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A camera that sees a cat, 320x240."""
+    folder = catalogue.folder("calibration_data")
+    picture = cv2.resize(read_picture(Path(str(folder / "chelsea-00.jpg"))), (320, 240), interpolation=cv2.INTER_AREA)
+    path = tmp_path_factory.mktemp("camera") / "cat.y4m"
+    write_y4m(path, np.asarray(picture, np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(camera: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium(tmp_path_factory.mktemp("profile"), camera) as driver:
+        yield driver
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text("utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), "utf-8")
+
+
+def test_pixels_are_those_of_the_preprocessor_byte_for_byte(browser: Any, site: Path) -> None:
+    random = np.random.default_rng(0)
+    picture = read_picture(Path(str(catalogue.folder("calibration_data") / "coffee-00.jpg")))
+    sizes = ((640, 480), (333, 251), (97, 64), (32, 32), (20, 31), (192, 192), (288, 96), (50, 200), (100, 40))
+    specs = (
+        InputSpec(32, 32),
+        InputSpec(96, 96),
+        InputSpec(64, 96, color="bgr", fit="crop"),
+        InputSpec(56, 56, fit="crop"),
+    )
+    asked, wanted = [], []
+    for number, size in enumerate(sizes):
+        frame = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC).astype(int)
+        frame = np.clip(frame + random.integers(-20, 21, frame.shape), 0, 255).astype(np.uint8)
+        spec = specs[number % len(specs)]
+        rgba = base64.b64encode(cv2.cvtColor(frame, cv2.COLOR_BGR2RGBA).tobytes()).decode()
+        shape = {"height": spec.height, "width": spec.width, "color": spec.color, "fit": spec.fit}
+        asked.append({"rgba": rgba, "width": size[0], "height": size[1], "spec": shape})
+        wanted.append(fit_pixels(frame, spec).tobytes())
+    with static_server(site) as url:
+        browser.get(f"{url}manifest.webmanifest")
+        found = browser.execute_async_script(
+            """
+            const [asked, url, done] = arguments;
+            import(url).then(({ fitPixels }) => done(asked.map(({ rgba, width, height, spec }) => {
+              const bytes = Uint8Array.from(atob(rgba), (c) => c.charCodeAt(0));
+              return btoa(String.fromCharCode(...fitPixels(bytes, width, height, spec)));
+            })));
+            """,
+            asked,
+            f"{url}pixels.js",
+        )
+    for words, right, text in zip(asked, wanted, found, strict=True):
+        assert base64.b64decode(text) == right, (words["width"], words["height"], words["spec"])
+
+
+def test_the_camera_is_classified_as_in_python_and_offline_too(browser: Any, site: Path, camera: Path) -> None:
+    capture = cv2.VideoCapture(str(camera))
+    _, frame = capture.read()
+    with Classifier(Path(str(SHIPPED / SHIPPED_TFLITE))) as classifier:
+        right = classifier.classify(np.asarray(frame, np.uint8))[0]
+    with static_server(site) as url:
+        browser.get(f"{url}?accelerator=cpu")
+        wait_for(browser, "frames")
+        assert wait_for(browser, "label")["label"] == right.label
+        shown = browser.find_element("css selector", "#scores li:first-child b").text
+        assert abs(float(shown.removesuffix(" %")) - 100 * right.score) < 8  # its decoder's colours differ by 3 of 255
+        assert browser.find_element("id", "accelerator").text.startswith("CPU, WebAssembly")
+        ready = "navigator.serviceWorker.ready.then(() => arguments[0](true))"
+        assert browser.execute_async_script(ready)
+    browser.get(f"{url}?accelerator=cpu")  # the server is gone
+    assert wait_for(browser, "label")["label"] == right.label
+
+
+def test_a_gpu_serves_when_it_is_asked_for_and_right(browser: Any, site: Path) -> None:
+    with static_server(site) as url:
+        browser.get(f"{url}?accelerator=gpu")
+        assert wait_for(browser, "frames")["ready"] == "gpu"
+        assert browser.find_element("id", "accelerator").text.endswith("(software)")
+
+
+# A worker whose GPU does as HOW says.
+BROKEN = """
+let gpu = false, runs = 0;
+const load = verbs.load, right = infer;
+verbs.load = (asked) => { gpu = asked.accelerator === "webgpu"; return load(asked); };
+infer = async (fitted) => { runs++; if (gpu) { HOW } return right(fitted); };
+async function noise(fitted) {
+  const found = await right(fitted);
+  return { ...found, outputs: found.outputs.map((values) => values.map(() => Math.random())) };
+}
+"""
+
+
+def with_broken_gpu(site: Path, folder: Path, how: str) -> Path:
+    shutil.copytree(site, folder)
+    with open(folder / "worker.js", "a", encoding="utf-8") as file:
+        file.write(BROKEN.replace("HOW", how))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("return noise(fitted);", "its answers are wrong"), ("await new Promise(() => {});", "no answer within 9 s")],
+    ids=["wrong", "hangs"],
+)
+def test_a_gpu_that_is_wrong_or_stuck_is_not_used_and_the_reason_is_shown(
+    browser: Any, site: Path, tmp_path: Path, how: str, reason: str
+) -> None:
+    folder = with_broken_gpu(site, tmp_path / "site", how)
+    change(folder / "engine.js", "LOAD_MS = 60_000", "LOAD_MS = 9_000")
+    with static_server(folder) as url:
+        browser.get(f"{url}?accelerator=gpu")
+        assert wait_for(browser, "frames")["ready"] == "cpu"
+        assert reason in browser.find_element("id", "reason").text
+
+
+def test_a_gpu_that_becomes_wrong_while_it_runs_is_left(browser: Any, site: Path, tmp_path: Path) -> None:
+    folder = with_broken_gpu(site, tmp_path / "site", "if (runs > 30) return noise(fitted);")
+    change(folder / "engine.js", "CHECK_EVERY_MS = 20_000", "CHECK_EVERY_MS = 300")
+    with static_server(folder) as url:
+        browser.get(f"{url}?accelerator=gpu")
+        assert wait_for(browser, "frames")["ready"] == "gpu"
+        browser.execute_async_script(
+            """
+            const [done] = arguments;
+            const look = setInterval(() => {
+              if (document.getElementById("accelerator").textContent.startsWith("CPU")) { clearInterval(look); done(); }
+            }, 100);
+            """
+        )
+        assert "became wrong" in browser.find_element("id", "reason").text
+
+
+def test_a_file_that_gpus_get_wrong_is_served_by_the_cpu(
+    browser: Any, web_runtime: Path, test_models: Path, tmp_path: Path
+) -> None:
+    options = SiteOptions(overrides=Overrides(labels=("one", "two", "three")))
+    folder = export_site([test_models / "int8_strided.tflite"], tmp_path / "site", options).folder
+    with static_server(folder) as url:
+        browser.get(f"{url}?accelerator=gpu")
+        assert wait_for(browser, "frames")["ready"] == "cpu"
+        assert "GPU not used: " in browser.find_element("id", "reason").text
+
+
+def test_without_permission_for_the_camera_the_page_says_what_to_do(site: Path, tmp_path: Path) -> None:
+    with static_server(site) as url, chromium(tmp_path / "profile", None, False) as other:
+        other.get(f"{url}?accelerator=cpu")
+        wait_for(other, "camera")
+        assert "allow it in the browser's settings" in other.find_element("id", "message").text
+
+
+def test_a_browser_that_changes_pixels_is_noticed(browser: Any, site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    shutil.copytree(site, folder)
+    change(folder / "worker.js", "return pixels.fitPixels(data,", "data[0] ^= 4; return pixels.fitPixels(data,")
+    with static_server(folder) as url:
+        browser.get(f"{url}?accelerator=cpu")
+        wait_for(browser, "frames")
+        assert "changes the pixels" in browser.find_element("id", "reason").text
+
+
+def test_the_config_is_what_the_page_reads(site: Path) -> None:
+    config = json.loads((site / "config.json").read_text("utf-8"))
+    assert config["schema_version"] == 1
+    assert all(
+        (site / name).is_file()
+        for name in (config["check"]["pixels"], config["files"][0]["path"], config["files"][0]["answers"])
+    )
