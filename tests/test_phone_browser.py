@@ -181,7 +181,8 @@ def test_a_file_that_gpus_get_wrong_is_served_by_the_cpu(
     browser: Any, web_runtime: Path, test_models: Path, tmp_path: Path
 ) -> None:
     options = SiteOptions(overrides=Overrides(labels=("one", "two", "three")))
-    folder = export_site([test_models / "int8_strided.tflite"], tmp_path / "site", options).folder
+    model = test_models / "int8_strided_float_io.tflite"
+    folder = export_site([model], tmp_path / "site", options).folder
     with static_server(folder) as url:
         browser.get(f"{url}?accelerator=gpu")
         assert wait_for(browser, "frames")["ready"] == "cpu"
@@ -198,7 +199,11 @@ def test_without_permission_for_the_camera_the_page_says_what_to_do(site: Path, 
 def test_a_browser_that_changes_pixels_is_noticed(browser: Any, site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     shutil.copytree(site, folder)
-    change(folder / "worker.js", "return pixels.fitPixels(data,", "data[0] ^= 4; return pixels.fitPixels(data,")
+    change(
+        folder / "worker.js",
+        "return pixels.fitPixels(data,",
+        "data.forEach((v, i) => { data[i] = v ^ 8; }); return pixels.fitPixels(data,",
+    )
     with static_server(folder) as url:
         browser.get(f"{url}?accelerator=cpu")
         wait_for(browser, "frames")

@@ -192,6 +192,7 @@ def main(chosen: list[str]) -> None:
         "uint8.tflite": lambda: convert(good, quantised=True, io=tf.uint8),
         "int8_float_io.tflite": lambda: convert(good, quantised=True),
         "int8_strided.tflite": lambda: convert(strided, quantised=True, io=tf.int8),
+        "int8_strided_float_io.tflite": lambda: convert(strided, quantised=True),
         "logits.tflite": lambda: convert(logits, quantised=False),
         "any_batch.tflite": lambda: tf.lite.TFLiteConverter.from_keras_model(good).convert(),
         "two_inputs.tflite": two_inputs,
