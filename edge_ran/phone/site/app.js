@@ -26,7 +26,6 @@ async function start() {
   await state.engine.start();
   if (!(await state.engine.pixelsAreTrue())) {
     state.engine.accelerator.false_pixels = true;
-    at("reason").textContent = "This browser changes the pixels of pictures (a protection against tracking): answers may differ.";
   }
   showAccelerator();
   document.body.dataset.ready = state.engine.accelerator.actual;
@@ -118,9 +117,11 @@ function row(label, score) {
 }
 
 function showAccelerator() {
-  const { actual, adapter, reason, is_software } = state.engine.accelerator;
+  const { actual, adapter, reason, is_software, false_pixels } = state.engine.accelerator;
   at("accelerator").textContent = `${actual === "gpu" ? "GPU" : "CPU"}, ${adapter}${is_software ? " (software)" : ""}`;
-  if (reason) at("reason").textContent = actual === "cpu" ? `GPU not used: ${reason}` : reason;
+  const reasons = reason ? [`GPU not used: ${reason}.`] : [];
+  if (false_pixels) reasons.push("This browser changes the pixels of pictures, as a protection against tracking: answers may differ.");
+  at("reason").textContent = reasons.join(" ");
 }
 
 function bindButtons() {
