@@ -24,11 +24,11 @@ from edge_ran.card import Overrides
 from edge_ran.classifier import real_inputs
 from edge_ran.errors import AcceleratorError, GateError
 from edge_ran.files import read_bytes
-from edge_ran.graph import Graph, Operator, gpu_warnings, read_graph
+from edge_ran.graph import Graph, Operator, check_runnable, gpu_warnings, read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
-from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, output_capture, trial
+from edge_ran.runtime import Accelerator, RuntimeOptions, first_load, interpreter, output_capture, trial
 from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, check_finite, relative_error
 from edge_ran.runtime.types import GPU_PRECISIONS
 
@@ -125,6 +125,8 @@ def verify(
     graph = interface.graph
     inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), pictures, count)
     package = interpreter.package(options.runtime)
+    check_runnable(graph)
+    first_load.check(graph, package)
     with _cpu(graph, options) as cpu:
         check_finite((cpu.run(x) for x in inputs), path)
     checks: list[Check] = []

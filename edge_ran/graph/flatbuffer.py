@@ -67,6 +67,7 @@ class _Verifier:
     def __init__(self, size: int) -> None:
         self.size = size
         self.budget = size
+        self.costs: dict[tuple[type, int], int] = {}  # of the tables that were checked
 
     def spend(self, count: int) -> None:
         self.budget -= count
@@ -75,6 +76,11 @@ class _Verifier:
 
     def table(self, item: Any) -> None:
         """Check a table and all below it; ``item`` is a generated object."""
+        key = (item.__class__, item._tab.Pos)
+        if key in self.costs:  # a vector may name one table many times; whoever walks over it pays each time
+            self.spend(self.costs[key])
+            return
+        before = self.budget
         self.spend(1)
         self.layout(item._tab)
         scalars_and_tables, vectors, unions = _fields(item.__class__)
@@ -102,6 +108,7 @@ class _Verifier:
                 member = cls()
                 member.Init(value.Bytes, value.Pos)
                 self.table(member)
+        self.costs[key] = before - self.budget
 
     def layout(self, table: Any) -> None:
         """Check that a table and the list of its fields' places are inside the file."""

@@ -20,6 +20,7 @@ from edge_ran.graph.flatbuffer import enumeration, open_model, untrusted
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _MOST_DIMENSIONS = 8
+_MOST_OPERATORS = 20_000  # five times the layers of the deepest network here
 _SMALL_CONSTANT = 8  # numbers; axes, paddings, strides and sizes are no more
 
 
@@ -192,6 +193,8 @@ def _graph(model: tflite.Model, path: Path, size_bytes: int) -> Graph:
     if not model.SubgraphsLength():
         raise ValueError("it has no subgraph")
     subgraph = model.Subgraphs(0)
+    if max(subgraph.OperatorsLength(), subgraph.TensorsLength() // 4, model.OperatorCodesLength()) > _MOST_OPERATORS:
+        raise ValueError(f"it has more than {_MOST_OPERATORS:,} operators")
     names = [_operator_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
     tensors = [_tensor(model, subgraph.Tensors(i), i) for i in range(subgraph.TensorsLength())]
 

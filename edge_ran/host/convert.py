@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -26,9 +27,10 @@ from edge_ran.card import InputSpec, ModelCard
 from edge_ran.catalogue import Converter
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import refuse_existing, write_bytes
-from edge_ran.host import networks, rewrites
+from edge_ran.host import networks, overflow, rewrites
 from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.preprocess import fit_pixels, normalise
+from edge_ran.runtime import first_load
 from edge_ran.runtime.output_capture import captured
 
 FEW_PICTURES = 20  # fewer give unsteady ranges; worth a note
@@ -152,6 +154,8 @@ def convert(
             if rewrite:
                 rewritten = rewrite_for(model, how)
                 model, passes, difference = rewritten.model, rewritten.passes, rewritten.difference
+            if pixels is not None:
+                overflow.check_activations(model, pixels, card.input)
             network = functools.partial(model, training=False)
         data = flatbuffer(network, how, card.input, pixels, io=io)
     masks: tuple[str, ...] = ()
@@ -171,6 +175,7 @@ def convert(
     data = graph.attach_card(data, card)
     write_bytes(output, data)
     made = graph.read_graph(output)
+    first_load.trust(hashlib.sha256(data).hexdigest())
     notes = []
     if calibrated.get("pictures", FEW_PICTURES) < FEW_PICTURES:
         notes.append(f"{calibrated['pictures']} calibration pictures are few; 100 or more give steadier ranges")

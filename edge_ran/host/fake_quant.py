@@ -40,6 +40,7 @@ Ranges = Mapping[str, tuple[float, float]]
 LEVELS = 255  # steps between the ends of an int8 range
 WEIGHT_LIMIT = 127  # symmetric: -128 is not used
 PROBABILITY = (0.0, 255 / 256)  # scale 1/256, zero point -128: what runtimes demand of sigmoid and softmax
+_NARROWEST, _WIDEST = 1e-30, 1e30  # of a range
 UNIT = (-1.0, 127 / 128)  # scale 1/128, zero point 0: what they demand of an L2 normalisation
 
 _WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
@@ -181,6 +182,9 @@ def load_ranges(path: Path) -> Ranges:
         raise InputError(f"{path} is damaged: {error}", "quantise the run again") from error
     if not all(low <= 0 <= high and low < high and math.isfinite(high - low) for low, high in ranges.values()):
         raise InputError(f"{path} holds a range that does not include zero", "quantise the run again")
+    # The converter computes in float32; where a scale overflows or vanishes there, it ends the process.
+    if not all(_NARROWEST < high - low < _WIDEST for low, high in ranges.values()):
+        raise InputError(f"{path} holds a range that no float32 numbers have", "quantise the run again")
     return ranges
 
 

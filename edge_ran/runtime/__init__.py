@@ -7,7 +7,8 @@
 | gpu | LiteRT's CompiledModel on its WebGPU accelerator (Vulkan); tflite-runtime has no GPU of its own |
 | auto | gpu or cpu: the faster one, but the gpu only if it agrees with the cpu (``auto.settle``) |
 
-GPUs and delegates are tried in a child process first (``trial``), once for a file on a machine. What comes of it:
+A file that this machine has not loaded before runs once in a child process, for it may crash there (``first_load``).
+GPUs and delegates are tried in one as well (``trial``), once for a file on a machine. What comes of that:
 
 | in its trial | auto | gpu, --delegate | the same with --no-fallback |
 |---|---|---|---|
@@ -26,12 +27,13 @@ good one says --no-fallback, and ``Accelerator.warning`` goes wherever its name 
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
 from edge_ran.errors import AcceleratorError, GateError, InputError
-from edge_ran.graph import Graph, TensorSpec, read_graph
-from edge_ran.runtime import auto, delegates, gpu, interpreter, trial
+from edge_ran.graph import Graph, TensorSpec, check_runnable, read_graph
+from edge_ran.runtime import auto, delegates, first_load, gpu, interpreter, trial
 from edge_ran.runtime.types import Accelerator, Delegation, Inputs, Runtime, RuntimeOptions
 
 __all__ = ["Accelerator", "Delegation", "Runtime", "RuntimeOptions", "TensorSpec", "open_runtime"]
@@ -63,6 +65,7 @@ def open_runtime(
     """
     options = dataclasses.replace(options, **changes)
     graph = read_graph(Path(path))
+    check_runnable(graph)
     if input_shape:
         graph = graph.with_input_shape(input_shape)
     if options.delegate is None and options.accelerator == "cpu":
@@ -106,7 +109,7 @@ def _auto(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Runti
         runtime.accelerator = dataclasses.replace(runtime.accelerator, requested="auto", auto_reason=verdict.reason)
     else:
         runtime = _cpu(graph, options, Accelerator("auto", "cpu", auto_reason=verdict.reason))
-    runtime.trial_ms = verdict.took_ms
+    runtime.trial_ms += verdict.took_ms
     return runtime
 
 
@@ -134,10 +137,15 @@ def _fall_back(
     if not options.fallback:
         raise GateError(f"{requested} was asked for, but {reason}", remedy)
     runtime = _cpu(graph, options, Accelerator(requested, "cpu", fallback_reason=reason))
-    runtime.trial_ms = trial_ms
+    runtime.trial_ms += trial_ms
     return runtime
 
 
 def _cpu(graph: Graph, options: RuntimeOptions, accelerator: Accelerator) -> Runtime:
     package = interpreter.package(options.runtime)
-    return interpreter.InterpreterRuntime(graph, package, options.threads, accelerator, verbose=options.verbose)
+    began = time.perf_counter()
+    first_load.check(graph, package)
+    trial_ms = 1e3 * (time.perf_counter() - began)
+    runtime = interpreter.InterpreterRuntime(graph, package, options.threads, accelerator, verbose=options.verbose)
+    runtime.trial_ms = trial_ms
+    return runtime

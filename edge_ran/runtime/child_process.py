@@ -64,28 +64,28 @@ def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool 
         try:
             found = json.loads((folder / "answer.json").read_text())
         except (OSError, ValueError) as error:
-            how = f"crashed ({_signal(-status)})" if status < 0 else f"ended its process with status {status}"
-            raise ChildFailed(": ".join(filter(None, (how, _last_words(folder))))) from error
+            how = f"crashed ({signal_name(-status)})" if status < 0 else f"ended its process with status {status}"
+            raise ChildFailed(": ".join(filter(None, (how, last_words(_said(folder)))))) from error
     if not isinstance(found, dict):
         raise ChildFailed("gave no answer")
     return found
 
 
-def _last_words(folder: Path) -> str:
-    """The line that says why, of what the child said or would have said."""
-    lines = [
-        line
-        for file in ("words", "chatter")
-        if (folder / file).is_file()
-        for line in (folder / file).read_text(errors="replace").splitlines()
-        if line.strip()
-    ]
+def last_words(said: str) -> str:
+    """Return the line that says why a process crashed, of what it said or would have said; empty where none does."""
+    lines = [line for line in said.splitlines() if line.strip()]
     fatal = [line for line in lines if _FATAL.match(line)]
     last = (fatal or [line for line in lines[-1:] if not _CHATTY.match(line)] or [""])[-1]
     return _FATAL.sub("", last).strip()[:200]
 
 
-def _signal(number: int) -> str:
+def _said(folder: Path) -> str:
+    found = (folder / name for name in ("words", "chatter"))
+    return "\n".join(file.read_text(errors="replace") for file in found if file.is_file())
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal: SIGSEGV."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -94,7 +94,7 @@ def _signal(number: int) -> str:
 
 def serve(function: str, request: str, folder: str, parent: str) -> None:
     """Answer, in the child."""
-    _die_with(int(parent))
+    die_with(int(parent))
     output_capture.place = str(Path(folder) / "chatter")
     module, _, name = function.partition(":")
     found = getattr(importlib.import_module(module), name)(**json.loads(request))
@@ -104,7 +104,7 @@ def serve(function: str, request: str, folder: str, parent: str) -> None:
     os._exit(0)  # the answer is given: what native libraries do when they are unloaded is of no interest
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """End with the parent, even where it is killed and cannot end us. Linux only."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, int(signal.SIGKILL))

@@ -23,6 +23,9 @@ from edge_ran.graph import Graph, TensorSpec
 from edge_ran.runtime import huge_pages, output_capture
 from edge_ran.runtime.types import Accelerator, Delegation
 
+# What the interpreters raise for a file that they cannot load or run; UnicodeDecodeError, a ValueError, for names.
+_REFUSALS = (RuntimeError, ValueError, MemoryError)
+
 
 @dataclass(frozen=True)
 class Package:
@@ -110,7 +113,7 @@ class InterpreterRuntime:
             InputError: the runtime, or the delegate, refuses the model.
         """
         module = load(package)
-        self.name, self.version = package.name, package.version
+        self.name, self.version, self._path = package.name, package.version, graph.path
         self.input, self.outputs = graph.inputs[0], graph.outputs
         self.threads = threads or machine.available_cores()
         self.accelerator = accelerator
@@ -128,14 +131,13 @@ class InterpreterRuntime:
                 )
                 self._size_input(graph.inputs)
                 self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{graph.path}: {package.name} cannot run it: {reason}", "edge-ran inspect it") from error
+            self._input_indices = [detail["index"] for detail in self._interpreter.get_input_details()]
+            self._output_indices = [detail["index"] for detail in self._interpreter.get_output_details()]
+            self.delegation = self._delegation(accelerator.adapter or "XNNPACK")
+        except _REFUSALS as error:
+            raise self._refused(error) from error
         finally:
             self.chatter = said.text
-        self._input_indices = [detail["index"] for detail in self._interpreter.get_input_details()]
-        self._output_indices = [detail["index"] for detail in self._interpreter.get_output_details()]
-        self.delegation = self._delegation(accelerator.adapter or "XNNPACK")
 
     def _size_input(self, inputs: tuple[TensorSpec, ...]) -> None:
         """Resize the inputs whose shape in the file is a placeholder and that were given another one."""
@@ -144,14 +146,22 @@ class InterpreterRuntime:
                 self._interpreter.resize_tensor_input(detail["index"], tensor.shape)
 
     def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        if self.input.open_axes and inputs[0].shape != self.input.shape:  # the next picture is of another size
-            self.input = dataclasses.replace(self.input, shape=inputs[0].shape)
-            self._interpreter.resize_tensor_input(self._input_indices[0], inputs[0].shape)
-            self._interpreter.allocate_tensors()
-        for index, x in zip(self._input_indices, inputs, strict=True):
-            self._interpreter.set_tensor(index, x)
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(index) for index in self._output_indices]
+        given = tuple(zip(self._input_indices, inputs, strict=True))
+        try:
+            if self.input.open_axes and inputs[0].shape != self.input.shape:  # the next picture is of another size
+                self.input = dataclasses.replace(self.input, shape=inputs[0].shape)
+                self._interpreter.resize_tensor_input(self._input_indices[0], inputs[0].shape)
+                self._interpreter.allocate_tensors()
+            for index, x in given:
+                self._interpreter.set_tensor(index, x)
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(index) for index in self._output_indices]
+        except _REFUSALS as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> InputError:
+        reason = " ".join(str(error).split()) or "it takes too much memory"
+        return InputError(f"{self._path}: {self.name} cannot run it: {reason}", "edge-ran inspect it")
 
     def close(self) -> None:
         self._interpreter = None
