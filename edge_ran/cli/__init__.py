@@ -16,6 +16,7 @@ import typer
 from edge_ran import __version__
 from edge_ran.cli.app import app, complain, spell_out
 from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.cli.render import discard_stdout
 
 # isort: off
 # Importing a verb adds it to the application; this order, a network's way to the device, is the one --help shows.
@@ -70,7 +71,9 @@ def main() -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _keep_results_apart(verbose)
     try:
-        code = app(args=spell_out(sys.argv[1:]), standalone_mode=False)  # Ctrl-C is typer's, and gives 130
+        code = app(
+            args=spell_out(sys.argv[1:]), prog_name="edge-ran", standalone_mode=False
+        )  # Ctrl-C is typer's, and gives 130
     except EdgeRanError as error:
         if verbose:
             traceback.print_exc()
@@ -86,7 +89,7 @@ def main() -> None:
     except OSError as error:
         if verbose or error.errno != errno.ENOSPC:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what it still holds
+        discard_stdout()
         complain("stdout cannot be written: its disk is full", "edge-ran doctor")
         code = EnvironmentMissing.exit_code
     except Exception as error:

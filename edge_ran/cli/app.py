@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, EnvironmentMissing, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +22,36 @@ if TYPE_CHECKING:
     from edge_ran.runtime import RuntimeOptions
 
 
+class _Application(TyperGroup):
+    """A reader of stdout that has read enough (`--help | head -1`) is no failure; typer would exit with 1."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _reader_may_leave():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        discard_stdout()
+        raise typer.Exit from None
+
+
 app = typer.Typer(
     name="edge-ran",
+    cls=_Application,
     help="Train, quantise, convert, run and benchmark residual attention networks on small devices.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # plain text: `help.VerbCommand` has a line for each option
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an output that exists.")]

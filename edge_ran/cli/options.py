@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 import typer
 
 from edge_ran.cli.app import app
+from edge_ran.cli.help import VerbCommand
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def verb(function: _F) -> _F:
     Returns:
         ``function`` itself.
     """
-    app.command()(expanded(function))
+    app.command(cls=VerbCommand)(expanded(function))
     return function
 
 
@@ -136,9 +137,7 @@ class AcceleratorOptions:
 
     accelerator: Annotated[
         str,
-        typer.Option(
-            "--accelerator", metavar="auto|gpu|cpu", help="auto: the fastest whose results agree with the CPU's."
-        ),
+        typer.Option("--accelerator", metavar="auto|gpu|cpu", help="auto: the fastest that agrees with the CPU."),
     ] = "auto"
     cpu: Annotated[bool, typer.Option("--cpu", help="The same as --accelerator cpu.")] = False
     gpu: Annotated[bool, typer.Option("--gpu", help="The same as --accelerator gpu.")] = False
@@ -196,7 +195,7 @@ class DeviceOptions:
 
     device: Annotated[
         str,
-        typer.Option("--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], adb:SERIAL, a name, a .toml."),
+        typer.Option("--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], adb:SERIAL, NAME or FILE.toml."),
     ] = "local"
     install: Annotated[
         bool, typer.Option("--install", help="Let pip install missing packages there, in a folder of its own.")
@@ -215,9 +214,10 @@ class MetadataOptions:
     mean: Annotated[
         str, typer.Option("--mean", metavar="R,G,B", help="Input = (pixel - mean) / std; pixels are 0 to 255.")
     ] = ""
-    std: Annotated[str, typer.Option("--std", metavar="R,G,B", help="One number is for all three channels.")] = ""
+    std: Annotated[str, typer.Option("--std", metavar="R,G,B", help="One number stands for all three channels.")] = ""
     input_size: Annotated[
-        str, typer.Option("--input-size", metavar="HEIGHTxWIDTH", help="Pixels of a resizable input.")
+        str,
+        typer.Option("--input-size", metavar="HEIGHTxWIDTH", help="Size of an input that can be resized, in pixels."),
     ] = ""
     color: Annotated[str, typer.Option("--color", metavar="rgb|bgr", help="Order of the input's channels.")] = ""
 
@@ -247,10 +247,10 @@ class ManifestOptions:
     PANEL: ClassVar[str] = "Data"
 
     label_column: Annotated[
-        str, typer.Option("--label-column", metavar="NAME", help="The manifest's column of labels.")
+        str, typer.Option("--label-column", metavar="NAME", help="The CSV manifest's column of labels.")
     ] = "label"
     group_column: Annotated[
-        str, typer.Option("--group-column", metavar="NAME", help="Column of what a split keeps together: clip, place.")
+        str, typer.Option("--group-column", metavar="NAME", help="Its column of groups that a split keeps together.")
     ] = "group"
     classes: Annotated[str, typer.Option("--classes", metavar="A,B,…", help="Use these classes only.")] = ""
     clip_step: Annotated[

@@ -14,6 +14,7 @@ import typer
 
 from edge_ran.cli.app import announce, given, parse_seconds, say, suited, talk, tflite_or_default
 from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOptions, verb
+from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.render import run as render
 from edge_ran.cli.run_options import AnswerOptions, CameraOptions, LineOutputOptions, ResultOptions
 from edge_ran.cli.signals import stop_on_signals
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     model: Annotated[
-        Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else the shipped one")
+        Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else shipped")
     ] = None,
     *,
     camera: CameraOptions,
@@ -165,7 +166,7 @@ def _print(line: str) -> bool:
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return False
     return True
 

@@ -23,23 +23,22 @@ class CameraOptions:
     PANEL: ClassVar[str] = "Camera"
 
     camera: Annotated[
-        str, typer.Option("--camera", metavar="SOURCE", help="0, /dev/video0, csi://0, rtsp://…, http://…, a video, …")
+        str,
+        typer.Option("--camera", metavar="SOURCE", help="0, /dev/video0, csi://0, rtsp://…, http://…, FILE, DIR"),
     ] = "0"
     width: Annotated[int, typer.Option("--width", min=0, help="Frame width in pixels; 0 = the camera's own.")] = 0
     height: Annotated[int, typer.Option("--height", min=0, help="Frame height in pixels; 0 = the camera's own.")] = 0
-    fps: Annotated[
-        float, typer.Option("--fps", min=0, help="Frame rate of the camera, or to play at; 0 = its own.")
-    ] = 0.0
-    realtime: Annotated[bool, typer.Option(help="Play files at their own rate, or as fast as possible.")] = True
+    fps: Annotated[float, typer.Option("--fps", min=0, help="Frame rate of a camera or file; 0 = its own.")] = 0.0
+    realtime: Annotated[bool, typer.Option(help="Play files at their own rate.")] = True
     reconnect: Annotated[
         str, typer.Option("--reconnect", metavar="TIME", help="How long to try to reach a lost camera again.")
     ] = "30s"
     stall: Annotated[
-        str, typer.Option("--stall", metavar="TIME", help="A live source without frames for this long has stalled.")
+        str, typer.Option("--stall", metavar="TIME", help="Time without frames that counts as a stall.")
     ] = "5s"
     frozen: Annotated[
         str,
-        typer.Option("--frozen", metavar="TIME", help="A live source with the same frame for this long has frozen."),
+        typer.Option("--frozen", metavar="TIME", help="Time of equal frames that counts as frozen; 0 = never."),
     ] = "10s"
 
     def limits(self) -> Limits:
@@ -59,9 +58,7 @@ class AnswerOptions:
     threshold: Annotated[
         float, typer.Option("--threshold", help='Below this score, 0 to 1, the answer is "unknown".')
     ] = 0.0
-    smoothing: Annotated[
-        float, typer.Option("--smoothing", help="Weight of earlier frames, 0 to 1; 0 = each frame for itself.")
-    ] = 0.0
+    smoothing: Annotated[float, typer.Option("--smoothing", help="Weight of earlier frames, from 0 to below 1.")] = 0.0
     max_frames: Annotated[
         int, typer.Option("--max-frames", min=0, help="Stop after this many results; 0 = no limit.")
     ] = 0
@@ -86,7 +83,10 @@ class ResultOptions:
     web: Annotated[
         str,
         typer.Option(
-            "--web", metavar="[HOST:PORT]", help="Serve a live page.", show_default="off; alone: 127.0.0.1:8080"
+            "--web",
+            metavar="[HOST:PORT]",
+            help="Serve a live page.",
+            show_default="off; without a value: 127.0.0.1:8080",
         ),
     ] = ""
     save: Annotated[
@@ -110,8 +110,8 @@ class ResultOptions:
         typer.Option(
             "--attention",
             metavar="[mean|1|2|…]",
-            help="Draw the soft masks: their mean, or one of them.",
-            show_default="off; alone: mean",
+            help="Draw the soft masks.",
+            show_default="off; without a value: mean",
         ),
     ] = ""
     summary: Annotated[Path | None, typer.Option("--summary", metavar="FILE", help="Write the summary as JSON.")] = None

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +29,16 @@ def emit(json: bool, result: _R, render: Callable[[_R], str]) -> None:
     """
     from edge_ran import records
 
-    typer.echo(jsonlib.dumps(records.document(result), indent=1, allow_nan=False) if json else render(result))
+    text = jsonlib.dumps(records.document(result), indent=1, allow_nan=False) if json else render(result)
+    try:
+        typer.echo(text)
+    except BrokenPipeError:  # whoever read it has read enough; a gate that follows still counts
+        discard_stdout()
+
+
+def discard_stdout() -> None:
+    """Throw away what is still to be written to stdout: nobody reads it, or its disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plain(table: Table) -> str:

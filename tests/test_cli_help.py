@@ -1,0 +1,59 @@
+"""`--help`: short enough to be read, in plain text, with every default."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer.main
+
+from edge_ran import cli
+
+VERBS = typer.main.get_command(cli.app).commands
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_fits_on_a_screen(verb: str, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "argv", ["edge-ran", verb, "--help"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert not end.value.code
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith(f"Usage: edge-ran {verb}")
+
+
+OPTIONS = [
+    pytest.param(command, parameter, id=f"{verb} {parameter.opts[-1]}")
+    for verb, command in VERBS.items()
+    for parameter in command.params
+    if parameter.param_type_name == "option" and not parameter.is_flag
+]
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS)
+def test_every_default_is_shown(command: Any, option: Any):
+    if option.required or option.default in (None, "", (), []):
+        return
+    record = option.get_help_record(command.context_class(command))
+    shown = option.show_default if isinstance(option.show_default, str) else option.default
+    assert re.search(rf"\[default: \(?{re.escape(str(shown))}\)?[];]", " ".join(record[1].split()))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["run", "--help"], ["devices", "--json", "-q", "--no-probe"], ["devices", "--no-probe"]],
+    ids=" ".join,
+)
+def test_a_reader_that_leaves_is_no_failure(words: list[str]):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "edge_ran", *words], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
