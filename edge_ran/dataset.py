@@ -63,7 +63,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in a fixed order, their labels sorted, and the files that were passed over (name endings, counted)."""
+    """Samples in a fixed order, their labels sorted, and the files that were ignored (name endings, counted)."""
 
     samples: tuple[Sample, ...]
     labels: tuple[str, ...]
@@ -401,14 +401,28 @@ def _some(names: Sequence[str]) -> str:
 # ------------------------------------------------------------------------------------------------ looking for trouble
 
 
-def summarise(dataset: Dataset, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Decode every sample once and describe the data set.
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What `edge-ran dataset` finds.
 
-    Returns:
-        A record: ``source``, ``images``, ``classes`` {label: count}, ``splits`` {split: {label: count}}, ``groups``
-        (how many), ``sizes`` {min, median, max: [height, width]}, ``unreadable`` (one line a file), ``ignored``
-        {name ending: count} and ``problems``, sentences for people.
+    ``classes`` and ``splits`` count images by label, ``groups`` is the number of groups, ``sizes`` has ``min``,
+    ``median`` and ``max`` (height, width) in pixels, empty without images, ``unreadable`` one line a file, ``ignored``
+    the number of files by name ending, ``problems`` sentences for people.
     """
+
+    source: str
+    images: int
+    classes: dict[str, int]
+    splits: dict[str, dict[str, int]]
+    groups: int
+    sizes: dict[str, tuple[int, int]]
+    unreadable: tuple[str, ...]
+    ignored: dict[str, int]
+    problems: tuple[str, ...]
+
+
+def summarise(dataset: Dataset, *, progress: Progress | None = None) -> DatasetSummary:
+    """Decode every sample once and describe the data set."""
     samples = dataset.samples
     sizes = np.zeros((len(samples), 2), np.int64)
     thumbs = np.zeros((len(samples), THUMB, THUMB, 3), np.uint8)
@@ -426,27 +440,24 @@ def summarise(dataset: Dataset, *, progress: Progress | None = None) -> dict[str
         splits[sample.split or "all"][sample.label] += 1
     problems = [
         *([f"{len(unreadable)} unreadable files, the first: {unreadable[0]}"] if unreadable else []),
-        *(f"{count} files ending in {ending} were passed over" for ending, count in dataset.ignored),
+        *(f"{count} files ending in {ending} were ignored: unsupported format" for ending, count in dataset.ignored),
         *_count_problems(dataset, counts),
         *_twins(samples, thumbs),
         *filter(None, [frame_leak(samples, thumbs)]),
     ]
     by_area = sizes[np.argsort(sizes.prod(1), kind="stable")]
-    return {
-        "source": str(dataset.source),
-        "images": len(samples),
-        "classes": {label: counts[label] for label in dataset.labels},
-        "splits": {name: {label: n[label] for label in dataset.labels} for name, n in splits.items()},
-        "groups": len({s.group for s in samples} - {""}),
-        "sizes": {
-            name: by_area[place].tolist() for name, place in (("min", 0), ("median", len(by_area) // 2), ("max", -1))
-        }
-        if len(by_area)
-        else {},
-        "unreadable": unreadable,
-        "ignored": dict(dataset.ignored),
-        "problems": problems,
-    }
+    places = (("min", 0), ("median", len(by_area) // 2), ("max", -1)) if len(by_area) else ()
+    return DatasetSummary(
+        source=str(dataset.source),
+        images=len(samples),
+        classes={label: counts[label] for label in dataset.labels},
+        splits={name: {label: n[label] for label in dataset.labels} for name, n in splits.items()},
+        groups=len({s.group for s in samples} - {""}),
+        sizes={name: (int(by_area[place][0]), int(by_area[place][1])) for name, place in places},
+        unreadable=tuple(unreadable),
+        ignored=dict(dataset.ignored),
+        problems=tuple(problems),
+    )
 
 
 def frame_leak(samples: Sequence[Sample], images: NDArray[np.uint8]) -> str:

@@ -8,10 +8,8 @@ network that ships inside the package.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_ran.card import ModelCard
 from edge_ran.errors import InputError
@@ -83,15 +81,31 @@ def open_run(path: Path | str) -> RunFolder:
     return run
 
 
-def describe_run(run: RunFolder) -> dict[str, Any]:
-    """Return what ``edge-ran inspect`` says of a run, ready for JSON. Raises InputError when its card is damaged."""
-    return {
-        "schema_version": 1,
-        "run": str(run.path),
-        "card": dataclasses.asdict(run.card()),
-        "model": {"file": str(run.model_path), "size_bytes": run.model_path.stat().st_size},
-        "tflite": [{"file": str(path), "size_bytes": path.stat().st_size} for path in run.tflites()],
-    }
+@dataclass(frozen=True)
+class FileInfo:
+    """A file of a run folder."""
+
+    file: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What ``edge-ran inspect`` says of a run folder; ``tflite`` has the newest file first."""
+
+    run: str
+    card: ModelCard
+    model: FileInfo
+    tflite: tuple[FileInfo, ...]
+
+
+def describe_run(run: RunFolder) -> RunDescription:
+    """Return what ``edge-ran inspect`` says of a run. Raises InputError when its card is damaged."""
+    return RunDescription(str(run.path), run.card(), _file_info(run.model_path), tuple(map(_file_info, run.tflites())))
+
+
+def _file_info(path: Path) -> FileInfo:
+    return FileInfo(str(path), path.stat().st_size)
 
 
 def newest_run(cwd: Path) -> Path | None:

@@ -191,7 +191,7 @@ def test_a_file_with_masks_is_judged_like_any_other(labelled_model, make_picture
     report = benchmark([BenchModel(masked)], Plan(num_runs=5, warmup_runs=1, min_secs=0)).reports[0]
     assert report.stages_ms is not None
     assert {one.accelerator for one in verify(masked, RuntimeOptions(), count=2).checks} == {"gpu"}
-    assert describe(masked)["quantize_between_operators"] == 0
+    assert describe(masked).quantize_between_operators == 0
 
 
 def test_the_cost_of_the_masks_is_measured_on_both_files(labelled_model, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +14,21 @@ import typer.main
 
 from edge_ran import cli
 
-VERBS = typer.main.get_command(cli.app).commands
+def _verbs(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _verbs(command, *above, name)
+        else:
+            yield " ".join((*above, name)), command
+
+
+VERBS = dict(_verbs(typer.main.get_command(cli.app)))
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_fits_on_a_screen(verb: str, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(sys, "argv", ["edge-ran", verb, "--help"])
+    monkeypatch.setattr(sys, "argv", ["edge-ran", *verb.split(), "--help"])
     with pytest.raises(SystemExit) as end:
         cli.main()
     lines = capsys.readouterr().out.splitlines()

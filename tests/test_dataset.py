@@ -311,11 +311,11 @@ class TestPixels:
 class TestSummarise:
     def test_of_sound_data(self, pictures):
         record = dataset.summarise(dataset.load(pictures))
-        assert record["images"] == 24
-        assert record["classes"] == {"blue": 8, "green": 8, "red": 8}
-        assert record["splits"] == {"all": record["classes"]}
-        assert record["sizes"]["median"] == [24, 32]
-        assert record["problems"] == []
+        assert record.images == 24
+        assert record.classes == {"blue": 8, "green": 8, "red": 8}
+        assert record.splits == {"all": record.classes}
+        assert record.sizes["median"] == (24, 32)
+        assert record.problems == ()
 
     def test_troubles(self, tmp_path, make_pictures):
         make_pictures(tmp_path / "train", count=12)
@@ -325,7 +325,7 @@ class TestSummarise:
             (tmp_path / place).write_bytes(twin)
         (tmp_path / "train/blue/bad.jpg").write_bytes(twin[:50])
         (tmp_path / "train/blue/note.heic").touch()
-        problems = "\n".join(dataset.summarise(dataset.load(tmp_path))["problems"])
+        problems = "\n".join(dataset.summarise(dataset.load(tmp_path)).problems)
         assert "1 unreadable files, the first: picture" in problems
         assert "1 files ending in .heic" in problems
         assert "2 pairs of almost equal pictures in two splits" in problems

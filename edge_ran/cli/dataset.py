@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from edge_ran.cli.app import (
-    ClassNames,
-    ClipStep,
-    Force,
-    GroupColumn,
-    Json,
-    LabelColumn,
-    Quiet,
-    app,
-    emit,
-    progress_bar,
-)
-
-if TYPE_CHECKING:
-    from edge_ran.collect import Collection
+from edge_ran.cli.app import app, progress_bar
+from edge_ran.cli.options import ManifestOptions, Only, OutputOptions, verb
+from edge_ran.cli.render import dataset as render
+from edge_ran.cli.render import emit
 
 
 class _CheckUnlessBuild(typer.core.TyperGroup):
@@ -37,84 +27,56 @@ class _CheckUnlessBuild(typer.core.TyperGroup):
 dataset = typer.Typer(
     cls=_CheckUnlessBuild,
     no_args_is_help=True,
+    rich_markup_mode=None,
     help="Check labelled pictures (edge-ran dataset DATA), or build a data set from clips and photos.",
 )
 app.add_typer(dataset, name="dataset")
+_verb = functools.partial(verb, group=dataset)
 
 
-@dataset.command()
+@_verb
 def check(
     data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
-    label_column: LabelColumn = "label",
-    group_column: GroupColumn = "group",
-    classes: ClassNames = "",
-    clip_step: ClipStep = 1.0,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    manifest: ManifestOptions,
+    output: Annotated[OutputOptions, Only("json", "quiet")],
 ) -> None:
-    """Count labelled pictures and look for trouble: unreadable files, twins across splits, frames of one clip."""
-    from edge_ran.dataset import load, summarise
+    """Count labelled pictures and find problems: unreadable files, near-duplicates in two splits, frames of one clip."""
+    from edge_ran.dataset import summarise
 
-    names = [name.strip() for name in classes.split(",") if name.strip()]
-    found = load(data, label_column=label_column, group_column=group_column, labels=names, clip_step_s=clip_step)
-    with progress_bar("reading pictures", quiet) as progress:
-        record = summarise(found, progress=progress)
-    emit(json, record, lambda: _dataset_text(record))
+    found = manifest.load(data)
+    with progress_bar("reading pictures", output.quiet) as progress:
+        summary = summarise(found, progress=progress)
+    emit(output.json, summary, render.text)
 
 
-@dataset.command()
+@_verb
 def build(
     sources: Annotated[
         list[Path], typer.Argument(help="Folders of class folders with clips and photos; sub-folders are visits.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write: pictures, manifest, contact sheet.")],
-    step: Annotated[float, typer.Option(metavar="SECONDS", help="At most one frame of a clip in so many.")] = 1.0,
-    sharpness: Annotated[float, typer.Option(help="Least variance of the Laplacian; 0 takes all.")] = 12.0,
-    difference: Annotated[int, typer.Option(help="Least differing bits, of 64, between two pictures' hashes.")] = 8,
+    target: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write pictures, manifest, contact sheet.")
+    ],
+    *,
+    step: Annotated[float, typer.Option(metavar="SECONDS", help="Least time between two frames of a clip.")] = 1.0,
+    sharpness: Annotated[float, typer.Option(help="Least variance of the Laplacian; 0 = no limit.")] = 12.0,
+    difference: Annotated[int, typer.Option(help="Least number of different bits, of 64, in two picture hashes.")] = 8,
     side: Annotated[int, typer.Option(metavar="PIXELS", help="Longest side of the pictures written.")] = 640,
     test_fraction: Annotated[
         float, typer.Option(help="Share held out for testing, in whole clips or visits; 0 = none.")
     ] = 0.2,
     page: Annotated[bool, typer.Option(help="Write the contact sheet.")] = True,
-    seed: Annotated[int, typer.Option(help="Decides which clips or visits are held out.")] = 0,
-    json: Json = False,
-    force: Force = False,
-    quiet: Quiet = False,
+    seed: Annotated[int, typer.Option(help="Seed for the choice of the clips or visits that are held out.")] = 0,
+    output: Annotated[OutputOptions, Only("json", "force", "quiet")],
 ) -> None:
     """Take sharp, different frames from clips and photos, with a manifest for `train` and a contact sheet."""
-    from edge_ran import records
-    from edge_ran.collect import Choice, build
+    from edge_ran.collect import Choice
+    from edge_ran.collect import build as build_dataset
 
     choice = Choice(step_s=step, sharpness=sharpness, difference=difference, side=side, test_fraction=test_fraction)
-    with progress_bar("reading clips", quiet) as progress:
-        made = build(sources, output, choice, page=page, force=force, seed=seed, progress=progress)
-    emit(json, records.document(made), lambda: _built_text(made))
-
-
-def _built_text(made: Collection) -> str:
-    width = max(len(one.label) for one in made.classes)
-    lines = [f"{'class':<{width}}    taken  of these test  groups  left out"]
-    for one in made.classes:
-        left = ", ".join(f"{count} {reason}" for reason, count in one.left_out.items()) or "nothing"
-        lines.append(f"{one.label:<{width}}  {one.taken:>7,}  {one.test:>13,}  {one.groups:>6}  {left}")
-    lines += [f"! {problem}" for problem in made.problems]
-    lines.append(f"{made.images:,} pictures in {made.folder}" + (f"; look at {made.page}" if made.page else ""))
-    lines.append(f"next: edge-ran train {made.manifest}")
-    return "\n".join(lines)
-
-
-def _dataset_text(record: dict[str, Any]) -> str:
-    splits = record["splits"]
-    width = max(len(label) for label in (*record["classes"], "class"))
-    lines = ["  ".join([f"{'class':<{width}}", *(f"{name:>7}" for name in splits)])]
-    for label in (*record["classes"], ""):
-        counts = [splits[name][label] if label else sum(splits[name].values()) for name in splits]
-        lines.append("  ".join([f"{label or 'sum':<{width}}", *(f"{count:>7,}" for count in counts)]))
-    if record["sizes"]:
-        least, middle, most = ("x".join(map(str, record["sizes"][name][::-1])) for name in ("min", "median", "max"))
-        lines.append(
-            f"pictures of {middle} pixels, {least} to {most}" if least != most else f"pictures of {most} pixels"
+    with progress_bar("reading clips", output.quiet) as progress:
+        made = build_dataset(
+            sources, target, choice, page=page, force=output.force, seed=seed, progress=progress
         )
-    if record["groups"]:
-        lines.append(f"{record['groups']} groups that a split keeps whole")
-    return "\n".join([*lines, *(f"! {problem}" for problem in record["problems"])])
+    emit(output.json, made, render.built)

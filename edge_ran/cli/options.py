@@ -41,8 +41,8 @@ class Only:
         object.__setattr__(self, "names", names)
 
 
-def verb(function: _F) -> _F:
-    """Add a verb to the application, with every group of options among its parameters expanded.
+def verb(function: _F, group: typer.Typer = app) -> _F:
+    """Add a verb to the application or to a ``group`` of verbs, with every group of options among its parameters.
 
     A parameter that has a group as its default (``accelerator: AcceleratorOptions = ON_CPU``) takes the defaults of its
     options from there. ``context.get_parameter_source`` knows each option by the name of its field.
@@ -50,7 +50,7 @@ def verb(function: _F) -> _F:
     Returns:
         ``function`` itself.
     """
-    app.command(cls=VerbCommand)(expanded(function))
+    group.command(cls=VerbCommand)(expanded(function))
     return function
 
 

@@ -2,48 +2,141 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_ran.card import ModelCard
 from edge_ran.files import sha256
 from edge_ran.graph.accelerators import Finding, gpu_warnings, xnnpack_unsupported
 from edge_ran.graph.metadata import read_card
 from edge_ran.graph.structure import Graph, Operator, TensorSpec, read_graph
 
 
-def describe(path: Path, every_operator: bool = False) -> dict[str, Any]:
-    """Return everything known of a ``.tflite``, ready for JSON; ``every_operator`` adds them one by one.
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output. ``fixed`` is False where its size can change; ``scale`` is None where it is not quantised."""
+
+    name: str
+    shape: tuple[int, ...]
+    fixed: bool
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+
+
+@dataclass(frozen=True)
+class OperandInfo(TensorInfo):
+    """An operator's input; a ``constant`` is stored in the file, with a scale for each channel if ``per_channel``."""
+
+    constant: bool
+    per_channel: bool
+
+
+@dataclass(frozen=True)
+class OperatorInfo:
+    """One operator; ``index`` is its place in the order of execution, ``options`` are the schema's."""
+
+    index: int
+    operator: str
+    multiply_adds: int
+    inputs: tuple[OperandInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OperatorPlace:
+    """Where an operator is: its index, its name, and the name of its first output."""
+
+    index: int
+    operator: str
+    output: str
+
+
+@dataclass(frozen=True)
+class FindingInfo:
+    """Something about an operator that an accelerator does not take; without an operator it is about the graph."""
+
+    index: int | None
+    operator: str | None
+    output: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class GpuWarning(FindingInfo):
+    """``wrong`` tells wrong numbers from work that stays on the CPU."""
+
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class XnnpackInfo:
+    """How many operators XNNPACK takes, and which it does not."""
+
+    delegated: int
+    not_delegated: tuple[FindingInfo, ...]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Everything known of a ``.tflite``; ``operator_list`` is None unless every operator was asked for.
+
+    ``operators`` and ``multiply_adds_by_operator`` count by the operator's name, ``multiply_adds`` are of one picture.
+    """
+
+    file: str
+    size_bytes: int
+    sha256: str
+    precision: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: dict[str, int]
+    operator_list: tuple[OperatorInfo, ...] | None
+    float_operators: int
+    float_operator_list: tuple[OperatorPlace, ...]
+    quantize_between_operators: int
+    quantize_at_border: int
+    multiply_adds: int
+    multiply_adds_by_operator: dict[str, int]
+    parameters_bytes: int
+    xnnpack: XnnpackInfo
+    gpu_warnings: tuple[GpuWarning, ...]
+    card: ModelCard | None
+
+
+def describe(path: Path, every_operator: bool = False) -> ModelDescription:
+    """Return everything known of a ``.tflite``; ``every_operator`` adds them one by one.
 
     Raises:
         InputError: the file or its card is missing, cut short or damaged.
     """
     graph, card = read_graph(path), read_card(path)
     left_out = xnnpack_unsupported(graph)
-    return {
-        "schema_version": 1,
-        "file": str(path),
-        "size_bytes": graph.size_bytes,
-        "sha256": sha256(path),
-        "precision": graph.precision,
-        "inputs": [_tensor(t) for t in graph.inputs],
-        "outputs": [_tensor(t) for t in graph.outputs],
-        "operators": graph.operator_counts,
-        **({"operator_list": [_operator(op) for op in graph.operators]} if every_operator else {}),
-        "float_operators": len(graph.float_operators),
-        "float_operator_list": [_place(op) for op in graph.float_operators],
-        "quantize_between_operators": len(graph.inner_quantize),
-        "quantize_at_border": len(graph.border_quantize),
-        "multiply_adds": graph.multiply_adds,
-        "multiply_adds_by_operator": _multiply_adds_by_operator(graph),
-        "parameters_bytes": graph.parameters_bytes,
-        "xnnpack": {
-            "delegated": len(graph.operators) - len(left_out),
-            "not_delegated": [_finding(found) for found in left_out],
-        },
-        "gpu_warnings": [{**_finding(found), "wrong": found.wrong} for found in gpu_warnings(graph)],
-        "card": dataclasses.asdict(card) if card else None,
-    }
+    return ModelDescription(
+        file=str(path),
+        size_bytes=graph.size_bytes,
+        sha256=sha256(path),
+        precision=graph.precision,
+        inputs=tuple(map(_tensor, graph.inputs)),
+        outputs=tuple(map(_tensor, graph.outputs)),
+        operators=graph.operator_counts,
+        operator_list=tuple(map(_operator, graph.operators)) if every_operator else None,
+        float_operators=len(graph.float_operators),
+        float_operator_list=tuple(map(_place, graph.float_operators)),
+        quantize_between_operators=len(graph.inner_quantize),
+        quantize_at_border=len(graph.border_quantize),
+        multiply_adds=graph.multiply_adds,
+        multiply_adds_by_operator=_multiply_adds_by_operator(graph),
+        parameters_bytes=graph.parameters_bytes,
+        xnnpack=XnnpackInfo(
+            len(graph.operators) - len(left_out), tuple(FindingInfo(**_finding(found)) for found in left_out)
+        ),
+        gpu_warnings=tuple(GpuWarning(**_finding(found), wrong=found.wrong) for found in gpu_warnings(graph)),
+        card=card,
+    )
 
 
 def _multiply_adds_by_operator(graph: Graph) -> dict[str, int]:
@@ -53,22 +146,32 @@ def _multiply_adds_by_operator(graph: Graph) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _tensor(t: TensorSpec) -> dict[str, Any]:
-    quantised = {"scale": t.scale, "zero_point": t.zero_point} if t.scale else {}
-    return {"name": t.name, "shape": list(t.shape), "fixed": t.fixed, "dtype": t.dtype, **quantised}
+def _tensor(t: TensorSpec) -> TensorInfo:
+    return TensorInfo(t.name, t.shape, t.fixed, t.dtype, t.scale or None, t.zero_point if t.scale else None)
 
 
-def _place(op: Operator) -> dict[str, Any]:
-    return {"index": op.index, "operator": op.name, "output": op.outputs[0].name if op.outputs else ""}
+def _operand(t: TensorSpec) -> OperandInfo:
+    plain = _tensor(t)
+    return OperandInfo(
+        plain.name, plain.shape, plain.fixed, plain.dtype, plain.scale, plain.zero_point, t.constant, t.per_channel
+    )
 
 
-def _operator(op: Operator) -> dict[str, Any]:
-    inputs = [{**_tensor(t), "constant": t.constant, "per_channel": t.per_channel} for t in op.inputs]
-    outputs = [_tensor(t) for t in op.outputs]
-    made_of = {"inputs": inputs, "outputs": outputs, "options": op.options}
-    return {"index": op.index, "operator": op.name, "multiply_adds": op.multiply_adds, **made_of}
+def _place(op: Operator) -> OperatorPlace:
+    return OperatorPlace(op.index, op.name, op.outputs[0].name if op.outputs else "")
+
+
+def _operator(op: Operator) -> OperatorInfo:
+    operands, outputs = tuple(map(_operand, op.inputs)), tuple(map(_tensor, op.outputs))
+    return OperatorInfo(op.index, op.name, op.multiply_adds, operands, outputs, op.options)
 
 
 def _finding(found: Finding) -> dict[str, Any]:
-    place = _place(found.operator) if found.operator else {"index": None, "operator": None, "output": ""}
-    return {**place, "what": found.what, "remedy": found.remedy}
+    place = _place(found.operator) if found.operator else None
+    return {
+        "index": place and place.index,
+        "operator": place and place.operator,
+        "output": place.output if place else "",
+        "what": found.what,
+        "remedy": found.remedy,
+    }
