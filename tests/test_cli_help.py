@@ -14,6 +14,7 @@ import typer.main
 
 from edge_ran import cli
 
+
 def _verbs(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):

@@ -41,7 +41,7 @@ def check(
     manifest: ManifestOptions,
     output: Annotated[OutputOptions, Only("json", "quiet")],
 ) -> None:
-    """Count labelled pictures and find problems: unreadable files, near-duplicates in two splits, frames of one clip."""
+    """Count labelled pictures and find problems: unreadable files, near-duplicates, clips cut by a split."""
     from edge_ran.dataset import summarise
 
     found = manifest.load(data)
@@ -76,7 +76,5 @@ def build(
 
     choice = Choice(step_s=step, sharpness=sharpness, difference=difference, side=side, test_fraction=test_fraction)
     with progress_bar("reading clips", output.quiet) as progress:
-        made = build_dataset(
-            sources, target, choice, page=page, force=output.force, seed=seed, progress=progress
-        )
+        made = build_dataset(sources, target, choice, page=page, force=output.force, seed=seed, progress=progress)
     emit(output.json, made, render.built)
