@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from edge_ran.card import Overrides
-from edge_ran.cli.app import given
+from edge_ran.cli.command import given
 from edge_ran.cli.options import AcceleratorOptions, MetadataOptions, Only, expanded, parse_size, parse_triple
 from edge_ran.errors import InputError, UsageError
 from edge_ran.runtime import RuntimeOptions
@@ -88,8 +88,6 @@ def test_an_option_keeps_the_limits_of_its_values():
 def test_accelerator_options_become_runtime_options():
     options = AcceleratorOptions(gpu=True, no_fallback=True, threads=2, gpu_precision="fp32").runtime(verbose=True)
     assert options == RuntimeOptions("gpu", 2, gpu_precision="fp32", fallback=False, verbose=True)
-    with pytest.raises(UsageError, match="both"):
-        AcceleratorOptions(cpu=True, gpu=True).runtime()
     with pytest.raises(UsageError, match="KEY=VALUE"):
         AcceleratorOptions(delegate_option=["x"]).runtime()
 

@@ -50,7 +50,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain text: `help.VerbCommand` has a line for each option
+    rich_markup_mode=None,  # plain text: `command.VerbCommand` has a line for each option
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -132,15 +132,6 @@ def runtime_options(
         fallback=not no_fallback,
         verbose=verbose,
     )
-
-
-def given(context: typer.Context, *without: str) -> dict[str, Any]:
-    """Return the options that stand on the command line, by parameter and as typed, but for those in ``without``."""
-    return {
-        name: value
-        for name, value in context.params.items()
-        if name not in without and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
 
 
 def suited(spec: DeviceSpec, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from edge_ran.cli.app import (
     believing,
     complain,
     emit,
-    given,
     human_size,
     parse_seconds,
     progress_bar,
@@ -41,6 +40,7 @@ from edge_ran.cli.app import (
     talk,
     tflite_or_default,
 )
+from edge_ran.cli.command import given
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, InputError, UsageError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 import typer
 
 from edge_ran.cli.app import app
-from edge_ran.cli.help import VerbCommand
+from edge_ran.cli.command import VerbCommand
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
@@ -165,8 +165,6 @@ class AcceleratorOptions:
         """Return what is asked of the runtime. Raises UsageError where options exclude each other."""
         from edge_ran.runtime import RuntimeOptions
 
-        if self.cpu and self.gpu:
-            raise UsageError("--cpu and --gpu were both given", "choose one, or --accelerator auto")
         pairs = []
         for text in self.delegate_option or []:
             key, equals, value = text.partition("=")

@@ -1,4 +1,7 @@
-"""`--help` of a verb: an option a line where it fits, grouped under the headings of ``options``, in plain text."""
+"""A verb as Typer runs it: its `--help`, and the check that its options have an effect together.
+
+`--help` has an option a line where it fits, grouped under the headings of ``options``, in plain text.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,19 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from edge_ran.cli import rules
+
 _WIDEST = 30  # characters of an option with its value; what is longer has its explanation on the next line
 
 
 class VerbCommand(TyperCommand):
     """A verb whose options stand in groups. typer's own layout takes three lines for many options."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb. Raises UsageError for options that have no effect together."""
+        unset = {one.name for one in self.params if one.default is False and ctx.params.get(one.name) is False}
+        rules.check(verb_of(ctx), given(ctx, *unset))  # --headless is no --show
+        return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the verb's own options, then each group."""
@@ -34,6 +45,24 @@ class VerbCommand(TyperCommand):
                 formatter.indent()
                 formatter.write_dl([(name.ljust(column), text) for name, text in rows], col_max=_WIDEST)
                 formatter.dedent()
+
+
+def verb_of(ctx: Any) -> str:
+    """Return the verb's words without the program's: ``run``, ``dataset check``."""
+    words: list[str] = []
+    while ctx.parent is not None:
+        words.insert(0, str(ctx.info_name))
+        ctx = ctx.parent
+    return " ".join(words)
+
+
+def given(context: Any, *without: str) -> dict[str, Any]:
+    """Return the options that stand on the command line, by parameter and as typed, but for those in ``without``."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name not in without and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
 
 
 def _short(text: str) -> str:
