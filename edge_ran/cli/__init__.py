@@ -15,8 +15,8 @@ import typer
 
 from edge_ran import __version__
 from edge_ran.cli.app import app, complain, spell_out
-from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.cli.render import discard_stdout
+from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError
 
 # isort: off
 # Importing a verb adds it to the application; this order, a network's way to the device, is the one --help shows.
