@@ -10,7 +10,7 @@ import typer
 
 from edge_ran.cli.app import believing, host_packages, progress_bar, suited, talk, tflite_or_default
 from edge_ran.cli.command import given
-from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, Only, OutputOptions, verb
+from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, MetadataOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
 
@@ -18,9 +18,8 @@ from edge_ran.errors import UsageError
 @verb
 def verify(
     context: typer.Context,
-    device: DeviceOptions,
-    output: OutputOptions,
     model: Annotated[Path | None, typer.Argument(help="A .tflite or run folder.", show_default="the default")] = None,
+    *,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Pictures to compare on; else calibration_data/.")
     ] = None,
@@ -31,7 +30,10 @@ def verify(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --network: draw the layers (.png, .svg, .pdf).")
     ] = None,
+    metadata: MetadataOptions,
+    device: DeviceOptions,
     accelerator: Annotated[AcceleratorOptions, Only("threads", "delegate", "delegate_option")] = ON_CPU,
+    output: OutputOptions,
 ) -> None:
     """Compare each accelerator's outputs with the CPU's; name the operators that an accelerator computes wrongly."""
     from edge_ran import records, targets
@@ -51,9 +53,11 @@ def verify(
     options, path = dataclasses.replace(accelerator, **own).runtime(output.verbose), tflite_or_default(model)
     if spec.target == "local":
         with progress_bar("searching operators", output.quiet) as progress:
-            found = compare(path, options, images, count, progress)
+            found = compare(path, options, images, count, progress, metadata.overrides())
     else:
         wanted |= own
+        if metadata.labels:
+            wanted["labels"] = metadata.labels
         if images is not None:
             wanted["images"] = targets.Parcel(images, tuple(spread(images, count)))
         with targets.open_target(spec, talk(output.quiet), device.install) as target:
