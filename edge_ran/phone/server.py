@@ -12,19 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from edge_ran import records
 from edge_ran.classifier import Classifier
-from edge_ran.errors import EdgeRanError, InputError
+from edge_ran.errors import EdgeRanError
 from edge_ran.phone.sessions import Sessions
-from edge_ran.picture import eight_bit_bgr
+from edge_ran.picture import decode_picture
 from edge_ran.stream.pipeline import FrameRecord
 from edge_ran.web_server import Handler, Server
 
 MAX_PICTURE_BYTES = 24 << 20
-MAX_PICTURE_PIXELS = 50_000_000
 MAX_RECORD_BYTES = 64 << 20
 MAX_WAITING = 8  # pictures that wait for the network; more are told to come again
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".webmanifest": "application/manifest+json"}
@@ -95,7 +91,7 @@ class _PhoneHandler(Handler):
             self.send_json({"error": "too many pictures are waiting", "remedy": "send it again in a second"}, 503)
             return
         try:
-            frame = decode(data)
+            frame = decode_picture(data, "of the request")
             with self.server.classifying:
                 record = self._record(frame)
         finally:
@@ -136,23 +132,3 @@ class _PhoneHandler(Handler):
             self.send_json({})
         else:
             self.send_error(404)
-
-
-def decode(data: bytes) -> Any:
-    """Decode a picture that a stranger sent, (H, W, 3) uint8 BGR, upright.
-
-    Raises:
-        InputError: it is no picture, or has more than ``MAX_PICTURE_PIXELS``.
-    """
-    name = Path("of the request")
-    with _pixel_limit:
-        try:
-            frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        except cv2.error:
-            frame = None
-    if frame is None or frame.shape[0] * frame.shape[1] > MAX_PICTURE_PIXELS:
-        raise InputError("the body is no picture that can be decoded", "send a JPEG, PNG, WebP or BMP")
-    return eight_bit_bgr(np.asarray(frame), name)
-
-
-_pixel_limit = threading.Lock()  # one large picture at a time

@@ -1,0 +1,255 @@
+"""`serve` and `export`: the site, the picture's way to JSON, the certificate, the QR code, and work for pages."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ran import catalogue
+from edge_ran.card import Overrides
+from edge_ran.classifier import Classifier
+from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
+from edge_ran.phone import assets, certificate
+from edge_ran.phone.serve import Serving, qr_code, serving
+from edge_ran.phone.sessions import Sessions, TimedRuns
+from edge_ran.phone.site import SiteOptions, export_site
+from edge_ran.picture import read_picture
+from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
+
+SHIPPED_FILE = Path(str(SHIPPED / SHIPPED_TFLITE))
+
+
+@pytest.fixture(scope="module")
+def web_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A stand-in for the web runtime: these tests start no browser."""
+    cache = tmp_path_factory.mktemp("cache")
+    folder = cache / "edge-ran" / f"litertjs-{assets.VERSION}"
+    folder.mkdir(parents=True)
+    for name in assets.FILES:
+        (folder / name).write_bytes(b"// " + name.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setenv("XDG_DATA_HOME", str(cache))
+        yield
+
+
+@pytest.fixture(scope="module")
+def local(web_runtime: None) -> Iterator[Serving]:
+    with serving([SHIPPED_FILE], ("127.0.0.1", 0)) as served:
+        yield served
+
+
+def post(url: str, data: bytes, **words: Any) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=30, **words) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def picture(name: str = "chelsea-00.jpg") -> Path:
+    return Path(str(catalogue.folder("calibration_data") / name))
+
+
+def test_a_posted_picture_gets_the_record_of_a_frame(local: Serving) -> None:
+    status, record = post(f"{local.address.url}classify", picture().read_bytes())
+    with Classifier(SHIPPED_FILE) as classifier:
+        right = classifier.classify(read_picture(picture()))
+    assert status == 200
+    assert record["schema_version"] == 1
+    assert record["label"] == right[0].label
+    assert record["predictions"][0] == {"label": right[0].label, "score": right[0].score, "index": right[0].index}
+    assert set(record["stages_ms"]) >= {"preprocess", "inference", "end_to_end"}
+
+
+@pytest.mark.parametrize("body", [b"", b"no picture", b"\xff\xd8\xff" + b"\0" * 100], ids=["empty", "text", "torn"])
+def test_what_is_no_picture_is_a_line_of_json(local: Serving, body: bytes) -> None:
+    status, record = post(f"{local.address.url}classify", body)
+    assert status == 400
+    assert record["error"]
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(local: Serving) -> None:
+    head = b"IHDR" + struct.pack(">II5B", 60_000, 60_000, 8, 2, 0, 0, 0)
+    _, small = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))
+    data = small.tobytes()
+    claims = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    status, record = post(f"{local.address.url}classify", claims)
+    assert status == 400
+    assert "pixels" in record["error"]
+
+
+def test_many_clients_at_once_are_answered_or_told_to_come_again(local: Serving) -> None:
+    body, found = picture().read_bytes(), []
+    threads = [
+        threading.Thread(target=lambda: found.append(post(f"{local.address.url}classify", body)[0])) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(found) <= {200, 503}
+    assert 200 in found
+
+
+def test_only_files_of_the_site_are_served(local: Serving) -> None:
+    url = local.address.url
+    with urllib.request.urlopen(f"{url}config.json", timeout=20) as answer:
+        assert json.loads(answer.read())["labels"][0] == "airplane"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for path in ("../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "model", "nothing.js"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{url}{path}", timeout=20)
+        assert caught.value.code == 404
+
+
+def test_beyond_this_machine_it_is_https_with_a_token_and_its_own_certificate(web_runtime: None) -> None:
+    with serving([SHIPPED_FILE], ("0.0.0.0", 0)) as served:
+        address = served.address
+        assert address.url.startswith("https://")
+        assert "?token=" in address.url
+        port = served.server.port
+        plain = ssl.create_default_context()
+        with pytest.raises(urllib.error.URLError):  # nobody vouches for it
+            urllib.request.urlopen(f"https://127.0.0.1:{port}/", timeout=20, context=plain)
+        trusting = ssl._create_unverified_context()
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"https://127.0.0.1:{port}/config.json", timeout=20, context=trusting)
+        assert caught.value.code == 403
+        url = f"https://127.0.0.1:{port}/classify?{address.url.partition('?')[2]}"
+        assert post(url, picture().read_bytes(), context=trusting)[0] == 200
+        pem = ssl.get_server_certificate(("127.0.0.1", port))
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+
+        digest = x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256())
+        assert address.fingerprint.replace(":", "").lower() == digest.hex()
+
+
+def test_a_client_that_says_nothing_over_tls_keeps_nobody_waiting(web_runtime: None) -> None:
+    import socket
+
+    with serving([SHIPPED_FILE], ("0.0.0.0", 0)) as served:
+        silent = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(5)]
+        url = f"https://127.0.0.1:{served.server.port}/classify?{served.address.url.partition('?')[2]}"
+        assert post(url, picture().read_bytes(), context=ssl._create_unverified_context())[0] == 200
+        for one in silent:
+            one.close()
+
+
+def test_the_certificate_is_kept_readable_by_its_owner_only(tmp_path: Path) -> None:
+    _, first = certificate.context("192.0.2.7", tmp_path)
+    _, second = certificate.context("192.0.2.7", tmp_path)
+    assert first == second
+    (kept,) = tmp_path.iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+    kept.write_text("damaged")
+    assert certificate.context("192.0.2.7", tmp_path)[1] != first
+
+
+def test_the_qr_code_of_the_terminal_decodes_to_the_address() -> None:
+    address = "https://192.0.2.7:8443/?token=" + "x" * 22
+    rows = [line for line in qr_code(address).splitlines() if line.strip()]
+    halves = {"█": (255, 255), "▀": (255, 0), "▄": (0, 255), " ": (0, 0)}
+    dots = [[halves[c][half] for c in row] for row in rows for half in (0, 1)]
+    image = np.kron(np.array(dots, np.uint8), np.ones((8, 8), np.uint8))
+    found, _, _ = cv2.QRCodeDetector().detectAndDecode(image)
+    assert found == address
+
+
+def test_a_site_is_whole_or_not_there(web_runtime: None, test_models: Path, tmp_path: Path) -> None:
+    site = export_site([SHIPPED_FILE], tmp_path / "site")
+    assert set(site.files) == {p.relative_to(site.folder).as_posix() for p in site.folder.rglob("*") if p.is_file()}
+    worker = (site.folder / "sw.js").read_text("utf-8")
+    assert site.version in worker
+    assert '"model/int8.tflite"' in worker
+    with pytest.raises(OutputExists):
+        export_site([SHIPPED_FILE], tmp_path / "site")
+    assert export_site([SHIPPED_FILE], tmp_path / "site", force=True).version == site.version
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(OutputExists, match="no site"):
+        export_site([SHIPPED_FILE], tmp_path / "mine", force=True)
+    with pytest.raises(InputError, match="int8"):
+        export_site(
+            [test_models / "int8.tflite"], tmp_path / "other", SiteOptions(overrides=Overrides(("a", "b", "c")))
+        )
+    assert {p.name for p in tmp_path.iterdir()} == {"site", "mine"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "what"),
+    [
+        ("uint8.tflite", None, "no labels"),
+        ("two_inputs.tflite", None, "one input"),
+        ("any_batch.tflite", ("a", "b", "c"), "batch"),
+    ],
+)
+def test_files_that_browsers_cannot_run_are_one_line(
+    web_runtime: None, test_models: Path, tmp_path: Path, name: str, labels: tuple[str, ...] | None, what: str
+) -> None:
+    with pytest.raises(InputError, match=what):
+        export_site([test_models / name], tmp_path / "site", SiteOptions(overrides=Overrides(labels)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_pinned_web_runtime_is_taken(tmp_path: Path) -> None:
+    for name in assets.TARBALLS:
+        (tmp_path / name).write_bytes(b"another package")
+    with pytest.raises(InputError, match="is not the pinned package"):
+        assets.unpack(tmp_path, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_without_the_web_runtime_one_line_says_what_to_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(EnvironmentMissing, match=r"LiteRT\.js") as caught:
+        assets.find()
+    assert "npm pack @litertjs/core@" in caught.value.remedy
+
+
+def test_export_without_a_kind_is_a_usage_error() -> None:
+    done = subprocess.run([sys.executable, "-m", "edge_ran", "export"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "edge-ran export --web" in done.stderr
+
+
+def test_a_page_gets_its_tasks_and_what_it_sends_is_checked() -> None:
+    sessions = Sessions()
+    name, session = sessions.open()
+    found: list[Any] = []
+    asking = threading.Thread(
+        target=lambda: found.append(session.ask(TimedRuns, "benchmark", 30, runs=3, most_ms=1000, warmup_runs=1))
+    )
+    asking.start()
+    task = sessions.next_task(name)
+    assert task is not None
+    assert (task["kind"], task["runs"]) == ("benchmark", 3)
+    assert sessions.next_task("another") is None
+    wrong = {"task": task["id"], "samples_ms": ["x"]}
+    right = {"task": task["id"], "samples_ms": [1.0, 2.0], "seconds": 1, "hidden": False, "clock_step_ms": 0.1}
+    right["battery"] = [None, {"level": 0.5, "charging": True}]
+    with pytest.raises(InputError):
+        sessions.take(name, "result", b"[1]")
+    assert not sessions.take(name, "nonsense", b"{}")
+    assert not sessions.take("another", "result", json.dumps(right).encode())
+    assert sessions.take(name, "result", json.dumps({**right, "task": 99}).encode())  # of a page loaded before
+    assert sessions.take(name, "result", json.dumps(right).encode())
+    asking.join(30)
+    assert found[0].samples_ms == (1.0, 2.0)
+    assert found[0].battery[1].level == 0.5
+    with pytest.raises(InputError):
+        sessions.take(name, "frame", json.dumps(wrong).encode())

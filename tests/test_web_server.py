@@ -1,0 +1,152 @@
+"""The server that strangers may reach: who is let in, and what one visitor can cost another."""
+
+from __future__ import annotations
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from edge_ran import web_server
+from edge_ran.errors import EnvironmentMissing, InputError, UsageError
+from edge_ran.web_server import Handler, Server, is_loopback, parse_address
+
+
+class Echo(Handler):
+    def get(self, path: str) -> None:
+        self.send_json({"path": path})
+
+    def post(self, path: str) -> None:
+        try:
+            self.send_bytes(self.body(1000), "application/octet-stream")
+        except InputError as error:
+            self.send_json({"error": str(error)}, 400)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server("127.0.0.1", 0, Echo)
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def guarded() -> Iterator[Server]:
+    made = Server("127.0.0.1", 0, Echo, token="the-token")
+    made.start()
+    yield made
+    made.close()
+
+
+def ask(server: Server, path: str = "/", data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    words = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", data, words)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("8080", ("0.0.0.0", 8080)),
+        ("localhost:1", ("localhost", 1)),
+        ("[::1]:9", ("::1", 9)),
+        ("host", ("host", 8443)),
+        ("0", ("0.0.0.0", 0)),
+    ],
+)
+def test_addresses_are_read(text: str, place: tuple[str, int]) -> None:
+    assert parse_address(text, "--address", "0.0.0.0:8443") == place
+
+
+@pytest.mark.parametrize("text", ["a b", "host:99999", "::", "http://x"])
+def test_what_is_no_address_is_said(text: str) -> None:
+    with pytest.raises(UsageError, match="--address"):
+        parse_address(text, "--address", "0.0.0.0:8443")
+
+
+def test_only_loopback_counts_as_this_machine() -> None:
+    assert is_loopback("127.0.0.5")
+    assert is_loopback("localhost")
+    assert is_loopback("::1")
+    assert not is_loopback("0.0.0.0")
+    assert not is_loopback("example.org")
+
+
+def test_a_port_in_use_is_one_line(server: Server) -> None:
+    with pytest.raises(EnvironmentMissing, match=f"cannot listen on 127.0.0.1:{server.port}"):
+        Server("127.0.0.1", server.port, Echo).start()
+
+
+def test_a_name_that_points_here_from_elsewhere_is_refused(server: Server) -> None:
+    assert ask(server)[0] == 200
+    assert ask(server, Host="rebound.example:80")[0] == 403
+
+
+def test_without_the_token_nothing_is_told(guarded: Server) -> None:
+    assert ask(guarded)[0] == 403
+    assert ask(guarded, "/?token=other")[0] == 403
+    assert ask(guarded, "/x", b"data")[0] == 403
+    assert ask(guarded, "/x?token=the-token") == (200, b'{"path": "/x"}')
+    assert ask(guarded, "/x", Cookie="edge-ran=the-token")[0] == 200
+    assert ask(guarded, "/x", Authorization="Bearer the-token")[0] == 200
+
+
+def test_the_token_goes_out_of_the_address_into_a_cookie(guarded: Server) -> None:
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *words: object) -> None:
+            return None
+
+    opener = urllib.request.build_opener(Stay)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        opener.open(f"http://127.0.0.1:{guarded.port}/?token=the-token&session=abc", timeout=20)
+    assert caught.value.code == 303
+    assert caught.value.headers["Location"] == "/?session=abc"
+    cookie = caught.value.headers["Set-Cookie"]
+    assert cookie.startswith("edge-ran=the-token; HttpOnly; SameSite=Strict")
+
+
+def test_bodies_are_bounded(server: Server) -> None:
+    assert ask(server, "/", b"x" * 1000) == (200, b"x" * 1000)
+    assert ask(server, "/", b"x" * 1001)[0] == 400
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n")
+        assert b" 400 " in raw.recv(100)
+
+
+def test_idle_connections_keep_nobody_out(server: Server) -> None:
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(web_server.MAX_CONNECTIONS + 10)]
+    try:
+        assert ask(server)[0] == 200
+    finally:
+        for one in idle:
+            one.close()
+
+
+def test_a_head_that_drips_is_ended_by_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "HEAD_S", 1.0)
+    server = Server("127.0.0.1", 0, Echo)
+    server.start()
+    ended = False
+    try:
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            raw.settimeout(0.2)
+            until = time.monotonic() + 30
+            while not ended and time.monotonic() < until:
+                try:
+                    raw.sendall(b"G")
+                    ended = raw.recv(1) == b""
+                except TimeoutError:
+                    continue
+                except OSError:
+                    ended = True
+    finally:
+        server.close()
+    assert ended
