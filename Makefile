@@ -16,7 +16,7 @@ demo: $(READY)
 	$(VENV)/bin/edge-ran demo --force
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	scripts/test $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check

@@ -26,6 +26,8 @@ from edge_ran.graph import read_graph
 from edge_ran.machine import Conditions
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter
 
+pytestmark = pytest.mark.serial
+
 QUICK = Plan(num_runs=30, warmup_runs=3, min_secs=0)
 
 

@@ -27,6 +27,8 @@ from edge_ran.camera import Capture, Frame, Limits, Notice, open_source
 from edge_ran.camera.mjpeg import without_password
 from edge_ran.errors import CameraError, EdgeRanError, InputError, UsageError
 
+pytestmark = pytest.mark.serial
+
 QUICK = Limits(stall_s=0.6, frozen_s=0.6, reconnect_s=30.0)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from edge_ran import bench, energy
 
+pytestmark = pytest.mark.serial
+
 
 @pytest.fixture
 def sys_tree(tmp_path):

@@ -25,6 +25,8 @@ from edge_ran.stream import Decider, Result, Stream, StreamOptions, run_stream
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window
 from edge_ran.stream.overlay import Overlay
 
+pytestmark = pytest.mark.serial
+
 CPU = Accelerator("cpu", "cpu")
 
 
