@@ -17,6 +17,7 @@ from edge_ran.errors import InputError
 
 SCHEMA_VERSION = 1
 COLORS = ("rgb", "bgr")
+_MOST_DIGITS = 18  # of a whole number; larger ones are none that a float or a file of ours could hold
 FITS = ("stretch", "crop")
 
 
@@ -119,7 +120,7 @@ class ModelCard:
             InputError: it is not JSON, of a newer schema, or a field has the wrong type.
         """
         try:
-            record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+            record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
             json.dumps(record, ensure_ascii=False).encode()  # half a character in it would break whoever prints it
             version = record.pop("schema_version")
             if version != SCHEMA_VERSION:
@@ -134,9 +135,15 @@ class ModelCard:
                 raise TypeError("labels, rewrites and masks must be lists")
             record |= {"labels": tuple(labels), "rewrites": tuple(rewrites), "masks": tuple(masks)}
             return cls(**record, input=InputSpec(**spec))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             what = " ".join(str(error).split())[:120]
             raise InputError(f"the model's card cannot be read: {what}", "convert the model again") from error
+
+
+def _whole(number: str) -> int:
+    if len(number) > _MOST_DIGITS:
+        raise ValueError(f"{number[:_MOST_DIGITS]}... is out of range")
+    return int(number)
 
 
 def _finite(number: str) -> float | None:

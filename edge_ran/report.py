@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import write_text
 from edge_ran.plots import FAINT, INK
+from edge_ran.printable import clean
 
 ON_THE_PAGE = {INK: "var(--ink)", FAINT: "var(--line)", "#ffffff": "var(--card)"}
 PICTURE_SIDE = 160  # pixels of an embedded picture's longer side
@@ -137,8 +138,9 @@ def render(report: Report) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: clean(value, lines=True) if type(value) is str else value,  # drawings are Markup
+    )  # fmt: skip
     return environment.get_template("report.html").render(report=report)
 
 

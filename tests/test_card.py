@@ -104,3 +104,17 @@ def test_what_is_not_a_card_is_one_line(text):
 def test_an_input_that_cannot_be_is_refused(wrong):
     with pytest.raises(InputError):
         dataclasses.replace(InputSpec(32, 32), **wrong)
+
+
+@pytest.mark.parametrize("field", ["temperature", "accuracy", "training"])
+def test_numbers_without_end_are_one_line(field: str):
+    text = ModelCard("m", ("a", "b"), InputSpec(8, 8)).to_json()
+    record = json.loads(text)
+    record[field] = 0
+    for number in ("1" * 400, "-" + "9" * 400, "1" * 5000):
+        hostile = json.dumps(record).replace(f'"{field}": 0', f'"{field}": {{"top1": {number}}}')
+        with pytest.raises(InputError, match="cannot be read"):
+            ModelCard.from_json(hostile)
+    spec = json.dumps(json.loads(text)).replace("128.0", "1" * 400, 1)
+    with pytest.raises(InputError, match="cannot be read"):
+        ModelCard.from_json(spec)

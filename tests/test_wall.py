@@ -16,7 +16,7 @@ PACKAGE = ROOT / "edge_ran"
 
 # From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
 FLOORS = (
-    ("energy", "errors", "latency", "machine", "vulkan"),
+    ("energy", "errors", "latency", "machine", "printable", "vulkan"),
     ("files", "card", "labels", "catalogue", "records", "web_server", "zip_archive"),
     ("graph", "npz", "picture", "plots", "runs"),
     ("preprocess", "runtime", "camera"),

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from edge_ran import __version__
+from edge_ran import __version__, printable
 from edge_ran.cli.app import app, complain, spell_out
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError
@@ -70,6 +70,8 @@ def main() -> None:
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _keep_results_apart(verbose)
+    if len(sys.argv) > 1 and not {"-h", "--help"} & set(sys.argv):  # a help page has colours, and nobody else's text
+        printable.guard()
     try:
         code = app(
             args=spell_out(sys.argv[1:]), prog_name="edge-ran", standalone_mode=False

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, EnvironmentMissing, InputError, UsageError
+from edge_ran.printable import one_line, unguarded
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec
@@ -96,9 +97,9 @@ def complain(what: str, remedy: str) -> None:
     if os.environ.get(RELAY):
         print(f"{RELAY}:{jsonlib.dumps({'what': what, 'remedy': remedy})}", file=sys.stderr)
         return
-    print(f"edge-ran: {what}", file=sys.stderr)
+    print(f"edge-ran: {one_line(what)}", file=sys.stderr)
     if remedy:
-        print(f"  {remedy}", file=sys.stderr)
+        print(f"  {one_line(remedy)}", file=sys.stderr)
 
 
 def runtime_options(
@@ -186,7 +187,7 @@ def training_progress(quiet: bool) -> Iterator[tuple[Callable[..., None], Callab
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(file=unguarded(sys.stderr), quiet=quiet)
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal) as bar:
         loading = bar.add_task("reading pictures", note="", visible=False)
@@ -224,7 +225,7 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(file=unguarded(sys.stderr)), transient=True) as bar:
         task = bar.add_task(title)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -282,12 +283,12 @@ def announce(accelerator: Any, quiet: bool) -> None:
 
 
 def say(text: str) -> None:
-    print(f"edge-ran: {text}", file=sys.stderr, flush=True)
+    print(f"edge-ran: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def talk(quiet: bool) -> Callable[[str], None]:
     """Return what prints a device's own words on stderr, as they come."""
-    return lambda text: None if quiet else print(text, file=sys.stderr, flush=True)
+    return lambda text: None if quiet else print(one_line(text), file=sys.stderr, flush=True)
 
 
 def progress_note(quiet: bool) -> Callable[[str], None]:
