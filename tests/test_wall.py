@@ -25,7 +25,7 @@ FLOORS = (
     ("evaluate", "verify", "bench", "stream", "doctor"),
     ("evaluation_page", "phone"),
     ("host", "targets"),
-    ("cli",),
+    ("api", "cli"),
 )
 TENSORFLOW = {"tensorflow", "tf_keras", "tensorflow_model_optimization"}
 # What `pip install edge-ran` brings, besides the runtimes; matplotlib and jinja2 come with the extra "report".
