@@ -76,7 +76,7 @@ def measure(model: Path, threads: int) -> dict[str, Any]:
         "masks_ms": found.reports[2].latency.p50_ms,
         "ratio": [masks.ratio, masks.low, masks.high],
         "ratio_of_the_copy": [again.ratio, again.low, again.high],
-        "quotable": all(report.validity()["quotable"] for report in found.reports),
+        "reliable": all(report.validity.reliable for report in found.reports),
         "reading_ms": reading,
         "summarising_ms": summarising,
         "tinting_ms": tinting,
@@ -95,7 +95,7 @@ def main() -> None:
         return
     for row in rows:
         (ratio, low, high), copy = row["ratio"], row["ratio_of_the_copy"]
-        print(f"{row['model']}, {given.threads} threads{'' if row['quotable'] else ', a busy machine'}")
+        print(f"{row['model']}, {given.threads} threads{'' if row['reliable'] else ', a busy machine'}")
         print(f"  inference  {row['plain_ms']:.3f} ms, {row['masks_ms']:.3f} ms with {row['masks']} masks")
         print(f"  ratio      {ratio:.3f} (95 %: {low:.3f} to {high:.3f}); of a copy of the file {copy[0]:.3f}")
         print(f"  reading    {row['reading_ms']:.3f} ms, as numbers for --json {row['summarising_ms']:.3f} ms")

@@ -49,8 +49,8 @@ from typing import Any
 import numpy as np
 from engine_peers import ENGINES
 
-from edge_ran import machine
-from edge_ran.bench.report import throughput
+from edge_ran import machine, records
+from edge_ran.bench.limit import throughput
 
 HERE = Path(__file__).resolve().parent
 # Name here: network, options. A linear mask tail is what the rewrites merge and move before the upsampling.
@@ -346,13 +346,13 @@ def main() -> None:
                     rows = [row(one, all_[0], reference, precision) for one in all_]
                     for r in rows:
                         speed = throughput(known["multiply_adds"], r["median_ms"], precision, threads, True)
-                        r |= {key: speed[key] for key in ("gmacs_per_s", "percent_of_limit")}
+                        r |= {"gmacs_per_s": speed.gmacs_per_s, "percent_of_limit": speed.percent_of_limit}
                     case = {**known, "precision": precision, "threads": threads, "clock": chosen.clock, "rows": rows}
                     cases.append(case)
                     if not chosen.json:
                         print(text(case), end="\n\n", flush=True)
     if chosen.json:
-        print(json.dumps({"machine": machine.identity(), "cases": cases}, indent=1))
+        print(json.dumps({"machine": records.to_dict(machine.identity()), "cases": cases}, indent=1))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ Two trials, through the command as a user types it:
    what an interval of 95 % may.
 
 Work of others makes the mean larger than the median, which is then the truth: the report says so itself, in its notes
-and its reasons not to quote it. So only those repeats count in which other processes kept less than a tenth of a core
-busy, and how many those were is said.
+and in its reasons why it is not reliable. So only those repeats count in which other processes kept less than a tenth
+of a core busy, and how many those were is said.
 """
 
 from __future__ import annotations

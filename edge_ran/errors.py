@@ -5,6 +5,7 @@
     ├── UsageError           2   the command's words are off
     │   ├── InputError       2   a file, picture, folder or model is not what it should be
     │   └── OutputExists     2   an output is there already and --force was not given
+    ├── NotReliable          4   a gate cannot be judged, because the figures are not reliable
     └── EnvironmentMissing   3   this machine lacks something: package, runtime, disk space
         ├── CameraError      3   a camera cannot be opened, or was lost for good
         └── AcceleratorError 3   a GPU, delegate or its driver cannot be had
@@ -35,6 +36,12 @@ class GateError(EdgeRanError):
     """A gate that the user set was not met."""
 
     exit_code = 1
+
+
+class NotReliable(EdgeRanError):
+    """A gate that the user set cannot be judged: the figures are not reliable. Neither passed nor failed."""
+
+    exit_code = 4
 
 
 class UsageError(EdgeRanError):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
+from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 
 TEMPORARY_PREFIX = ".edge-ran-"
 
@@ -77,6 +77,32 @@ def refuse_existing(target: Path, force: bool) -> None:
     """Raise OutputExists when ``target`` is there and ``force`` is not given. Call it before the long work."""
     if Path(target).exists() and not force:
         raise OutputExists(f"{target} exists", "add --force to replace it, or choose another name")
+
+
+def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = ()) -> None:
+    """Make sure that ``target`` can be written. Call it before the long work.
+
+    Args:
+        target: the file that will be written.
+        force: whether it may replace one that is there.
+        suffixes: how its name may end, in lower case; empty: in any way.
+
+    Raises:
+        UsageError: its suffix is not one of these.
+        OutputExists: it is there already, or is a folder.
+        EnvironmentMissing: its folder cannot be written to.
+    """
+    target = Path(target)
+    if suffixes and target.suffix.lower() not in suffixes:
+        raise UsageError(f"cannot write {target}: its name does not end in {' or '.join(suffixes)}", "change the name")
+    if target.is_dir():
+        raise OutputExists(f"{target} is a folder", "give the name of a file")
+    refuse_existing(target, force)
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX).close()
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def sweep_temporaries(folder: Path) -> None:

@@ -1,14 +1,15 @@
-"""Times and what may be said of them: percentiles, intervals, steadiness, a stopwatch for stages."""
+"""Statistics of times: percentiles, confidence intervals, steadiness; and a stopwatch for stages."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from edge_ran import records
 
 CONFIDENCE = 0.95
 FEWEST_FOR_INTERVAL = 6  # below, even minimum and maximum hold the median less than 95 % of the time
@@ -18,27 +19,25 @@ FEWEST_FOR_INTERVAL = 6  # below, even minimum and maximum hold the median less 
 class LatencyStats:
     """Times of ``runs`` runs in milliseconds. ``cold_ms`` is the very first run, which is in none of the others.
 
-    ``p50_low_ms`` and ``p50_high_ms`` hold the true median with 95 % confidence, ``p90_low_ms`` and ``p90_high_ms`` the
-    true 90th percentile; None where there are too few runs to say.
-    ``outliers`` counts the runs above the upper quartile by more than three times the quartiles' distance; they are
-    kept in every figure. A program that tells no single times leaves ``p90_ms``, ``p99_ms`` and ``outliers`` None.
+    ``p50_interval_ms`` holds the true median with 95 % confidence, ``p90_interval_ms`` the true 90th percentile; None
+    where there are too few runs to say. ``outliers`` counts the runs above the upper quartile by more than three times
+    the distance between the quartiles; they stay in every figure. A program that reports no single times leaves
+    ``p90_ms``, ``p99_ms`` and ``outliers`` None. In JSON the fields have the names of LiteRT's benchmark.
     """
 
-    runs: int
-    cold_ms: float | None
-    mean_ms: float
+    runs: int = field(metadata=records.key("num_runs"))
+    cold_ms: float | None = field(metadata=records.key("first_run_ms"))
+    mean_ms: float = field(metadata=records.key("avg_ms"))
     std_ms: float
     min_ms: float
     max_ms: float
     p5_ms: float
-    p50_ms: float
+    p50_ms: float = field(metadata=records.key("median_ms"))
     p90_ms: float | None
     p95_ms: float
     p99_ms: float | None
-    p50_low_ms: float | None = None
-    p50_high_ms: float | None = None
-    p90_low_ms: float | None = None
-    p90_high_ms: float | None = None
+    p50_interval_ms: tuple[float, float] | None = field(default=None, metadata=records.key("median_interval_ms"))
+    p90_interval_ms: tuple[float, float] | None = None
     outliers: int | None = 0
 
     @classmethod
@@ -54,8 +53,6 @@ class LatencyStats:
         if values.ndim != 1 or not values.size:
             raise ValueError(f"times must be (N,) with N > 0, not {values.shape}")
         p5, q1, p50, q3, p90, p95, p99 = (float(v) for v in np.percentile(values, [5, 25, 50, 75, 90, 95, 99]))
-        p50_low, p50_high = interval(samples, sessions, 50)
-        p90_low, p90_high = interval(samples, sessions, 90)
         return cls(
             runs=values.size,
             cold_ms=cold_ms,
@@ -68,58 +65,53 @@ class LatencyStats:
             p90_ms=p90,
             p95_ms=p95,
             p99_ms=p99,
-            p50_low_ms=p50_low,
-            p50_high_ms=p50_high,
-            p90_low_ms=p90_low,
-            p90_high_ms=p90_high,
+            p50_interval_ms=interval(samples, sessions, 50),
+            p90_interval_ms=interval(samples, sessions, 90),
             outliers=int((values > q3 + 3 * (q3 - q1)).sum()),
         )
 
     @property
     def relative_interval(self) -> float | None:
-        """Half the width of the median's interval, as a part of the median: 0.02 reads "known to 2 %"."""
-        if self.p50_low_ms is None or self.p50_high_ms is None or self.p50_ms <= 0:
+        """Half the width of the median's interval divided by the median: 0.02 means "known to within 2 %"."""
+        if self.p50_interval_ms is None or self.p50_ms <= 0:
             return None
-        return (self.p50_high_ms - self.p50_low_ms) / 2 / self.p50_ms
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """Return the fields as a record for JSON."""
-        return dataclasses.asdict(self)
+        low, high = self.p50_interval_ms
+        return (high - low) / 2 / self.p50_ms
 
 
 def interval(
     samples: Sequence[float], sessions: Sequence[Sequence[float]], percent: float
-) -> tuple[float | None, float | None]:
-    """Return what holds the true percentile of a model's times with 95 % confidence, whatever it is loaded for next.
+) -> tuple[float, float] | None:
+    """Return what holds the true percentile of a model's times with 95 % confidence, for any later load, too.
 
-    Runs of one load are alike in what that load got, such as its place in memory, so however many they are, they tell
-    nothing of the next load: only loads are independent of each other. The interval is the wider of the one from the
+    Runs of one load share what that load got, such as its place in memory, so however many there are, they say nothing
+    about the next load: only loads are independent of each other. The interval is the wider of the one from the
     runs and the one from the percentiles of each session; fewer than six sessions give their extremes, which may hold
     it less often.
 
     Args:
         samples: all times, in milliseconds.
         sessions: the same times, in a list for each load.
-        percent: which percentile.
+        percent: which percentile, 0..100.
     """
-    low, high = percentile_interval(samples, percent)
-    if low is None or high is None or not sessions:
-        return low, high
-    of_loads = [float(np.percentile(times, percent)) for times in sessions]
-    first, last = percentile_interval(of_loads, 50)
-    return min(low, min(of_loads) if first is None else first), max(high, max(of_loads) if last is None else last)
+    of_runs = percentile_interval(samples, percent)
+    if of_runs is None or not sessions:
+        return of_runs
+    medians = [float(np.percentile(times, percent)) for times in sessions]
+    of_loads = percentile_interval(medians, 50) or (min(medians), max(medians))
+    return min(of_runs[0], of_loads[0]), max(of_runs[1], of_loads[1])
 
 
-def percentile_interval(samples: Sequence[float], percent: float) -> tuple[float | None, float | None]:
+def percentile_interval(samples: Sequence[float], percent: float) -> tuple[float, float] | None:
     """Return the sample values that hold the true percentile with 95 % confidence, whatever the distribution.
 
     The number of samples below the true percentile is binomial, so two order statistics bracket it (Hahn and Meeker,
-    Statistical Intervals, 5.2). (None, None) when even the extremes do not.
+    Statistical Intervals, 5.2). None when even the extremes do not.
     """
     ordered = np.sort(np.asarray(samples, np.float64))
     count, p = ordered.size, percent / 100
     if count < FEWEST_FOR_INTERVAL:
-        return None, None
+        return None
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])  # log k!
     k = np.arange(count + 1)
     below = np.cumsum(np.exp(logs[-1] - logs - logs[::-1] + k * math.log(p) + (count - k) * math.log1p(-p)))
@@ -127,7 +119,7 @@ def percentile_interval(samples: Sequence[float], percent: float) -> tuple[float
     low = int(np.searchsorted(below, tail, side="right")) - 1  # P(samples below <= low) <= tail
     high = int(np.searchsorted(below, 1 - tail, side="left"))  # P(samples below <= high) >= 1 - tail
     if low < 0 or high >= count:
-        return None, None
+        return None
     return float(ordered[low]), float(ordered[high])
 
 

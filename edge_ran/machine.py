@@ -13,7 +13,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 PROC, SYS = Path("/proc"), Path("/sys")
 
@@ -32,32 +31,116 @@ while time.process_time() - begun < 0.5 and time.perf_counter() < end:
 print(512**3 / best / 1e9)
 """
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# 8-bit multiply-adds in the time of one 32-bit one: dot-product instructions do four in each 32-bit lane.
-INT8_SPEEDUP = {"amx_int8": 32, "i8mm": 8}
-INT8_SPEEDUP_ELSE = 4
+NO_MEMORY_LIMIT = 1 << 62  # bytes; version 1 of control groups writes "none" as a number near 2^63
 
 
-def identity() -> dict[str, Any]:
-    """Return what the machine is: board, processor, cores, memory, clock policy, system and Python."""
+@dataclass(frozen=True)
+class Machine:
+    """What a machine is; None for what it does not tell.
+
+    ``cores`` is how many this process may use at the same time: those it is allowed to run on, and no more than the
+    CPU quota of its control group pays for (``cpu_quota_cores``, None without one). ``memory_limit_mb`` is the control
+    group's limit. ``governor`` is the clock policy, ``emulated_on`` the real processor where another one plays
+    ``architecture``.
+    """
+
+    board: str | None
+    cpu: str
+    architecture: str | None
+    cores: int
+    memory_mb: int | None
+    governor: str | None
+    virtual: bool | None
+    emulated_on: str | None
+    os: str
+    python: str | None
+    load_average: float | None
+    cpu_quota_cores: float | None = None
+    memory_limit_mb: int | None = None
+
+
+def identity() -> Machine:
+    """Return what this machine is."""
     memory_kb = _fields(PROC / "meminfo").get("MemTotal", "")
-    return {
-        "board": _text(PROC / "device-tree" / "model").rstrip("\0") or _text(SYS / "class/dmi/id/product_name") or None,
-        "cpu": cpu_name(),
-        "architecture": platform.machine(),
-        "cores": available_cores(),
-        "memory_mb": int(memory_kb.split()[0]) // 1024 if memory_kb else None,
-        "governor": governor(),
-        "virtual": "hypervisor" in cpu_flags() or None,
-        "emulated_on": emulated_on(),
-        "os": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-    }
+    quota, limit = cpu_quota_cores(), memory_limit_bytes()
+    return Machine(
+        board=_text(PROC / "device-tree" / "model").rstrip("\0") or _text(SYS / "class/dmi/id/product_name") or None,
+        cpu=cpu_name(),
+        architecture=platform.machine(),
+        cores=available_cores(),
+        memory_mb=int(memory_kb.split()[0]) // 1024 if memory_kb else None,
+        governor=governor(),
+        virtual="hypervisor" in cpu_flags() or None,
+        emulated_on=emulated_on(),
+        os=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        cpu_quota_cores=quota,
+        memory_limit_mb=None if limit is None else limit // 2**20,
+    )
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may keep busy: at least 1, and no more than its CPU quota pays for.
+
+    A quota of 1.5 cores gives 1: a second thread would use the quota up early and then wait for the next period.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota_cores()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def cpu_quota_cores() -> float | None:
+    """Return the cores' worth of time that this process's control groups (containers) allow; None without a limit."""
+    quotas = []
+    for folder in _control_groups("cpu"):
+        used, _, period = _text(folder / "cpu.max").partition(" ")  # version 2
+        if not used:
+            used, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+        if used.isdigit() and period.isdigit() and int(period) > 0:
+            quotas.append(int(used) / int(period))
+    return min(quotas, default=None)
+
+
+def memory_limit_bytes() -> int | None:
+    """Return the most memory that this process's control groups (containers) allow, in bytes; None without a limit."""
+    texts = [
+        _text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes") for folder in _control_groups("memory")
+    ]
+    limits = [int(text) for text in texts if text.isdigit()]
+    return min((limit for limit in limits if limit < NO_MEMORY_LIMIT), default=None)
+
+
+def quota_stops() -> int | None:
+    """Return how often a CPU quota has stopped this process's control groups; None where none counts that."""
+    counts = []
+    for folder in _control_groups("cpu"):
+        lines = dict(line.split(" ", 1) for line in _text(folder / "cpu.stat").splitlines() if " " in line)
+        if (stops := lines.get("nr_throttled", "")).isdigit():
+            counts.append(int(stops))
+    return sum(counts) if counts and cpu_quota_cores() is not None else None
+
+
+def _control_groups(controller: str) -> list[Path]:
+    """The folders of this process's control groups, versions 1 and 2, and of those that they lie in.
+
+    Within a container the path that the kernel tells may be that of the host; then the mount's root is our own.
+    """
+    found = []
+    for line in _text(PROC / "self" / "cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        mount: Path | None
+        if number == "0" and not names:
+            mount = SYS / "fs/cgroup"
+        elif controller in names.split(","):
+            mount = next((m for m in (SYS / "fs/cgroup" / names, SYS / "fs/cgroup" / controller) if m.is_dir()), None)
+        else:
+            continue
+        if mount is not None:
+            own = mount / path.strip("/")
+            found += [folder for folder in (own, *own.parents) if folder == mount or mount in folder.parents]
+    return list(dict.fromkeys(found))
 
 
 def cpu_name() -> str:
@@ -146,8 +229,7 @@ def reset_peak_memory() -> bool:
 def peak_gmacs() -> float | None:
     """Measure 10^9 float32 multiply-adds a second of NumPy's matrix product on one core; None if it fails.
 
-    One core, because threads that wait for each other measure their neighbours on a busy machine. A bound for what a
-    network can reach, not a record: a good BLAS comes within a few per cent of the hardware.
+    One core, because threads that wait for each other measure other processes on a busy machine.
     """
     environment = {**os.environ, **dict.fromkeys(BLAS_THREADS, "1")}
     environment.pop("OPENBLAS_CORETYPE", None)  # set to an older core for equal results, it would halve the speed
@@ -160,16 +242,13 @@ def peak_gmacs() -> float | None:
         return None
 
 
-def int8_speedup() -> int:
-    """Return how many 8-bit multiply-adds this processor does, at most, in the time of a float32 one."""
-    return max((n for flag, n in INT8_SPEEDUP.items() if flag in cpu_flags()), default=INT8_SPEEDUP_ELSE)
-
-
 @dataclass(frozen=True)
 class Conditions:
-    """What went on around a measurement. ``others_busy`` and ``own_busy`` are cores' worth of work of other processes
-    and of this one, ``steal`` cores' worth that the hypervisor kept; ``preempted`` how often this process had to
-    wait for another; None where the system does not tell."""
+    """What happened around a measurement; None where the system does not tell.
+
+    ``others_busy`` and ``own_busy`` are the cores' worth of work of other processes and of this one, ``steal`` what the
+    hypervisor gave to other machines; ``preempted`` is how often this process had to wait for another, ``quota_stops``
+    how often a CPU quota of its container stopped it."""
 
     seconds: float
     own_busy: float | None
@@ -181,6 +260,7 @@ class Conditions:
     temperature_c_before: float | None
     temperature_c_after: float | None
     throttled: bool | None
+    quota_stops: int | None = None
 
 
 class ConditionsMonitor:
@@ -189,18 +269,18 @@ class ConditionsMonitor:
     def __init__(self) -> None:
         self._clock, self._temperature = clock_mhz(), temperature_c()
         self._throttle, self._throttled = throttle_events(), is_throttled()
-        self._preempted = _preempted()
+        self._preempted, self._stops = _preempted(), quota_stops()
         self._cpu, self._own, self._start = _cpu_seconds(), _own_seconds(), time.perf_counter()
 
     def stop(self) -> Conditions:
-        """Return what went on since."""
+        """Return what happened since."""
         seconds = time.perf_counter() - self._start
         own, cpu = _own_seconds() - self._own, _cpu_seconds()
         others = steal = None
         if cpu and self._cpu:
             others = round(max(0.0, cpu[0] - self._cpu[0] - own) / seconds, 2)
             steal = round(max(0.0, cpu[1] - self._cpu[1]) / seconds, 2)
-        throttle, preempted = throttle_events(), _preempted()
+        throttle, preempted, stops = throttle_events(), _preempted(), quota_stops()
         signs = [self._throttled, is_throttled()]
         if throttle is not None and self._throttle is not None:
             signs.append(throttle > self._throttle)
@@ -216,6 +296,7 @@ class ConditionsMonitor:
             temperature_c_before=self._temperature,
             temperature_c_after=temperature_c(),
             throttled=throttled,
+            quota_stops=None if stops is None or self._stops is None else stops - self._stops,
         )
 
 

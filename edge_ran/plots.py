@@ -212,7 +212,7 @@ def layer_differences(layers: Sequence[tuple[str, float]], target: Path, title: 
 
 
 def sustained(
-    at_s: ArrayLike,
+    at_minutes: ArrayLike,
     median_ms: ArrayLike,
     p90_ms: ArrayLike,
     target: Path,
@@ -223,7 +223,8 @@ def sustained(
     """Draw run times over minutes, with clock and temperature below where they are known.
 
     Args:
-        at_s, median_ms, p90_ms, clock_mhz, temperature_c: one value a window of time; the last two may hold None.
+        at_minutes, median_ms, p90_ms, clock_mhz, temperature_c: one value for each window of time; the last two may
+            hold None.
         target: the file to write.
         title: what is shown.
     """
@@ -237,16 +238,16 @@ def sustained(
     ]
     with _figure(target, 8, 3 + 1.6 * len(below)) as figure:
         rows = figure.subplots(1 + len(below), 1, sharex=True, squeeze=False)[:, 0]
-        rows[0].plot(at_s, median_ms, color=COLOURS[0], label="median")
-        rows[0].plot(at_s, p90_ms, color=COLOURS[0], alpha=0.4, label="p90")
+        rows[0].plot(at_minutes, median_ms, color=COLOURS[0], label="median")
+        rows[0].plot(at_minutes, p90_ms, color=COLOURS[0], alpha=0.4, label="p90")
         rows[0].set_ylim(bottom=0)
         rows[0].set_ylabel("ms")
         rows[0].legend()
-        rows[0].set_title(title or "run time over minutes")
+        rows[0].set_title(title or "run time")
         for axes, (name, colour, values) in zip(rows[1:], below, strict=True):
-            axes.plot(at_s, values, color=colour)
+            axes.plot(at_minutes, values, color=colour)
             axes.set_title(name)
-        rows[-1].set_xlabel("s")
+        rows[-1].set_xlabel("minutes")
 
 
 def accuracy_against_latency(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 from edge_ran import __version__
-from edge_ran.errors import InputError
+from edge_ran.errors import InputError, UsageError
 
 _R = TypeVar("_R")
 _KEY, _INTERNAL = "json_key", "json_internal"
@@ -171,7 +171,10 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
         if name not in value and not _takes_none(hints[field.name]):
             raise InputError(f"{where} has no {name}")
         found[field.name] = read(hints[field.name], value.get(name), f"{where}.{name}")
-    return kind(**found)
+    try:
+        return kind(**found)
+    except UsageError as error:  # its own check, which speaks of options
+        raise InputError(f"{where}: {error}") from error
 
 
 def _takes_none(kind: Any) -> bool:
@@ -184,7 +187,7 @@ def _read_plain(kind: Any, value: Any, where: str) -> Any:
         Any: True,
         bool: isinstance(value, bool),
         float: number and abs(value) <= sys.float_info.max,  # an int may be larger than any float
-        int: number and isinstance(value, int),
+        int: number and isinstance(value, int) and abs(value) < 1 << 63,  # larger ones overflow where they are used
         str: isinstance(value, str),
         Path: isinstance(value, str),
     }

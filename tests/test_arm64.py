@@ -164,7 +164,7 @@ def test_verify_finds_no_accelerator_that_is_not_there(board: Machine):
 
 def test_it_is_a_device_behind_ssh(board: Machine, tmp_path: Path, tmp_path_factory):
     """The whole way: this machine's command line, a real ssh, the board's benchmark as the answer; and emulated times
-    are not offered for quoting."""
+    are not called reliable."""
     if not Path("/usr/sbin/sshd").exists():
         pytest.skip("no sshd; Debian: apt install openssh-server")
     server = Sshd(tmp_path_factory.mktemp("sshd"))
@@ -183,5 +183,5 @@ def test_it_is_a_device_behind_ssh(board: Machine, tmp_path: Path, tmp_path_fact
     report = json.loads(done.stdout)
     assert report["environment"]["architecture"] == "aarch64"
     assert len(report["samples_ms"]) >= 40
-    assert not report["validity"]["quotable"]
+    assert not report["validity"]["reliable"]
     assert any("aarch64 is emulated on" in reason for reason in report["validity"]["reasons"])

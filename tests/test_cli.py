@@ -81,8 +81,9 @@ def test_help_names_every_verb_and_bare_words_give_it_too():
 
 def test_the_verbs_are_those_of_the_conventions():
     known = {"train", "quantize", "convert", "evaluate", "run", "benchmark", "inspect", "verify", "devices"}
-    known |= {"doctor", "dataset", "serve", "demo", "compare"}
-    assert {words[0] for words in COMMANDS} <= known
+    known |= {"doctor", "dataset", "serve", "demo", "compare", "profile", "sweep", "sustain", "precisions"}
+    known |= {"import", "export"}
+    assert {words[0] for words in COMMANDS} == known
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -120,7 +121,7 @@ def test_an_unknown_option_is_refused(words: tuple[str, ...], monkeypatch, capsy
         (("run", "--max-frames", "many"), "--max-frames"),
         (("inspect", "edge05"), "edge50"),
         (("evaluate", "m.tflite", "x", "--max-drop", "nan"), "--max-drop"),  # a gate that nothing would fail
-        (("compare", "x", "x", "--max-drop", "-1"), "--max-drop"),
+        (("precisions", "x", "x", "--max-drop", "-1"), "--max-drop"),
     ],
 )
 def test_words_that_are_off_are_two_lines_and_exit_code_2(words: tuple[str, ...], expected: str, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_ran import bench, energy
+from edge_ran import bench, energy, records
 
 pytestmark = pytest.mark.serial
 
@@ -119,7 +119,7 @@ def test_a_benchmark_tells_what_a_run_takes(sys_tree, monkeypatch, test_models):
     finally:
         turning.kill()
         turning.wait()
-    assert report.energy["sensor"] == "RAPL package-0"
-    joules = report.energy["joules_per_run"]
-    assert joules == pytest.approx(20 * report.timing["wall_per_run_ms"] / 1e3, rel=0.5)
-    assert report.to_dict()["energy"]["joules_per_run"] == joules
+    assert report.energy.sensor == "RAPL package-0"
+    joules = report.energy.joules_per_run
+    assert joules == pytest.approx(20 * report.timing.wall_per_run_ms / 1e3, rel=0.5)
+    assert records.document(report)["energy"]["joules_per_run"] == joules

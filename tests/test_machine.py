@@ -38,16 +38,15 @@ def test_a_raspberry_pi(board):
         }
     )
     found = machine.identity()
-    assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
-    assert found["memory_mb"] == 7812
-    assert found["governor"] == "ondemand"
+    assert found.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert found.memory_mb == 7812
+    assert found.governor == "ondemand"
     assert machine.clock_mhz() == 1950
     assert machine.temperature_c() == 61.2
     assert machine.is_throttled() is True
     assert machine.ConditionsMonitor().stop().throttled is True
     board({"sys/devices/platform/soc/soc:firmware/get_throttled": "50000"})
     assert machine.ConditionsMonitor().stop().throttled is False
-    assert machine.int8_speedup() == 4
 
 
 def test_a_server(board):
@@ -59,18 +58,17 @@ def test_a_server(board):
             "sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "2",
         }
     )
-    assert machine.identity()["cpu"] == "Fast CPU"
-    assert machine.identity()["virtual"] is True
+    assert machine.identity().cpu == "Fast CPU"
+    assert machine.identity().virtual is True
     assert machine.clock_mhz() == 2500.5
     assert machine.throttle_events() == 5
-    assert machine.int8_speedup() == 32
 
 
 def test_nothing_is_guessed(board):
     board({})
     found = machine.identity()
-    assert found["board"] is None
-    assert found["memory_mb"] is None
+    assert found.board is None
+    assert found.memory_mb is None
     assert (machine.clock_mhz(), machine.temperature_c(), machine.throttle_events()) == (None,) * 3
     conditions = machine.ConditionsMonitor().stop()
     assert (conditions.others_busy, conditions.throttled, conditions.preempted) == (None, None, None)
@@ -120,7 +118,7 @@ def test_an_emulated_processor_is_told(board, monkeypatch, ours, kernel, real):
     monkeypatch.setattr(machine.platform, "machine", lambda: ours)
     board({"proc/sys/kernel/arch": f"{kernel}\n"})
     assert machine.emulated_on() == real
-    assert machine.identity()["emulated_on"] == real
+    assert machine.identity().emulated_on == real
 
 
 def test_huge_pages_are_told_or_none(tmp_path, monkeypatch):
@@ -131,3 +129,41 @@ def test_huge_pages_are_told_or_none(tmp_path, monkeypatch):
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "smaps_rollup").write_text("Rss: 33000 kB\nAnonHugePages:      6144 kB\n")
     assert machine.huge_pages_mb() == 6.0
+
+
+@pytest.mark.parametrize(("files", "quota", "cores"), [
+    ({"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "50000 100000\n"}, 0.5, 1),
+    ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "150000 100000\n",
+      "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 1.5, 1),
+    ({"proc/self/cgroup": "0::/docker/1f\n", "sys/fs/cgroup/cpu.max": "300000 100000\n"}, 3.0, 3),  # the host's path
+    ({"proc/self/cgroup": "4:cpu,cpuacct:/x\n0::/\n", "sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us": "250000\n",
+      "sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us": "100000\n"}, 2.5, 2),
+    ({"proc/self/cgroup": "4:cpuacct,cpu:/x\n", "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "-1\n",
+      "sys/fs/cgroup/cpu/x/cpu.cfs_period_us": "100000\n"}, None, 8),
+    ({"proc/self/cgroup": "0::/\n"}, None, 8),
+    ({}, None, 8),
+])  # fmt: skip
+def test_a_cpu_quota_limits_the_cores(board, monkeypatch, files, quota, cores):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    board(files)
+    found = machine.identity()
+    assert (found.cpu_quota_cores, found.cores, machine.available_cores()) == (quota, cores, cores)
+
+
+def test_a_memory_limit_is_told(board):
+    board({"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/memory.max": "536870912\n"})
+    assert machine.identity().memory_limit_mb == 512
+    board({"sys/fs/cgroup/app/memory.max": "max\n"})
+    assert machine.identity().memory_limit_mb is None
+    board({"proc/self/cgroup": "9:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"})
+    assert machine.identity().memory_limit_mb is None
+
+
+def test_being_stopped_by_a_quota_is_counted(board):
+    group, stat = "sys/fs/cgroup/app", "nr_periods {}\nnr_throttled {}\nthrottled_usec 9\n"
+    board({"proc/self/cgroup": "0::/app\n", f"{group}/cpu.max": "50000 100000", f"{group}/cpu.stat": stat.format(9, 4)})
+    watch = machine.ConditionsMonitor()
+    board({f"{group}/cpu.stat": stat.format(20, 11)})
+    assert watch.stop().quota_stops == 7
+    board({f"{group}/cpu.max": "max 100000"})
+    assert machine.ConditionsMonitor().stop().quota_stops is None

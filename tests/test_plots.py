@@ -44,6 +44,7 @@ def test_svg_has_the_words_and_is_the_same_each_time(tmp_path):
     assert "80" in words(tmp_path / "confusion.svg")  # eight of ten cats
     assert "75 %" in words(tmp_path / "shares.svg")
     assert "clock in MHz" in words(tmp_path / "sustained.svg")
+    assert "minutes" in words(tmp_path / "sustained.svg")
     first = (tmp_path / "curves.svg").read_bytes()
     plots.training_curves(HISTORY, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_bytes() == first

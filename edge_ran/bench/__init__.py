@@ -1,29 +1,34 @@
-"""How fast a ``.tflite`` is on this device, measured so that the number may be quoted, or told why not.
+"""How fast a ``.tflite`` is on this device, and whether the figures are reliable.
 
 ``measure`` runs models, one or several in turns; ``sweep`` one network with several settings; ``sustained`` for
-minutes; ``operators`` takes it apart; ``report`` is what is said of it, ``page`` in HTML; ``compare`` holds reports
-against each other.
+minutes; ``operators`` one operator at a time. ``report`` is the record of it (its parts are in ``figures``), ``page``
+the same in HTML; ``compare`` and ``regression`` compare times and reports.
 """
 
-from edge_ran.bench.compare import Ratio, check_regression, compare_files, read_report, regression
-from edge_ran.bench.measure import MOST_PICTURES, BenchModel, Plan, benchmark, default_pictures, pictures_in
-from edge_ran.bench.operators import Profile, profile
-from edge_ran.bench.page import bench_page, profile_page, sustained_page
-from edge_ran.bench.report import Bench, BenchReport, across, csv_lines, distinct_names
-from edge_ran.bench.sustained import Sustained, draw_sustained, sustain
-from edge_ran.bench.sweep import Accuracy, Setting, accuracies, combinations, is_term, overview, recommend
+from edge_ran.bench.compare import Ratio
+from edge_ran.bench.measure import MOST_PICTURES, BenchModel, benchmark, default_pictures, pictures_in
+from edge_ran.bench.operators import Profile, profile, read_profile
+from edge_ran.bench.page import bench_page, profile_page, sustained_page, sweep_page
+from edge_ran.bench.plan import Plan
+from edge_ran.bench.regression import check_regression, compare_files, read_report, regression
+from edge_ran.bench.report import Bench, BenchReport, FailedDevice, across, csv_lines, distinct_names, read_bench
+from edge_ran.bench.sustained import Sustained, draw_sustained, read_sustained, sustain
+from edge_ran.bench.sweep import Accuracy, Axes, Setting, Sweep, accuracies, combinations, read_sweep, sweep_of
 
 __all__ = [
     "MOST_PICTURES",
     "Accuracy",
+    "Axes",
     "Bench",
     "BenchModel",
     "BenchReport",
+    "FailedDevice",
     "Plan",
     "Profile",
     "Ratio",
     "Setting",
     "Sustained",
+    "Sweep",
     "accuracies",
     "across",
     "bench_page",
@@ -35,14 +40,17 @@ __all__ = [
     "default_pictures",
     "distinct_names",
     "draw_sustained",
-    "is_term",
-    "overview",
     "pictures_in",
     "profile",
     "profile_page",
+    "read_bench",
+    "read_profile",
     "read_report",
-    "recommend",
+    "read_sustained",
+    "read_sweep",
     "regression",
     "sustain",
     "sustained_page",
+    "sweep_of",
+    "sweep_page",
 ]

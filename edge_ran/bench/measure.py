@@ -16,14 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import catalogue, energy, machine
-from edge_ran.bench import report
 from edge_ran.bench.compare import ratio_of_sessions
+from edge_ran.bench.figures import (
+    BenchLatency,
+    ColdStart,
+    EnergyUse,
+    InputTensor,
+    MemoryUse,
+    ModelFacts,
+    RuntimeFacts,
+    StageTimes,
+    Timing,
+    Warmup,
+)
+from edge_ran.bench.limit import throughput
+from edge_ran.bench.plan import Plan
 from edge_ran.bench.report import Bench, BenchReport
+from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_card, read_graph
-from edge_ran.latency import LatencyStats, Stopwatch, interval, percentile_interval, steady
+from edge_ran.latency import LatencyStats, Stopwatch, interval, steady
 from edge_ran.model_interface import check_image_classifier
 from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
@@ -31,64 +45,25 @@ from edge_ran.runtime.agreement import check_finite
 
 MOST_PICTURES = 16
 LONGEST_WARMUP_S = 10.0
-MOST_FRAMES = 50  # whole frames, for the stages
+MOST_FRAMES = 50  # whole frames, for the times of the stages
 NOISE = (480, 640, 3)
 ROUND_S = 0.02  # of one model's turn
 FEWEST_ROUNDS = 6  # in each session
-# Two loads of one file differ by up to 5 % for as long as they live, by where their memory lies. So models are loaded
-# anew so many times; with six, their extremes hold the median with 97 % confidence.
+# Two loads of one file differ by up to 5 % until they are loaded again, because their memory lies at different places.
+# So each model is loaded so many times; with six, their extremes hold the median with 97 % confidence.
 SESSIONS = 6
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long to measure: at least ``num_runs`` runs and ``min_secs`` seconds, at most ``max_secs``.
-
-    ``until`` > 0 goes on, with more runs and more loads, until the median is known to that part of itself (0.02 = ±2 %)
-    with 95 % confidence. Each load begins with ``warmup_runs`` runs and as many more as it takes to become steady, at
-    most 10 s of them.
-    """
-
-    num_runs: int = 50
-    warmup_runs: int = 5
-    min_secs: float = 1.0
-    max_secs: float = 150.0
-    until: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.num_runs < 1 or self.warmup_runs < 0:
-            raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0")
-        if not 0 <= self.min_secs <= self.max_secs or self.max_secs <= 0:
-            raise UsageError("--min-secs must not be negative nor above --max-secs")
-        if not 0 <= self.until < 1:
-            raise UsageError("--until must be between 0 % and 100 %")
-
-    @classmethod
-    def mlperf(cls) -> Plan:
-        """The single-stream scenario of MLPerf Mobile: at least 1,024 samples and 60 s; its figure is the p90."""
-        return cls(num_runs=1024, warmup_runs=5, min_secs=60, max_secs=600)
-
-    def done(self, samples_ms: Sequence[float], seconds: float) -> bool:
-        """Whether so many runs in so many seconds are enough."""
-        if seconds >= self.max_secs:
-            return True
-        if len(samples_ms) < self.num_runs or seconds < self.min_secs:
-            return False
-        if not self.until:
-            return True
-        low, high = percentile_interval(samples_ms, 50)
-        return low is not None and high is not None and (high - low) / 2 <= self.until * float(np.median(samples_ms))
-
-
-@dataclass(frozen=True)
 class BenchModel:
-    """What is measured: a ``.tflite``, what is asked of the runtime, and what to call it."""
+    """What is measured: a ``.tflite``, what is asked of the runtime, what to call it, and what its metadata lacks."""
 
     path: Path
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
     name: str = ""
+    overrides: Overrides = field(default_factory=Overrides)
 
 
 def default_pictures() -> list[Path]:
@@ -153,7 +128,7 @@ def benchmark(
             one.run_frames(min(plan.num_runs, MOST_FRAMES))
         note("measuring what this machine can do")
         environment = machine.identity()
-        reports = tuple(one.report(environment, conditions) for one in models)
+        reports = tuple(one.report(environment, conditions, plan) for one in models)
     ratios = tuple(ratio_of_sessions(one.name, models[0].name, one.sessions, models[0].sessions) for one in models[1:])
     return Bench(reports, ratios)
 
@@ -179,6 +154,11 @@ class Loaded:
     def __init__(self, subject: BenchModel, frames: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> None:
         self.subject, self.frames, self.paths = subject, frames, paths
         self.graph: Graph = read_graph(subject.path)
+        if len(self.graph.inputs) != 1:
+            raise InputError(
+                f"{subject.path} has {len(self.graph.inputs)} inputs, only models with one can be measured",
+                f"edge-ran inspect {subject.path}",
+            )
         watch = Stopwatch()
         interpreter.load(interpreter.package(subject.options.runtime))
         self.import_ms = watch.lap("import")
@@ -192,7 +172,7 @@ class Loaded:
         except InputError:
             self.runtime: Runtime = open_runtime(subject.path, subject.options)
         else:
-            self.classifier = Classifier(subject.path, subject.options)
+            self.classifier = Classifier(subject.path, subject.options, subject.overrides)
             self.classifier.check_size()
             self.runtime = self.classifier.runtime
         self.trial_ms = self.runtime.trial_ms
@@ -207,14 +187,14 @@ class Loaded:
         _, self.peak_mb = machine.memory_mb()
         self.name = subject.name or subject.path.name
         self.typical_ms = self.first_ms
-        self.warmup: dict[str, Any] = {}
+        self.warmup = Warmup(0, None, None)
         self.samples_ms: list[float] = []
         self.sessions: list[list[float]] = []  # times of each load
         self.turns = 0
         self.wall_ms = 0.0
         self.energy = energy.find()
         self.meter = energy.Meter(self.energy)
-        self.stages_ms: dict[str, float | None] | None = None
+        self.stages_ms: StageTimes | None = None
 
     def __enter__(self) -> Loaded:
         return self
@@ -238,7 +218,7 @@ class Loaded:
         if options.accelerator == "auto" and options.delegate is None:  # is decided once
             options = dataclasses.replace(options, accelerator=self.accelerator.actual)
         if self.classifier is not None:
-            self.classifier = Classifier(self.subject.path, options)
+            self.classifier = Classifier(self.subject.path, options, self.subject.overrides)
             self.runtime = self.classifier.runtime
         else:
             self.runtime = open_runtime(self.subject.path, options)
@@ -258,7 +238,7 @@ class Loaded:
             if time.perf_counter() - start > LONGEST_WARMUP_S and len(times) >= plan.warmup_runs:
                 break
         if not self.sessions:
-            self.warmup = {"runs": len(times), "secs": round(time.perf_counter() - start, 3), "steady": steady(times)}
+            self.warmup = Warmup(len(times), round(time.perf_counter() - start, 3), steady(times))
         self.sessions.append([])
         self.typical_ms = min(times[-5:])  # the others may have waited for other processes
 
@@ -285,8 +265,8 @@ class Loaded:
 
     def is_known_to(self, part: float) -> bool:
         """Whether the median is known to ``part`` of itself, over all loads."""
-        low, high = interval(self.samples_ms, self.sessions, 50)
-        return low is not None and high is not None and (high - low) / 2 <= part * float(np.median(self.samples_ms))
+        found = interval(self.samples_ms, self.sessions, 50)
+        return found is not None and (found[1] - found[0]) / 2 <= part * float(np.median(self.samples_ms))
 
     def run_frames(self, count: int) -> None:
         """Time whole frames, from the picture file to the ranked labels."""
@@ -302,68 +282,65 @@ class Loaded:
             parts = {"capture": capture_ms, **self.classifier.stages_ms, "end_to_end": end_ms}
             for stage, ms in parts.items():
                 stages.setdefault(stage, []).append(ms)
-        medians: dict[str, float | None] = {stage: float(np.median(ms)) for stage, ms in stages.items()}
-        self.stages_ms = medians if self.paths else {**medians, "capture": None}
+        medians = {f"{stage}_ms": float(np.median(ms)) for stage, ms in stages.items()}
+        capture_ms = medians.pop("capture_ms")
+        self.stages_ms = StageTimes(capture_ms=capture_ms if self.paths else None, **medians)
 
-    def report(self, environment: dict[str, Any], conditions: machine.Conditions) -> BenchReport:
-        card = read_card(self.subject.path)
+    def report(self, environment: machine.Machine, conditions: machine.Conditions, plan: Plan) -> BenchReport:
+        """Return what was measured so far."""
         stats = LatencyStats.from_ms(self.samples_ms, self.first_ms, self.sessions)
-        accelerator = self.accelerator
-        graph = self.graph
+        graph, joules = self.graph, self.meter.joules
         fed = f"{len(self.paths)} pictures" if self.paths else "noise of 640x480"
         return BenchReport(
             name=self.name,
-            model={
-                "path": str(self.subject.path),
-                "name": card.name if card else None,
-                "network": card.network if card else None,
-                "sha256": sha256(self.subject.path),
-                "size_bytes": graph.size_bytes,
-                "precision": graph.precision,
-                "multiply_adds": graph.multiply_adds,
-                "operators": len(graph.operators),
-                "input": {"shape": list(self.runtime.input.shape), "dtype": self.runtime.input.dtype},
-            },
-            accelerator=accelerator,
-            delegation=dataclasses.asdict(self.runtime.delegation),
-            runtime={"name": self.runtime.name, "version": self.runtime.version, "threads": self.runtime.threads},
-            latency=stats,
-            cold_start={
-                "import_ms": self.import_ms,
-                "trial_ms": self.trial_ms,  # of the accelerator; the next start remembers it
-                "load_ms": self.load_ms,
-                "first_run_ms": self.first_ms,
-            },
+            model=model_facts(graph, InputTensor(tuple(self.runtime.input.shape), self.runtime.input.dtype)),
+            accelerator=self.accelerator,
+            delegation=self.runtime.delegation,
+            runtime=RuntimeFacts(self.runtime.name, self.runtime.version, self.runtime.threads),
+            latency=BenchLatency(**vars(stats), init_ms=self.load_ms, warmup_runs=self.warmup.runs),
+            cold_start=ColdStart(self.import_ms, self.trial_ms, self.load_ms, self.first_ms),
             warmup=self.warmup,
             stages_ms=self.stages_ms,
-            timing={
-                "includes_output_read": True,
-                "batch": 1,
-                "clock": "perf_counter_ns",
-                "wall_ms": self.wall_ms,
-                "wall_per_run_ms": self.wall_ms / stats.runs,
-                "sessions": len(self.sessions),
-                "turns": self.turns,
-                "session_medians_ms": [float(np.median(times)) for times in self.sessions],
-            },
-            energy={
-                "sensor": self.energy.name if self.energy else None,
-                "joules_per_run": None if self.meter.joules is None else self.meter.joules / stats.runs,
-            },
-            memory={
-                "before_mb": self.before_mb,
-                "loaded_mb": self.loaded_mb,
-                "peak_mb": self.peak_mb,
-                "huge_pages_mb": self.huge_pages_mb,  # of the whole process
-            },
-            throughput=report.throughput(
-                graph.multiply_adds, stats.p50_ms, graph.precision, self.runtime.threads, accelerator.actual == "cpu"
+            timing=Timing(
+                includes_output_read=True,
+                clock="perf_counter_ns",
+                sessions=len(self.sessions),
+                turns=self.turns,
+                session_medians_ms=tuple(float(np.median(times)) for times in self.sessions),
+                wall_ms=self.wall_ms,
+                wall_per_run_ms=self.wall_ms / stats.runs,
+            ),
+            energy=EnergyUse(self.energy.name if self.energy else None, joules and joules / stats.runs),
+            memory=MemoryUse(self.before_mb, self.loaded_mb, self.peak_mb, self.huge_pages_mb),
+            throughput=throughput(
+                graph.multiply_adds,
+                stats.p50_ms,
+                graph.precision,
+                self.runtime.threads,
+                self.accelerator.actual == "cpu",
             ),
             environment=environment,
             conditions=conditions,
+            plan=plan,
             input=fed if self.classifier is not None else "noise",
-            samples_ms=tuple(self.samples_ms),
+            samples_ms=tuple(round(ms, 5) for ms in self.samples_ms),
         )
+
+
+def model_facts(graph: Graph, tensor: InputTensor | None = None) -> ModelFacts:
+    """Return the facts of a file; ``tensor`` is its input as the runtime sees it, None = as the file says."""
+    card = read_card(graph.path)
+    return ModelFacts(
+        path=str(graph.path),
+        name=card.name if card else None,
+        network=card.network if card else None,
+        sha256=sha256(graph.path),
+        size_bytes=graph.size_bytes,
+        precision=graph.precision,
+        multiply_adds=graph.multiply_adds,
+        operators=len(graph.operators),
+        input=tensor or InputTensor(tuple(graph.inputs[0].shape), graph.inputs[0].dtype),
+    )
 
 
 def _take_turns(models: Sequence[Loaded], plan: Plan, share: float, random: np.random.Generator) -> None:

@@ -1,9 +1,9 @@
 """Where the time goes: each operator of a ``.tflite`` run alone, and added up by kind and by place in the paper.
 
-Runtimes hand the whole graph to XNNPACK and tell nothing of its inside. So every operator is cut out into a model of
+Runtimes give the whole graph to XNNPACK and report nothing of its inside. So every operator is cut out into a model of
 its own and timed with the same runtime and threads. Alone, it pays for a call of its own, about a microsecond: what a
-call costs is measured by neighbours run together and apart, and taken off. Alone, it also finds its data in the caches;
-``accounted`` says how the sum compares with the whole network's time: near 1, the shares can be trusted.
+call costs is measured with neighbours run together and apart, and subtracted. Alone, it also finds its data in the
+caches; ``accounted`` is the sum divided by the whole network's time: near 1, the shares can be trusted.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edge_ran import machine, records
+from edge_ran.bench.figures import ModelFacts, RuntimeFacts
+from edge_ran.bench.measure import model_facts
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, read_graph
@@ -35,31 +37,53 @@ LEAST_MS = 1e-5  # an operator takes some time, even if less than a call's cost 
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """One operator: its median milliseconds alone, less those of a call, and what it computes."""
+    """One operator: its median milliseconds when run alone, less the time of a call, and what it computes.
+
+    ``place`` is where it is in the paper's network, ``shape`` that of its output.
+    """
 
     index: int
     name: str
     place: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = field(metadata=records.key("output"))
     multiply_adds: int
     ms: float
+
+    @records.derived
+    def gmacs_per_s(self) -> float | None:
+        """10^9 multiply-adds a second."""
+        return self.multiply_adds / self.ms / 1e6 if self.multiply_adds else None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """``whole_ms`` is the network's median before and after, ``call_ms`` what a call of the runtime costs, which is in
-    no operator's time; ``failed`` lists operators that do not run alone."""
+    """Where the time of a model goes. ``whole_ms`` is the network's median before and after, ``call_ms`` what a call of
+    the runtime costs, which is in no operator's time; ``failed`` lists operators that cannot run alone."""
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    model: ModelFacts
+    runtime: RuntimeFacts
+    environment: machine.Machine
     operators: tuple[OperatorTime, ...]
     whole_ms: float
-    threads: int
     call_ms: float
     failed: tuple[str, ...] = ()
 
-    @property
+    @records.derived
     def accounted(self) -> float:
-        """The operators' sum as a part of the network's time."""
+        """The sum of the operators' times divided by the network's time."""
         return sum(o.ms for o in self.operators) / self.whole_ms
+
+    @records.derived
+    def by_operator(self) -> dict[str, float]:
+        """Milliseconds by kind of operator."""
+        return self.by(lambda o: o.name)
+
+    @records.derived
+    def by_place(self) -> dict[str, float]:
+        """Milliseconds by place in the paper's network."""
+        return self.by(lambda o: o.place)
 
     def by(self, get: Callable[[OperatorTime], str]) -> dict[str, float]:
         """Return milliseconds added up by whatever ``get`` gives, in the order of first appearance."""
@@ -68,39 +92,13 @@ class Profile:
             sums[get(operator)] += operator.ms
         return dict(sums)
 
-    @classmethod
-    def from_dict(cls, record: Any) -> Profile:
-        """Make it of the record that ``to_dict`` gave. Raises InputError where it is none."""
-        found = records.read({"operators": tuple[dict[str, Any], ...]}, record, "profile")
-        operators = [{**one, "shape": one.get("output")} for one in found["operators"]]
-        profile: Profile = records.read(cls, {**found, "operators": operators}, "profile")
-        if not profile.operators or not all(o.ms > 0 for o in profile.operators) or profile.whole_ms <= 0:
-            raise InputError("profile.operators holds no times")
-        return profile
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record for JSON."""
-        return {
-            "whole_ms": self.whole_ms,
-            "accounted": self.accounted,
-            "threads": self.threads,
-            "call_ms": self.call_ms,
-            "by_operator": self.by(lambda o: o.name),
-            "by_place": self.by(lambda o: o.place),
-            "operators": [
-                {
-                    "index": o.index,
-                    "name": o.name,
-                    "place": o.place,
-                    "output": list(o.shape),
-                    "multiply_adds": o.multiply_adds,
-                    "ms": o.ms,
-                    "gmacs_per_s": o.multiply_adds / o.ms / 1e6 if o.multiply_adds else None,
-                }
-                for o in self.operators
-            ],
-            "failed": list(self.failed),
-        }
+def read_profile(value: Any) -> Profile:
+    """Return the profile that another machine's ``records.document`` describes. Raises InputError where it is none."""
+    found = records.read_document(Profile, value, "profile")
+    if not found.operators or not all(o.ms > 0 for o in found.operators) or found.whole_ms <= 0:
+        raise InputError("profile.operators holds no times")
+    return found
 
 
 def layer_place(tensor: str) -> str:
@@ -140,7 +138,8 @@ def profile(
     """
     graph = read_graph(path)
     data = read_bytes(path, "model")
-    module = interpreter.load(interpreter.package(runtime))
+    package = interpreter.package(runtime)
+    module = interpreter.load(package)
     threads = threads or machine.available_cores()
     found, failed = [], []
     before = _time(module, data, threads)
@@ -162,7 +161,15 @@ def profile(
     call_ms = _call(module, data, graph, {o.index: o.ms for o in found}, threads)
     parts = tuple(dataclasses.replace(o, ms=max(LEAST_MS, o.ms - call_ms)) for o in found)
     after = _time(module, data, threads)
-    return Profile(parts, (before + after) / 2, threads, call_ms, tuple(failed))
+    return Profile(
+        model=model_facts(graph),
+        runtime=RuntimeFacts(package.name, package.version, threads),
+        environment=machine.identity(),
+        operators=parts,
+        whole_ms=(before + after) / 2,
+        call_ms=call_ms,
+        failed=tuple(failed),
+    )
 
 
 def _call(module: Any, data: bytes, graph: Graph, alone_ms: dict[int, float], threads: int) -> float:

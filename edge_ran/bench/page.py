@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from edge_ran import __version__, plots, report
+from edge_ran import __version__, plots, records, report
 from edge_ran.bench.operators import Profile
 from edge_ran.bench.report import Bench, BenchReport
 from edge_ran.bench.sustained import Sustained, draw_sustained
+from edge_ran.bench.sweep import Sweep, SweepRow
 from edge_ran.report import Report, Section, Table, Tile
 
 FOOTER = f"Made by edge-ran {__version__}. This page links to nothing; keep it or send it."
 
 
-def bench_page(bench: Bench, rows: Sequence[dict[str, Any]] = ()) -> Report:
-    """Return the page of a measurement; ``rows`` are those of a sweep (``overview``)."""
+def sweep_page(sweep: Sweep) -> Report:
+    """Return the page of a sweep."""
+    return bench_page(sweep.bench, sweep)
+
+
+def bench_page(bench: Bench, sweep: Sweep | None = None) -> Report:
+    """Return the page of a measurement, with the settings' table where it was a sweep."""
     first = bench.reports[0]
     several = len({one.device for one in bench.reports}) > 1
-    read = (
-        ", every output read inside the timer" if all(r.timing["includes_output_read"] for r in bench.reports) else ""
-    )
-    named = first.model["name"] or Path(first.model["path"]).name
-    if rows:
-        title = f"{named}, {len(rows)} settings"
+    read = ", every output read inside the timer" if all(r.timing.includes_output_read for r in bench.reports) else ""
+    named = first.model.name or Path(first.model.path).name
+    if sweep:
+        title = f"{named}, {len(sweep.rows)} settings"
     elif several:
-        title = Path(first.model["path"]).name
+        title = Path(first.model.path).name
     else:
         title = " against ".join(one.name for one in reversed(bench.reports))
-    machines = ", ".join(dict.fromkeys(one.environment["board"] or one.environment["cpu"] for one in bench.reports))
+    machines = ", ".join(dict.fromkeys(one.environment.board or one.environment.cpu for one in bench.reports))
     return Report(
         title=f"{title} on {machines}",
         lead=f"{_kinds(bench)} measured by edge-ran {__version__}{read}.",
         tiles=_tiles(first, f"{first.name}: " if len(bench.reports) > 1 else ""),
         sections=(
             _times(bench),
-            *([_sweep(rows)] if rows else []),
+            *([_settings(sweep)] if sweep else []),
             *([_frames(first)] if first.stages_ms else []),
             _validity(bench),
             *(_machine(one) for one in (bench.reports if several else [first])),
@@ -58,13 +60,13 @@ def profile_page(name: str, profile: Profile) -> Report:
             " x ".join(map(str, o.shape)),
             o.ms,
             o.ms / whole,
-            o.multiply_adds / o.ms / 1e6 or None,
+            o.gmacs_per_s,
         )
         for o in sorted(profile.operators, key=lambda o: -o.ms)
     )
     return Report(
         title=f"{name}: where the time goes",
-        lead=f"Every operator alone on {profile.threads} thread{'s' * (profile.threads > 1)} of the CPU, caches warm.",
+        lead=f"Every operator alone, threads: {profile.runtime.threads}, caches warm.",
         tiles=(
             Tile(f"{profile.whole_ms:.3g} ms", "an inference of the whole network"),
             Tile(f"{profile.accounted:.0%}", "of it is the sum of the operators alone"),
@@ -72,11 +74,11 @@ def profile_page(name: str, profile: Profile) -> Report:
         sections=(
             Section(
                 "By place in the paper",
-                parts=(report.drawing(partial(plots.shares, profile.by(lambda o: o.place), title="ms by place")),),
+                parts=(report.drawing(partial(plots.shares, profile.by_place, title="ms by place")),),
             ),
             Section(
                 "By kind of operator",
-                parts=(report.drawing(partial(plots.shares, profile.by(lambda o: o.name), title="ms by operator")),),
+                parts=(report.drawing(partial(plots.shares, profile.by_operator, title="ms by operator")),),
             ),
             Section(
                 "Operator by operator", parts=(Table(columns, rows, ("", "", "", "", ".4f", ".1%", ".0f"), ("ms",)),)
@@ -91,35 +93,39 @@ def sustained_page(name: str, course: Sustained) -> Report:
     busy = [w.conditions.others_busy for w in course.windows if w.conditions.others_busy is not None]
     text = f"Other processes kept up to {max(busy):.1f} cores busy meanwhile." if busy else ""
     return Report(
-        title=f"{name}: {course.seconds:.0f} s without a pause",
-        lead=f"{course}.",
-        sections=(Section("Run time, window by window", text, (report.drawing(partial(draw_sustained, course)),)),),
+        title=f"{name}: {course.seconds / 60:.3g} minutes without a pause",
+        lead=f"{course.summary}.",
+        tiles=(
+            Tile(f"{course.median_ms:.3g} ms", f"median of all inferences on {course.accelerator}"),
+            Tile(f"{course.p90_ms:.3g} ms", "p90 of all inferences"),
+            Tile(f"{course.slowdown:+.1%}", "time in the last quarter against the first"),
+        ),
+        sections=(Section("Time of an inference", text, (report.drawing(partial(draw_sustained, course)),)),),
         footer=FOOTER,
     )
 
 
 def _kinds(bench: Bench) -> str:
     if len(bench.reports) == 1:
-        return f"One model, loaded {bench.reports[0].timing['sessions']} times,"
+        return f"One model, loaded {bench.reports[0].timing.sessions} times,"
     devices = len({one.device for one in bench.reports})
     if devices > 1:
         return f"{devices} devices, one after another,"
-    return (
-        f"{len(bench.reports)} models or settings, in turns, loaded {bench.reports[0].timing['sessions']} times each,"
-    )
+    return f"{len(bench.reports)} models or settings, in turns, loaded {bench.reports[0].timing.sessions} times each,"
 
 
 def _tiles(one: BenchReport, whose: str) -> tuple[Tile, ...]:
     stats = one.latency
     tiles = [Tile(f"{stats.p50_ms:.3g} ms", f"{whose}median of {stats.runs:,} inferences on {one.accelerator}")]
-    if one.stages_ms and one.stages_ms["end_to_end"]:
-        tiles.append(Tile(f"{1e3 / one.stages_ms['end_to_end']:.0f} /s", "whole frames, from the picture file on"))
-    if one.memory["peak_mb"] is not None and one.memory["before_mb"] is not None:
-        tiles.append(Tile(f"{one.memory['peak_mb'] - one.memory['before_mb']:.0f} MB", "of memory for the model"))
-    if (joules := one.energy["joules_per_run"]) is not None:
-        tiles.append(Tile(f"{1e3 * joules:.3g} mJ", f"a run, all that {one.energy['sensor']} feeds"))
-    if one.throughput["percent_of_limit"] is not None:
-        tiles.append(Tile(f"{one.throughput['percent_of_limit']:.0f} %", "of the arithmetic this machine can do"))
+    if one.stages_ms:
+        tiles.append(Tile(f"{1e3 / one.stages_ms.end_to_end_ms:.0f} /s", "whole frames, from the picture file on"))
+    if one.memory.peak_mb is not None and one.memory.before_mb is not None:
+        tiles.append(Tile(f"{one.memory.peak_mb - one.memory.before_mb:.0f} MB", "of memory for the model"))
+    if (joules := one.energy.joules_per_run) is not None:
+        tiles.append(Tile(f"{1e3 * joules:.3g} mJ", f"per run, everything that {one.energy.sensor} measures"))
+    if (share := one.throughput.percent_of_limit) is not None:
+        kernel = one.throughput.limit_kernel or "the fastest kernel measured"
+        tiles.append(Tile(f"{share:.0f} %", f"of the multiply-adds a second that {kernel} does on this machine"))
     return tuple(tiles)
 
 
@@ -140,16 +146,15 @@ def _times(bench: Bench) -> Section:
     rows = tuple(
         (
             r.name,
-            r.model["precision"],
+            r.model.precision,
             str(r.accelerator),
-            r.runtime["threads"],
+            r.runtime.threads,
             r.latency.p50_ms,
-            r.latency.p50_low_ms,
-            r.latency.p50_high_ms,
+            *(r.latency.p50_interval_ms or (None, None)),
             r.latency.p90_ms,
             r.latency.p99_ms,
             r.latency.cold_ms,
-            r.cold_start["load_ms"],
+            r.cold_start.load_ms,
         )
         for r in bench.reports
     )
@@ -169,27 +174,39 @@ def _times(bench: Bench) -> Section:
     )
 
 
-def _sweep(rows: Sequence[dict[str, Any]]) -> Section:
+def _settings(sweep: Sweep) -> Section:
     columns = ("setting", "on", "median, ms", "time against the first", "size, MB", "top-1", "at least", "at most")
-    shown = ("name", "accelerator", "median_ms", "ratio", "size_mb", "top1")
+
+    def cells(row: SweepRow) -> tuple[str | float | None, ...]:
+        times = row.name, row.accelerator, row.median_ms, row.ratio, row.size_mb
+        return *times, row.top1, *(row.top1_interval or (None, None))
+
     table = Table(
         columns,
-        tuple((*(r[key] for key in shown), *(r["top1_interval"] or (None, None))) for r in rows),
+        tuple(map(cells, sweep.rows)),
         ("", "", ".4g", ".2f", ".2f", ".2%", ".2%", ".2%"),
         ("median, ms",),
     )
-    known = [(r["name"], r["median_ms"], r["top1"], r["top1_interval"]) for r in rows if r["top1"] is not None]
+    advice = f"{sweep.recommendation.text}." if sweep.recommendation else ""
+    advice = advice[:1].upper() + advice[1:]
+    known = [
+        (r.name, r.median_ms, r.top1, r.top1_interval)
+        for r in sweep.rows
+        if r.top1 is not None and r.top1_interval is not None
+    ]
     if not known:
-        return Section("Settings", parts=(table,))
+        return Section("Settings", advice, (table,))
     drawing = report.drawing(
         partial(plots.accuracy_against_latency, known),
-        "The line joins those that no other beats in both; upright lines hold the true accuracy with 95 % confidence.",
+        "The line joins the settings that no other beats in both; vertical lines are the accuracy's 95 % interval.",
     )
-    return Section("Settings", parts=(table, drawing))
+    return Section("Settings", advice, (table, drawing))
 
 
 def _frames(one: BenchReport) -> Section:
-    stages = {name: ms for name, ms in (one.stages_ms or {}).items() if ms is not None and name != "end_to_end"}
+    stages = {
+        name: ms for name, ms in records.to_dict(one.stages_ms).items() if ms is not None and name != "end_to_end"
+    }
     return Section(
         "A whole frame",
         f"Median of each stage, fed with {one.input}.",
@@ -198,18 +215,16 @@ def _frames(one: BenchReport) -> Section:
 
 
 def _validity(bench: Bench) -> Section:
-    rows = []
-    for one in bench.reports:
-        validity = one.validity()
-        rows.append(
-            (one.name, "yes" if validity["quotable"] else "no", "; ".join(validity["reasons"] + validity["notes"]))
-        )
-    return Section("May it be quoted?", parts=(Table(("", "", "why"), tuple(rows)),))
+    rows = tuple(
+        (one.name, "yes" if one.validity.reliable else "no", "; ".join((*one.validity.reasons, *one.validity.notes)))
+        for one in bench.reports
+    )
+    return Section("Are the figures reliable?", parts=(Table(("", "reliable", "why"), rows),))
 
 
 def _machine(one: BenchReport) -> Section:
-    facts = {key.replace("_", " "): value for key, value in one.environment.items() if value is not None}
-    facts["runtime"] = f"{one.runtime['name']} {one.runtime['version']}"
-    facts["model"] = f"SHA-256 {one.model['sha256']}, {one.model['size_bytes']:,} bytes"
+    facts = {k.replace("_", " "): v for k, v in records.to_dict(one.environment).items() if v is not None}
+    facts["runtime"] = f"{one.runtime.name} {one.runtime.version}"
+    facts["model"] = f"SHA-256 {one.model.sha256}, {one.model.size_bytes:,} bytes"
     name = "This machine" if one.device == "local" else f"The device, {one.device}"
     return Section(name, parts=(Table(("", ""), tuple((key, str(value)) for key, value in facts.items())),))

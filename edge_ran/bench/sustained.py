@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edge_ran import machine, plots, records
-from edge_ran.bench.measure import BenchModel, Plan, loaded
+from edge_ran.bench.figures import ModelFacts, RuntimeFacts
+from edge_ran.bench.measure import BenchModel, loaded, model_facts
+from edge_ran.bench.plan import Plan
 from edge_ran.errors import InputError, UsageError
+from edge_ran.runtime import Accelerator
 
 WINDOWS = 60
 SHORTEST_WINDOW_S = 0.2
@@ -34,33 +37,72 @@ class Window:
 
 @dataclass(frozen=True)
 class Sustained:
-    """What became of the speed. ``slowdown`` is the last quarter's median against the first's, 0.1 = 10 % slower;
-    ``reasons`` are what was seen to change with it."""
+    """A run without a pause. ``median_ms`` and ``p90_ms`` are of all its runs, ``windows`` its parts in order."""
 
-    seconds: float
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    model: ModelFacts
+    accelerator: Accelerator
+    runtime: RuntimeFacts
+    environment: machine.Machine
+    median_ms: float
+    p90_ms: float
     windows: tuple[Window, ...]
-    slowdown: float
-    throttled: bool | None
-    reasons: tuple[str, ...]
 
-    @classmethod
-    def from_dict(cls, record: Any) -> Sustained:
-        """Make it of the record that ``to_dict`` gave. Raises InputError where it is none."""
-        course: Sustained = records.read(cls, record, "sustained")
-        if not course.windows:
-            raise InputError("sustained.windows is empty")
-        return course
+    @records.derived
+    def seconds(self) -> float:
+        """How long it ran."""
+        return self.windows[-1].at_s
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record for JSON."""
-        return dataclasses.asdict(self)
+    @records.derived
+    def slowdown(self) -> float:
+        """How much slower the last quarter was than the first, by their medians: 0.1 = 10 % slower."""
+        first, last = self._quarters()
+        before, after = (float(np.median([w.median_ms for w in part])) for part in (first, last))
+        return after / before - 1
 
-    def __str__(self) -> str:
+    @records.derived
+    def throttled(self) -> bool | None:
+        """Whether the processor was throttled at any time; None where that is not known."""
+        known = [w.conditions.throttled for w in self.windows if w.conditions.throttled is not None]
+        return any(known) if known else None
+
+    @records.derived
+    def reasons(self) -> tuple[str, ...]:
+        """What changed from the first quarter to the last."""
+        first, last = self._quarters()
+        found = ["the processor was throttled"] if self.throttled else []
+        for words, get in (
+            ("the clock went from {:.0f} to {:.0f} MHz", lambda w: w.conditions.clock_mhz_after),
+            ("the temperature went from {:.0f} to {:.0f} °C", lambda w: w.conditions.temperature_c_after),
+            ("other processes' load went from {:.1f} to {:.1f} cores", lambda w: w.conditions.others_busy),
+        ):
+            before, after = ([v for v in map(get, part) if v is not None] for part in (first, last))
+            if before and after and abs(np.mean(after) - np.mean(before)) > NOTICEABLE * max(1.0, np.mean(before)):
+                found.append(words.format(np.mean(before), np.mean(after)))
+        return tuple(found)
+
+    @property
+    def summary(self) -> str:
+        """What became of the speed, in one line."""
+        minutes = f"{self.seconds / 60:.3g} minutes" if self.seconds >= 60 else f"{self.seconds:.3g} s"
         if abs(self.slowdown) <= NOTICEABLE:
-            return f"steady for {self.seconds:.0f} s: {self.slowdown:+.1%} from the first quarter to the last"
+            return f"steady for {minutes}: {self.slowdown:+.1%} from the first quarter to the last"
         word = "slower" if self.slowdown > 0 else "faster"
         why = f": {'; '.join(self.reasons)}" if self.reasons else ""
-        return f"{abs(self.slowdown):.0%} {word} in the last quarter of {self.seconds:.0f} s than in the first{why}"
+        return f"{abs(self.slowdown):.0%} {word} in the last quarter of {minutes} than in the first{why}"
+
+    def _quarters(self) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
+        quarter = max(1, len(self.windows) // 4)
+        return self.windows[:quarter], self.windows[-quarter:]
+
+
+def read_sustained(value: Any) -> Sustained:
+    """Return the run that another machine's ``records.document`` describes. Raises InputError where it is none."""
+    found = records.read_document(Sustained, value, "sustained")
+    if not found.windows or not all(w.median_ms > 0 for w in found.windows):
+        raise InputError("sustained.windows holds no times")
+    return found
 
 
 def sustain(
@@ -69,7 +111,7 @@ def sustain(
     pictures: Sequence[Path] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sustained:
-    """Run a model without a pause, in 60 windows, and look at clock, temperature and neighbours in each.
+    """Run a model without a pause, in 60 windows, and record clock, temperature and the load from others in each.
 
     Args:
         subject: the model.
@@ -82,9 +124,9 @@ def sustain(
         InputError, EnvironmentMissing: as ``benchmark``.
     """
     if not 0 < seconds < float("inf"):
-        raise UsageError("a sustained run needs a time above 0", "for instance --sustained 10m")
+        raise UsageError("a sustained run needs a time above 0", "for instance --duration 10m")
     count = max(4, min(WINDOWS, int(seconds / SHORTEST_WINDOW_S)))
-    windows = []
+    windows, every = [], array("d")
     with loaded([subject], pictures) as (one,):
         one.warm_up(Plan())
         feed, start = itertools.cycle(one.inputs), time.perf_counter()
@@ -99,16 +141,26 @@ def sustain(
             median, p90 = np.percentile(times, [50, 90])
             at = time.perf_counter() - start
             windows.append(Window(round(at, 3), len(times), float(median), float(p90), watch.stop()))
+            every.extend(times)
             if progress is not None:
                 progress(number, count)
-    return judge(windows)
+        median, p90 = np.percentile(every, [50, 90])
+        return Sustained(
+            model=model_facts(one.graph),
+            accelerator=one.accelerator,
+            runtime=RuntimeFacts(one.runtime.name, one.runtime.version, one.runtime.threads),
+            environment=machine.identity(),
+            median_ms=float(median),
+            p90_ms=float(p90),
+            windows=tuple(windows),
+        )
 
 
 def draw_sustained(course: Sustained, target: Path, title: str = "") -> None:
-    """Draw the windows: run times, and clock and temperature where they are known."""
+    """Draw median and p90 of each window over time, clock and temperature below, where they are known."""
     around = [w.conditions for w in course.windows]
     plots.sustained(
-        [w.at_s for w in course.windows],
+        [w.at_s / 60 for w in course.windows],
         [w.median_ms for w in course.windows],
         [w.p90_ms for w in course.windows],
         target,
@@ -116,21 +168,3 @@ def draw_sustained(course: Sustained, target: Path, title: str = "") -> None:
         [c.temperature_c_after for c in around],
         title,
     )
-
-
-def judge(windows: Sequence[Window]) -> Sustained:
-    """Say what became of the speed over at least four windows, and what else changed."""
-    quarter = max(1, len(windows) // 4)
-    first, last = windows[:quarter], windows[-quarter:]
-    slowdown = float(np.median([w.median_ms for w in last]) / np.median([w.median_ms for w in first])) - 1
-    throttled = [w.conditions.throttled for w in windows if w.conditions.throttled is not None]
-    reasons = ["the processor was throttled"] if any(throttled) else []
-    for words, get in (
-        ("the clock went from {:.0f} to {:.0f} MHz", lambda w: w.conditions.clock_mhz_after),
-        ("the temperature went from {:.0f} to {:.0f} °C", lambda w: w.conditions.temperature_c_after),
-        ("other processes' load went from {:.1f} to {:.1f} cores", lambda w: w.conditions.others_busy),
-    ):
-        before, after = ([v for v in map(get, part) if v is not None] for part in (first, last))
-        if before and after and abs(np.mean(after) - np.mean(before)) > NOTICEABLE * max(1.0, np.mean(before)):
-            reasons.append(words.format(np.mean(before), np.mean(after)))
-    return Sustained(windows[-1].at_s, tuple(windows), slowdown, any(throttled) if throttled else None, tuple(reasons))

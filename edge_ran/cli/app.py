@@ -137,22 +137,16 @@ def runtime_options(
 
 def suited(spec: DeviceSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the device's description says of accelerator and threads, where the options leave it open."""
-    found: dict[str, Any] = {}
-    if spec.accelerator != "auto" and not {"accelerator", "cpu", "gpu", "delegate"} & options.keys():
-        found["accelerator"] = spec.accelerator
-    if spec.threads and "threads" not in options:
-        found["threads"] = spec.threads
-    return found
+    from edge_ran.targets import measurements
+
+    return measurements.suited(spec, options)
 
 
-@contextlib.contextmanager
-def believing(spec: DeviceSpec) -> Iterator[None]:
+def believing(spec: DeviceSpec) -> contextlib.AbstractContextManager[None]:
     """While a device's answer is read: what cannot be one is the device's fault, not the user's."""
-    try:
-        yield
-    except InputError as error:
-        remedy = f"see what runs there: edge-ran devices {spec.name}"
-        raise EnvironmentMissing(f"{spec.name} gave an answer that is none: {error}", remedy) from error
+    from edge_ran.targets import measurements
+
+    return measurements.believing(spec)
 
 
 def emit(json: bool, record: dict[str, Any], text: Callable[[], str]) -> None:

@@ -3,76 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import (
-    Json,
-    Quiet,
-    Threads,
-    Verbose,
-    app,
-    emit,
-    host_packages,
-    progress_note,
-)
-
-if TYPE_CHECKING:
-    pass
+from edge_ran.cli.bench_options import percent
+from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.render import emit
+from edge_ran.errors import UsageError
 
 
-@app.command()
+@verb
 def compare(
-    run: Annotated[Path, typer.Argument(help="A float run folder.")],
-    data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
-    quantised: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="What quantize made of it.", show_default="RUN-qat")
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="The baseline: a file of benchmark --result-json.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="The file that is compared with it.")],
+    *,
+    max_regression: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if B is slower by more; 4 if one is not reliable.")
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="train, val, test, all; auto: the first there is of test, val, all.")
-    ] = "auto",
-    calibration_data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For plain int8.", show_default="shipped pictures")
-    ] = None,
-    threads: Threads = 1,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            metavar="POINTS", min=0, help="Exit 1 when int8 (after quantize, if it was) loses more than that."
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw accuracy against latency (.png, .svg, .pdf).")
-    ] = None,
-    json: Json = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Convert again, and replace the picture.")] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: Annotated[OutputOptions, Only("json", "verbose")],
 ) -> None:
-    """Compare a run's precisions: size, accuracy, agreement with fp32, latency."""
-    from edge_ran import plots
-    from edge_ran.dataset import load
-    from edge_ran.files import refuse_existing
+    """Compare two records of benchmark: is B faster or slower than A?"""
+    allowed = percent("--max-regression", max_regression) if max_regression is not None else None
+    if a.is_dir():
+        raise UsageError(
+            "compare compares two records; a run's precisions have a command of their own",
+            f"edge-ran precisions {a} {b}",
+        )
+    from edge_ran import bench
+    from edge_ran.cli.render import benchmark as render
 
-    if plot:
-        refuse_existing(plot, force)
-        plots.check_target(plot)
-    with host_packages("compare"):
-        from edge_ran.host.compare import compare as compare_precisions
-    found = compare_precisions(
-        run,
-        load(data),
-        Path.cwd(),
-        quantised=quantised,
-        split=split,
-        calibration=calibration_data,
-        threads=threads,
-        again=force,
-        note=progress_note(quiet),
-    )
-    if plot:
-        found.draw(plot)
-    emit(json, found.record(), found.text)
-    if max_drop is not None:
-        found.check(max_drop)
+    found = bench.compare_files(a, b)
+    emit(output.json, found, render.comparison)
+    if allowed is not None:
+        bench.check_regression(found, allowed)

@@ -55,6 +55,6 @@ def _demo_text(report: Any) -> str:
         lines.append(f"{name:<12}{size:6.2f} MB{file.median_ms:8.2f} ms{file.agreement:18.1%}{top1}")
     lines.append(f"clip: {report.clip_frames} frames at {report.clip_fps:.0f} frames/s")
     if not all(file.quotable for file in report.files):
-        lines.append("the times are not to be quoted: the page tells why")
+        lines.append("the times are not reliable: the page says why")
     lines.append(f"page: {report.report}  ({report.seconds:.0f} s)")
     return "\n".join(lines)

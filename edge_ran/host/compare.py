@@ -1,4 +1,4 @@
-"""`edge-ran compare`: what every precision of a run costs in accuracy, and gives in size and time.
+"""`edge-ran precisions`: what every precision of a run costs in accuracy, and gives in size and time.
 
 Every precision is converted once and kept in the run folder, judged on the same pictures, and timed in turns
 (``bench``), so that what disturbs one disturbs all.

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import __version__, catalogue, dataset, evaluate, plots, report, runs
+from edge_ran import __version__, catalogue, dataset, evaluate, plots, records, report, runs
 from edge_ran.attention import Look, tint
 from edge_ran.bench import Bench, BenchModel, Plan, benchmark, default_pictures
 from edge_ran.camera import open_source
@@ -147,7 +147,7 @@ def demo(
             difference=compared.difference(precision),
             median_ms=measured.latency.p50_ms,
             p90_ms=measured.latency.p90_ms,
-            quotable=measured.validity()["quotable"],
+            quotable=measured.validity.reliable,
             top1=evaluated[precision].top1 if evaluated else None,
         )
         for (precision, conversion), measured in zip(made.items(), timed.reports, strict=True)
@@ -301,12 +301,12 @@ def _files_section(seen: _Seen) -> Section:
         for f in seen.files
     ]
     formats = ("", ".2f", ".1f", ".1%", ".3f", ".2f", ".2f")
-    unquotable = {r.name: "; ".join(map(str, r.validity()["reasons"])) for r in seen.timed.reports}
-    cautions = [f"{name} is not to be quoted: {reasons}." for name, reasons in unquotable.items() if reasons]
+    unquotable = {r.name: "; ".join(r.validity.reasons) for r in seen.timed.reports}
+    cautions = [f"{name} is not reliable: {reasons}." for name, reasons in unquotable.items() if reasons]
     one = seen.timed.reports[0]
     note = (
         f"Inferences one after another, the files in turns, on the {one.accelerator.actual.upper()} with "
-        f"{one.runtime['threads']} threads; every output is read inside the timer. Differences are of probabilities. "
+        f"{one.runtime.threads} threads; every output is read inside the timer. Differences are of probabilities. "
     ) + " ".join(cautions)
     samples = {r.name: r.samples_ms for r in seen.timed.reports}
     return Section(
@@ -418,8 +418,9 @@ def _told(value: Any) -> str:
 
 def _machine_section(seen: _Seen) -> Section:
     one = seen.timed.reports[0]
-    facts = {**{k.replace("_", " "): v for k, v in one.environment.items() if v is not None}}
-    facts["runtime"] = f"{one.runtime['name']} {one.runtime['version']}, {one.runtime['threads']} threads"
+    environment = records.to_dict(one.environment)
+    facts = {k.replace("_", " "): v for k, v in environment.items() if v is not None}
+    facts["runtime"] = f"{one.runtime.name} {one.runtime.version}, {one.runtime.threads} threads"
     facts["accelerator"] = str(one.accelerator)
     busy = one.conditions.others_busy
     if busy is not None:

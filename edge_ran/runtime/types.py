@@ -15,6 +15,7 @@ from edge_ran.graph import TensorSpec
 
 RUNTIMES = ("litert", "tflite-runtime")
 GPU_PRECISIONS = ("fp16", "fp32")
+MOST_THREADS = 512
 
 # Gives real inputs, each of the model's input shape and dtype; raises InputError where it finds none.
 Inputs = Callable[[], Sequence[NDArray[Any]]]
@@ -51,8 +52,8 @@ class RuntimeOptions:
             raise UsageError(f"no runtime is called {self.runtime!r}", nearest(self.runtime, RUNTIMES))
         if self.gpu_precision not in GPU_PRECISIONS:
             raise UsageError(f"no GPU precision is called {self.gpu_precision!r}", "choose fp16 or fp32")
-        if self.threads < 0:
-            raise UsageError(f"--threads {self.threads} is negative", "0 means every core")
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise UsageError(f"--threads {self.threads} is not a number from 0 to {MOST_THREADS}", "0 means all cores")
         if not self.fallback and self.delegate is None and self.accelerator == "auto":
             raise UsageError("--no-fallback forbids what --accelerator auto is for", "add --gpu or --delegate LIBRARY")
         if self.delegate_options and self.delegate is None:
@@ -94,13 +95,13 @@ class Delegation:
     """How much of the graph an engine other than the plain kernels runs.
 
     ``engine`` is ``XNNPACK``, ``WebGPU`` or the delegate's name; ``delegated`` of ``operators`` run there, in
-    ``partitions`` pieces (every border between pieces costs a copy).
+    ``partitions`` pieces (every border between pieces costs a copy); None where the engine does not tell.
     """
 
     engine: str
     operators: int
-    delegated: int
-    partitions: int
+    delegated: int | None
+    partitions: int | None
     left_reason: str = ""  # why an operator is left to the CPU, in the engine's words
 
 

@@ -103,7 +103,7 @@ class AndroidTarget:
         return Program(phone, facts, binary, self._say)
 
     def _benchmark(self, order: Order) -> dict[str, Any]:
-        _refuse(order, ("sustained", "profile", "sweep", "images"))
+        _refuse(order, ("images", "labels", "mean", "std", "input_size", "color"))
         if order.options.get("mlperf"):
             raise UsageError(
                 "--mlperf is for the p90, which benchmark_model does not tell", "leave it out; look at the p95"
@@ -133,8 +133,8 @@ class AndroidTarget:
             ratio_of_sessions(one.path.name, subjects[0].path.name, one.sessions, subjects[0].sessions)
             for one in subjects[1:]
         )
-        reports = tuple(one.report(program, conditions) for one in subjects)
-        return Bench(reports, ratios).to_dict()
+        reports = tuple(one.report(program, conditions, plan) for one in subjects)
+        return Bench(reports, ratios).document()
 
     def _verify(self, order: Order) -> dict[str, Any]:
         _refuse(order, ("network", "plot"))

@@ -10,19 +10,20 @@ import math
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
-from edge_ran.bench import BenchReport
-from edge_ran.bench.report import throughput
+from edge_ran.bench import BenchReport, Plan
+from edge_ran.bench.figures import BenchLatency, ColdStart, EnergyUse, MemoryUse, RuntimeFacts, Timing, Warmup
+from edge_ran.bench.limit import throughput
+from edge_ran.bench.measure import model_facts
 from edge_ran.classifier import real_inputs
 from edge_ran.errors import AcceleratorError, EnvironmentMissing, GateError, InputError
 from edge_ran.files import sha256
-from edge_ran.graph import Graph, read_card
+from edge_ran.graph import Graph
 from edge_ran.latency import LatencyStats, percentile_interval
-from edge_ran.machine import Conditions
+from edge_ran.machine import Conditions, Machine
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
-from edge_ran.runtime import RuntimeOptions
+from edge_ran.runtime import Delegation, RuntimeOptions
 from edge_ran.runtime.agreement import compare
 from edge_ran.targets.adb import Facts, Phone
 from edge_ran.targets.benchmark_model import Output, Request, Times
@@ -90,7 +91,6 @@ class PhoneModel:
         """What the sessions tell together: median and percentiles are the middle ones of them."""
         times = self._times()
         medians = [t.median_ms for t in times]
-        low, high = percentile_interval(medians, 50)
         runs = sum(t.runs for t in times)
         mean = sum(t.runs * t.mean_ms for t in times) / runs
         square = sum(t.runs * (t.std_ms**2 + (t.mean_ms - mean) ** 2) for t in times) / runs
@@ -106,28 +106,18 @@ class PhoneModel:
             p90_ms=None,
             p95_ms=statistics.median(t.p95_ms for t in times),
             p99_ms=None,
-            p50_low_ms=low,
-            p50_high_ms=high,
+            p50_interval_ms=percentile_interval(medians, 50),
             outliers=None,
         )
 
-    def report(self, program: Program, conditions: Conditions) -> BenchReport:
+    def report(self, program: Program, conditions: Conditions, plan: Plan) -> BenchReport:
         """What was measured, with None for what benchmark_model does not tell."""
-        facts, graph, first = program.facts, self.graph, self.outputs[0]
-        card, latency = read_card(self.path), self.latency()
+        facts, graph, first, latency = program.facts, self.graph, self.outputs[0], self.latency()
+        warmups = sum(o.warmup.runs for o in self.outputs if o.warmup)
+        init_ms = statistics.median(o.init_ms for o in self.outputs if o.init_ms is not None)
         return BenchReport(
             name=self.path.name,
-            model={
-                "path": str(self.path),
-                "name": card.name if card else None,
-                "network": card.network if card else None,
-                "sha256": sha256(self.path),
-                "size_bytes": graph.size_bytes,
-                "precision": graph.precision,
-                "multiply_adds": graph.multiply_adds,
-                "operators": len(graph.operators),
-                "input": {"shape": list(graph.inputs[0].shape), "dtype": graph.inputs[0].dtype},
-            },
+            model=model_facts(graph),
             accelerator=dataclasses.replace(
                 accelerator(self.options, first, facts),
                 requested=self.requested,
@@ -135,41 +125,24 @@ class PhoneModel:
                 auto_reason=self.auto_reason,
             ),
             delegation=_delegation(first, len(graph.operators)),
-            runtime={
-                "name": first.program,
-                "version": sha256(program.binary)[:12],
-                "threads": threads(self.options, facts),
-            },
-            latency=latency,
-            cold_start={
-                "import_ms": None,
-                "trial_ms": None,
-                "load_ms": statistics.median(o.init_ms for o in self.outputs if o.init_ms is not None),
-                "first_run_ms": latency.cold_ms,
-            },
-            warmup={"runs": sum(o.warmup.runs for o in self.outputs if o.warmup), "secs": None, "steady": None},
+            runtime=RuntimeFacts(first.program, sha256(program.binary)[:12], threads(self.options, facts)),
+            latency=BenchLatency(**vars(latency), init_ms=init_ms, warmup_runs=warmups),
+            cold_start=ColdStart(None, None, init_ms, latency.cold_ms),
+            warmup=Warmup(warmups, None, None),
             stages_ms=None,
-            timing={
-                "includes_output_read": first.includes_output_read,
-                "batch": 1,
-                "clock": first.program,
-                "wall_ms": None,
-                "wall_per_run_ms": None,
-                "sessions": len(self.outputs),
-                "turns": len(self.outputs),
-                "session_medians_ms": [one[0] for one in self.sessions],
-            },
-            energy={"sensor": None, "joules_per_run": None},
-            memory={
-                "before_mb": None,
-                "loaded_mb": None,
-                "peak_mb": first.peak_mb,
-                "loading_took_mb": first.init_mb,
-                "running_took_mb": first.overall_mb,
-            },
+            timing=Timing(
+                includes_output_read=first.includes_output_read,
+                clock=first.program,
+                sessions=len(self.outputs),
+                turns=len(self.outputs),
+                session_medians_ms=tuple(one[0] for one in self.sessions),
+            ),
+            energy=EnergyUse(),
+            memory=MemoryUse(peak_mb=first.peak_mb, loading_took_mb=first.init_mb, running_took_mb=first.overall_mb),
             throughput=throughput(graph.multiply_adds, latency.p50_ms, graph.precision, 1, on_cpu=False),
             environment=_environment(facts),
             conditions=conditions,
+            plan=plan,
             input="random numbers",
             samples_ms=(),
         )
@@ -230,40 +203,34 @@ def _choose(program: Program, graph: Graph, options: RuntimeOptions) -> tuple[st
     return ("gpu", f"faster and right: {times}") if gpu_ms < cpu_ms else ("cpu", f"the faster one: {times}")
 
 
-def _delegation(output: Output, operators: int) -> dict[str, Any]:
+def _delegation(output: Output, operators: int) -> Delegation:
     engine = output.engine
     if engine is None:
-        return {
-            "engine": "what is not told",
-            "operators": operators,
-            "delegated": None,
-            "partitions": None,
-            "left_reason": "",
-        }
+        return Delegation("an engine that it does not name", operators, None, None)
     whole = engine.kernels == 1 and engine.taken in (None, engine.of)
-    return {
-        "engine": engine.name,
-        "operators": engine.of or operators,
-        "delegated": engine.taken if engine.taken is not None else operators if whole else None,
-        "partitions": engine.kernels,
-        "left_reason": output.left_reason,
-    }
+    return Delegation(
+        engine=engine.name,
+        operators=engine.of or operators,
+        delegated=engine.taken if engine.taken is not None else operators if whole else None,
+        partitions=engine.kernels,
+        left_reason=output.left_reason,
+    )
 
 
-def _environment(facts: Facts) -> dict[str, Any]:
-    return {
-        "board": facts.model or None,
-        "cpu": facts.soc or "unknown",
-        "architecture": facts.abis[0] if facts.abis else None,
-        "emulated_on": None,
-        "cores": facts.cores,
-        "memory_mb": facts.memory_mb,
-        "governor": facts.governor,
-        "virtual": facts.is_virtual,
-        "os": android(facts),
-        "python": None,
-        "load_average": facts.load_average,
-    }
+def _environment(facts: Facts) -> Machine:
+    return Machine(
+        board=facts.model or None,
+        cpu=facts.soc or "unknown",
+        architecture=facts.abis[0] if facts.abis else None,
+        emulated_on=None,
+        cores=facts.cores,
+        memory_mb=facts.memory_mb,
+        governor=facts.governor,
+        virtual=facts.is_virtual,
+        os=android(facts),
+        python=None,
+        load_average=facts.load_average,
+    )
 
 
 def android(facts: Facts) -> str:

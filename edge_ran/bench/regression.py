@@ -1,0 +1,87 @@
+"""Compare two reports of the same model, from two days or two versions, and the gate on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edge_ran.bench.compare import Ratio, ratio_of_reports
+from edge_ran.bench.report import BenchReport, check_figures
+from edge_ran.errors import GateError, InputError, NotReliable
+from edge_ran.files import read_bytes
+from edge_ran.records import read_document
+
+
+def read_report(path: Path) -> BenchReport:
+    """Read a report of one model, as ``benchmark --result-json`` writes it.
+
+    Raises:
+        InputError: it is not JSON, not such a report, or of another version of edge-ran's records.
+    """
+    data = read_bytes(path, "report")
+    remedy = "create it with: edge-ran benchmark MODEL --result-json FILE"
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON", remedy) from error
+    if isinstance(value, dict) and "models" in value:
+        raise InputError(
+            f"{path} holds several models", "create a file for each: edge-ran benchmark MODEL --result-json FILE"
+        )
+    try:
+        return check_figures(read_document(BenchReport, value, str(path)))
+    except InputError as error:
+        raise InputError(str(error), remedy) from error
+
+
+def compare_files(a: Path, b: Path) -> Ratio:
+    """Compare two files that ``benchmark --result-json`` wrote, ``b`` with ``a`` as the baseline.
+
+    Raises:
+        InputError: one of them is not such a report.
+    """
+    return regression(read_report(b), read_report(a), str(b), str(a))
+
+
+def regression(now: BenchReport, before: BenchReport, name: str, baseline: str) -> Ratio:
+    """Compare two reports. What else is known to differ between them is in the ratio's ``cautions`` and ``doubts``."""
+    facts = {
+        "models": (now.model.sha256[:12], before.model.sha256[:12]),
+        "accelerators": (now.accelerator.actual, before.accelerator.actual),
+        "threads": (now.runtime.threads, before.runtime.threads),
+        "runtimes": (now.runtime.version, before.runtime.version),
+    }
+    cautions = [f"the {what} differ: {mine} and {other}" for what, (mine, other) in facts.items() if mine != other]
+    doubts = [
+        f"{which} is not reliable: {'; '.join(report.validity.reasons)}"
+        for which, report in ((name, now), (baseline, before))
+        if not report.validity.reliable
+    ]
+    processors = now.environment.cpu, before.environment.cpu
+    if processors[0] != processors[1]:
+        doubts.append(f"the processors differ: {processors[0]} and {processors[1]}")
+    return ratio_of_reports(name, now.latency, baseline, before.latency, cautions, doubts)
+
+
+def check_regression(ratio: Ratio, allowed: float) -> None:
+    """Judge a ratio by what the user allows.
+
+    Args:
+        ratio: from ``regression``.
+        allowed: 0.05 = 5 % slower.
+
+    Raises:
+        NotReliable: figures that are not reliable prove nothing, neither a regression nor its absence.
+        GateError: it is slower than allowed, and a difference is shown at all.
+    """
+    if ratio.doubts:
+        raise NotReliable(
+            f"--max-regression cannot be judged: {'; '.join(ratio.doubts)}",
+            "measure both again on the same idle machine, for instance with --until 2%",
+        )
+    if ratio.different and ratio.ratio > 1 + allowed:
+        raise GateError(
+            f"{ratio.ratio - 1:.1%} slower than {ratio.baseline} "
+            f"(95 %: {ratio.low - 1:+.1%} to {ratio.high - 1:+.1%}), {allowed:.1%} are allowed",
+            "; ".join(ratio.cautions) or "measure again, or keep the new record as the baseline",
+        )

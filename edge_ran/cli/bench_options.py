@@ -1,0 +1,108 @@
+"""Options of the verbs that measure: how long, and into which files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from edge_ran.errors import EdgeRanError, UsageError
+
+if TYPE_CHECKING:
+    from edge_ran.bench import Plan
+    from edge_ran.report import Report
+
+
+def percent(option: str, text: str) -> float:
+    """Read ``5%`` or ``5`` as 0.05."""
+    try:
+        number = float(text.strip().removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:  # nothing is slower than "nan": the gate would let all through
+        raise UsageError(f"{option} {text!r} is not a percentage", f"for instance {option} 5%")
+    return number / 100
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How long to measure."""
+
+    PANEL: ClassVar[str] = "How long"
+
+    num_runs: Annotated[int, typer.Option(help="Runs, at least.")] = 50
+    warmup_runs: Annotated[int, typer.Option(help="Runs before, at least; goes on until steady.")] = 5
+    min_secs: Annotated[float, typer.Option(help="Seconds of runs, at least.")] = 1.0
+    max_secs: Annotated[float, typer.Option(help="Seconds of runs, at most.")] = 150.0
+    until: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Go on until the median is known to within ±PERCENT.")
+    ] = "0%"
+
+    def plan(self) -> Plan:
+        """Return the plan. Raises UsageError where the numbers exclude each other."""
+        from edge_ran.bench import Plan
+
+        return Plan(self.num_runs, self.warmup_runs, self.min_secs, self.max_secs, percent("--until", self.until))
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The files that a measurement is written to, besides what is printed."""
+
+    PANEL: ClassVar[str] = "Files"
+
+    result_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the record as JSON.")] = None
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV line for each model.")] = None
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it (.png, .svg, .pdf).")] = None
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots, self-contained.")] = None
+
+    def check(self, force: bool) -> None:
+        """Raise before the long work where a file could not be written after it."""
+        from edge_ran import plots, report
+        from edge_ran.files import check_output
+
+        wanted = {self.result_json: (".json",), self.csv: (".csv",), self.html: (".html", ".htm"), self.plot: ()}
+        given = [path for path in (self.result_json, self.csv, self.plot, self.html) if path]
+        if len({path.absolute() for path in given}) < len(given):
+            raise UsageError("two outputs have the same name", "give each its own")
+        if self.plot:
+            plots.check_target(self.plot)
+        if self.html:
+            report.check()
+        for path in given:
+            check_output(path, force, wanted[path])
+
+    def write(
+        self,
+        record: Mapping[str, Any],
+        *,
+        page: Callable[[], Report] | None = None,
+        draw: Callable[[Path], None] | None = None,
+        csv: Callable[[], str] | None = None,
+    ) -> None:
+        """Write every file that was asked for. Where one fails, the others are written before its error is raised."""
+        from edge_ran import report
+        from edge_ran.files import write_text
+
+        jobs: list[Callable[[], None]] = []
+        if path := self.result_json:
+            jobs.append(lambda: write_text(path, json.dumps(record, indent=1, allow_nan=False)))
+        if (table := self.csv) and csv:
+            jobs.append(lambda: write_text(table, csv()))
+        if (picture := self.plot) and draw:
+            jobs.append(lambda: draw(picture))
+        if (html := self.html) and page:
+            jobs.append(lambda: report.write(page(), html))
+        failed: EdgeRanError | None = None
+        for job in jobs:
+            try:
+                job()
+            except EdgeRanError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
