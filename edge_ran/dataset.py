@@ -297,6 +297,7 @@ def _clip_rows(path: Path, step_s: float) -> list[int]:
 @contextlib.contextmanager
 def clip(path: Path) -> Iterator[cv2.VideoCapture]:
     """Open a clip; frames come upright. Raises InputError when it cannot be opened."""
+    files.check_regular(path, "clip")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,8 +63,9 @@ def read_bytes(source: Path, kind: str = "file") -> bytes:
     """Return the file's bytes; ``kind`` names it in the error line.
 
     Raises:
-        InputError: it is missing, a folder, empty or unreadable.
+        InputError: it is missing, no regular file, empty or unreadable.
     """
+    check_regular(source, kind)
     try:
         data = Path(source).read_bytes()
     except OSError as error:
@@ -71,6 +73,20 @@ def read_bytes(source: Path, kind: str = "file") -> bytes:
     if not data:
         raise InputError(f"{kind} {source} is empty", "make it again")
     return data
+
+
+def check_regular(source: Path | str, kind: str = "file") -> None:
+    """Raise InputError for a pipe or a device, which would be waited for or read for ever, and for what is not there.
+
+    Folders full of other people's files hold them, too, and links to them.
+    """
+    try:
+        mode = os.stat(source).st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {kind} {source}: {reason}", "check the path") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder says so itself when it is read
+        raise InputError(f"{kind} {source} is a pipe or a device, not a file", "leave it out, or copy what it gives")
 
 
 def refuse_existing(target: Path, force: bool) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import zip_archive
+from edge_ran import files, zip_archive
 from edge_ran.errors import InputError
 
 _LEAST_LIMIT_BYTES = 1 << 28  # a small archive may unpack to so much
@@ -26,6 +26,7 @@ def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         InputError: it is no ``.npz``, is damaged, or unpacks to far more than it has bytes.
     """
     remedy = "save it with numpy.savez(FILE, x=…, y=…)"
+    files.check_regular(path)
     try:
         limit = max(_LEAST_LIMIT_BYTES, _UNPACKED_PER_BYTE * path.stat().st_size)
         found: dict[str, NDArray[Any]] = {}

@@ -74,9 +74,7 @@ def decode_picture(data: bytes, path: Path | str) -> NDArray[np.uint8]:
     """Decode the bytes of a picture, as ``read_picture`` does; ``path`` names it."""
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            if image.width * image.height > MOST_PIXELS:
-                what = f"picture {path} has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}"
-                raise InputError(what, "make it smaller")
+            _check_size(image, path)
             return _bgr(image, path)
     except InputError:
         raise
@@ -86,6 +84,27 @@ def decode_picture(data: bytes, path: Path | str) -> NDArray[np.uint8]:
         if "truncated" in str(error).lower():
             raise InputError(f"picture {path} is truncated", "copy it again") from error
         raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP or BMP") from error
+
+
+def check_pixels(data: bytes, name: str) -> None:
+    """Raise InputError unless the header of a picture says that it is one, of no more than ``MOST_PIXELS``."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            _check_size(image, name)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name} sent a picture of more than {MOST_PIXELS:,} pixels", "make it smaller") from error
+    except Exception as error:  # Pillow raises many kinds for broken bytes
+        raise InputError(f"{name} sent a broken picture") from error
+
+
+def _check_size(image: Image.Image, path: Path | str) -> None:
+    # Transparency and 16 bits are mixed and reduced in several copies.
+    most = MOST_PIXELS if image.mode in ("RGB", "L", "P", "1", "CMYK", "YCbCr") else MOST_PIXELS // 4
+    if image.width * image.height > most:
+        what = f"picture {path} has {image.width} x {image.height} pixels, more than {most:,}"
+        raise InputError(what, "make it smaller")
 
 
 def eight_bit_bgr(frame: NDArray[Any], path: Path) -> NDArray[np.uint8]:
@@ -125,7 +144,9 @@ def _bgr(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
         return eight_bit_bgr(values.astype(np.uint16), Path(path))
     if image.mode == "F":
         raise InputError(f"picture {path} has float pixels", "save it with 8 or 16 bits a channel")
-    return np.asarray(cv2.cvtColor(np.asarray(upright.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)
+    pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+    image.close()  # before the next copy: a phone's largest pictures take 300 MB each time
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:

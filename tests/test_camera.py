@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import http.server
 import itertools
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,9 +26,10 @@ import numpy as np
 import pytest
 from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, wait_for, write_clip
 
-from edge_ran.camera import Capture, Frame, Limits, Notice, open_source
+from edge_ran.camera import Capture, Frame, FrameSource, Limits, Notice, open_source
 from edge_ran.camera.mjpeg import without_password
 from edge_ran.errors import CameraError, EdgeRanError, InputError, UsageError
+from edge_ran.picture import check_pixels, read_picture
 
 pytestmark = pytest.mark.serial
 
@@ -604,6 +608,10 @@ def test_a_csi_camera_is_the_boards_own_program(tmp_path: Path, monkeypatch: pyt
         ("rtsp://user:sec/ret@host/x", "rtsp://host/x"),
         ("http://host:80/x?user=a&pwd=secret&n=1", "http://host:80/x?user=a&pwd=…&n=1"),
         ("rtsp://host/user=a_password=secret_channel=1", "rtsp://host/user=a_password=…"),
+        ("http://host/cgi?loginuse=a&loginpas=secret&x=1", "http://host/cgi?loginuse=a&loginpas=…&x=1"),
+        ("http://host/snap?key=secret", "http://host/snap?key=…"),
+        ("admin:secret@192.168.1.2/cam", "192.168.1.2/cam"),
+        ("clips/a:b@c.mp4", "clips/a:b@c.mp4"),
         ("rtsp://[fe80::1]:554/who@home", "rtsp://[fe80::1]:554/who@home"),
         ("rtsp://host:554/who@home", "rtsp://host:554/who@home"),
         ("clips/pwd=1/who@home.mp4", "clips/pwd=1/who@home.mp4"),
@@ -683,3 +691,96 @@ def _take(capture: Capture, enough) -> list[Frame]:
         if enough(frame):
             break
     return frames
+
+
+@contextlib.contextmanager
+def dripping(first: bytes, drop: bytes) -> Iterator[str]:
+    """An address whose server sends ``first`` at once and ``drop`` again and again, for as long as anybody listens."""
+    listener, ended = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(first)
+            while not ended.wait(0.02):
+                connection.sendall(drop)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=listener.accept()[:1], daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        ended.set()
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=a\r\n", b"x: y\r\n"),
+    ],
+)
+def test_a_camera_that_drips_is_not_waited_for(first: bytes, drop: bytes) -> None:
+    with dripping(first, drop) as address, pytest.raises(CameraError, match=r"does not answer|was lost"):
+        open_source(address, timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"Content-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n--b\r\n\r\n\xff\xd8", b"x"),
+        (b"Content-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n--b\r\nContent-Length: 99999\r\n\r\n", b"x"),
+        (b"Content-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n", b"x\n"),
+        (b"Content-Type: image/jpeg\r\n\r\n\xff\xd8", b"x"),
+    ],
+)
+def test_a_picture_that_drips_is_given_up(head: bytes, drop: bytes) -> None:
+    with dripping(b"HTTP/1.1 200 OK\r\n" + head, drop) as address:
+        source = open_source(address, timeout_s=0.5)
+        with pytest.raises(CameraError):
+            source.read()
+        source.close()
+
+
+def test_a_jpeg_of_too_many_pixels_from_a_camera_is_not_decoded() -> None:
+    """Its header is enough to tell."""
+    whole = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    start = whole.index(b"\xff\xc0") + 5
+    bomb = whole[:start] + struct.pack(">HH", 30_000, 30_000) + whole[start + 4 :]
+    with pytest.raises(InputError, match="more than"):
+        check_pixels(bomb, "the camera")
+    check_pixels(whole, "the camera")
+
+
+def test_pipes_and_devices_are_no_pictures_or_videos(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "a.mp4")
+    os.symlink("/dev/zero", tmp_path / "b.jpg")
+    os.symlink("/dev/zero", tmp_path / "b.mp4")
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(InputError, match="a pipe or a device"):
+            read_picture(tmp_path / name)
+        with pytest.raises(InputError, match="a pipe or a device"):
+            open_source(str(tmp_path / name)).read()
+    for name in ("a.mp4", "b.mp4"):
+        with pytest.raises(InputError, match="a pipe or a device"):
+            open_source(str(tmp_path / name))
+
+
+def test_an_opening_that_hangs_ends_with_the_duration() -> None:
+    release = threading.Event()
+
+    def open_it() -> FrameSource:
+        release.wait(30)
+        raise CameraError("late")
+
+    with pytest.raises(CameraError, match=r"did not answer within 0\.2 s"):
+        Capture(open_it, patience_s=0.2)
+    release.set()

@@ -89,6 +89,7 @@ class Capture:
         limits: when a live source counts as faulty, and for how long to try again.
         notify: told of every notice, from any thread; must return at once.
         stop: when set, ``next`` returns None.
+        patience_s: a source that has not opened by then is given up.
 
     Raises:
         CameraError, InputError, UsageError: the source cannot be opened the first time, or ``stop`` was set meanwhile.
@@ -102,10 +103,11 @@ class Capture:
         limits: Limits | None = None,
         notify: Callable[[Notice], None] = lambda notice: None,
         stop: threading.Event | None = None,
+        patience_s: float = math.inf,
     ) -> None:
         self._open, self._limits, self._notify = open_source, limits or Limits(), notify
         self._stop = stop or threading.Event()
-        source = _opened(open_source, self._stop)
+        source = _opened(open_source, self._stop, patience_s)
         self.name, self.live, self.fps = source.name, source.live, source.fps
         self._size_asked: tuple[int, int] = getattr(source, "size_asked", (0, 0))
         self.captured = 0
@@ -362,7 +364,7 @@ class Capture:
         self._shape = shape
 
 
-def _opened(open_source: Callable[[], FrameSource], stop: threading.Event) -> FrameSource:
+def _opened(open_source: Callable[[], FrameSource], stop: threading.Event, patience_s: float) -> FrameSource:
     """Open the source in a thread of its own: an address that does not answer must not hold up ``stop`` or Ctrl-C."""
     if sys.platform == "darwin":  # where only the main thread may ask the user for the camera
         return open_source()
@@ -379,8 +381,11 @@ def _opened(open_source: Callable[[], FrameSource], stop: threading.Event) -> Fr
             late.result().close()
 
     threading.Thread(target=work, name="edge-ran open", daemon=True).start()
+    until = time.monotonic() + patience_s
     try:
         while not wait([opening], _TICK_S).done:
+            if time.monotonic() > until:
+                raise CameraError(f"the camera did not answer within {patience_s:g} s", "check the address and network")
             if stop.is_set():
                 raise CameraError("stopped before the camera answered")
     except BaseException:

@@ -7,10 +7,13 @@ and a silent server is noticed by the socket's own time-out.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import select
 import shutil
+import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -30,11 +33,19 @@ class HttpVideo:
 
 
 class _Bytes:
-    """A byte stream with a buffer. ``more`` returns at least one byte, or none at the end of the stream."""
+    """A byte stream with a buffer. ``more`` returns at least one byte, or none at the end of the stream.
 
-    def __init__(self, more: Callable[[], bytes], name: str) -> None:
-        self._more, self._name = more, name
+    A picture, from ``begin`` on, may take ``timeout_s``: a server that sends a byte now and then is never silent.
+    """
+
+    def __init__(self, more: Callable[[], bytes], name: str, timeout_s: float) -> None:
+        self._more, self._name, self._timeout_s = more, name, timeout_s
         self._buffer = bytearray()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a picture."""
+        self._until = time.monotonic() + self._timeout_s
 
     def until(self, mark: bytes, limit: int = MAX_PICTURE_BYTES) -> bytes:
         """Take everything up to and including ``mark``."""
@@ -58,6 +69,9 @@ class _Bytes:
         return taken
 
     def _fill(self) -> None:
+        if time.monotonic() > self._until:
+            what = f"{self._name} sent no whole picture in {self._timeout_s:g} s"
+            raise CameraError(what, "check the camera's power and network")
         block = self._more()
         if not block:
             raise CameraError(f"{self._name} closed the connection", "check the camera's power and network")
@@ -70,12 +84,13 @@ class HttpCamera:
     def __init__(self, url: str, response: Any, fps: float, timeout_s: float) -> None:
         self.name, self.fps = url, fps
         self._response, self._timeout_s = response, timeout_s
-        self._stream = _Bytes(lambda: response.read1(1 << 16), without_password(url))
+        self._stream = _Bytes(lambda: response.read1(1 << 16), without_password(url), timeout_s)
         self._multipart = response.headers.get_content_maintype() == "multipart"
         self._next_request = time.monotonic()
 
     def read(self) -> bytes:
         """Return the next JPEG. Raises InputError (a broken part) or CameraError (lost)."""
+        self._stream.begin()
         try:
             return self._part() if self._multipart else self._snapshot()
         except TimeoutError as error:
@@ -105,7 +120,12 @@ class HttpCamera:
         if self._response.closed:
             self._response = _request(self.name, self._timeout_s)
         with self._response as response:
-            return bytes(response.read(MAX_PICTURE_BYTES))
+            picture, until = bytearray(), time.monotonic() + self._timeout_s
+            while len(picture) < MAX_PICTURE_BYTES and (block := response.read1(1 << 16)):
+                picture += block
+                if time.monotonic() > until:
+                    raise TimeoutError
+            return bytes(picture)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -140,10 +160,11 @@ class CsiCamera:
             raise CameraError(f"{url}: a CSI camera is csi:// and its number", "use csi://0")
         command = _csi_command(int(number), width, height, fps)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
-        self._stream = _Bytes(self._more, url)
+        self._stream = _Bytes(self._more, url, timeout_s)
 
     def read(self) -> bytes:
         """Return the next JPEG. Raises InputError (broken) or CameraError (lost)."""
+        self._stream.begin()
         self._stream.until(_START)
         return _START + self._stream.until(_END)
 
@@ -182,6 +203,68 @@ def _csi_command(number: int, width: int, height: int, fps: float) -> list[str]:
     )
 
 
+class _Deadline:
+    """Ends all connections of a request that has no answer by then: one that comes a byte at a time never times out."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(timeout_s, self._end)
+        self._timer.daemon = True
+        self._is_over = False
+        self.handlers = (_Plain(self._connect), _Secure(self._connect))
+
+    def _connect(self, *words: Any, **named: Any) -> socket.socket:
+        connected = socket.create_connection(*words, **named)
+        self._sockets.append(connected.dup())  # TLS takes the socket itself over before its first byte
+        return connected
+
+    def _end(self) -> None:
+        self._is_over = True
+        for connected in self._sockets:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._timer.cancel()
+        for connected in self._sockets:
+            connected.close()
+        if self._is_over:
+            raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def __init__(self, connect: Callable[..., socket.socket]) -> None:
+        super().__init__()
+        self._connect = connect
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._made, req)
+
+    def _made(self, host: str, **named: Any) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(host, **named)
+        connection._create_connection = self._connect  # type: ignore[attr-defined]
+        return connection
+
+
+class _Secure(urllib.request.HTTPSHandler):
+    def __init__(self, connect: Callable[..., socket.socket]) -> None:
+        super().__init__()
+        self._connect = connect
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._made, req)
+
+    def _made(self, host: str, **named: Any) -> http.client.HTTPConnection:
+        connection = http.client.HTTPSConnection(host, **named)
+        connection._create_connection = self._connect  # type: ignore[attr-defined]
+        return connection
+
+
 def _request(url: str, timeout_s: float) -> Any:
     address, handlers = url, list[urllib.request.BaseHandler]()
     try:
@@ -202,7 +285,8 @@ def _request(url: str, timeout_s: float) -> Any:
                 urllib.request.HTTPBasicAuthHandler(passwords),
             ]
         request = urllib.request.Request(address, headers={"User-Agent": "edge-ran"})
-        return urllib.request.build_opener(*handlers).open(request, timeout=timeout_s)
+        with _Deadline(timeout_s) as deadline:
+            return urllib.request.build_opener(*handlers, *deadline.handlers).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         raise CameraError(
             f"{without_password(url)} answers {error.code} {error.reason}", "check the address and password"
@@ -215,7 +299,7 @@ def _request(url: str, timeout_s: float) -> Any:
 
 
 # Cheap cameras take the password in the path or query: ?user=admin&pwd=…, /user=admin_password=…_channel=1.
-_SECRET = re.compile(r"((?:pass(?:word|wd)?|pwd|psw|token|secret|api_?key|auth)=)[^&#/\s]+", re.IGNORECASE)
+_SECRET = re.compile(r"((?:pass(?:word|wd)?|pas|pwd|psw|token|secret|key|auth)=)[^&#/\s]+", re.IGNORECASE)
 
 
 def without_password(url: str) -> str:
@@ -226,7 +310,8 @@ def without_password(url: str) -> str:
     """
     scheme, is_url, rest = url.partition("://")
     if not is_url:
-        return url
+        # The scheme is left out by mistake: user:password@host. A path of this machine has no such beginning.
+        return re.sub(r"^[^/\s@]+:[^\s@]*@(?=[\w.\[])", "", url)
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in host:
         rest = host.rpartition("@")[2] + rest[len(host) :]

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http, without_password
 from edge_ran.errors import CameraError, InputError, UsageError
-from edge_ran.picture import PICTURE_SUFFIXES, read_picture
+from edge_ran.files import check_regular
+from edge_ran.picture import MOST_PIXELS, PICTURE_SUFFIXES, check_pixels, read_picture
 
 OPEN_TIMEOUT_S = 10.0
 
@@ -138,6 +139,10 @@ class _Cv2Source(FrameSource):
 
     def __init__(self, name: str, video: cv2.VideoCapture, live: bool, fps: float) -> None:
         self.name, self.live, self.fps = name, live, fps
+        width, height = (video.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MOST_PIXELS:
+            video.release()
+            raise InputError(f"{name} has frames of {width:.0f} x {height:.0f} pixels", "make it smaller")
         self._video = video
         self._index = 0
         self._lock = threading.Lock()  # a release during a read is a crash in C++
@@ -251,9 +256,13 @@ class VideoFile(_Cv2Source):
     """A video file or address. Rotation tags are honoured by OpenCV, so portrait phone video is upright."""
 
     def __init__(self, name: str, fps: float = 0.0) -> None:
-        video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         shown = without_password(name)
-        if not video.isOpened() or _is_text(name):
+        if "://" not in name:
+            check_regular(name, "video")
+        milliseconds = int(OPEN_TIMEOUT_S * 1e3)  # for what comes over a network; a file never waits so long
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
+        video = None if _is_text(name) else cv2.VideoCapture(name, cv2.CAP_FFMPEG, limits)
+        if video is None or not video.isOpened():
             raise InputError(f"{shown} is not a video that can be read", "convert it to MP4, or check the file")
         own = video.get(cv2.CAP_PROP_FPS)
         own = own if 0 < own <= 1000 else 25.0
@@ -320,6 +329,8 @@ class _Counted(FrameSource):
         arrived = time.monotonic()
         # A whole JPEG begins and ends with its markers; libjpeg would paint the missing part grey without a word.
         whole = jpeg.startswith(b"\xff\xd8") and jpeg.rstrip(b"\r\n\0").endswith(b"\xff\xd9")
+        if whole:
+            check_pixels(jpeg, self.name)
         image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if whole else None
         if image is None:
             raise InputError(f"{self.name} sent a broken picture")

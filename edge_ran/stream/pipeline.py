@@ -159,7 +159,10 @@ class Stream:
         self._max_frames, self._duration_s = max_frames, duration_s
         self._stop, self._masks = stop or threading.Event(), masks
         self.listeners = [notify]
-        self._capture = Capture(open_source, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop)
+        self._capture = Capture(
+            open_source, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop,
+            patience_s=duration_s or math.inf,
+        )  # fmt: skip
         self._ahead = Prefetcher(self._capture, classifier.prepare, self._stop)
         self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
         self._times = {stage: _Times() for stage in (*STAGES, *DRAWN)}
