@@ -25,6 +25,7 @@ FLOORS = (
     ("evaluate", "verify", "bench", "stream", "doctor"),
     ("evaluation_page", "phone"),
     ("host", "targets"),
+    ("deploy",),
     ("api", "cli"),
 )
 TENSORFLOW = {"tensorflow", "tf_keras", "tensorflow_model_optimization"}

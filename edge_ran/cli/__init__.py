@@ -21,7 +21,8 @@ from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, Usag
 # isort: off
 # Importing a verb adds it to the application; this order, a network's way to the device, is the one --help shows.
 from edge_ran.cli import dataset, train, import_, quantize, convert, inspect, evaluate, precisions, verify  # noqa: F401
-from edge_ran.cli import run, serve, export, benchmark, profile, sweep, sustain, compare, devices, doctor, demo  # noqa: F401
+from edge_ran.cli import run, serve, export, benchmark, profile, sweep, sustain, compare  # noqa: F401
+from edge_ran.cli import deploy, status, logs, rollback, undeploy, fetch, devices, doctor, demo  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]

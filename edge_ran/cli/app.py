@@ -243,7 +243,7 @@ _BARE = {
 
 def spell_out(words: list[str]) -> list[str]:
     """Give a bare ``--web`` or ``--attention`` of `run` its default: typer knows no values that may be left out."""
-    if words[:1] != ["run"]:
+    if words[:1] not in (["run"], ["deploy"]):
         return words
     spelt = []
     for word, following in zip(words, [*words[1:], ""], strict=False):

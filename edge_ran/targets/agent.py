@@ -28,6 +28,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import types
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,14 +111,16 @@ class Agent:
         self.wire, self.lock = Wire(), -1
         self.work = self.cache / "work"
         self.stream = self.wire.wait()
+        self.more: Any = None
 
     def serve(self) -> None:
         for kind, payload in self.stream:
             if kind != b"Q":
                 continue  # what was still on its way when a put failed
             request = json.loads(payload)
+            name = f"do_{request.pop('do')}"
             try:
-                self.wire.answer(**getattr(self, f"do_{request.pop('do')}")(**request))
+                self.wire.answer(**getattr(self if hasattr(self, name) else self.more, name)(**request))
             except OSError as error:
                 self.wire.answer(error=error.strerror or str(error), errno=error.errno, path=str(error.filename or ""))
 
@@ -137,6 +140,16 @@ class Agent:
             found = {"missing": ["a Python that works"], "runtime": None, "python": platform.python_version()}
         system = f"{platform.system()} {platform.release()}"
         return {**found, "system": system, "architecture": platform.machine(), "cache": str(self.cache)}
+
+    def do_extend(self, modules: dict[str, str]) -> dict[str, Any]:
+        """Learn more requests: those of the class ``Board`` in the last of these modules, which come as text."""
+        for name, source in modules.items():
+            module = types.ModuleType(name)
+            sys.modules[name] = module
+            exec(compile(source, name, "exec"), module.__dict__)
+            self.more = getattr(module, "Board", None)
+        self.more = self.more(self)
+        return {}
 
     def do_open(self) -> dict[str, Any]:
         """Make a working folder, and remove those of others that are dead and what was pushed and not used for long."""
@@ -229,9 +242,10 @@ class Agent:
                 archive.add(path, arcname=".")
         return {}
 
-    def do_install(self, requirements: list[str]) -> dict[str, Any]:
+    def do_install(self, requirements: list[str], target: str = "") -> dict[str, Any]:
         """Make an environment with these packages; the one before is kept until the new one is whole."""
-        made = self.work / "environment"
+        place = Path(target) if target else self.environment
+        made = place.with_name(f".{place.name}-{os.getpid()}") if target else self.work / "environment"
         python = str(made / "bin" / "python")
         pip = [
             python,
@@ -245,9 +259,10 @@ class Agent:
         ]
         for words in ([sys.executable, "-m", "venv", str(made)], [*pip, *requirements]):
             if code := self.execute(words, {}):
+                shutil.rmtree(made, ignore_errors=True)
                 return {"code": code}
-        shutil.rmtree(self.environment, ignore_errors=True)
-        os.replace(made, self.environment)
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(made, place)
         return {"code": 0}
 
     def do_clean(self) -> dict[str, Any]:

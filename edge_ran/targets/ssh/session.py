@@ -68,10 +68,15 @@ class Session:
             self._connection.close()
             self._connection = None
 
-    def look(self, timeout_s: float = PATIENCE_S, pages: Sequence[Page] = ()) -> Installed:
-        """Connect, where that is still to be done, and ask what is there."""
+    def connect(self, timeout_s: float = PATIENCE_S, pages: Sequence[Page] = ()) -> Connection:
+        """Return the connection, which is made where there is none yet."""
         if self._connection is None:
             self._connection = Connection(self.spec, self._address, timeout_s, pages)
+        return self._connection
+
+    def look(self, timeout_s: float = PATIENCE_S, pages: Sequence[Page] = ()) -> Installed:
+        """Connect, where that is still to be done, and ask what is there."""
+        self.connect(timeout_s, pages)
         return self.ask("look", Installed, {"needed": NEEDED, "runtimes": RUNTIMES}, timeout_s)
 
     def open(self) -> Folders:
@@ -86,7 +91,10 @@ class Session:
         self, what: str, kind: type[_R], values: Mapping[str, Any] | None = None, timeout_s: float = ANSWER_S
     ) -> _R:
         """Ask for something that ``agent.Agent`` has a method for, and read the answer."""
-        answer = self.request(what, values, {}, timeout_s)
+        return self.read(kind, self.request(what, values, {}, timeout_s))
+
+    def read(self, kind: type[_R], answer: dict[str, Any]) -> _R:
+        """Return an answer as what it should be."""
         try:
             return records.read(kind, answer, "it")
         except InputError as error:
@@ -100,15 +108,9 @@ class Session:
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """Ask for something, hand on the frames that come before the answer, and return the answer as it came."""
-        self.connection.request(what, **values or {})
-        return self.connection.answer(timeout_s, on)
-
-    @property
-    def connection(self) -> Connection:
-        """The connection, which is made where there is none yet."""
-        if self._connection is None:
-            self._connection = Connection(self.spec, self._address, PATIENCE_S)
-        return self._connection
+        connection = self.connect()
+        connection.request(what, **values or {})
+        return connection.answer(timeout_s, on)
 
     def install(self, found: Installed, allowed: bool) -> Installed:
         """Let pip install what is missing, where that is ``allowed``; return what is there then."""
@@ -140,11 +142,12 @@ class Session:
                 continue
             size = -(-content.size_bytes // 1000)
             self.say(f"edge-ran: sending {content.title}, {size:,} kB, to {self.spec.name}")
-            self.connection.request("put", name=name, size=content.size_bytes, folder=content.is_folder)
+            connection = self.connect()
+            connection.request("put", name=name, size=content.size_bytes, folder=content.is_folder)
             content.file.seek(0)
             while block := content.file.read(agent.BLOCK):
-                self.connection.send(b"D", block)
-            self.connection.answer(ANSWER_S)
+                connection.send(b"D", block)
+            connection.answer(ANSWER_S)
 
     def fetch(self, path: PurePosixPath, target: Path) -> None:
         """Bring a file, or the files of a folder, here."""

@@ -1,0 +1,30 @@
+"""`edge-ran fetch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_ran.cli.app import progress_bar
+from edge_ran.cli.options import DeviceOptions, Only, OutputOptions, verb
+from edge_ran.cli.render import emit
+
+
+@verb
+def fetch(
+    folder: Annotated[Path, typer.Argument(help="Where the pictures come to, in a folder for each class.")],
+    device: Annotated[DeviceOptions, Only("device")],
+    output: Annotated[OutputOptions, Only("json", "quiet")],
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the pictures on the board as well.")] = False,
+) -> None:
+    """Bring the pictures that a board recorded here, for the next training; they are then removed there."""
+    from edge_ran.cli.render import deploy as render
+    from edge_ran.deploy import boards
+    from edge_ran.deploy.fetch import fetch as bring
+
+    ((_, spec),) = boards.chosen([device.device], False)
+    with progress_bar("fetching pictures", output.quiet) as progress:
+        found = bring(spec, folder, keep, progress)
+    emit(output.json, found, render.fetched)

@@ -1,0 +1,24 @@
+"""`edge-ran logs`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_ran.cli.options import DeviceOptions, Only, OutputOptions, verb
+from edge_ran.cli.render import emit
+
+
+@verb
+def logs(
+    device: Annotated[DeviceOptions, Only("device")],
+    output: Annotated[OutputOptions, Only("json")],
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the newest.")] = 50,
+) -> None:
+    """Show what happened to a deployed model on a board, and what the program said there."""
+    from edge_ran.cli.render import deploy as render
+    from edge_ran.deploy import boards, fleet
+
+    ((_, spec),) = boards.chosen([device.device], False)
+    emit(output.json, fleet.log(spec, lines), render.log)

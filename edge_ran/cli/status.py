@@ -1,0 +1,28 @@
+"""`edge-ran status`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_ran.cli.fleet_options import FleetOptions
+from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.render import emit
+
+
+@verb
+def status(
+    fleet: FleetOptions,
+    output: Annotated[OutputOptions, Only("json")],
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 10.0,
+    page: Annotated[bool, typer.Option("--page", help="Show the live page's address with its token.")] = False,
+) -> None:
+    """Tell of every board what runs there and how it fares; without --device, of every board deployed to from here."""
+    from edge_ran.cli.render import deploy as render
+    from edge_ran.deploy import fleet as boards
+
+    found = boards.status(fleet.chosen(), timeout, page)
+    emit(output.json, found, render.fleet)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)

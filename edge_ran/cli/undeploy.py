@@ -1,0 +1,24 @@
+"""`edge-ran undeploy`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_ran.cli.app import talk
+from edge_ran.cli.fleet_options import FleetOptions
+from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.render import emit
+
+
+@verb
+def undeploy(fleet: FleetOptions, output: Annotated[OutputOptions, Only("json", "quiet")]) -> None:
+    """Stop what was deployed to boards and remove all of it, recorded pictures as well."""
+    from edge_ran.cli.render import deploy as render
+    from edge_ran.deploy import fleet as boards
+
+    found = boards.undeploy(fleet.chosen(only_named=True), talk(output.quiet))
+    emit(output.json, found, render.undeployed)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)

@@ -1,0 +1,71 @@
+"""Which boards this machine has deployed to, so that ``status`` and ``--all`` know them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_ran import files
+from edge_ran.catalogue import DeviceSpec
+from edge_ran.errors import EdgeRanError, UsageError
+from edge_ran.targets import resolve
+
+
+def known() -> list[str]:
+    """The words of ``--device`` for every board that something was deployed to and not removed from."""
+    try:
+        found = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(word) for word in found] if isinstance(found, list) else []
+
+
+def remember(device: str) -> None:
+    """Note that something runs on a board; a TOML file by its full path."""
+    words = known()
+    if (word := _lasting(device)) not in words:
+        files.write_text(_file(), json.dumps([*words, word], indent=1) + "\n")
+
+
+def forget(device: str) -> None:
+    """Note that nothing runs there any more."""
+    words = known()
+    if (word := _lasting(device)) in words:
+        words.remove(word)
+        files.write_text(_file(), json.dumps(words, indent=1) + "\n")
+
+
+def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, DeviceSpec]]:
+    """The boards that were named, or with ``every`` all that are known.
+
+    Raises:
+        UsageError: none was named, none is known, or one is not a board over ssh.
+    """
+    words = [*devices, *(known() if every or not devices else [])]
+    if not words:
+        raise UsageError("no board is named, and nothing was deployed from here yet", "add --device NAME")
+    found: dict[str, DeviceSpec] = {}
+    for word in words:
+        try:
+            spec = resolve(word)
+        except EdgeRanError:
+            if word in devices:
+                raise
+            continue  # its description is gone
+        if not spec.target.startswith("ssh:"):
+            raise UsageError(f"{spec.name} is not a board over ssh: nothing can be deployed to it", "edge-ran run")
+        found.setdefault(_lasting(word), spec)
+    if not found:
+        raise UsageError("no known board has a description any more", "add --device NAME")
+    return list(found.items())
+
+
+def _lasting(device: str) -> str:
+    return str(Path(device).resolve()) if device.endswith(".toml") else device
+
+
+def _file() -> Path:
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "edge-ran" / "boards.json"

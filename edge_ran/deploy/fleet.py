@@ -1,0 +1,200 @@
+"""What runs on boards, how it fares, its log; going back, and removing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from edge_ran.camera.mjpeg import without_password
+from edge_ran.catalogue import DeviceSpec
+from edge_ran.deploy import boards
+from edge_ran.deploy.remote import Live, Remote, Running, error_text
+from edge_ran.errors import EdgeRanError, GateError
+
+Say = Callable[[str], None]
+Chosen = Sequence[tuple[str, DeviceSpec]]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class BoardStatus:
+    """One board. ``trouble`` is why it does not classify frames, empty where it does; ``answers``: it was reached.
+
+    ``clock_drift_s`` is its clock less this machine's; ``page`` is the address of its live page, without the token.
+    """
+
+    device: str
+    answers: bool
+    trouble: str
+    remedy: str = ""
+    release: str = ""
+    confirmed: bool = False
+    since: float | None = None
+    model: str = ""
+    model_sha256: str = ""
+    live: Live | None = None
+    recorded_files: int = 0
+    recorded_bytes: int = 0
+    free_bytes: int | None = None
+    temperature_c: float | None = None
+    clock_drift_s: float | None = None
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Every board that was asked."""
+
+    boards: tuple[BoardStatus, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a board does not classify, else 3 where one could not be reached, else 0."""
+        if any(one.answers and one.trouble for one in self.boards):
+            return 1
+        return 0 if all(one.answers for one in self.boards) else 3
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened on a board; ``at`` is Unix time of its clock."""
+
+    at: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """What happened on a board, and what the program said there, newest last."""
+
+    events: tuple[Event, ...]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BoardChange:
+    """What was done on a board; ``failure`` says why it was not."""
+
+    device: str
+    release: str = ""
+    before: str = ""
+    freed_bytes: int = 0
+    failure: str = ""
+    remedy: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What was done on boards."""
+
+    boards: tuple[BoardChange, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a gate was not met, else 3 where a board was not reached, else 0."""
+        codes = {one.exit_code for one in self.boards}
+        return 1 if 1 in codes else max(codes, default=0)
+
+
+def status(chosen: Chosen, timeout_s: float, with_token: bool = False) -> Fleet:
+    """Ask every board at the same time. Raises nothing for one that does not answer."""
+    return Fleet(_each(chosen, lambda device, spec: _status(spec, timeout_s, with_token)))
+
+
+def log(spec: DeviceSpec, lines: int) -> Log:
+    """Return the newest ``lines`` events and lines of a board. Raises EnvironmentMissing."""
+    with Remote(spec, lambda line: None) as remote:
+        return remote.session.ask("logs", Log, {"lines": lines})
+
+
+def roll_back(chosen: Chosen, say: Say, wait_s: float) -> Changes:
+    """Run the latest earlier release that worked again, on every board."""
+    return Changes(_each(chosen, lambda device, spec: _roll_back(spec, say, wait_s)))
+
+
+def undeploy(chosen: Chosen, say: Say) -> Changes:
+    """End what runs on every board and remove it."""
+    return Changes(_each(chosen, lambda device, spec: _undeploy(device, spec, say)))
+
+
+@dataclass(frozen=True)
+class _Previous:
+    current: str
+    previous: str
+
+
+@dataclass(frozen=True)
+class _Removed:
+    freed_bytes: int
+    removed: bool
+
+
+def _each(chosen: Chosen, work: Callable[[str, DeviceSpec], _T]) -> tuple[_T, ...]:
+    with ThreadPoolExecutor(max(1, len(chosen))) as pool:
+        return tuple(pool.map(lambda item: work(*item), chosen))
+
+
+def _status(spec: DeviceSpec, timeout_s: float, with_token: bool) -> BoardStatus:
+    try:
+        with Remote(spec, lambda line: None, timeout_s) as remote:
+            asked = time.time()
+            found: Running = remote.status()
+            drift = found.time - (asked + time.time()) / 2
+    except EdgeRanError as error:
+        return BoardStatus(spec.name, False, error_text(error, spec.name), error.remedy)
+    return BoardStatus(
+        device=spec.name,
+        answers=True,
+        trouble=found.trouble,
+        remedy=f"edge-ran logs --device {spec.name}" if found.trouble and found.release else "",
+        release=found.release,
+        confirmed=bool(found.release) and found.confirmed == found.release,
+        since=found.since or None,
+        model=found.model,
+        model_sha256=found.model_sha256,
+        live=found.live,
+        recorded_files=found.recorded_files,
+        recorded_bytes=found.recorded_bytes,
+        free_bytes=found.free_bytes,
+        temperature_c=found.temperature_c,
+        clock_drift_s=round(drift, 1),
+        page=found.page if with_token else without_password(found.page).partition("?")[0],
+    )
+
+
+def _roll_back(spec: DeviceSpec, say: Say, wait_s: float) -> BoardChange:
+    found = _Previous("", "")
+    try:
+        with Remote(spec, say) as remote:
+            found = remote.session.ask("previous", _Previous)
+            if not found.previous:
+                raise GateError(f"{spec.name} has no earlier release that worked", "edge-ran status")
+            remote.switch(found.previous)
+            try:
+                remote.wait(found.previous, wait_s)
+            except GateError:
+                remote.switch(found.current)
+                raise
+    except EdgeRanError as error:
+        return _failed(spec, error, found.previous, found.current)
+    return BoardChange(spec.name, found.previous, found.current)
+
+
+def _undeploy(device: str, spec: DeviceSpec, say: Say) -> BoardChange:
+    try:
+        with Remote(spec, say) as remote:
+            removed = remote.session.ask("undeploy", _Removed)
+    except EdgeRanError as error:
+        return _failed(spec, error)
+    boards.forget(device)
+    return BoardChange(spec.name, freed_bytes=removed.freed_bytes)
+
+
+def _failed(spec: DeviceSpec, error: EdgeRanError, release: str = "", before: str = "") -> BoardChange:
+    values: dict[str, Any] = {"failure": error_text(error, spec.name), "remedy": error.remedy}
+    return BoardChange(spec.name, release, before, exit_code=error.exit_code, **values)

@@ -1,0 +1,289 @@
+"""The steps of a deployment on one board, over one connection."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_ran import records
+from edge_ran.catalogue import DeviceSpec
+from edge_ran.deploy import board, layout
+from edge_ran.deploy.acceptance import Acceptance
+from edge_ran.deploy.release import Plan, Release, new_payload, pack
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, GateError, InputError
+from edge_ran.targets.address import ssh_address
+from edge_ran.targets.sanitize import parse
+from edge_ran.targets.ssh.output import Errors, Lines
+from edge_ran.targets.ssh.packages import requirements
+from edge_ran.targets.ssh.session import Folders, Session
+
+POLL_S = 0.5
+MOST_OUTPUT = 1 << 20
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A board before a deployment. ``manager`` says why it cannot keep a service running; empty where it can."""
+
+    user: str
+    home: str
+    manager: str
+    lingers: bool
+    free_bytes: int
+    current: str
+
+
+@dataclass(frozen=True)
+class Equipped:
+    """Packages for a release: the folder's name and its Python; empty = the board's own Python."""
+
+    code: int
+    environment: str
+    python: str
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Of the last 1,000 frames, in milliseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the service says of itself; ``state``: ``running``, ``starting``, ``camera``, ``waiting`` or ``failed``."""
+
+    release: str
+    state: str
+    reason: str
+    at: float
+    began_at: float
+    frames: int
+    dropped: int
+    frames_per_s: float
+    answer: str
+    score: float
+    answer_at: float
+    restarts: int
+    accelerator: str
+    inference_ms: Percentiles | None = None
+    end_to_end_ms: Percentiles | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a board says of its deployment; times are Unix times of the board's clock, ``time`` its present one."""
+
+    release: str
+    confirmed: str
+    since: float
+    model: str
+    model_sha256: str
+    unit: str
+    failures: int
+    reason: str
+    page: str
+    recorded_files: int
+    recorded_bytes: int
+    free_bytes: int
+    time: float
+    temperature_c: float | None = None
+    live: Live | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not classify frames at the moment; empty where it does."""
+        if not self.release:
+            return "nothing is deployed"
+        if self.live is None:
+            return f"it does not run (systemd says {self.unit or 'nothing'})" + (
+                f": {self.reason}" if self.reason else ""
+            )
+        if self.unit not in ("active", "activating", "reloading"):
+            return f"systemd says {self.unit}: {self.reason or self.live.reason}"
+        if abs(self.time - self.live.at) > 30:
+            return "the service does not report"
+        if self.live.state != "running":
+            return f"{self.live.state}: {self.live.reason}" if self.live.reason else self.live.state
+        return ""
+
+
+@dataclass(frozen=True)
+class Switched:
+    """The release that ran before."""
+
+    before: str
+
+
+class Remote:
+    """A board that is asked about its deployment. Use it as a context manager.
+
+    Raises, in all of its methods:
+        EnvironmentMissing: it cannot be reached, was lost, or gave no sensible answer.
+    """
+
+    def __init__(self, spec: DeviceSpec, say: Say, timeout_s: float = 30.0) -> None:
+        self.spec, self._say, self._timeout_s = spec, say, timeout_s
+        self.session = Session(spec, say)
+
+    def __enter__(self) -> Remote:
+        try:
+            self.session.connect(self._timeout_s)
+            modules = {module.__name__: inspect.getsource(module) for module in (layout, board)}
+            self.session.request("extend", {"modules": modules}, {}, self._timeout_s)
+        except BaseException:
+            self.session.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.session.close()
+
+    def facts(self) -> Facts:
+        """What it is like before a deployment."""
+        return self.session.ask("board", Facts)
+
+    def status(self) -> Running:
+        """What runs there."""
+        return self.session.ask("status", Running)
+
+    def check(self) -> Facts:
+        """Raise EnvironmentMissing unless a service of this user's can run there for ever."""
+        found, name = self.facts(), self.spec.name
+        if found.manager:
+            raise EnvironmentMissing(
+                f"{name} cannot keep a service running: {found.manager}",
+                f"while you are connected: edge-ran run MODEL --device {name}; at boot: add such a line to its crontab",
+            )
+        if not found.lingers:
+            reason = str(self.session.request("linger", {}, {}).get("reason", ""))
+            if reason:
+                raise EnvironmentMissing(
+                    f"{name}: services of {found.user} do not start at boot, and loginctl says: {reason[:100]}",
+                    f"once: ssh -t {ssh_address(self.spec.target)} sudo loginctl enable-linger {found.user}",
+                )
+        return found
+
+    def stage(self, plan: Plan, answers: Path) -> tuple[Release, str]:
+        """Put a release beside the others; return it and the Python that is to run it."""
+        session = self.session
+        session.ask("deployment", Folders)
+        equipped = self._equip(plan.install)
+        with new_payload() as payload:
+            release = pack(plan, self.spec, answers, equipped.environment, payload)
+            session.push(payload)
+            links = {name: target.rpartition("/")[2] for name, target in payload.links.items()}
+        values = {"release": records.to_dict(release), "links": links, "python": equipped.python}
+        session.request("stage", {"identity": release.identity, **values}, {}, 120)
+        return release, equipped.python
+
+    def accept(self, plan: Plan, release: Release, python: str) -> Acceptance:
+        """Run the release there against the recorded answers.
+
+        Raises:
+            GateError: it fails, answers otherwise than here, or takes too long.
+        """
+        name, said = self.spec.name, bytearray()
+
+        def keep(data: bytes) -> None:
+            if len(said) < MOST_OUTPUT:
+                said.extend(data)
+
+        errors = Errors(name, lambda text: text, self._say)
+        lines = Lines(errors.put)
+        values = {"identity": release.identity, "code": release.code.rpartition("/")[2], "python": python}
+        ended = self.session.request("accept", values, {b"O": keep, b"E": lines.put}, 600)
+        lines.end()
+        code = ended.get("code")
+        if error := errors.error(code):
+            crashed = f" (signal {-code})" if isinstance(code, int) and code < 0 else ""
+            raise GateError(f"{error}{crashed}", error.remedy)
+        try:
+            found = records.read_document(Acceptance, parse(bytes(said)), "it")
+        except InputError as error:
+            raise self.session.failed(f"gave an answer that is none: {error}") from error
+        _gate(plan, self.spec, found)
+        return found
+
+    def switch(self, identity: str) -> str:
+        """Make a release the one that runs; return the one before."""
+        return self.session.ask("switch", Switched, {"identity": identity}).before
+
+    def back(self, identity: str) -> None:
+        """Go back to a release; without one, stop what runs."""
+        self.session.ask("back", Switched, {"identity": identity})
+
+    def finish(self) -> None:
+        """Remove releases that nobody needs any more."""
+        self.session.request("finish", {}, {}, 60)
+
+    def wait(self, identity: str, seconds: float) -> Running:
+        """Wait until a release classifies frames.
+
+        Raises:
+            GateError: it does not, in that time, or fails before.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            found = self.status()
+            if found.release != identity:
+                why = f"it went back to {found.release} by itself"
+                raise GateError(f"{self.spec.name}: {why}: {found.reason}", f"edge-ran logs --device {self.spec.name}")
+            if found.confirmed == identity and not found.trouble:
+                return found
+            why = found.trouble or "too few frames were classified"
+            if found.failures >= 2 or time.monotonic() > end:
+                remedy = f"edge-ran logs --device {self.spec.name}"
+                raise GateError(f"{self.spec.name}: the release does not classify frames: {why}", remedy)
+            time.sleep(POLL_S)
+
+    def _equip(self, install: bool) -> Equipped:
+        """Find packages for the release: the board's own, those of an earlier release, or newly installed ones."""
+        session, name = self.session, self.spec.name
+        found = session.look()
+        if not found.lacks:
+            return Equipped(0, "", "")
+        lines = Lines(self._say)
+        if install:
+            self._say(f"edge-ran: {name} lacks {', '.join(found.lacks)}: pip installs them, unless it did before")
+        values = {"requirements": requirements(self.spec.runtime), "install": install}
+        answer = session.request("equip", values, {b"O": lines.put, b"E": lines.put})
+        lines.end()
+        equipped = session.read(Equipped, answer)
+        if equipped.code:
+            raise EnvironmentMissing(
+                f"{name}: pip could not install what is needed; nothing of it was kept",
+                "pip's own lines are above; it needs a network and the packages python3-venv and python3-pip there",
+            )
+        if not equipped.environment:
+            raise EnvironmentMissing(
+                f"{name} lacks {', '.join(found.lacks)}",
+                "add --install: pip puts it into a folder of its own there, and touches nothing else",
+            )
+        return equipped
+
+
+def _gate(plan: Plan, spec: DeviceSpec, found: Acceptance) -> None:
+    budget = plan.budget_ms(spec)
+    if not found.agreement.is_right or found.agreement.top1 < plan.min_agreement:
+        raise GateError(
+            f"{spec.name}: the release answers otherwise than on this machine: {found.agreement}",
+            f"edge-ran verify {plan.model} --device {spec.name}",
+        )
+    if budget and found.latency.p50_ms > budget:
+        raise GateError(
+            f"{spec.name}: an inference takes {found.latency.p50_ms:.3g} ms, more than {budget:g} ms",
+            "choose a smaller or quantised network, or raise --max-latency",
+        )
+
+
+def error_text(error: EdgeRanError, name: str) -> str:
+    """The error's line without the board's name, which stands beside it."""
+    return str(error).removeprefix(f"{name}: ")

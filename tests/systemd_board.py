@@ -1,0 +1,142 @@
+"""A real board for the tests: Debian with its own systemd and sshd in a container, which can lose its power.
+
+Made with ``mmdebstrap`` and ``systemd-nspawn``, which need root. The archive of its files is kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from sshd import children
+
+SUITE = "bookworm"
+PACKAGES = (
+    "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,openssh-server,python3,python3-venv,procps"  # one word
+)
+ARCHIVE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-ran-ci" / f"board-{SUITE}.tar"
+PYTHON = (3, 11)  # of that Debian
+NSPAWN = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "0", "SYSTEMD_SECCOMP": "0"}
+
+
+def missing() -> str:
+    """Why no board can be made here; empty where it can."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return "a board with systemd needs root on Linux"
+    for program in ("mmdebstrap", "systemd-nspawn", "ssh"):
+        if not shutil.which(program):
+            return f"no {program}; Debian: apt install mmdebstrap systemd-container openssh-client"
+    if sys.version_info[:2] != PYTHON:
+        return f"the board's Python is {PYTHON[0]}.{PYTHON[1]}, and runs with the packages of this one"
+    return "" if make_archive() else "the board's packages cannot be fetched from here"
+
+
+def make_archive() -> bool:
+    """Make the archive of a board's files, once; half a minute with a near mirror."""
+    if ARCHIVE.is_file():
+        return True
+    ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+    partial = ARCHIVE.with_name(f".{os.getpid()}-{ARCHIVE.name}")
+    words = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(partial)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        partial.unlink(missing_ok=True)
+        print(done.stderr[-2000:], file=sys.stderr)
+        return False
+    partial.replace(ARCHIVE)
+    return True
+
+
+class Board:
+    """A board that is on after ``start``. Use it as a context manager.
+
+    Attributes:
+        port: its ssh, on loopback.
+        config: a configuration of the ssh client that knows it.
+        home: the home of its user ``pi``, as seen from here.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name, self.files = folder, name, folder / name
+        self.files.mkdir(parents=True)
+        subprocess.run(["tar", "-xf", ARCHIVE, "-C", self.files], check=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self.home = self.files / "home" / "pi"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        key, files = self.folder / f"{self.name}-key", self.files
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        subprocess.run(["chroot", files, "useradd", "-m", "-s", "/bin/bash", "pi"], check=True)
+        secret = self.home / ".ssh"
+        secret.mkdir(mode=0o700)
+        shutil.copy(f"{key}.pub", secret / "authorized_keys")
+        for path in (secret, secret / "authorized_keys"):
+            os.chown(path, 1000, 1000)
+        (files / "etc/ssh/sshd_config.d/board.conf").write_text(f"Port {self.port}\nListenAddress 127.0.0.1\n")
+        linger = files / "var/lib/systemd/linger"
+        linger.mkdir(parents=True, exist_ok=True)
+        (linger / "pi").touch()  # what `loginctl enable-linger pi` does
+        (files / "usr/lib/python3/dist-packages/here.pth").write_text("/opt/packages\n")
+        (files / "opt/packages").mkdir()
+        kind, public = (files / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
+        known = self.folder / f"{self.name}-known"
+        known.write_text(f"[127.0.0.1]:{self.port} {kind} {public}\n")
+        self.config = self.folder / f"{self.name}-config"
+        self.config.write_text(
+            f'Match host 127.0.0.1 exec "test %p = {self.port}"\n  User pi\n  IdentityFile {key}\n'
+            "  IdentitiesOnly yes\n"
+            f"  GlobalKnownHostsFile /dev/null\n  UserKnownHostsFile {known}\n"
+        )
+
+    def __enter__(self) -> Board:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.power_off()
+
+    def start(self) -> None:
+        """Switch it on; returns when ssh and the user's systemd answer."""
+        Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
+        words = [
+            "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe",
+            f"--directory={self.files}", f"--machine=edge-ran-{self.name}",
+            f"--bind-ro={sysconfig.get_paths()['purelib']}:/opt/packages",
+        ]  # fmt: skip
+        with open(self.folder / f"{self.name}.log", "ab") as log:
+            self._process = subprocess.Popen(
+                words, env=NSPAWN, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        end = time.monotonic() + 90
+        while self.ssh("systemctl --user is-system-running --wait", check=False).returncode not in (0, 1):
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"the board does not start: {self.folder / f'{self.name}.log'}")
+            time.sleep(0.3)
+
+    def power_off(self) -> None:
+        """Cut its power: the end of its first process ends every other at once."""
+        if self._process is not None:
+            for pid in children(self._process.pid):
+                os.kill(pid, signal.SIGKILL)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def ssh(self, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a script there as its user."""
+        words = ["ssh", "-F", str(self.config), "-oBatchMode=yes", "-oConnectTimeout=5", "-p", str(self.port)]
+        return subprocess.run([*words, "127.0.0.1", script], capture_output=True, text=True, check=check)
