@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import given, talk, tflite_or_default
+from edge_ran.cli.app import talk, tflite_or_default
+from edge_ran.cli.command import given
 from edge_ran.cli.fleet_options import FleetOptions
 from edge_ran.cli.options import AcceleratorOptions, MetadataOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
@@ -17,18 +18,19 @@ NOT_OF_RUN = (
     "model", "device", "all", "record", "record_limit", "min_agreement", "max_latency", "wait", "group",
     "max_failures", "dry_run", "install", "json", "quiet", "verbose",
 )  # fmt: skip
+FOR_EVER = CameraOptions(reconnect="forever")
 
 
 @verb
 def deploy(
     context: typer.Context,
-    model: Annotated[
-        Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else the shipped one")
-    ] = None,
+    model: Annotated[Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="the default")] = None,
     *,
     fleet: FleetOptions,
-    camera: CameraOptions,
-    answers: Annotated[AnswerOptions, Only("top_k", "threshold", "smoothing")],
+    camera: Annotated[
+        CameraOptions, Only("camera", "width", "height", "fps", "reconnect", "stall", "frozen")
+    ] = FOR_EVER,
+    answers: Annotated[AnswerOptions, Only("threshold", "smoothing")],
     results: Annotated[ResultOptions, Only("web", "label", "on_change")],
     record: Annotated[
         str, typer.Option("--record", metavar="all|changes|uncertain", help="Keep such frames on the board.")
@@ -52,7 +54,7 @@ def deploy(
     group: Annotated[int, typer.Option(min=1, help="Boards at the same time, after the first.")] = 4,
     max_failures: Annotated[int, typer.Option(min=0, help="Stop when more boards than this refuse it.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run; change nothing.")] = False,
-    output: Annotated[OutputOptions, Only("json", "quiet", "verbose")],
+    output: Annotated[OutputOptions, Only("json", "quiet")],
 ) -> None:
     """Run a model on boards as a service that starts at boot; go back by itself when it is worse."""
     from edge_ran.cli.render import deploy as render
@@ -66,7 +68,7 @@ def deploy(
     plan = Plan(
         model=tflite_or_default(model),
         options=options,
-        runtime=accelerator.runtime(output.verbose),
+        runtime=accelerator.runtime(),
         overrides=metadata.overrides(),
         record=record,
         record_limit_bytes=record_limit * 1_000_000,

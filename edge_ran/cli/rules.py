@@ -43,7 +43,8 @@ RULES: tuple[Needs | Excludes, ...] = (
     Needs("install", ("device",)),
     Excludes("show", ("device",), verbs=("run",)),
     # run
-    Needs("label", ("record",), verbs=("run",)),
+    Needs("label", ("record",), verbs=("run", "deploy")),
+    Needs("record_limit", ("record",), verbs=("deploy",)),
     Needs("keep", ("record",), verbs=("run",)),
     # benchmark
     Needs("max_regression", ("baseline",), verbs=("benchmark",)),

@@ -16,11 +16,11 @@ from edge_ran import __version__, records
 from edge_ran.camera.mjpeg import without_password
 from edge_ran.card import Overrides
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.classifier import check_image_classifier, input_spec, real_inputs
+from edge_ran.classifier import real_inputs
 from edge_ran.deploy.layout import AT_RELEASE, AT_STORE
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
-from edge_ran.graph import read_card, read_graph
+from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import RuntimeOptions, open_runtime
 from edge_ran.targets.ssh.packages import own_code
@@ -113,12 +113,14 @@ def record_answers(plan: Plan, target: Path) -> None:
     Raises:
         InputError: the file is no image classifier.
     """
-    graph, card = read_graph(plan.model), read_card(plan.model)
-    check_image_classifier(graph, card)
-    inputs = real_inputs(Preprocessor(input_spec(graph, card, plan.overrides), graph.inputs[0]), None, PICTURES)
-    with open_runtime(plan.model, RuntimeOptions()) as runtime:
+    interface = read_interface(plan.model, plan.overrides)
+    if interface.spec.is_open:
+        raise InputError(f"{plan.model} takes pictures of any size", "choose one: --input-size HEIGHTxWIDTH")
+    inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), None, PICTURES)
+    shape = interface.tensor.shape if interface.tensor.open_axes else ()
+    with open_runtime(plan.model, RuntimeOptions(), input_shape=shape) as runtime:
         answers = [runtime.run(x) for x in inputs]
-    outputs = {f"output{i}": np.stack([one[i] for one in answers]) for i in range(len(graph.outputs))}
+    outputs = {f"output{i}": np.stack([one[i] for one in answers]) for i in range(len(interface.graph.outputs))}
     with open(target, "wb") as file:
         np.savez_compressed(file, inputs=np.stack(inputs), **outputs)  # type: ignore[arg-type]
 
