@@ -18,6 +18,7 @@ NOT_OF_RUN = (
     "model", "device", "all", "record", "record_limit", "min_agreement", "max_latency", "wait", "group",
     "max_failures", "dry_run", "install", "json", "quiet", "verbose",
 )  # fmt: skip
+CAMERA = ("camera", "width", "height", "fps", "reconnect", "stall", "frozen")
 FOR_EVER = CameraOptions(reconnect="forever")
 
 
