@@ -27,6 +27,7 @@ from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.pipeline import Result
 from edge_ran.stream.web import MAX_WATCHERS, WebPage, is_loopback, parse_address
+from edge_ran.web_server import MAX_CONNECTIONS
 
 GPU = Accelerator("gpu", "gpu", "Mali-G610")
 
@@ -238,6 +239,16 @@ def test_an_address_that_can_be_opened_is_told(every: str) -> None:
 def test_a_port_that_is_taken_is_one_clear_line(page: WebPage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(EnvironmentMissing, match="cannot listen"):
         WebPage(f"127.0.0.1:{taken.getsockname()[1]}", GPU, "cam")
+
+
+def test_idle_connections_keep_nobody_out(page: WebPage) -> None:
+    """Whoever connects and says nothing gives way, the oldest first."""
+    idle = [socket.create_connection(address_of(page)) for _ in range(MAX_CONNECTIONS + 8)]
+    try:
+        assert get(page, "/").status == 200
+    finally:
+        for connection in idle:
+            connection.close()
 
 
 def test_closing_ends_every_connection() -> None:

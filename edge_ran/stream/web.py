@@ -7,18 +7,11 @@ a second at most. A slow client misses pictures, and one that takes nothing is d
 
 from __future__ import annotations
 
-import contextlib
-import hmac
-import http.cookies
-import http.server
-import ipaddress
 import json
-import re
 import secrets
 import socket
 import threading
 import time
-import urllib.parse
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -28,16 +21,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran import web_server
 from edge_ran.camera import Notice
-from edge_ran.errors import EnvironmentMissing, UsageError
+from edge_ran.errors import EnvironmentMissing
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.pipeline import Result
+from edge_ran.web_server import is_loopback
+
+__all__ = ["WebPage", "is_loopback", "parse_address"]
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 MAX_WATCHERS = 8  # of each kind: pictures, numbers
-_MAX_CONNECTIONS = 32
 _PICTURE_EVERY_S, _NUMBERS_EVERY_S = 1 / 15, 0.2
-_PATIENCE_S = 10.0  # with a client that neither asks nor takes
 _POINTS, _EVENTS = 600, 100  # kept for those who come later
 
 Picture = Callable[[], NDArray[np.uint8]]
@@ -45,34 +40,7 @@ Picture = Callable[[], NDArray[np.uint8]]
 
 def parse_address(text: str) -> tuple[str, int]:
     """Read ``HOST:PORT``, ``PORT``, ``HOST`` or ``[IPv6]:PORT``. Raises UsageError."""
-    match = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]*?)):?(?P<port>\d{1,5})?", text.strip())
-    host = (match["six"] or match["host"] or "127.0.0.1") if match else ""
-    port = int(match["port"] or 8080) if match else 0
-    if not match or port > 65535:
-        raise UsageError(f"--web {text!r} is not an address", f"for instance --web {DEFAULT_ADDRESS}")
-    return host, port
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _reached_at(host: str) -> str:
-    """What others call this machine, where it listens on every address; else ``host``."""
-    outside = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}.get(host)  # of documentation; nothing is sent there
-    if not outside:
-        return host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect((outside, 9))
-        return str(probe.getsockname()[0])
-    return socket.gethostname()
+    return web_server.parse_address(text, "--web", DEFAULT_ADDRESS)
 
 
 class WebPage:
@@ -90,22 +58,14 @@ class WebPage:
             UsageError: not an address. EnvironmentMissing: it cannot be listened on.
         """
         host, port = parse_address(address)
-        self._token = "" if is_loopback(host) else secrets.token_urlsafe(16)
         self.board = _Board(accelerator, source)
+        token = "" if is_loopback(host) else secrets.token_urlsafe(16)
         try:
-            self._server = _Server(host, port, self.board, self._token)
-        except OSError as error:
-            raise EnvironmentMissing(
-                f"--web cannot listen on {host}:{port}: {error.strerror or error}", "choose another: --web HOST:PORT"
-            ) from error
-        port = self._server.server_address[1]
-        host = _reached_at(host)
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{port}/" + (f"?token={self._token}" if self._token else "")
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="edge-ran web", daemon=True
-        )
-        self._thread.start()
+            self._server = _Server(host, port, self.board, token)
+        except EnvironmentMissing as error:
+            raise EnvironmentMissing(f"--web {error}", "choose another: --web HOST:PORT") from error
+        self.url = self._server.url()
+        self._server.start()
 
     def put(self, result: Result, picture: Picture) -> None:
         """Leave the newest result here; returns at once."""
@@ -118,8 +78,7 @@ class WebPage:
     def close(self) -> None:
         """Stop serving; open connections end."""
         self.board.close()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 class _Board:
@@ -190,106 +149,41 @@ class _Board:
             return self._encoded
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-
+class _Server(web_server.Server):
     def __init__(self, host: str, port: int, board: _Board, token: str) -> None:
-        self.board, self.token = board, token
-        self.hosts = {"localhost", "127.0.0.1", "::1", host}
+        self.board = board
         self.page = Path(__file__).with_name("web.html").read_bytes()
         self.watchers = {kind: threading.BoundedSemaphore(MAX_WATCHERS) for kind in ("/stream", "/events")}
-        self._room = threading.BoundedSemaphore(_MAX_CONNECTIONS)
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), _Visit)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # a visitor who leaves in the middle is no one's business
+        super().__init__(host, port, _Visit, token)
 
 
-class _Visit(http.server.BaseHTTPRequestHandler):
+class _Visit(web_server.Handler):
     server: _Server
-    timeout = _PATIENCE_S
-    server_version, sys_version = "edge-ran", ""
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        url = urllib.parse.urlsplit(self.path)
-        if not self._welcome(urllib.parse.parse_qs(url.query).get("token", [""])[0]):
-            return
-        if url.path == "/":
+    def get(self, path: str) -> None:
+        if path == "/":
             self._page()
-        elif url.path in self.server.watchers:
-            seat = self.server.watchers[url.path]
+        elif path in self.server.watchers:
+            seat = self.server.watchers[path]
             if not seat.acquire(blocking=False):
                 self.send_error(503, "Too many are watching")
                 return
             try:
-                with contextlib.suppress(OSError):
-                    self._pictures() if url.path == "/stream" else self._numbers()
+                self._pictures() if path == "/stream" else self._numbers()
             finally:
                 seat.release()
         else:
             self.send_error(404)
 
-    def _welcome(self, given: str) -> bool:
-        if not self.server.token:
-            # A page elsewhere may point a name of its own at this machine and read the camera through the visitor's
-            # browser; that request carries the name.
-            name = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-            if name not in self.server.hosts:
-                self.send_error(403, "Not by this name")
-                return False
-            return True
-        cookies = http.cookies.SimpleCookie()
-        with contextlib.suppress(http.cookies.CookieError):
-            cookies.load(self.headers.get("Cookie", ""))
-        kept = cookies["edge-ran"].value if "edge-ran" in cookies else ""
-        if not any(hmac.compare_digest(text.encode(), self.server.token.encode()) for text in (given, kept)):
-            self.send_error(403, "Open the address with its token, as printed")
-            return False
-        if given and urllib.parse.urlsplit(self.path).path == "/":  # out of the address, into a cookie
-            self.send_response(303)
-            self.send_header("Location", "/")
-            self.send_header("Set-Cookie", f"edge-ran={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
-            self._end_head("text/plain")
-            return False
-        return True
-
-    def _end_head(self, kind: str) -> None:
-        self.send_header("Content-Type", kind)
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.end_headers()
-
     def _page(self) -> None:
         nonce = secrets.token_urlsafe(16)
-        policy = "default-src 'none'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-        self.send_response(200)
-        self.send_header("Content-Security-Policy", f"{policy}; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'")
-        self._end_head("text/html; charset=utf-8")
-        with contextlib.suppress(OSError):
-            self.wfile.write(self.server.page.replace(b"NONCE", nonce.encode()))
+        own = "default-src 'none'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+        self.policy = f"{own}; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
+        self.send_bytes(self.server.page.replace(b"NONCE", nonce.encode()), "text/html; charset=utf-8")
 
     def _pictures(self) -> None:
         self.send_response(200)
-        self._end_head("multipart/x-mixed-replace; boundary=frame")
+        self.end_head("multipart/x-mixed-replace; boundary=frame")
         # Without this the kernel would queue seconds of old pictures for a slow client.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
         number = 0
@@ -305,7 +199,7 @@ class _Visit(http.server.BaseHTTPRequestHandler):
 
     def _numbers(self) -> None:
         self.send_response(200)
-        self._end_head("text/event-stream")
+        self.end_head("text/event-stream")
         self._tell(self.server.board.head)
         number = 0
         while not self.server.board.closed:
