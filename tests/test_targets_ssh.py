@@ -446,8 +446,8 @@ ESCAPES = "\\x1b]0;owned\\x07\\x1b[2J"
     ("what", "lie", "told"),
     [
         ("run", 'self.wire.send(b"O", b"no record"); return {"code": 0}', "not JSON"),
-        ("run", 'self.wire.send(b"O", b"{}"); return {"code": 0}', "an answer that is none"),
-        ("run", 'self.wire.send(b"O", b\'{"models": 3}\'); return {"code": 0}', "an answer that is none"),
+        ("run", 'self.wire.send(b"O", b"{}"); return {"code": 0}', "an answer that cannot be used"),
+        ("run", 'self.wire.send(b"O", b\'{"models": 3}\'); return {"code": 0}', "an answer that cannot be used"),
         ("run", 'self.wire.send(b"O", b"[" * 200000); return {"code": 0}', "not JSON"),
         ("run", f'self.wire.send(b"E", b"{ESCAPES}oh\\n"); return {{"code": 77}}', "status 77 there: oh"),
         ("run", 'return {"code": "no number"}', "status no number"),

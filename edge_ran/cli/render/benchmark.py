@@ -84,7 +84,7 @@ def _lines(report: BenchReport) -> Iterator[str]:
     loaded = f", loaded {loads} times" if loads > 1 else ""
     yield f"runs      {stats.runs:,} after {report.warmup.runs} warm-up runs{loaded}{outliers}"
     cold = report.cold_start
-    tried = f"; before that, once, {_ms(cold.trial_ms)} to try the accelerator" if cold.trial_ms else ""
+    tried = f"; before that, once, {_ms(cold.trial_ms)} to try the accelerator" if (cold.trial_ms or 0) >= 1 else ""
     yield f"cold      load {_ms(cold.load_ms)}, first run {_ms(cold.first_run_ms)}{tried}"
     yield from _resource_lines(report)
     yield f"machine   {machine.board or machine.cpu}, {many(machine.cores, 'core')}, {machine.os}"
