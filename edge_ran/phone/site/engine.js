@@ -180,6 +180,15 @@ export class Engine {
     return samples_ms.sort((a, b) => a - b)[Math.floor(samples_ms.length / 2)];
   }
 
+  /** Load the file anew where it is served: two loads of one file are not equally fast. */
+  async loadAgain() {
+    const on = this.accelerator.actual === "gpu" ? "gpu" : "cpu";
+    const { worker, file, build } = this[on];
+    const fresh = await this.open(on === "gpu" ? "webgpu" : "wasm", build, file);
+    worker.end("loaded again");
+    this[on] = { ...this[on], ...fresh };
+  }
+
   get serving() {
     return this.accelerator.actual === "gpu" ? this.gpu : this.cpu;
   }
