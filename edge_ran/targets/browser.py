@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from edge_ran import records, verify
 from edge_ran.bench import Bench, BenchReport, Plan
-from edge_ran.bench.figures import BenchLatency, ColdStart, EnergyUse, MemoryUse, RuntimeFacts, Throughput, Timing, Warmup
+from edge_ran.bench.figures import (
+    BenchLatency,
+    ColdStart,
+    EnergyUse,
+    MemoryUse,
+    RuntimeFacts,
+    Throughput,
+    Timing,
+    Warmup,
+)
 from edge_ran.bench.measure import model_facts
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EnvironmentMissing, GateError, UsageError
