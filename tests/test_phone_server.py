@@ -239,8 +239,10 @@ def test_a_page_gets_its_tasks_and_what_it_sends_is_checked() -> None:
     assert task is not None
     assert (task["kind"], task["runs"]) == ("benchmark", 3)
     assert sessions.next_task("another") is None
-    wrong = {"task": task["id"], "samples_ms": ["x"]}
-    right = {"task": task["id"], "samples_ms": [1.0, 2.0], "seconds": 1, "hidden": False, "clock_step_ms": 0.1}
+    wrong = {"task": task["id"], "index": "x"}
+    accelerator = {"actual": "cpu", "adapter": "", "reason": "", "is_software": False, "file": "", "checks": {}}
+    times = {"sessions_ms": [[1.0, 2.0]], "load_ms": [5], "first_ms": [3], "seconds": 1, "clock_step_ms": 0.1}
+    right = {"task": task["id"], **times, "hidden": False, "accelerator": accelerator}
     right["battery"] = [None, {"level": 0.5, "charging": True}]
     with pytest.raises(InputError):
         sessions.take(name, "result", b"[1]")
@@ -249,7 +251,7 @@ def test_a_page_gets_its_tasks_and_what_it_sends_is_checked() -> None:
     assert sessions.take(name, "result", json.dumps({**right, "task": 99}).encode())  # of a page loaded before
     assert sessions.take(name, "result", json.dumps(right).encode())
     asking.join(30)
-    assert found[0].samples_ms == (1.0, 2.0)
+    assert found[0].sessions_ms == ((1.0, 2.0),)
     assert found[0].battery[1].level == 0.5
     with pytest.raises(InputError):
         sessions.take(name, "frame", json.dumps(wrong).encode())

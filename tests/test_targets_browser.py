@@ -17,7 +17,8 @@ from edge_ran.phone import assets
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets import Order
-from edge_ran.targets.browser import BrowserTarget, browser_name, place
+from edge_ran.targets.address import browser_place as place
+from edge_ran.targets.browser import BrowserTarget, browser_name
 
 MODEL = Path(str(SHIPPED / SHIPPED_TFLITE))
 SPEC = DeviceSpec("browser", "a browser", "auto", "int8", target="browser")

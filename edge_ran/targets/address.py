@@ -13,7 +13,9 @@ _USER = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]"
 # As adb lists them: of USB, host:port, [IPv6]:port, and of mDNS, which numbers a second one: "adb-R5CT-Xy (2)._adb-…".
 SERIAL = r"[A-Za-z0-9_\[][A-Za-z0-9._:%\[\]-]*(?: \([0-9]{1,3}\)[A-Za-z0-9._-]*)?"
-EXAMPLES = "write local, ssh://user@host[:port], adb:SERIAL, a name of `edge-ran devices` or a path to a .toml"
+# Where a page listens: a phone's browser is outside, this machine's own is not.
+BROWSERS = {"phone": ("0.0.0.0", 8443), "browser": ("127.0.0.1", 0)}
+EXAMPLES = "write local, ssh://user@host[:port], adb:SERIAL, phone, browser, a name of `edge-ran devices` or a .toml"
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,26 @@ def adb_serial(target: str) -> str:
     return serial
 
 
+def is_browser(target: str) -> bool:
+    """Whether it is a page that somebody opens: ``phone``, ``phone:PORT`` or ``browser``."""
+    return target.partition(":")[0] in BROWSERS
+
+
+def browser_place(target: str) -> tuple[str, int]:
+    """Read ``phone``, ``phone:PORT`` or ``browser`` as the host and port to listen on. Raises UsageError."""
+    found = re.fullmatch(r"(phone|browser)(?::(\d{1,5}))?", target)
+    if not found or int(found[2] or 0) > 65535:
+        raise UsageError(f"{target!r} is no browser", "write phone, phone:PORT or browser")
+    host, port = BROWSERS[found[1]]
+    return host, int(found[2] or port)
+
+
 def check(spec: DeviceSpec) -> None:
     """Raise UsageError unless the device's target can be read."""
     if spec.target.startswith("ssh:"):
         ssh_address(spec.target)
+    elif is_browser(spec.target):
+        browser_place(spec.target)
     elif spec.target.startswith("adb:"):
         adb_serial(spec.target)
     elif spec.target != "local":

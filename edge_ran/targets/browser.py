@@ -39,13 +39,13 @@ from edge_ran.phone.serve import Serving, qr_code, serving
 from edge_ran.phone.sessions import Hello, PageAccelerator, PageAnswers, Session, TimedRuns
 from edge_ran.runtime import Accelerator, Delegation
 from edge_ran.runtime.agreement import compare_all
+from edge_ran.targets.address import browser_place
 from edge_ran.targets.sanitize import clean
 from edge_ran.targets.target import Order, Probe
 
 SESSIONS = 6  # the extremes of six hold the median with 97 % confidence
 WAIT_S = 600.0  # for somebody to scan the code
 ANSWER_S = 300.0
-PLACES = {"phone": ("0.0.0.0", 8443), "browser": ("127.0.0.1", 0)}
 
 Note = Callable[[str], None]
 
@@ -55,7 +55,7 @@ class BrowserTarget:
 
     def __init__(self, spec: DeviceSpec, say: Note = lambda line: None) -> None:
         self.spec, self._say = spec, say
-        self._place = place(spec.target)
+        self._place = browser_place(spec.target)
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> BrowserTarget:
@@ -149,15 +149,6 @@ class BrowserTarget:
             adapter = clean(hello.accelerator.adapter) if hello.accelerator.actual == device else ""
             checks.append(verify.Check(device, "", adapter, "", hello.accelerator.is_software, agreement, None, None))
         return records.document(verify.Verification(str(path), "LiteRT.js", assets.VERSION, tuple(checks)))
-
-
-def place(target: str) -> tuple[str, int]:
-    """Read ``phone``, ``phone:PORT`` or ``browser``. Raises UsageError."""
-    found = re.fullmatch(r"(phone|browser)(?::(\d{1,5}))?", target)
-    if not found or int(found[2] or 0) > 65535:
-        raise UsageError(f"{target!r} is no browser", "write phone, phone:PORT or browser")
-    host, port = PLACES[found[1]]
-    return host, int(found[2] or port)
 
 
 def report(order: Order, plan: Plan, hello: Hello, found: TimedRuns) -> BenchReport:

@@ -13,8 +13,9 @@ from edge_ran.camera.mjpeg import without_password
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.runtime import interpreter
-from edge_ran.targets.address import EXAMPLES, check
+from edge_ran.targets.address import EXAMPLES, check, is_browser
 from edge_ran.targets.android import AndroidTarget, connected
+from edge_ran.targets.browser import BrowserTarget
 from edge_ran.targets.ssh import SshTarget
 from edge_ran.targets.target import Probe, Target
 
@@ -26,7 +27,7 @@ def resolve(device: str) -> DeviceSpec:
         UsageError: it is none of these.
         InputError: the TOML file is wrong.
     """
-    if device.startswith(("ssh://", "adb:")):
+    if device.startswith(("ssh://", "adb:")) or is_browser(device):
         spec = DeviceSpec(device, device, "auto", "int8", target=device)
     elif "://" in device or not device:
         raise UsageError(f"--device {device!r} is no device", EXAMPLES)
@@ -150,4 +151,6 @@ def open_target(spec: DeviceSpec, say: Callable[[str], None] = lambda line: None
         return AndroidTarget(spec, say)
     if spec.target == "local":
         raise UsageError(f"{spec.name} is this machine", "leave out --device")
+    if is_browser(spec.target):
+        return BrowserTarget(spec, say)
     return SshTarget(spec, say, install)
