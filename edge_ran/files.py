@@ -1,4 +1,8 @@
-"""Files that are whole or not there: temporary file in the same folder, flush to disk, then rename."""
+"""Files that are whole or not there: temporary file in the same folder, flush to disk, then rename.
+
+A temporary file is locked by the process that writes it. One that nobody locks was left by a process that was killed;
+whoever writes to the folder next removes it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +19,12 @@ from typing import BinaryIO
 
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 
+if sys.platform != "win32":
+    import fcntl
+
 TEMPORARY_PREFIX = ".edge-ran-"
+RECORDINGS = (".mp4", ".mov", ".mkv", ".avi")  # what a killed run recorded is looked at before it is removed
+_swept: set[Path] = set()  # once is enough: this process leaves nothing
 
 
 @contextlib.contextmanager
@@ -29,8 +39,15 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target = Path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in _swept:
+            _swept.add(target.parent)
+            sweep_temporaries(target.parent)
         handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=target.suffix, dir=target.parent)
-        os.close(handle)
+        if sys.platform == "win32":
+            os.close(handle)  # an open file cannot be replaced there
+        else:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise cannot_write(target, error) from error
     temporary = Path(name)
@@ -46,6 +63,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise cannot_write(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+        if sys.platform != "win32":
+            os.close(handle)
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -122,10 +141,25 @@ def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = ()) -> N
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Remove what a killed writer left in ``folder``."""
-    for leftover in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+    """Remove what killed writers left in ``folder``, but for recordings and for what a living process writes."""
+    for leftover in abandoned(folder):
+        if leftover.suffix.lower() not in RECORDINGS:
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def abandoned(folder: Path) -> Iterator[Path]:
+    """Yield the temporary files in ``folder`` whose writers live no more."""
+    for leftover in sorted(Path(folder).glob(f"{TEMPORARY_PREFIX}*")):
         with contextlib.suppress(OSError):
-            leftover.unlink()
+            if sys.platform == "win32":
+                yield leftover  # where one that is open cannot be removed
+                continue
+            if not stat.S_ISREG(leftover.lstat().st_mode):
+                continue
+            with open(leftover, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where its writer lives
+                yield leftover
 
 
 def sha256(path: Path) -> str:

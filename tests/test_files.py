@@ -113,3 +113,27 @@ def test_sha256_of_every_python_version(tmp_path: Path):
     assert files.sha256(tmp_path / "f") == hashlib.sha256(data).hexdigest()
     with open(tmp_path / "f", "rb") as file:
         assert files._sha256(file) == hashlib.sha256(data).hexdigest()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from edge_ran import files
+with files.atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX's")
+def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "a.json")], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        files.sweep_temporaries(tmp_path)
+        assert len(list(tmp_path.glob(".edge-ran-*.json"))) == 1
+        writer.kill()
+    assert len(list(tmp_path.glob(".edge-ran-*.json"))) == 1
+    files.write_text(tmp_path / "b.json", "whole")  # whoever writes there next sweeps
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]

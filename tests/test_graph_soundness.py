@@ -35,13 +35,13 @@ def test_what_crashes_runtimes_is_refused(graph: Graph) -> None:
         (with_operator(graph, 0, outputs=()), "0 outputs"),
         (with_operator(graph, 0, outputs=first.inputs[:1]), "writes what is there already"),
         (with_operator(graph, -1, outputs=first.outputs), "writes what is there already"),
-        (with_operator(graph, 0, outputs=(huge,)), "more than 1 GB"),
+        (with_operator(graph, 0, outputs=(huge,)), "more than 256 MB"),
         (dataclasses.replace(graph, inputs=(constant,)), "computed or constant"),
         (dataclasses.replace(graph, inputs=last.outputs), "computed or constant"),
         (dataclasses.replace(graph, outputs=(constant,)), "is constant"),
         (dataclasses.replace(graph, inputs=()), "nothing that could be run"),
         (dataclasses.replace(graph, inputs=(dataclasses.replace(graph.inputs[0], shape=(1, 1 << 20, 1 << 20, 3)),)),
-         "more than 1 GB"),
+         "more than 256 MB"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             check_runnable(changed)

@@ -110,7 +110,6 @@ def test_a_fork_that_hangs_by_its_own_fault_is_tried_again_in_a_fresh_process(
     asked = []
     ask = child_process.ask
     monkeypatch.setattr(first_load, "_attempt", waits)
-    monkeypatch.setattr(first_load, "FORK_WALL_S", -11.0)
     monkeypatch.setattr(child_process, "ask", lambda *words, **named: asked.append(words) or ask(*words, **named))
     open_runtime(test_models / "int8.tflite", accelerator="cpu").close()
     assert len(asked) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.runtime import Accelerator
 from edge_ran.stream import Decider, Result, Stream, StreamOptions, run_stream
-from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window
+from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window, _folder_name
 from edge_ran.stream.overlay import Overlay
 
 pytestmark = pytest.mark.serial
@@ -659,3 +661,44 @@ def test_the_rate_settles_on_the_sources(classifier: Classifier) -> None:
         took = time.monotonic() - began
     assert rates[0] == 0.0
     assert rates[-1] > 0.8 * 20 / took  # all of the time counts; only the start is not in the rate
+
+
+def test_recordings_of_killed_runs_are_named_or_removed_by_the_next(tmp_path: Path) -> None:
+    """An AVI can be played without its end; an MP4 cannot, and is removed."""
+    script = """
+import os, sys
+import cv2, numpy as np
+from pathlib import Path
+from edge_ran import files
+with files.atomic_path(Path(sys.argv[1])) as temporary:
+    codec = "MJPG" if temporary.suffix == ".avi" else "mp4v"
+    writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), 10, (320, 240))
+    noise = np.random.default_rng(0)
+    for _ in range(60):
+        writer.write(noise.integers(0, 255, (240, 320, 3)).astype(np.uint8))
+    os.kill(os.getpid(), 9)
+"""
+    for name in ("out.avi", "out.mp4"):
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / name)], stderr=subprocess.DEVNULL)
+    assert len(list(tmp_path.glob(".edge-ran-*"))) == 2
+    (recovered,) = Recording(tmp_path / "next.avi", 10, live=False).recovered
+    assert [path.name for path in tmp_path.iterdir()] == [recovered.name]
+    assert recovered.suffix == ".avi"
+    clip = cv2.VideoCapture(str(recovered), cv2.CAP_FFMPEG)
+    frames = 0
+    while clip.grab():
+        frames += 1
+    assert frames >= 50
+
+
+def test_a_label_names_no_other_folder() -> None:
+    for label, name in (
+        ("..", "_"),
+        (".", "_"),
+        ("a/b", "a_b"),
+        ("a\0b", "ab"),
+        ("..\\x", ".._x"),
+        ("", "_"),
+        ("x.", "x"),
+    ):
+        assert _folder_name(label) == name

@@ -12,7 +12,7 @@ import tflite
 from edge_ran.errors import InputError
 from edge_ran.graph.structure import Graph, TensorSpec
 
-MOST_TENSOR_BYTES = 1 << 30
+MOST_TENSOR_BYTES = 1 << 28
 REMEDY = "get the file again, or convert it again"
 _BYTES = {
     "float64": 8, "int64": 8, "uint64": 8, "complex64": 8, "complex128": 16, "float32": 4, "int32": 4, "uint32": 4,
@@ -68,4 +68,7 @@ def check_runnable(graph: Graph) -> None:
 
 def _check_size(graph: Graph, tensor: TensorSpec) -> None:
     if math.prod(tensor.shape) * _BYTES.get(tensor.dtype, 1) > MOST_TENSOR_BYTES:
-        raise InputError(f"{graph.path}: tensor {tensor.index} of {tensor.shape} takes more than 1 GB", REMEDY)
+        raise InputError(
+            f"{graph.path}: tensor {tensor.index} of {tensor.shape} takes more than {MOST_TENSOR_BYTES >> 20} MB",
+            REMEDY,
+        )

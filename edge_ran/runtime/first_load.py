@@ -41,7 +41,8 @@ SPARE_BYTES = 640 << 20
 SLOWEST_MULTIPLY_ADDS_PER_S = 1e8  # of an emulated or very small board
 MOST_CPU_S = 120.0
 COPIES_OF_WEIGHTS = 4  # the file's, the packed ones, and room between
-FORK_WALL_S = 20.0  # a fork that idles so long hangs by its own fault
+FORK_WALL_S = 20.0  # however busy the machine is
+IDLE_S, MOST_IDLE = 0.25, 6  # a fork that sleeps so often so long hangs by its own fault
 
 
 def check(graph: Graph, package: interpreter.Package) -> None:
@@ -113,7 +114,7 @@ def _fork(graph: Graph, package: interpreter.Package) -> str | None:
         os.close(writing)
         answer = None
         try:
-            answer = _until_end(reading, FORK_WALL_S + 4 * _cpu_s(graph))
+            answer = _until_end(reading, child, FORK_WALL_S + 4 * _cpu_s(graph))
         finally:
             os.close(reading)
             if answer is None:
@@ -181,16 +182,28 @@ def _limit(graph: Graph) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _until_end(reading: int, timeout_s: float) -> bytes | None:
-    """What the child says until it ends; None where it does not end."""
-    said, end = b"", time.monotonic() + timeout_s
-    while (left := end - time.monotonic()) > 0:
-        if select.select([reading], [], [], left)[0]:
+def _until_end(reading: int, child: int, timeout_s: float) -> bytes | None:
+    """What the child says until it ends; None where it does not end, or sleeps: it has nothing to wait for."""
+    said, end, idle, worked = b"", time.monotonic() + timeout_s, 0, ""
+    while time.monotonic() < end and idle < MOST_IDLE:
+        if select.select([reading], [], [], IDLE_S)[0]:
             block = os.read(reading, 4096)
             if not block:
                 return said
             said += block
+            continue
+        before, (state, worked) = worked, _state(child)
+        idle = idle + 1 if state == "S" and worked == before else 0
     return None
+
+
+def _state(process: int) -> tuple[str, str]:
+    """Whether a process runs (R) or sleeps (S), and the processor time that it has had. Of Linux."""
+    with contextlib.suppress(OSError, IndexError):
+        with open(f"/proc/{process}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return fields[0], " ".join(fields[11:13])
+    return "", ""
 
 
 def _in_words(how: str, graph: Graph) -> str:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edge_ran import files
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.printable import clean
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result
 
@@ -130,10 +131,13 @@ class Recording:
 
         Raises:
             UsageError: another suffix. OutputExists: it is there.
+
+        ``recovered`` are the recordings of runs that were killed, which were found in the folder and named.
         """
         if path.suffix.lower() not in _CODECS:
             raise UsageError(f"--save {path} is not a video's name", f"end it in {', '.join(_CODECS)}")
         files.refuse_existing(path, force)
+        self.recovered = finish_recordings(path.parent)
         self._path, self._fps, self._live = path, fps, live
         self._stack = contextlib.ExitStack()
         self._temporary: Path | None = None
@@ -217,6 +221,30 @@ class Recording:
             self._writer.write(picture)
             self.frames += 1
         self._next_at += behind * self._interval
+
+
+def finish_recordings(folder: Path) -> tuple[Path, ...]:
+    """Give the recordings that killed runs left in ``folder`` a name, where they can be played; remove the others.
+
+    An .avi or .mkv can be played up to its last second, an .mp4 or .mov only once it is finished.
+    """
+    found: list[Path] = []
+    for leftover in files.abandoned(folder):
+        if leftover.suffix.lower() not in files.RECORDINGS:
+            continue
+        check = cv2.VideoCapture(str(leftover), cv2.CAP_FFMPEG)
+        playable = check.isOpened() and check.grab()
+        check.release()
+        with contextlib.suppress(OSError):
+            if not playable:
+                leftover.unlink()
+                continue
+            began = time.strftime("%Y%m%d-%H%M%S", time.localtime(leftover.stat().st_mtime))
+            name = folder / f"recovered-{began}-{len(found) + 1}{leftover.suffix}"
+            if not name.exists():
+                os.replace(leftover, name)
+                found.append(name)
+    return tuple(found)
 
 
 def _fitted(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -313,7 +341,7 @@ class Examples:
         """Keep the frame if it is wanted. Raises EnvironmentMissing when the disk is full."""
         if not self._wanted(result):
             return
-        label = self._label or "".join("_" if c in '/\\:*?"<>|\0' else c for c in result.label)
+        label = self._label or _folder_name(result.label)
         whole, data = cv2.imencode(".jpg", result.frame.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
         if whole:
             name = f"{result.frame.index:06d}.jpg"
@@ -327,6 +355,12 @@ class Examples:
 
     def close(self) -> None:
         pass
+
+
+def _folder_name(label: str) -> str:
+    """A label as the name of a folder beside others: a network's labels are other people's text."""
+    name = "".join("_" if c in '/\\:*?"<>|' else c for c in clean(label)).strip().rstrip(".")[:100]
+    return name or "_"
 
 
 class OnChange:
@@ -377,6 +411,7 @@ class OnChange:
             self._run(values)
 
     def _run(self, values: dict[str, str]) -> None:
+        values = {key: clean(value) for key, value in values.items()}  # labels may hold what no command line can
         words = [self._words[0], *(_filled(word, values) for word in self._words[1:])]
         environment = {**os.environ, **{f"EDGE_RAN_{key.upper()}": value for key, value in values.items()}}
         try:

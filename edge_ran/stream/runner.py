@@ -133,7 +133,10 @@ def run_stream(
             stack.callback(window.destroy)
             stream.when_idle(lambda: _look(window, stop))  # a camera that is gone must not freeze its window
         if wishes.save:
-            outputs.append(Recording(wishes.save, stream.source_fps, stream.live, wishes.force))
+            recording = Recording(wishes.save, stream.source_fps, stream.live, wishes.force)
+            outputs.append(recording)
+            for path in recording.recovered:
+                complain(f"{path} is what a run recorded that was killed")
         if wishes.record:
             examples = Examples(wishes.record, wishes.label, wishes.keep, wishes.uncertain_below)
             outputs.append(examples)
