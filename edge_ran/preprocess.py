@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _OPENCV_LOOKS_UP = ("float32", "uint8", "int8", "int16")
 _DTYPES = (*_OPENCV_LOOKS_UP, "float16", "float64", "uint16", "int32", "uint32", "int64")
+_HALF = 0.5 + 2**-10  # float32's noise must not decide a tie
 
 
 def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -72,13 +73,15 @@ def normalise(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]
 def quantise(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
     """Real values -> the tensor's dtype: value / scale + zero_point, rounded, clipped to the dtype, never wrapping.
 
+    Ties go upwards: with the usual mean of 127.5 every pixel is one, and to the even would make one of each two.
+
     A tensor without a scale takes the values as they are: floats, and integers that the network itself scales.
     """
     dtype = np.dtype(tensor.dtype)
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    steps = np.rint(values.astype(np.float64) / (tensor.scale or 1.0)) + tensor.zero_point
+    steps = np.floor(values.astype(np.float64) / (tensor.scale or 1.0) + _HALF) + tensor.zero_point
     stored: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(dtype)
     return stored
 

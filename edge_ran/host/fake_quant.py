@@ -45,12 +45,27 @@ UNIT = (-1.0, 127 / 128)  # scale 1/128, zero point 0: what they demand of an L2
 
 _WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 _FUSES_RELU = (*_WEIGHTED, layers.Add, layers.Multiply)
+# Every output is one of the inputs, or 0, which every range holds: they keep their input's scale.
+_KEEPING = (
+    *(layers.MaxPooling2D, layers.GlobalMaxPooling2D, layers.Flatten, layers.Reshape, layers.ZeroPadding2D),
+    layers.Cropping2D,
+)
+_AVERAGING = (layers.UpSampling2D, layers.AveragePooling2D)  # they keep their input's scale, and round
 _KNOWN = (
     *(layers.InputLayer, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, layers.ReLU, layers.Activation),
-    *(layers.Add, layers.Multiply, layers.MaxPooling2D, layers.UpSampling2D, layers.GlobalAveragePooling2D),
-    *(layers.Flatten, layers.Reshape, layers.Concatenate, layers.GroupNormalization, layers.UnitNormalization),
-    SpatialNormalization,
+    *(layers.Add, layers.Multiply, layers.Concatenate, layers.GlobalAveragePooling2D, layers.LeakyReLU),
+    *(*_KEEPING, *_AVERAGING, layers.GroupNormalization, layers.UnitNormalization, SpatialNormalization),
 )
+_ACTIVATIONS = {"sigmoid": PROBABILITY, "softmax": PROBABILITY, "tanh": UNIT}
+# What helps where a layer has no integer arithmetic here.
+_REMEDIES = {
+    layers.BatchNormalization: "give it a Conv2D or DepthwiseConv2D before it",
+    layers.LayerNormalization: "BatchNormalization folds into a convolution",
+    layers.Conv2DTranspose: "UpSampling2D and Conv2D do the same work",
+    layers.ELU: "ReLU or swish",
+    layers.PReLU: "ReLU or LeakyReLU",
+    layers.Activation: "ReLU, swish (x * sigmoid(x)) or relu6",
+}
 _FLOAT = (layers.GroupNormalization, layers.UnitNormalization)  # no integer form in the file
 
 
@@ -59,18 +74,25 @@ _FLOAT = (layers.GroupNormalization, layers.UnitNormalization)  # no integer for
 
 def check(model: tf_keras.Model) -> None:
     """Raise InputError where a rewritten network holds a layer whose integer arithmetic is not known here."""
-    for layer in model.layers:
-        config = layer.get_config()
-        activations = ("sigmoid", "softmax") if isinstance(layer, layers.Activation) else ("linear", None)
-        known = type(layer) in _KNOWN and config.get("activation") in activations and not config.get("negative_slope")
-        if not known:
-            activation = f" with {config['activation']}" if config.get("activation") else ""
-            what = f"layer {layer.name}, {type(layer).__name__}{activation}, cannot be trained in int8 arithmetic"
-            raise InputError(what, "edge-ran convert --int8 calibrates it as it is")
+    unknown = [layer for layer in model.layers if not _is_known(layer)]
+    if unknown:
+        first, config = unknown[0], unknown[0].get_config()
+        activation = f" with {config['activation']}" if config.get("activation") else ""
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        what = f"layer {first.name}, {type(first).__name__}{activation}{more}, cannot be trained in int8 arithmetic"
+        help_ = _REMEDIES.get(type(first), "")
+        raise InputError(what, f"{help_ and f'{help_}; or '}edge-ran convert --int8, which calibrates it as it is")
     if not _is_softmax(model.output.node.layer):
         raise InputError(
             f"{model.name} does not end in a softmax: it gives no probabilities", "add an Activation layer"
         )
+
+
+def _is_known(layer: layers.Layer) -> bool:
+    config = layer.get_config()
+    activations = tuple(_ACTIVATIONS) if isinstance(layer, layers.Activation) else ("linear", None)
+    plain = not config.get("negative_slope") and not config.get("threshold")
+    return type(layer) in _KNOWN and config.get("activation") in activations and plain
 
 
 def float_layers(model: tf_keras.Model) -> tuple[str, ...]:
@@ -88,21 +110,58 @@ def stored(layer: layers.Layer) -> bool:
 
 
 def scale_owner(layer: layers.Layer) -> layers.Layer:
-    """Return the layer whose range this layer's output has: itself, or an earlier one whose scale it must keep."""
-    while _keeps_values(layer) or isinstance(layer, layers.UpSampling2D) or _chooses(layer):
+    """Return the layer whose range this layer's output has: itself, an earlier one, or one it is concatenated with.
+
+    A concatenation takes and gives one scale: whatever goes into it has it from the start.
+    """
+    own = _scale_source(layer)
+    if _is_fixed(own):
+        return own
+    group = {own.name: own}
+    waiting = [own]
+    while waiting:
+        for other in _concatenations_of(waiting.pop()):
+            for one in (other, *map(_scale_source, _sources(other))):
+                if one.name not in group and not _is_fixed(one):
+                    group[one.name] = one
+                    waiting.append(one)
+    return group[min(group)]
+
+
+def _concatenations_of(layer: layers.Layer) -> list[layers.Layer]:
+    """The concatenations that a layer's output goes into at its scale."""
+    found, waiting = [], [layer]
+    while waiting:
+        for reader in _readers(waiting.pop()):
+            if isinstance(reader, layers.Concatenate) and not _keeps_values(reader):
+                found.append(reader)
+            elif _scale_source(reader) is not reader:
+                waiting.append(reader)
+    return found
+
+
+def _is_fixed(layer: layers.Layer) -> bool:
+    """True for a scale that runtimes or the pixels demand."""
+    kinds = (layers.InputLayer, layers.UnitNormalization)
+    return isinstance(layer, kinds) or (isinstance(layer, layers.Activation) and not _is_softmax(layer))
+
+
+def _scale_source(layer: layers.Layer) -> layers.Layer:
+    """The layer whose scale this layer's output keeps: itself, or an earlier one."""
+    while _keeps_values(layer) or isinstance(layer, _AVERAGING) or _chooses(layer):
         layer = _sources(layer)[0]
     return layer
 
 
 def _keeps_values(layer: layers.Layer) -> bool:
-    """True where every output is one of the inputs: also for ``deploy``'s concatenation of a tensor with itself."""
+    """True where every output is one of the inputs, or 0: also a rewrite's concatenation of a tensor with itself."""
     repeats = isinstance(layer, layers.Concatenate) and len({source.name for source in _sources(layer)}) == 1
-    return repeats or isinstance(layer, (layers.MaxPooling2D, layers.Flatten, layers.Reshape))
+    return repeats or isinstance(layer, _KEEPING)
 
 
 def _chooses(layer: layers.Layer) -> bool:
-    """True for ``deploy``'s depthwise convolution that picks every second position."""
-    return isinstance(layer, layers.DepthwiseConv2D) and not layer.trainable
+    """True for a rewrite's depthwise convolution of ones and zeros: every second position, or its input itself."""
+    return isinstance(layer, layers.DepthwiseConv2D) and not layer.trainable and not layer.use_bias
 
 
 def _readers(layer: layers.Layer) -> list[layers.Layer]:
@@ -120,11 +179,14 @@ def _is_softmax(layer: layers.Layer) -> bool:
 def _fixed_range(layer: layers.Layer, spec: InputSpec) -> tuple[float, float] | None:
     if isinstance(layer, layers.InputLayer):
         ends = [((p - m) / s) for p in (0, 255) for m, s in zip(spec.mean, spec.std, strict=True)]
-        return min(ends), max(ends)
+        # Zero is a number of every range; where it lies between two, as with a mean of 127.5, all must take the same.
+        scale = (max(ends) - min(ends)) / LEVELS
+        zero = math.floor(-min(ends) / scale + 0.5 + 2**-10) if min(ends) < 0 else 0
+        return -zero * scale, (LEVELS - zero) * scale
     if isinstance(layer, layers.UnitNormalization):
         return UNIT
-    if isinstance(layer, layers.Activation) and tf_keras.activations.serialize(layer.activation) == "sigmoid":
-        return PROBABILITY
+    if isinstance(layer, layers.Activation):
+        return _ACTIVATIONS.get(tf_keras.activations.serialize(layer.activation))
     return None
 
 
@@ -143,7 +205,7 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
     Returns:
         layer name -> (lowest, highest), zero included. Layers whose range is fixed are in it, too.
     """
-    owners = [layer for layer in model.layers if stored(layer) and scale_owner(layer) is layer]
+    owners = [layer for layer in model.layers if stored(layer) and _scale_source(layer) is layer]
     ranges = {layer.name: fixed for layer in owners if (fixed := _fixed_range(layer, spec))}
     measured = [layer for layer in owners if layer.name not in ranges]
     probe = tf_keras.Model(model.input, [layer.output for layer in measured])
@@ -156,7 +218,9 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
 
     found = np.mean([extremes(pixels[i : i + batch]).numpy() for i in range(0, len(pixels), batch)], axis=0)
     for layer, (low, high) in zip(measured, found.astype(float), strict=True):
-        ranges[layer.name] = (min(low, 0.0), max(high, 1e-6))
+        owner = scale_owner(layer).name
+        before = ranges.get(owner, (0.0, 1e-6))
+        ranges[owner] = (min(low, before[0]), max(high, before[1]))
     return ranges
 
 
@@ -198,7 +262,8 @@ def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool 
         model: a rewritten float network; it is left as it is, and its weights are copied.
         ranges: of ``calibrate``.
         for_converter: leave the resized tensors' rounding to the converter, which knows that they keep their scale;
-            the arithmetic that breaks ties as runtimes do would become operators of the file.
+            the arithmetic that breaks ties as runtimes do would become operators of the file. Weights are rounded
+            here and now: the converter finds their scales, but does not fold the arithmetic of large ones away.
 
     Returns:
         (H, W, 3) float32 -> (classes,) float32 probabilities, not rounded, so that their logarithm can be learnt.
@@ -208,15 +273,16 @@ def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool 
     """
 
     def range_of(layer: layers.Layer) -> quantizers.Quantizer:
-        owner = scale_owner(layer).name
+        owner, is_image = scale_owner(layer).name, isinstance(layer, layers.InputLayer)
         if owner not in ranges:
             raise InputError(f"layer {owner} has no range: the ranges are of another network", "quantise the run again")
-        kind = _HalfUp if isinstance(layer, layers.UpSampling2D) else _Range
+        kind = _HalfUp if isinstance(layer, layers.UpSampling2D) or (is_image and not for_converter) else _Range
+        kind = _HalfAway if isinstance(layer, layers.AveragePooling2D) else kind
         return kind(ranges[owner])
 
     tensors: dict[str, Any] = {}
     for layer in model.layers:
-        rounded = stored(layer) and not (for_converter and isinstance(layer, layers.UpSampling2D))
+        rounded = stored(layer) and not (for_converter and isinstance(layer, _AVERAGING))
         output = range_of(layer) if rounded else None
         if isinstance(layer, layers.InputLayer):
             x = layers.Input(layer.input_shape[0][1:], name=layer.name)
@@ -228,7 +294,10 @@ def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool 
             if layer.weights:
                 inner.build(layer.input_shape)
                 inner.set_weights(layer.get_weights())
-        wrapper = QuantizeWrapperV2(inner, _Rounding(output, inner.weights), name_prefix="")
+        if for_converter:
+            _round_kernel(inner)
+        rounding = _Rounding(output, inner.weights, rounds_weights=not for_converter)
+        wrapper = QuantizeWrapperV2(inner, rounding, name_prefix="")
         wrapper.call = tf.autograph.experimental.do_not_convert(wrapper.call)  # nothing to convert, and 20 ms a layer
         tensors[layer.name] = wrapper(x)
     return tf_keras.Model(image, tensors[model.output.node.layer.name], name=model.name)
@@ -243,7 +312,7 @@ def take_weights(model: tf_keras.Model, trained: tf_keras.Model) -> None:
 
 def weight_scales(layer: layers.Layer) -> NDArray[np.float32]:
     """Return the scale of each output channel of a convolution or dense layer, (channels,)."""
-    limits = _limits(tf.convert_to_tensor(layer.get_weights()[0]), _channel_axis(layer))
+    limits = _limits(tf.convert_to_tensor(layer.get_weights()[0]), _channel_axes(layer))
     return np.asarray(limits, np.float32).ravel() / np.float32(WEIGHT_LIMIT)
 
 
@@ -258,7 +327,7 @@ def snap(model: tf_keras.Model, ranges: Ranges) -> None:
             continue
         scales = weight_scales(layer)
         kernel, *biases = layer.get_weights()
-        by_channel = scales[:, None] if isinstance(layer, layers.DepthwiseConv2D) else scales
+        by_channel = scales.reshape(kernel.shape[2:]) if isinstance(layer, layers.DepthwiseConv2D) else scales
         kernel = np.round(kernel / by_channel) * by_channel
         (source,) = _sources(layer)
         steps = step(ranges[scale_owner(source).name]) * scales.astype(np.float64)
@@ -270,33 +339,43 @@ def as_deployed(model: tf_keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda image: tf.quantization.fake_quant_with_min_max_args(model(image, training=False), *PROBABILITY)
 
 
-def _channel_axis(layer: layers.Layer) -> int:
-    return 2 if isinstance(layer, layers.DepthwiseConv2D) else -1
+def _round_kernel(layer: layers.Layer) -> None:
+    """Put a layer's kernel on its int8 grid, in place."""
+    if isinstance(layer, _WEIGHTED) and layer.trainable:
+        kernel, *bias = layer.get_weights()
+        scale = _limits(tf.convert_to_tensor(kernel), _channel_axes(layer)).numpy() / np.float32(WEIGHT_LIMIT)
+        layer.set_weights([np.round(kernel / scale) * scale, *bias])
 
 
-def _limits(kernel: tf.Tensor, axis: int) -> tf.Tensor:
-    others = [i for i in range(kernel.shape.rank) if i != axis % kernel.shape.rank]
+def _channel_axes(layer: layers.Layer) -> tuple[int, ...]:
+    """The axes of a kernel that tell its output channels apart."""
+    return (2, 3) if isinstance(layer, layers.DepthwiseConv2D) else (-1,)
+
+
+def _limits(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
+    kept = {axis % kernel.shape.rank for axis in axes}
+    others = [i for i in range(kernel.shape.rank) if i not in kept]
     return tf.maximum(tf.reduce_max(tf.abs(kernel), others, keepdims=True), 1e-12)
 
 
 class _Weights(quantizers.Quantizer):
     """Symmetric int8 with a scale for each output channel, from the weights as they are at this step."""
 
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = axes
 
     def build(self, tensor_shape: Any, name: str, layer: layers.Layer) -> dict[str, Any]:
         return {}
 
     def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
-        scale = tf.stop_gradient(_limits(inputs, self.axis) / WEIGHT_LIMIT)
+        scale = tf.stop_gradient(_limits(inputs, self.axes) / WEIGHT_LIMIT)
         # No value lies outside the range, so the gradient passes straight through. Plain arithmetic instead of a
         # fake-quantisation operator: the converter folds it into a constant and finds the same scales, for dense
         # layers as well, where it fails on an operator with a scale for each channel.
         return inputs + tf.stop_gradient(tf.round(inputs / scale) * scale - inputs)
 
     def get_config(self) -> dict[str, Any]:
-        return {"axis": self.axis}
+        return {"axes": self.axes}
 
 
 class _Range(quantizers.Quantizer):
@@ -316,7 +395,10 @@ class _Range(quantizers.Quantizer):
 
 
 class _HalfUp(_Range):
-    """A resized tensor's rounding: its input's range, ties upwards as XNNPACK's fixed-point interpolation has them.
+    """A resized or averaged tensor's rounding: its input's range, ties upwards as XNNPACK's interpolation has them.
+
+    Of a picture with the mean 127.5, too: each pixel lies half a step between two, and takes the upper one as in
+    ``preprocess.quantise``.
 
     Bilinear doubling mixes steps in sixteenths, so that a sixteenth of the values are ties, which float32 noise would
     break at random; the next values lie a sixteenth of a step away.
@@ -326,17 +408,32 @@ class _HalfUp(_Range):
         return super().__call__(inputs + step(self.limits) / 64, training, weights)
 
 
+class _HalfAway(_Range):
+    """An average's rounding in integers: ties away from the number 0 of the tensor, which is not the value 0."""
+
+    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
+        scale = step(self.limits)
+        number_zero = (LEVELS // 2 + 1 - round(-self.limits[0] / scale)) * scale
+        away = tf.where(inputs >= number_zero, np.float32(scale / 64), np.float32(-scale / 64))
+        return super().__call__(inputs + away, training, weights)
+
+
 class _Rounding(QuantizeConfig):
     """What one layer rounds: its weights, if it has any, and its output, if the file stores it."""
 
-    def __init__(self, output: quantizers.Quantizer | None, variables: list[tf.Variable]) -> None:
+    def __init__(
+        self, output: quantizers.Quantizer | None, variables: list[tf.Variable], rounds_weights: bool = True
+    ) -> None:
         self.output = output
+        self.rounds_weights = rounds_weights
         self.variables = list(variables)  # the wrapper puts tensors in their place
 
     def get_weights_and_quantizers(self, layer: layers.Layer) -> list[tuple[Any, quantizers.Quantizer]]:
-        if not isinstance(layer, _WEIGHTED) or not layer.trainable:  # the ones and zeros of a choice are exact
+        if not (
+            self.rounds_weights and isinstance(layer, _WEIGHTED) and layer.trainable
+        ):  # the ones and zeros of a choice are exact
             return []
-        return [(getattr(layer, self._kernel(layer)), _Weights(_channel_axis(layer)))]
+        return [(getattr(layer, self._kernel(layer)), _Weights(_channel_axes(layer)))]
 
     def get_activations_and_quantizers(self, layer: layers.Layer) -> list[Any]:
         return []

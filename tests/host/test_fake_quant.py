@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_ran import catalogue, graph
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
+from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import open_runtime
 
 tf_keras = pytest.importorskip("tf_keras")
@@ -54,7 +55,11 @@ def trained(architecture: Architecture, seed: int = 0) -> tf_keras.Model:
             gamma = random.uniform(0.5, 1.5, count) * np.where(random.random(count) < 0.1, -1, 1)
             beta, mean = random.normal(0, 0.3, count), random.normal(0, 0.3, count)
             layer.set_weights([gamma, beta, mean, random.uniform(0.5, 2, count)])
-    # Logits that vary from picture to picture around zero, as training would make them.
+    return told_apart(model)
+
+
+def told_apart(model: tf_keras.Model) -> tf_keras.Model:
+    """Let its logits vary from picture to picture around zero, as training would make them."""
     last = model.get_layer("logits")
     logits = tf_keras.Model(model.input, last.output)(normalised(smooth_pixels(64, 16))).numpy()
     kernel, bias = last.get_weights()
@@ -118,6 +123,54 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
     # Bit for bit nearly always: float32 noise tips a value over a tie now and then, which may spread.
     assert (difference.max(1) == 0).mean() > 0.8
     assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.95
+
+
+def foreign(end: str = "sigmoid") -> tf_keras.Model:
+    """What networks of other scripts are made of: padding, crops, averages, gates, squeeze and excitation."""
+    kl = tf_keras.layers
+    tf_keras.utils.set_random_seed(3)
+    image = kl.Input((16, 16, 3))
+    x = kl.ReLU()(kl.Conv2D(8, 3, 2)(kl.ZeroPadding2D(1)(image)))
+    x = kl.Multiply()([x, kl.Activation(end)(kl.Conv2D(8, 1)(x))])
+    y = kl.ReLU(6.0)(kl.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x))
+    y = kl.AveragePooling2D(2, 1, "same")(kl.Cropping2D(1)(kl.ZeroPadding2D(1)(y)))
+    x = kl.Concatenate()([kl.LeakyReLU(0.1)(kl.Conv2D(8, 1)(x)), y])
+    squeeze = kl.Conv2D(4, 1, bias_initializer="ones")(kl.GlobalAveragePooling2D(keepdims=True)(x))
+    squeeze = kl.Conv2D(24, 1)(kl.ReLU()(squeeze))
+    six = kl.ReLU(6.0)(kl.DepthwiseConv2D(1, bias_initializer=tf_keras.initializers.Constant(3.0))(squeeze))
+    x = kl.Multiply()([x, kl.DepthwiseConv2D(1, depthwise_initializer=tf_keras.initializers.Constant(1 / 6))(six)])
+    x = kl.ReLU()(kl.Add()([x, kl.Conv2D(24, 3, padding="same")(x)]))
+    x = kl.Dense(5, name="logits")(kl.GlobalAveragePooling2D()(x))
+    return told_apart(tf_keras.Model(image, kl.Activation("softmax")(x), name="foreign"))
+
+
+@pytest.mark.parametrize("end", ["sigmoid", "tanh"])
+def test_the_layers_of_other_scripts_are_rounded_as_the_file_rounds_them(end: str, tmp_path: Path) -> None:
+    spec = InputSpec(16, 16, (127.5,) * 3, (127.5,) * 3)
+    model = rewrites.rewrite(foreign(end)).model
+    fake_quant.check(model)
+    pixels = smooth_pixels(96, 16)
+    ranges = fake_quant.calibrate(model, pixels[:64], spec)
+    fake_quant.snap(model, ranges)
+    made = integer_file(model, ranges, spec, tmp_path / "m.tflite")
+    assert made.float_operators == []
+    expected = np.round(fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges))((pixels - 127.5) / 127.5) * 256)
+    with open_runtime(tmp_path / "m.tflite", accelerator="cpu", threads=1) as runtime:
+        prepare = Preprocessor(spec, runtime.input)
+        found = [runtime.run(prepare(np.ascontiguousarray(x[..., ::-1])))[0].astype(int) + 128 for x in pixels]
+    difference = np.abs(np.concatenate(found) - expected)
+    assert np.ptp(expected, axis=0).max() > 20
+    assert difference.max() <= 4
+    assert (difference.max(1) <= 1).mean() > 0.9
+
+
+def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:
+    image = tf_keras.layers.Input((8, 8, 3))
+    x = tf_keras.layers.Activation("gelu", name="curve")(tf_keras.layers.Conv2D(4, 1)(image))
+    model = tf_keras.Model(image, tf_keras.layers.Activation("softmax")(tf_keras.layers.Flatten()(x)))
+    with pytest.raises(InputError, match="layer curve, Activation with gelu") as caught:
+        fake_quant.check(model)
+    assert "swish" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", OPTIONS)

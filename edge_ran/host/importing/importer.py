@@ -23,7 +23,7 @@ from edge_ran.host.importing.by_name import read_named
 from edge_ran.host.importing.configuration import read_graph
 from edge_ran.host.importing.ending import end_in_softmax
 from edge_ran.host.importing.lambdas import Affine
-from edge_ran.host.importing.source import Source, open_source
+from edge_ran.host.importing.source import Source, open_source, shown
 from edge_ran.host.importing.translate import Translated, translate
 from edge_ran.host.rewrites import LayerGraph, PassReport
 from edge_ran.model_interface import read_labels
@@ -150,10 +150,7 @@ def import_network(
     height, width, _ = next(n.shape for n in graph.nodes.values() if n.kind is layers.InputLayer)
     size, classes = InputSpec(height, width, fit=answers.fit), graph.nodes[graph.output].shape[0]
     labels, folder_labels = _labels(answers.labels, classes, path, check_on)
-    try:
-        theirs, ours = original.model("original"), graph.model(network.name)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path} cannot be built: {str(error).strip().splitlines()[0]}") from error
+    theirs, ours = built(original, "original", path), built(graph, network.name, path)
     chosen = said or px.from_graph(scaling)
     trials: tuple[px.PixelTrial, ...] = ()
     if check_on is not None:
@@ -229,6 +226,15 @@ def _read(source: Source, answers: Answers) -> _Network:
     translated = translate(original)
     notes += end_in_softmax(translated.graph, source.loss, source.path)
     return _Network(original, translated, name, notes)
+
+
+def built(graph: LayerGraph, name: str, path: Path) -> tf_keras.Model:
+    """Draw a graph that was read. Raises InputError where Keras refuses a setting that passed until here."""
+    try:
+        return graph.model(name)
+    except Exception as error:  # Keras and TensorFlow raise many kinds
+        reason = shown(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 120)
+        raise InputError(f"{path} cannot be built: {reason}", "save the network again") from error
 
 
 def _clean(name: str) -> str:

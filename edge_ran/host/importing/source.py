@@ -109,7 +109,7 @@ def open_source(path: Path, architecture: Path | None = None) -> Iterator[Source
             raise _refusal(path, head)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except Exception as error:  # json, h5py, zipfile and Keras's layers raise many kinds for what is damaged
         reason = shown(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 120)
         raise InputError(
             f"{path} cannot be read: {reason}", "save the network again: model.save('model.h5')"
