@@ -208,7 +208,13 @@ def _check(
     if (search_anyway and agreement) or crashed or (agreement and not agreement.is_right):
         few = inputs[:SEARCH_PICTURES]
         wrong = find_wrong_operators(
-            graph, lambda part, fed: trial.answers(part, options, fed), few, options.threads, progress, suspects
+            graph,
+            lambda part, fed: trial.answers(part, options, fed),
+            few,
+            options.threads,
+            progress,
+            suspects,
+            agreement.allowed_error if agreement else LARGEST_ERROR,
         )
     return Check(
         accelerator=name,
@@ -232,8 +238,11 @@ def find_wrong_operators(
     threads: int = 0,
     progress: Progress | None = None,
     suspects: Collection[int] = (),
+    allowed_error: float = LARGEST_ERROR,
 ) -> tuple[WrongOperator, ...]:
     """Find every operator that an accelerator gets wrong, or refuses, when it is given the CPU's values.
+
+    Operators that are right alone and wrong together, merged by the accelerator, are found as the shortest run of them.
 
     Args:
         graph: the model.
@@ -242,31 +251,81 @@ def find_wrong_operators(
         threads: for the CPU.
         progress: called with (operators judged, operators).
         suspects: indices of operators to try alone from the start; if it is they, the search is quicker.
+        allowed_error: relative error of an output that is rounding (``agreement.allowed``).
     """
-    model = read_bytes(graph.path, "model")
     operators = computing(graph)
-    options = RuntimeOptions(threads=threads)
-    values = _Values(graph, options)
-    found: list[WrongOperator] = []
-    runs = itertools.groupby(operators, key=lambda op: op.index if op.index in suspects else -1)
-    waiting, judged = [list(part) for _, part in runs][::-1], 0
+    search = _Search(graph, answer, inputs, RuntimeOptions(threads=threads), allowed_error)
+    runs = itertools.groupby(operators, key=lambda op: _suspicion(op, operators, suspects))
+    judged = 0
     with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
-        while waiting:
-            part = waiting.pop()
-            file = Path(folder) / "slice.tflite"
-            file.write_bytes(cut(model, graph, part))
-            error, refusal = _judge(graph, part, read_graph(file), answer, values, inputs, options)
-            if (error or refusal) and len(part) > 1:
-                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]  # the first half is next
-                continue
-            if error or refusal:
-                found.append(_wrong_operator(part[0], error, refusal))
-                if sum(one.relative_error == 0 for one in found) >= MOST_REFUSED:
-                    break
-            judged += len(part)
+        search.file = Path(folder) / "slice.tflite"
+        for _, part in runs:
+            run = list(part)
+            search.look(run)
+            judged += len(run)
             if progress:
                 progress(judged, len(operators))
-    return tuple(sorted(found, key=lambda one: one.index))
+            if sum(one.relative_error == 0 for one in search.found) >= MOST_REFUSED:
+                break
+        if not search.found and len(operators) > 1 and suspects:
+            search.look(operators)  # none alone: one of those suspected, together with a neighbour
+    return tuple(sorted(search.found, key=lambda one: one.index))
+
+
+def _suspicion(op: Operator, operators: Sequence[Operator], suspects: Collection[int]) -> int:
+    """The part that an operator is looked at in: a suspect is alone, a padding with the suspected pooling after it."""
+    following = next((o for o in operators if o.index > op.index), None)
+    if following is not None and following.index in suspects and op.name in ("PAD", "PADV2"):
+        return following.index
+    return op.index if op.index in suspects else -1
+
+
+class _Search:
+    """Looks for wrong operators by halves; a part that is right is done with."""
+
+    def __init__(
+        self, graph: Graph, answer: Answer, inputs: Sequence[NDArray[Any]], options: RuntimeOptions, allowed: float
+    ) -> None:
+        self.graph, self.answer, self.inputs, self.options, self.allowed = graph, answer, inputs, options, allowed
+        self.model = read_bytes(graph.path, "model")
+        self.values = _Values(graph, options)
+        self.file = Path()
+        self.found: list[WrongOperator] = []
+
+    def judge(self, part: list[Operator]) -> tuple[float, str]:
+        self.file.write_bytes(cut(self.model, self.graph, part))
+        sliced = read_graph(self.file)
+        return _judge(self.graph, part, sliced, self.answer, self.values, self.inputs, self.options, self.allowed)
+
+    def look(self, part: list[Operator]) -> None:
+        """Add what is wrong in a run of operators to ``found``."""
+        error, refusal = self.judge(part)
+        if not (error or refusal) or sum(one.relative_error == 0 for one in self.found) >= MOST_REFUSED:
+            return
+        if len(part) == 1:
+            self.found.append(_wrong_operator(part[0], error, refusal))
+            return
+        before, middle = len(self.found), len(part) // 2
+        self.look(part[:middle])
+        self.look(part[middle:])
+        if len(self.found) == before:  # each half is right: they are wrong together
+            together = self.narrow(part)
+            wrong = _wrong_operator(together[-1], *self.judge(together))
+            others = ", ".join(f"{op.index} {op.name}" for op in together[:-1])
+            self.found.append(dataclasses.replace(wrong, what=f"{wrong.what}, together with {others} before it"))
+
+    def narrow(self, part: list[Operator]) -> list[Operator]:
+        """Return the shortest run within a wrong one that is still wrong, as far as halving its ends finds it."""
+        low, high = 0, len(part) - 1  # the last start that leaves it wrong
+        while low < high:
+            start = (low + high + 1) // 2
+            low, high = (start, high) if any(self.judge(part[start:])) else (low, start - 1)
+        part = part[low:]
+        low, high = 1, len(part)  # the first end
+        while low < high:
+            end = (low + high) // 2
+            low, high = (low, end) if any(self.judge(part[:end])) else (end + 1, high)
+        return part[:low]
 
 
 def _judge(
@@ -277,6 +336,7 @@ def _judge(
     values: _Values,
     inputs: Sequence[NDArray[Any]],
     options: RuntimeOptions,
+    allowed_error: float,
 ) -> tuple[float, str]:
     """Return the largest relative error of a slice's outputs, 0 where that is rounding, and why it was refused."""
     reads, _ = borders(graph, part)
@@ -293,7 +353,7 @@ def _judge(
         right = np.stack([outputs[place] for outputs in reference]).astype(np.float64) * scale
         other = np.nan_to_num(np.stack([outputs[place] for outputs in answers]).astype(np.float64) * scale, nan=1e9)
         off = relative_error(right, other, tensor.scale)
-        if off > LARGEST_ERROR and not np.abs(other - right).max() <= FEWEST_STEPS * tensor.scale:
+        if off > allowed_error and not np.abs(other - right).max() <= FEWEST_STEPS * tensor.scale:
             worst = max(worst, off)
     return worst, ""
 

@@ -6,6 +6,7 @@ LiteRT 2.3 (x86-64; GPU: WebGPU on SwiftShader) and compared with the plain CPU 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge_ran.graph.structure import Graph, Operator
@@ -55,6 +56,7 @@ _XNNPACK_FLOAT = _XNNPACK_INT8 | _names(
 )
 
 # For what our own networks are made of.
+_NOT_NEGATIVE = ("RELU", "RELU6", "LOGISTIC", "SOFTMAX")
 _REMEDIES = {
     "L2_NORMALIZATION": "train with --attention mixed",
     "RESIZE_NEAREST_NEIGHBOR": "convert without --no-rewrite",
@@ -72,8 +74,26 @@ def gpu_warnings(graph: Graph) -> list[Finding]:
     if not all(t.fixed for t in (*graph.inputs, *graph.outputs)):
         what = "an input or output has no fixed size, which GPUs and browsers refuse"
         findings.append(Finding(None, what, "convert it again: edge-ran fixes the batch to 1"))
-    findings += [found for op in graph.operators if (found := _gpu_finding(op))]
+    makers = {tensor.index: op for op in graph.operators for tensor in op.outputs}
+    for op in graph.operators:
+        if found := _gpu_finding(op) or _merged_padding(op, makers):
+            findings.append(found)
     return findings
+
+
+def _merged_padding(op: Operator, makers: Mapping[int, Operator]) -> Finding | None:
+    """A max-pooling of explicit zeros around numbers that may be negative: LiteRT merges both and loses the zeros."""
+    pad = makers.get(op.inputs[0].index) if op.name == "MAX_POOL_2D" and op.inputs else None
+    if pad is None or pad.name not in ("PAD", "PADV2") or not pad.inputs:
+        return None
+    before = makers.get(pad.inputs[0].index)
+    rectified = before is not None and (
+        before.name in _NOT_NEGATIVE or before.options.get("fused_activation_function") in ("RELU", "RELU6")
+    )
+    if rectified:
+        return None
+    what = "a max-pooling right after zero padding of negative numbers gives wrong numbers at the border"
+    return Finding(op, what, "convert without --no-rewrite", wrong=True)
 
 
 def _gpu_finding(op: Operator) -> Finding | None:

@@ -24,7 +24,7 @@ from edge_ran import files, machine, records, vulkan
 from edge_ran.errors import AcceleratorError, InputError
 from edge_ran.graph import Graph, read_graph
 from edge_ran.runtime import child_process, delegates, gpu, interpreter, trial_cache
-from edge_ran.runtime.agreement import Agreement, check_finite, compare_all
+from edge_ran.runtime.agreement import Agreement, allowed, check_finite, compare_all
 from edge_ran.runtime.types import Accelerator, Delegation, Inputs, Runtime, RuntimeOptions
 
 TIMEOUT_S = 120.0
@@ -160,7 +160,9 @@ def run_attempt(path: str, options: dict[str, Any], inputs: str) -> dict[str, An
         check_finite(reference, graph.path)
     except InputError as error:
         return Trial(str(error)).record()
-    agreement = compare_all(reference, answers[: len(reference)], graph.outputs)
+    agreement = compare_all(
+        reference, answers[: len(reference)], graph.outputs, allowed(graph.precision, got.precision)
+    )
     return Trial("", False, False, got, delegation, agreement, ms, cpu_ms).record()
 
 
