@@ -2,10 +2,10 @@
 
     python benchmarks/mutated_networks.py [--files 10000] [--seed 0] [--build 20]
 
-Small networks are saved in each format (HDF5 and .keras of Keras 2 and 3), and changed: bytes at random, cut short, blocks
-moved, and, in the configuration, values exchanged for others of every kind. Each file is read, translated and ended as
-`import` does it; one in --build is also drawn and computed. What counts: an exception that is no InputError, more than 5 s,
-more than 1 GB of memory above the start, or a file opened that is not the file itself.
+Small networks are saved in each format (HDF5 and .keras of Keras 2 and 3), and changed: bytes at random, cut short,
+blocks moved, and, in the configuration, values exchanged for others of every kind. Each file is read, translated and
+ended as `import` does it; one in --build is also drawn and computed. What counts: an exception that is no InputError,
+more than 5 s, more than 1 GB of memory above the start, or a file opened that is not the file itself.
 """
 
 from __future__ import annotations

@@ -72,6 +72,8 @@ def open_run(path: Path | str) -> RunFolder:
         InputError: there is no such folder, or no finished run in it.
     """
     run = RunFolder(Path(path))
+    if run.path.is_file() and is_network_file(path):
+        raise InputError(f"{path} is a network's file, no run folder", f"edge-ran import {path} makes one")
     if not run.path.is_dir():
         raise InputError(f"there is no run folder {path}", "edge-ran train makes one")
     if not run.is_finished:

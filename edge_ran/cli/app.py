@@ -254,8 +254,12 @@ def spell_out(words: list[str]) -> list[str]:
 
 def tflite_or_default(model: Path | None) -> Path:
     """The file to run: the one named, the newest of the run folder named, or the default, which stderr is told."""
-    from edge_ran.runs import RunFolder, default_tflite
+    from edge_ran.runs import RunFolder, default_tflite, is_network_file
 
+    if model is not None and is_network_file(model):  # of another script
+        from edge_ran.cli.import_ import tflite_of
+
+        return tflite_of(model)
     if model is not None and model.is_dir():
         found = RunFolder(model).tflites()
         if not found:

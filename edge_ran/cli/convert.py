@@ -17,6 +17,7 @@ from edge_ran.cli.app import (
     host_packages,
     say,
 )
+from edge_ran.cli.import_ import run_of
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def convert(
         run = default_run(Path.cwd())
         if not quiet:
             say(f"converting {run}")
+    run = run_of(run, quiet)
     output = output or tflite_path(run, f"{how.name}-attention" if attention else how.name, Path.cwd())
     refuse_existing(output, force)  # before TensorFlow's slow import
     with host_packages("convert"):

@@ -115,10 +115,26 @@ def run_of(model: Path, quiet: bool = False) -> Path:
     except UsageError as error:
         if not error.remedy.startswith("--"):
             raise
-        raise InputError(str(error), f"edge-ran import {model} -o {run.path} --labels FILE {error.remedy}") from error
+        remedy = f"edge-ran import {model} -o {run.path} --check-on FOLDER (of labelled pictures)"
+        raise InputError(str(error), f"{remedy}, or with --labels FILE --preprocessing tf") from error
     if not quiet:
         say(f"imported {model} to {run.path}, its {report.classes} classes by number: edge-ran import names them")
     return run.path
+
+
+def tflite_of(model: Path) -> Path:
+    """Return the float file of another script's network: imported and converted to fp32 unless that was done before."""
+    from edge_ran import catalogue
+    from edge_ran.runs import RunFolder
+
+    run = RunFolder(run_of(model))
+    target = run.path / "fp32.tflite"
+    if not target.is_file() or target.stat().st_mtime_ns < run.model_path.stat().st_mtime_ns:
+        with host_packages("convert"):
+            from edge_ran.host.convert import convert
+        convert(run.path, catalogue.converter("fp32"), target, force=True)
+        say(f"converted it to {target}; edge-ran convert --int8 {run.path} makes the integer file")
+    return target
 
 
 def _imported_from(run: Path, model: Path) -> bool:

@@ -26,12 +26,17 @@ def inspect(
 ) -> None:
     """Show the operators, cost and metadata of a network, run or model file, and which accelerators do not run it."""
     from edge_ran.cli.render import inspect as render
+    from edge_ran.runs import is_network_file
 
     path = Path(model)
     if path.is_dir():
         from edge_ran.runs import describe_run, open_run
 
         emit(output.json, describe_run(open_run(path)), render.run_folder)
+    elif is_network_file(path) and path.exists():
+        with host_packages("inspect MODEL"):
+            from edge_ran.host.importing.importer import inspect_network
+        emit(output.json, inspect_network(path), lambda found: found.text())
     elif path.suffix == ".tflite" or path.exists():
         from edge_ran.graph import describe
 

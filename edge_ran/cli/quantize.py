@@ -20,6 +20,7 @@ from edge_ran.cli.app import (
     say,
     training_progress,
 )
+from edge_ran.cli.import_ import run_of
 
 if TYPE_CHECKING:
     pass
@@ -58,6 +59,7 @@ def quantize(
         run = default_run(Path.cwd())
         if not quiet:
             say(f"quantising {run}")
+    run = run_of(run, quiet)
     if output is None:
         output = Path(RUNS) / "shipped-qat" if RunFolder(run).is_shipped else run.with_name(f"{run.resolve().name}-qat")
     with host_packages("quantize"):

@@ -10,6 +10,7 @@ import typer
 
 from edge_ran.cli.app import believing, host_packages, progress_bar, suited, talk, tflite_or_default
 from edge_ran.cli.command import given
+from edge_ran.cli.import_ import run_of
 from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, MetadataOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
@@ -46,7 +47,7 @@ def verify(
     if network is not None:
         if spec.target != "local":
             raise UsageError("--network needs the run and TensorFlow, which are here", "leave out --device")
-        _verify_network(network, tflite_or_default(model), images, count, plot, output)
+        _verify_network(run_of(network), tflite_or_default(model), images, count, plot, output)
         return
     wanted = given(context, "model", "device", "install", "json", "force", "quiet")
     own = {key: value for key, value in suited(spec, wanted).items() if key == "threads"}

@@ -28,6 +28,7 @@ from edge_ran.catalogue import Converter
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import refuse_existing, write_bytes
 from edge_ran.host import networks, overflow, rewrites
+from edge_ran.host.rewrites.proof_pictures import proof_images
 from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.preprocess import fit_pixels, normalise
 from edge_ran.runtime import first_load
@@ -152,7 +153,7 @@ def convert(
             network = _rounding(model, ranges)
         else:
             if rewrite:
-                rewritten = rewrite_for(model, how)
+                rewritten = rewrite_for(model, how, proof_images(card.input))
                 model, passes, difference = rewritten.model, rewritten.passes, rewritten.difference
             if pixels is not None:
                 overflow.check_activations(model, pixels, card.input)
@@ -232,10 +233,10 @@ def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
     return model, card
 
 
-def rewrite_for(model: tf_keras.Model, how: Converter) -> rewrites.Rewritten:
+def rewrite_for(model: tf_keras.Model, how: Converter, images: NDArray[np.float32] | None = None) -> rewrites.Rewritten:
     """Rewrite a network for a converter's arithmetic."""
-    rewritten = rewrites.rewrite(model)
-    return rewrites.for_floats(rewritten) if how.weights != "int8" else rewritten
+    rewritten = rewrites.rewrite(model, images)
+    return rewrites.for_floats(rewritten, images) if how.weights != "int8" else rewritten
 
 
 def flatbuffer(

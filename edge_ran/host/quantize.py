@@ -30,6 +30,7 @@ from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256, write_text
 from edge_ran.host import fake_quant, networks, rewrites
 from edge_ran.host.convert import read_run
+from edge_ran.host.rewrites.proof_pictures import proof_images
 from edge_ran.host.run_output import RunOutput
 from edge_ran.host.train import Data, read, versions
 from edge_ran.host.training_loop import Examples, Progress, Recipe, fit, fit_temperature, predict, scores
@@ -134,7 +135,7 @@ def quantize(
     original, card = read_run(run)
     if RunFolder(Path(run)).ranges_path.exists():
         raise InputError(f"{run} is quantised already", "give the float run that it was made from")
-    rewritten = rewrites.rewrite(original)
+    rewritten = rewrites.rewrite(original, proof_images(card.input))
     fake_quant.check(rewritten.model)
     source = source or _training_pictures(Path(run))
     place = RunOutput(output, resume, force)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -360,3 +363,26 @@ def test_the_original_is_not_compared_behind_its_softmax(
     monkeypatch.setattr(importer, "translate", wrong)
     with pytest.raises(InputError, match="logits differ"):
         import_network(files["keras2.h5"][0], tmp_path / "run", Answers(labels="numbers"))
+
+
+def edge_ran(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge_ran", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def test_other_verbs_take_such_a_file_when_it_leaves_nothing_open(
+    files: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    path, _ = files["keras3lambda.keras"]
+    done = edge_ran(tmp_path, "convert", "--fp32", "--attention", path)
+    assert done.returncode == 0, done.stderr
+    assert "imported" in done.stderr
+    assert (tmp_path / "runs" / "keras3lambda" / "fp32-attention.tflite").is_file()
+    image = layers.Input((8, 8, 3))
+    tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(image))).save(tmp_path / "open.h5")
+    done = edge_ran(tmp_path, "evaluate", "open.h5", tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 2
+    done = edge_ran(tmp_path, "inspect", "open.h5")
+    assert "import asks for --preprocessing" in done.stdout

@@ -13,7 +13,7 @@ import tf_keras
 from numpy.typing import NDArray
 from tf_keras import layers
 
-from edge_ran import __version__, catalogue, dataset, zip_archive
+from edge_ran import __version__, dataset, zip_archive
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import GateError, InputError, OutputExists
 from edge_ran.files import read_bytes, sha256, write_text
@@ -26,8 +26,8 @@ from edge_ran.host.importing.lambdas import Affine
 from edge_ran.host.importing.source import Source, open_source, shown
 from edge_ran.host.importing.translate import Translated, translate
 from edge_ran.host.rewrites import LayerGraph, PassReport
+from edge_ran.host.rewrites.proof_pictures import proof_frames
 from edge_ran.model_interface import read_labels
-from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.runs import RunFolder
 
 PROOF_PICTURES = 8
@@ -106,6 +106,35 @@ class ImportReport:
 
 
 @dataclass(frozen=True)
+class NetworkFile:
+    """What `inspect` tells of a network's file before it is imported; ``asks`` are the questions that `import` has."""
+
+    path: str
+    keras: str
+    height: int
+    width: int
+    classes: int
+    layers: int
+    parameters: int
+    passes: tuple[PassReport, ...]
+    notes: tuple[str, ...]
+    asks: tuple[str, ...]
+    gates: int
+
+    def text(self) -> str:
+        """The record as a few readable lines."""
+        size = f"{self.height}x{self.width} -> {self.classes} classes"
+        lines = [
+            f"{self.path}: Keras {self.keras or 'of an unknown version'}, {size}, {self.layers} layers, "
+            f"{self.parameters:,} parameters, {self.gates} attention gates"
+        ]
+        lines += [f"  {one.places:3d} x {one.name}" for one in self.passes]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  import asks for {one}" for one in self.asks]
+        return "\n".join([*lines, f"next: edge-ran import {self.path}"])
+
+
+@dataclass(frozen=True)
 class _Network:
     """A network that was read: as its file draws it, and translated."""
 
@@ -159,7 +188,7 @@ def import_network(
         network.notes.extend(_doubts(trials, chosen))
         chosen = chosen or px.choose(trials, classes, check_on)
     else:
-        frames = _proof_frames()
+        frames = proof_frames(PROOF_PICTURES)
     if chosen is None:
         raise px.unknown(path)
     if folder_labels:
@@ -202,6 +231,28 @@ def import_network(
         rewrites=rewritten.passes,
         expected_difference=expected,
         trials=trials,
+        gates=sum(name.endswith("_gate") for name in graph.nodes),
+    )
+
+
+def inspect_network(path: Path) -> NetworkFile:
+    """Tell what a network's file holds and what `import` would do with it. Raises InputError as ``import_network``."""
+    with open_source(path) as source:
+        network, version = _read(source, Answers()), source.keras_version
+    graph = network.translated.graph
+    height, width, _ = next(n.shape for n in graph.nodes.values() if n.kind is layers.InputLayer)
+    known = px.from_graph(network.translated.scaling)
+    return NetworkFile(
+        path=str(path),
+        keras=version,
+        height=height,
+        width=width,
+        classes=graph.nodes[graph.output].shape[0],
+        layers=len(graph.nodes),
+        parameters=sum(w.size for node in graph.nodes.values() for w in node.weights),
+        passes=network.translated.passes,
+        notes=tuple(network.notes),
+        asks=("--labels", *(() if known else ("--preprocessing, or --check-on FOLDER of labelled pictures",))),
         gates=sum(name.endswith("_gate") for name in graph.nodes),
     )
 
@@ -266,13 +317,6 @@ def _labelled(folder: Path, labels: tuple[str, ...]) -> tuple[list[NDArray[np.ui
     rows = np.linspace(0, len(tested) - 1, min(px.CHECK_PICTURES, len(tested))).round().astype(int)
     chosen = [tested[row] for row in rows]
     return list(dataset.frames(chosen)), dataset.targets(chosen, labels)
-
-
-def _proof_frames() -> list[NDArray[np.uint8]]:
-    folder = catalogue.folder("calibration_data")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-    rows = np.linspace(0, len(paths) - 1, min(PROOF_PICTURES, len(paths))).round().astype(int)
-    return [read_picture(paths[row]) for row in rows]
 
 
 def _doubts(trials: Sequence[px.PixelTrial], chosen: px.Pixels | None) -> list[str]:

@@ -106,14 +106,18 @@ def check_difference(moved: float, name: str) -> None:
         raise InputError(what, "edge-ran convert --no-rewrite takes it as it is; please report the network")
 
 
-def for_floats(rewritten: Rewritten) -> Rewritten:
-    """Rewrite once more, for files that compute in float32: no products with padding (``leave_out_padding``)."""
+def for_floats(rewritten: Rewritten, images: Array | None = None) -> Rewritten:
+    """Rewrite once more, for files that compute in float32: no products with padding (``leave_out_padding``).
+
+    ``images`` and what is raised are those of ``rewrite``.
+    """
     graph = LayerGraph.of(rewritten.model)
     if not (places := leave_out_padding(graph)):
         return rewritten
     model = graph.model(rewritten.model.name)
     report = PassReport("convolution without its padding", places)
-    moved = rewritten.difference + difference(rewritten.model, model)
+    moved = rewritten.difference + difference(rewritten.model, model, images=images)
+    check_difference(moved, model.name)
     return Rewritten(model, (*rewritten.passes, report), moved)
 
 
