@@ -1,6 +1,6 @@
 """Keeps the README true: runs its commands in an empty folder and puts their output, and its tables, into it.
 
-    python scripts/readme.py                      # the tables
+    python scripts/readme.py                      # the tables, and docs/commands.md
     python scripts/readme.py --pictures FOLDER    # the outputs, too; labelled pictures of the shipped network's classes
 
 tests/test_docs.py runs the same commands and holds the words of the README against theirs.
@@ -15,8 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer.main
 
@@ -24,6 +26,7 @@ from edge_ran import catalogue, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+COMMANDS = ROOT / "docs" / "commands.md"
 # Where no camera is, a clip; where nobody waits, fewer rounds.
 STAND_INS = {
     "--camera 0": "--camera clip.avi --headless --max-frames 3",
@@ -96,6 +99,27 @@ def verb_table() -> str:
     return "\n".join(lines)
 
 
+def command_page() -> str:
+    """Return docs/commands.md: the help of every verb."""
+    parts = ["# Commands\n\nThe `--help` of every verb; `scripts/readme.py` writes this page.\n"]
+    for verb, command in leaves(typer.main.get_command(cli.app)):
+        context = command.context_class(
+            command, info_name=f"edge-ran {verb}", max_content_width=100, terminal_width=100
+        )
+        text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        parts.append(f"## {verb}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def leaves(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
+    """Yield every verb's words and command, those of a group of verbs one by one."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, *above, name)
+        else:
+            yield " ".join((*above, name)), command
+
+
 def with_tables(text: str) -> str:
     """Return the README's text with the tables of today's catalogue and verbs between their marks."""
     for name, table in (("devices", device_table()), ("verbs", verb_table())):
@@ -113,6 +137,7 @@ def main() -> None:
     pictures = parser.parse_args().pictures
     text = with_tables(README.read_text(encoding="utf-8"))
     README.write_text(text, encoding="utf-8")
+    COMMANDS.write_text(command_page(), encoding="utf-8")
     if not pictures:
         return
     with tempfile.TemporaryDirectory() as name:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +69,15 @@ def test_a_reader_that_leaves_is_no_failure(words: list[str]):
     done = subprocess.run([sys.executable, "-m", "edge_ran", *words], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_page_of_commands_is_current():
+    """docs/commands.md is the help of every verb, to the letter."""
+    root = Path(__file__).resolve().parents[1]
+    spec = importlib.util.spec_from_file_location("readme", root / "scripts" / "readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    readme = importlib.util.module_from_spec(spec)
+    sys.modules["readme"] = readme
+    spec.loader.exec_module(readme)
+    assert readme.COMMANDS.read_text(encoding="utf-8") == readme.command_page(), "run scripts/readme.py"

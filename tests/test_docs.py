@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [
     *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
     *(ROOT / folder / "README.md" for folder in ("converters", "devices", "calibration_data")),
 ]
 
@@ -115,6 +117,17 @@ def test_every_option_that_the_documents_name_exists():
     assert seen > 5
 
 
+def test_the_page_of_commands_has_every_option_and_no_other():
+    sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", readme.COMMANDS.read_text("utf-8"), re.M | re.DOTALL))
+    verbs = dict(readme.leaves(typer.main.get_command(cli.app)))
+    assert sections.keys() == verbs.keys(), "run scripts/readme.py"
+    for verb, command in verbs.items():
+        known = {name for one in command.params if not one.hidden for name in (*one.opts, *one.secondary_opts)}
+        known = {name for name in known if name.startswith("--")} | {"--help"}
+        told = set(re.findall(r"^  (?:-\w, )?(--[a-z0-9-]+)(?: / (--[a-z0-9-]+))?", sections[verb], re.M))
+        assert {name for pair in told for name in pair if name} == known, f"{verb}: run scripts/readme.py"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(document: Path):
     text = document.read_text(encoding="utf-8")
@@ -123,14 +136,34 @@ def test_every_relative_link_leads_somewhere(document: Path):
             assert (document.parent / target).exists(), target
 
 
+def _key_table(text: str) -> str:
+    return text[text.index("| key |") :].split("\n\n")[0]
+
+
 @pytest.mark.parametrize("kind", ["devices", "converters"])
 def test_the_tables_of_keys_are_the_catalogues(kind: str):
     import dataclasses
 
     cls = {"devices": catalogue.DeviceSpec, "converters": catalogue.Converter}[kind]
     text = (catalogue.folder(kind) / "README.md").read_text(encoding="utf-8")
-    told = re.findall(r"^\| `(\w+)` \|", text[text.index("| key |") :], re.M)
+    told = re.findall(r"^\| `(\w+)` \|", _key_table(text), re.M)
     assert told == [f.name for f in dataclasses.fields(cls) if f.name != "name"]
+
+
+@pytest.mark.parametrize("kind", ["devices", "converters"])
+def test_every_documented_key_is_read_by_whom_the_table_names(kind: str):
+    """A key for people only is shown; any other is read outside the catalogue, and by verbs that exist."""
+    text = (catalogue.folder(kind) / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", _key_table(text), re.M)
+    verbs = set(typer.main.get_command(cli.app).commands)
+    shown = {"devices.py", "catalogue.py"}  # lists of devices show all keys
+    trees = [ast.parse(p.read_text("utf-8")) for p in (ROOT / "edge_ran").rglob("*.py") if p.name not in shown]
+    read = {n.attr for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    for key, reader in rows:
+        named = {word for word in re.findall(r"`(\w+)", reader)}
+        assert named <= verbs, f"{key}: {named - verbs} is no verb"
+        assert named or "people" in reader or "install" in reader or "ssh" in reader, key
+        assert key in read or "people" in reader, f"nothing reads {key}"
 
 
 @pytest.mark.parametrize("kind", ["devices", "converters"])
