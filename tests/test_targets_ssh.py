@@ -474,13 +474,18 @@ def test_an_archive_that_leads_elsewhere_stays_where_it_belongs(edge_ran, board,
     import io, tarfile
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
-        for name in ("../out", "/tmp/edge-ran-out", "a/../../out", "good.txt"):
+        for name in ("../out", "/tmp/edge-ran-out", "a/../../out", ".bashrc", "a.py", "a/.ssh/x.jpg", "good.jpg"):
             member = tarfile.TarInfo(name)
             member.size = 3
             archive.addfile(member, io.BytesIO(b"abc"))
         link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
+        sparse = tarfile.TarInfo("GNUSparseFile.0/big.jpg")
+        sparse.size = 512
+        sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "big.jpg",
+                              "GNU.sparse.realsize": str(1 << 31)}
+        archive.addfile(sparse, io.BytesIO(b"0\\n".ljust(512, b"\\0")))
     self.wire.send(b"D", file.getvalue())
     return {}
     """
@@ -494,6 +499,22 @@ def test_an_archive_that_leads_elsewhere_stays_where_it_belongs(edge_ran, board,
         "labels.txt", "--record", "kept",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert [p.name for p in (tmp_path / "kept").iterdir()] == ["good.txt"]
+    assert [p.name for p in (tmp_path / "kept").iterdir()] == ["good.jpg"]
     assert not (tmp_path / "out").exists()
     assert not Path("/tmp/edge-ran-out").exists()
+
+
+def test_a_board_that_sends_without_end_is_left(edge_ran, board, test_models: Path, tmp_path: Path, monkeypatch):
+    from edge_ran.targets.ssh import session
+
+    monkeypatch.setattr(session, "MOST_FETCHED_BYTES", 1 << 22)
+    liar = tmp_path / "liar"
+    lie = 'while True: self.wire.send(b"D", bytes(1 << 20))'
+    liar.write_text(LIAR.format(python=sys.executable, what="fetch", lie=lie))
+    liar.chmod(0o755)
+    write_clip(tmp_path / "clip.avi", 3)
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    words = ["--camera", "clip.avi", "--labels", "labels.txt", "--summary", "s.json"]
+    done = edge_ran("run", test_models / "int8.tflite", "--device", board(python=str(liar)), *words)
+    assert _is_one_error(done, "sends more than fits")
+    assert not (tmp_path / "s.json").exists()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +25,8 @@ from edge_ran.targets.target import Page
 
 PATIENCE_S = 30.0  # with the connection, and with Python's start on a slow board
 ANSWER_S = 120.0
+MOST_FETCHED_BYTES = 1 << 36  # days of recording
+LEAST_FREE_BYTES = 1 << 28  # on the disk that keeps what comes
 
 Say = Callable[[str], None]
 _R = TypeVar("_R")
@@ -149,11 +153,25 @@ class Session:
                 connection.send(b"D", block)
             connection.answer(ANSWER_S)
 
-    def fetch(self, path: PurePosixPath, target: Path) -> None:
-        """Bring a file, or the files of a folder, here."""
+    def fetch(self, path: PurePosixPath, target: Path, pictures: bool = False) -> None:
+        """Bring a file here, or, with ``pictures``, the pictures of a folder.
+
+        Raises:
+            EnvironmentMissing: it cannot be written, or the board sends a broken archive, or one without end.
+        """
+        received = 0
         with tempfile.TemporaryFile() as file:
+
+            def keep(block: bytes) -> None:
+                nonlocal received
+                received += len(block)
+                if received > MOST_FETCHED_BYTES or shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE_BYTES:
+                    what = f"{self.spec.name} sends more than fits: {received / 1e9:.1f} GB and no end"
+                    raise EnvironmentMissing(what, "free some space, or record less")
+                file.write(block)
+
             try:
-                self.request("fetch", {"path": str(path)}, {b"D": file.write})
+                self.request("fetch", {"path": str(path)}, {b"D": keep})
             except OSError as error:
                 raise EnvironmentMissing(f"cannot write {target}: {error.strerror}", "free some space") from error
             if not file.tell():
@@ -162,8 +180,8 @@ class Session:
             try:
                 with tarfile.open(fileobj=file, mode="r|") as archive:
                     for member in archive:
-                        _extract(archive, member, target)
-            except tarfile.TarError as error:
+                        _extract(archive, member, target, pictures)
+            except (tarfile.TarError, ValueError, EOFError, zlib.error) as error:
                 raise EnvironmentMissing(f"{self.spec.name} sent a broken archive", "try again") from error
 
     def failed(self, what: str) -> EnvironmentMissing:
@@ -171,10 +189,20 @@ class Session:
         return EnvironmentMissing(f"{self.spec.name} {what}", f"edge-ran devices {self.spec.name}")
 
 
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write one file of an untrusted archive, unless its name leads out of ``target``."""
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, pictures: bool) -> None:
+    """Write one file of an untrusted archive, if it is what was asked for.
+
+    A single file is the target itself, whatever it is called. A folder holds pictures, in folders that are not hidden:
+    no start-up file, no key, no module that something here would load. Nothing is written that was not sent, as a
+    sparse file would be.
+    """
     inside = PurePosixPath(clean(member.name))
-    if not member.isfile() or ".." in inside.parts or inside.is_absolute():
+    if not member.isfile() or member.issparse() or ".." in inside.parts or inside.is_absolute():
+        return
+    if pictures:
+        if inside.suffix != ".jpg" or any(part.startswith(".") for part in inside.parts):
+            return
+    elif inside.parts:
         return
     content = archive.extractfile(member)
     assert content is not None

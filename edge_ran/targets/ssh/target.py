@@ -121,5 +121,5 @@ class SshTarget:
         ended = session.request("run", values, {b"O": out, b"E": lines.put})
         lines.end()
         for written, result in payload.results:
-            session.fetch(written, result.path)
+            session.fetch(written, result.path, pictures=written.parent.name == "record")
         return errors.error(ended.get("code")), payload.local
