@@ -82,7 +82,7 @@ def test_help_names_every_verb_and_bare_words_give_it_too():
 def test_the_verbs_are_those_of_the_conventions():
     known = {"train", "quantize", "convert", "evaluate", "run", "benchmark", "inspect", "verify", "devices"}
     known |= {"doctor", "dataset", "serve", "demo", "compare", "profile", "sweep", "sustain", "precisions"}
-    known |= {"import", "export"}
+    known |= {"import", "export", "deploy", "status", "logs", "rollback", "undeploy", "fetch"}
     assert {words[0] for words in COMMANDS} == known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import typer
 from edge_ran.errors import EdgeRanError, UsageError
 
 if TYPE_CHECKING:
-    from edge_ran.bench import Plan
+    from edge_ran.bench import Bench, BenchReport, Plan
     from edge_ran.report import Report
 
 
@@ -42,12 +43,73 @@ class PlanOptions:
     until: Annotated[
         str, typer.Option(metavar="PERCENT", help="Go on until the median is known to within ±PERCENT.")
     ] = "0%"
+    mlperf: Annotated[
+        bool, typer.Option("--mlperf", help="MLPerf single stream: 1,024 runs, 60 s at least; see the p90.")
+    ] = False
 
     def plan(self) -> Plan:
         """Return the plan. Raises UsageError where the numbers exclude each other."""
         from edge_ran.bench import Plan
 
+        if self.mlperf:
+            return Plan.mlperf()
         return Plan(self.num_runs, self.warmup_runs, self.min_secs, self.max_secs, percent("--until", self.until))
+
+
+@dataclass(frozen=True)
+class FeedOptions:
+    """What a model is fed with."""
+
+    images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures to feed.", show_default="those of edge-ran")
+    ] = None
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """An earlier record to compare with."""
+
+    PANEL: ClassVar[str] = "Comparison"
+
+    baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with an earlier --result-json.")] = None
+    max_regression: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if slower than --baseline by more; 4 if not reliable.")
+    ] = None
+
+    def allowed(self) -> float | None:
+        """How much slower than the baseline is allowed: 0.05 = 5 %. Raises UsageError where it is no percentage."""
+        return None if self.max_regression is None else percent("--max-regression", self.max_regression)
+
+    def compared(self, found: Bench, before: BenchReport | None) -> Bench:
+        """Return the measurement with its comparison in its one report; as it is where there is no baseline."""
+        from edge_ran.bench import regression
+
+        if before is None:
+            return found
+        (now,) = found.reports
+        report = dataclasses.replace(now, regression=regression(now, before, now.name, str(self.baseline)))
+        return dataclasses.replace(found, reports=(report,))
+
+
+@dataclass(frozen=True)
+class DevicesOptions:
+    """Where to measure: one device or several."""
+
+    PANEL: ClassVar[str] = "Device"
+
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEVICE",
+            help="ssh://user@host[:port], adb:SERIAL, NAME or FILE.toml; several give one table.",
+            show_default="local",
+        ),
+    ] = None
+    install: Annotated[
+        bool, typer.Option("--install", help="Let pip install missing packages there, in a folder of its own.")
+    ] = False
 
 
 @dataclass(frozen=True)

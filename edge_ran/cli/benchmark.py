@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_ran.cli.app import announce, complain, progress_note, talk, tflite_or_default
-from edge_ran.cli.bench_options import PlanOptions, ReportFiles, percent
+from edge_ran.cli.bench_options import DevicesOptions, FeedOptions, GateOptions, PlanOptions, ReportFiles
 from edge_ran.cli.command import given
-from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOptions, Only, OutputOptions, verb
+from edge_ran.cli.options import AcceleratorOptions, MetadataOptions, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.errors import EnvironmentMissing, UsageError
 
 if TYPE_CHECKING:
-    from edge_ran.bench import Bench, BenchReport
+    from edge_ran.bench import Bench
 
 # Options that are not sent to another device: what a record becomes is made here, wherever it was measured.
 HERE = ("models", "model", "device", "install", "json", "force", "quiet", "result_json", "csv", "plot", "html")
@@ -59,69 +58,40 @@ def benchmark(
         ),
     ] = None,
     *,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device",
-            "-d",
-            metavar="DEVICE",
-            help="ssh://user@host[:port], adb:SERIAL, NAME or FILE.toml; may be repeated.",
-            show_default="local",
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Pictures to feed.", show_default="those of edge-ran")
-    ] = None,
-    mlperf: Annotated[
-        bool,
-        typer.Option("--mlperf", help="MLPerf single stream: 1,024 runs, 60 s at least; see the p90."),
-    ] = False,
-    baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Compare with an earlier --result-json.")
-    ] = None,
-    max_regression: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Exit 1 if slower than --baseline by more; 4 if not reliable.")
-    ] = None,
+    feed: FeedOptions,
     plan: PlanOptions,
+    gate: GateOptions,
     files: ReportFiles,
     accelerator: AcceleratorOptions,
     metadata: MetadataOptions,
-    board: Annotated[DeviceOptions, Only("install")],
+    devices: DevicesOptions,
     output: OutputOptions,
     moved: MovedOptions,
 ) -> None:
     """Measure how fast a .tflite is, here or on a device, and whether the figures are reliable."""
     moved.refuse()
-    typed = given(context, *HERE, "baseline", "max_regression")
-    allowed = percent("--max-regression", max_regression) if max_regression is not None else None
     from edge_ran import bench, targets
     from edge_ran.cli.render import benchmark as render
     from edge_ran.targets import measurements
 
-    specs = [targets.resolve(name) for name in device or ["local"]]
+    allowed, specs = gate.allowed(), [targets.resolve(name) for name in devices.device or ["local"]]
     paths = tuple(map(tflite_or_default, models)) if models else (tflite_or_default(None),)
-    _check(files, output, [spec.target for spec in specs], len(paths), baseline)
+    _check(files, output, [spec.target for spec in specs], len(paths), gate.baseline)
+    before = bench.read_report(gate.baseline) if gate.baseline else None
     request = measurements.Request(
         models=paths,
         runtime=accelerator.runtime(output.verbose),
         overrides=metadata.overrides(),
-        images=images,
-        typed=typed,
-        install=board.install,
+        images=feed.images,
+        typed=given(context, *HERE, "baseline", "max_regression"),
+        install=devices.install,
         note=progress_note(output.quiet),
         talk=talk(output.quiet),
     )
-    before = bench.read_report(baseline) if baseline else None
-    found = measurements.benchmark(
-        specs,
-        request,
-        bench.Plan.mlperf() if mlperf else plan.plan(),
-        lambda error: complain(str(error), error.remedy),
-    )
+    found = measurements.benchmark(specs, request, plan.plan(), lambda error: complain(str(error), error.remedy))
     for one in found.reports:
         announce(one.accelerator, output.quiet)
-    if before is not None:
-        found = _compared(found, before, str(baseline))
+    found = gate.compared(found, before)
     emit(output.json, found.result, lambda _: render.benchmark(found))
     _write(files, found)
     if allowed is not None and (ratio := found.reports[0].regression):
@@ -137,15 +107,6 @@ def _check(files: ReportFiles, output: OutputOptions, places: list[str], models:
     if files.plot and any(place.startswith("adb:") for place in places):
         raise UsageError("--plot draws the time of each run, which phones do not report", "use --html or --csv")
     files.check(output.force)
-
-
-def _compared(found: Bench, before: BenchReport, baseline: str) -> Bench:
-    """The one report with its comparison in it."""
-    from edge_ran import bench
-
-    (now,) = found.reports
-    ratio = bench.regression(now, before, now.name, baseline)
-    return dataclasses.replace(found, reports=(dataclasses.replace(now, regression=ratio),))
 
 
 def _write(files: ReportFiles, found: Bench) -> None:

@@ -48,7 +48,7 @@ RULES: tuple[Needs | Excludes, ...] = (
     Needs("keep", ("record",), verbs=("run",)),
     # benchmark
     Needs("max_regression", ("baseline",), verbs=("benchmark",)),
-    Excludes("mlperf", ("num_runs", "warmup_runs", "min_secs", "max_secs", "until"), verbs=("benchmark",)),
+    Excludes("mlperf", ("num_runs", "warmup_runs", "min_secs", "max_secs", "until"), verbs=("benchmark", "sweep")),
     # verify
     Needs("plot", ("network",), verbs=("verify",)),
     Excludes("network", ("device", "install", "threads", "delegate", "delegate_option"), verbs=("verify",)),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_ran.cli.app import announce, parse_seconds, progress_bar, talk, tflite_or_default
-from edge_ran.cli.bench_options import ReportFiles
+from edge_ran.cli.bench_options import FeedOptions, ReportFiles
 from edge_ran.cli.benchmark import HERE
 from edge_ran.cli.command import given
 from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOptions, Only, OutputOptions, verb
@@ -23,9 +23,7 @@ def sustain(
     ] = None,
     *,
     duration: Annotated[str, typer.Option(metavar="TIME", help="How long: 30s, 10m, 1h.")] = "5m",
-    images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Pictures to feed.", show_default="those of edge-ran")
-    ] = None,
+    feed: FeedOptions,
     files: Annotated[ReportFiles, Only("result_json", "plot", "html")],
     accelerator: AcceleratorOptions,
     metadata: MetadataOptions,
@@ -44,7 +42,7 @@ def sustain(
             models=(path,),
             runtime=accelerator.runtime(output.verbose),
             overrides=metadata.overrides(),
-            images=images,
+            images=feed.images,
             typed=given(context, *HERE),
             install=device.install,
             progress=progress,

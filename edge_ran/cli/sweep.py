@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_ran.cli.app import progress_note, talk, tflite_or_default
-from edge_ran.cli.bench_options import PlanOptions, ReportFiles
+from edge_ran.cli.bench_options import FeedOptions, PlanOptions, ReportFiles
 from edge_ran.cli.benchmark import HERE
 from edge_ran.cli.command import given
 from edge_ran.cli.options import DeviceOptions, MetadataOptions, OutputOptions, verb
@@ -34,9 +34,7 @@ def sweep(
     accuracy_on: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Class folders, CSV or .npz: measure each file's accuracy, too.")
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Pictures to feed.", show_default="those of edge-ran")
-    ] = None,
+    feed: FeedOptions,
     plan: PlanOptions,
     files: ReportFiles,
     metadata: MetadataOptions,
@@ -57,7 +55,7 @@ def sweep(
         models=(path,),
         runtime=RuntimeOptions("auto", gpu_precision=gpu_precision, verbose=output.verbose),
         overrides=metadata.overrides(),
-        images=images,
+        images=feed.images,
         typed=given(context, *HERE),
         install=device.install,
         note=progress_note(output.quiet),
