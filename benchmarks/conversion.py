@@ -29,15 +29,16 @@ def once(way: str, network: str, precision: str) -> tuple[float, float]:
 
     from edge_ran import catalogue
     from edge_ran.card import InputSpec
-    from edge_ran.host import convert, rewrites
+    from edge_ran.host import calibration, rewrites
+    from edge_ran.host.flatbuffer import flatbuffer
 
     model = random_network(network)
     spec, how = InputSpec(*model.input_shape[1:3]), catalogue.converter(precision)
-    pixels = convert.calibration_pixels(None, spec, PICTURES)[0] if how.calibration else None
+    pixels = calibration.of_folder(None, spec, PICTURES)[0] if how.calibration else None
     started, worked = time.perf_counter(), time.process_time()
     if way == "ours":
         rewritten = rewrites.rewrite(model).model
-        convert.flatbuffer(functools.partial(rewritten, training=False), how, spec, pixels)
+        flatbuffer(functools.partial(rewritten, training=False), how, spec, pixels)
         return time.perf_counter() - started, time.process_time() - worked
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if how.weights != "float32":
@@ -45,7 +46,7 @@ def once(way: str, network: str, precision: str) -> tuple[float, float]:
     if how.weights == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if pixels is not None:
-        converter.representative_dataset = lambda: convert.representative(pixels, spec)
+        converter.representative_dataset = lambda: calibration.representative(pixels, spec)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(how.io)
     converter.convert()

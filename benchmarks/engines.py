@@ -123,16 +123,18 @@ def make_sources(
     from rewrites import random_network
 
     from edge_ran import catalogue, runs
-    from edge_ran.bench import default_pictures
     from edge_ran.host import convert, networks, rewrites
+    from edge_ran.host.flatbuffer import flatbuffer
+    from edge_ran.host.read_run import read_run
     from edge_ran.picture import read_picture
+    from edge_ran.pictures import shipped_pictures
     from edge_ran.preprocess import fit_pixels, normalise
     from edge_ran.runtime.output_capture import captured
 
     if run is None and network == "edge50":
         run = runs.SHIPPED
     if run is not None:
-        model, card = convert.read_run(run)
+        model, card = read_run(run)
         spec = card.input
     else:
         from edge_ran.card import InputSpec
@@ -140,7 +142,7 @@ def make_sources(
         name, options = NETWORKS[network]
         model = random_network(name, **options)
         spec = InputSpec(*model.input_shape[1:3])
-    pixels = np.stack([fit_pixels(read_picture(path), spec) for path in default_pictures()])
+    pixels = np.stack([fit_pixels(read_picture(path), spec) for path in shipped_pictures()])
     if run is None:
         tell_apart(model, normalise(pixels, spec))
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +167,7 @@ def make_sources(
         how = catalogue.converter(precision)
         network_ours = functools.partial(convert.rewrite_for(model, how).model, training=False)
         with captured():
-            data = convert.flatbuffer(network_ours, how, spec, pixels[::2] if how.calibration else None)
+            data = flatbuffer(network_ours, how, spec, pixels[::2] if how.calibration else None)
         (ours / f"{precision}.tflite").write_bytes(data)
     known = {
         "network": network,

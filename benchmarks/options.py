@@ -30,8 +30,10 @@ from edge_ran import catalogue, dataset, graph, verify
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.dataset import frames
 from edge_ran.files import write_text
-from edge_ran.host import convert, networks, parity, quantize
+from edge_ran.host import calibration, convert, networks, parity, quantize
+from edge_ran.host.read_run import read_run
 from edge_ran.preprocess import fit_pixels, normalise
+from edge_ran.recipe import QUANTIZE
 from edge_ran.runtime import RuntimeOptions, open_runtime
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -69,7 +71,7 @@ def make_run(network: str, options: dict[str, Any], folder: Path) -> Path:
         if layer.name.endswith("_conv3"):  # the last of a branch
             layer.set_weights([0.1 * layer.get_weights()[0], *layer.get_weights()[1:]])
     spec = InputSpec(*model.input_shape[1:3])
-    images = normalise(convert.calibration_pixels(None, spec, 60)[0], spec)
+    images = normalise(calibration.of_folder(None, spec, 60)[0], spec)
     norms = [layer for layer in model.layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.0  # the statistics become those of this batch
@@ -90,7 +92,7 @@ def make_run(network: str, options: dict[str, Any], folder: Path) -> Path:
 def some_pictures(source: Path | None, classes: int, spec: InputSpec, target: Path) -> Path:
     """Write pictures as the labelled set that `quantize` reads; their labels are arbitrary."""
     if source is None:
-        pixels, _ = convert.calibration_pixels(None, spec, MORE_PICTURES)
+        pixels, _ = calibration.of_folder(None, spec, MORE_PICTURES)
     else:
         samples = dataset.load(source).samples
         chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, MORE_PICTURES).astype(int)]
@@ -172,10 +174,10 @@ def main() -> None:
                 folder = Path(name)
                 runs = {"int8": make_run(network, wanted, folder / "float")}
                 if chosen.quantize:
-                    card = convert.read_run(runs["int8"])[1]
+                    card = read_run(runs["int8"])[1]
                     pictures = some_pictures(chosen.data, len(card.labels), card.input, folder / "pictures.npz")
                     runs["int8-qat"] = folder / "quantised"
-                    how = dataclasses.replace(quantize.RECIPE, epochs=1, batch_size=32)
+                    how = QUANTIZE.changed(epochs=1, batch_size=32)
                     quantize.quantize(runs["int8"], runs["int8-qat"], pictures, how)
                 for precision, run in runs.items():
                     tflite = folder / f"{precision}.tflite"

@@ -20,15 +20,17 @@ import numpy as np
 import tf_keras
 
 from edge_ran import catalogue
+from edge_ran.architecture import configure
 from edge_ran.card import InputSpec
-from edge_ran.host import convert, networks
+from edge_ran.host import calibration, convert, networks
+from edge_ran.host.flatbuffer import flatbuffer
 from edge_ran.runtime import open_runtime
 from edge_ran.runtime.output_capture import captured
 
 
 def random_network(name: str, **options: Any) -> tf_keras.Model:
     """Build a network with random BatchNorm statistics; from fresh ones the converter deletes operators."""
-    model = networks.build(networks.configure(name, **options))
+    model = networks.build(configure(name, **options))
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
@@ -43,7 +45,7 @@ def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], st
     """(precision, form) -> path of a file."""
     model = random_network(network, mask_tail=mask_tail)
     spec, made = InputSpec(*model.input_shape[1:3]), {}
-    pixels = convert.calibration_pixels(None, spec, 8)[0]  # speed does not depend on the ranges
+    pixels = calibration.of_folder(None, spec, 8)[0]  # speed does not depend on the ranges
     for precision in ("fp32", "int8"):
         how = catalogue.converter(precision)
         rewritten = convert.rewrite_for(model, how)
@@ -53,7 +55,7 @@ def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], st
             path = f"{folder}/{precision}-{form}.tflite"
             with captured(), open(path, "wb") as file:
                 call = functools.partial(chosen, training=False)
-                file.write(convert.flatbuffer(call, how, spec, pixels if how.calibration else None))
+                file.write(flatbuffer(call, how, spec, pixels if how.calibration else None))
             made[precision, form] = path
     return made
 

@@ -10,10 +10,14 @@ import dataclasses
 import json
 import math
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_ran import records
+from edge_ran.architecture import Architecture
 from edge_ran.errors import InputError
+from edge_ran.recipe import Recipe
 
 SCHEMA_VERSION = 1
 COLORS = ("rgb", "bgr")
@@ -69,26 +73,141 @@ class Overrides:
 
 
 @dataclass(frozen=True)
-class ModelCard:
-    """Everything known of a model. ``training``, ``calibration``, ``accuracy`` and ``versions`` are free-form records.
+class Accuracy:
+    """Top-1 accuracy (0..1, None = not measured) on ``images`` pictures of a data set's ``split``.
 
-    ``network`` is the architecture's name, ``options`` its other settings; ``precision`` is the converter's name or
-    ``float32`` for a run folder; ``accuracy`` has ``top1`` (0..1), ``images``, ``dataset`` and ``split``;
-    ``temperature`` divides the log-probabilities to calibrate confidence (1 = as trained). ``masks`` are the attention
-    modules whose soft masks a ``.tflite`` gives after its scores, an output each. ``task`` is what the model is for:
-    ``classifier``, or what foreign metadata says instead (``embedder``, ``detector``, ``segmenter``).
+    ``of`` says what was measured, where it is not the model that carries the card.
+    """
+
+    dataset: str = ""
+    split: str = ""
+    images: int = 0
+    top1: float | None = None
+    of: str = ""
+
+    def __post_init__(self) -> None:
+        if self.images < 0 or not 0 <= (self.top1 or 0) <= 1:
+            raise InputError(f"card: top-1 {self.top1} of {self.images} images cannot be")
+
+    def __str__(self) -> str:
+        """Name the pictures: data set, split and number."""
+        return f"{self.dataset or 'unknown pictures'}, {self.split or 'unknown'} split, {self.images:,} images"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the ranges of quantised activations were measured on: ``pictures`` pictures of ``source``.
+
+    ``kind`` is ``shipped`` (the pictures that come with edge-ran), ``folder`` (given by the user), ``training`` (the
+    run's own training pictures) or ``quantisation-aware training``; empty where nothing was calibrated, and in cards
+    of older versions.
+    """
+
+    source: str = ""
+    pictures: int = 0
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How `quantize` fine-tuned the network. ``kept`` says which weights were kept: ``fine-tuned`` or ``calibrated``.
+
+    ``float_top1`` is the float network's top-1, 0..1; ``float_layers`` are the layers that stay in float.
+    """
+
+    recipe: Recipe | None = None
+    seed: int = 0
+    kept: str = ""
+    float_top1: float | None = None
+    float_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Where a network comes from that another script trained: its file, what wrote it, and how it was translated.
+
+    ``keras`` is the version of Keras that saved it, ``preprocessing`` the name of how its pixels are scaled.
+    """
+
+    file: str = ""
+    sha256: str = ""
+    keras: str = ""
+    preprocessing: str = ""
+    passes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The labelled pictures that a network was trained on.
+
+    ``split_by`` is ``group`` or ``picture``; ``skipped`` counts unreadable pictures that were left out; ``sha256`` is
+    that of all pixels and labels.
+    """
+
+    dataset: str = ""
+    split_by: str = ""
+    validation_fraction: float = 0.1
+    skipped: int = 0
+    sha256: str = ""
+    train_images: int = 0
+    val_images: int = 0
+    test_images: int = 0
+
+
+@dataclass(frozen=True)
+class Training(TrainingSet):
+    """What the network was trained on, and how.
+
+    ``precision`` is that of the arithmetic in training. ``description`` and ``author`` come from metadata that other
+    tools wrote.
+    """
+
+    recipe: Recipe | None = None
+    seed: int = 0
+    best_epoch: int = 0
+    precision: str = ""
+    quantisation: Quantisation | None = None
+    imported: Imported | None = None
+    description: str = ""
+    author: str = ""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Versions of what made the model; ``model`` is its own, where other tools' metadata gives one."""
+
+    edge_ran: str = ""
+    tensorflow: str = ""
+    tf_keras: str = ""
+    python: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything known of a model.
+
+    ``network`` is the architecture's name, ``options`` the architecture, None where it is not one of ours;
+    ``precision`` is the converter's name or ``float32`` for a run folder; ``temperature`` divides the log-probabilities
+    to calibrate confidence (1 = as trained). ``masks`` are the attention modules whose soft masks a ``.tflite`` gives
+    after its scores, an output each. ``task`` is what the model is for: ``classifier``, or what foreign metadata says
+    instead (``embedder``, ``detector``, ``segmenter``).
+
+    Raises:
+        InputError: a text holds a control character, or the temperature is not above 0.
     """
 
     name: str
     labels: tuple[str, ...]
     input: InputSpec
     network: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Architecture | None = None
     precision: str = "float32"
-    training: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
-    accuracy: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    calibration: Calibration = field(default_factory=Calibration)
+    accuracy: Accuracy = field(default_factory=Accuracy)
+    versions: Versions = field(default_factory=Versions)
     rewrites: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     temperature: float = 1.0
@@ -96,21 +215,17 @@ class ModelCard:
     task: str = "classifier"
 
     def __post_init__(self) -> None:
-        texts = [self.name, self.network, self.precision, self.license, self.task]
-        texts += [*self.labels, *self.rewrites, *self.masks]
-        records = (self.options, self.training, self.calibration, self.accuracy, self.versions)
-        number = isinstance(self.temperature, (int, float)) and math.isfinite(self.temperature)
-        if not (all(isinstance(t, str) for t in texts) and all(isinstance(r, dict) for r in records) and number):
-            raise InputError("card: a field has the wrong type")
-        if self.temperature <= 0:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise InputError(f"card: temperature {self.temperature} is not above 0")
-        for text in texts:
+        for text in _texts(records.to_dict(self)):
             # They reach terminals and labels.txt, one a line. Cs: half a character, which no file can hold.
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-                raise InputError(f"card: {text!r} holds a control character")
+                raise InputError(f"card: {text[:40]!r} holds a control character")
 
     def to_json(self) -> str:
-        return json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
+        """Return the card as ``card.json`` holds it."""
+        fields = {name: value for name, value in records.to_dict(self).items() if value is not None}
+        return json.dumps({"schema_version": SCHEMA_VERSION, **fields}, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelCard:
@@ -122,20 +237,14 @@ class ModelCard:
         try:
             record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
             json.dumps(record, ensure_ascii=False).encode()  # half a character in it would break whoever prints it
-            version = record.pop("schema_version")
+            version = record["schema_version"]
             if version != SCHEMA_VERSION:
                 raise InputError(f"the card has schema version {version!r:.20}, this edge-ran reads {SCHEMA_VERSION}")
-            known = {f.name for f in dataclasses.fields(cls)}
-            record = {key: value for key, value in record.items() if key in known}
-            spec = dict(record.pop("input"))
-            spec["mean"] = tuple(float(v) for v in spec["mean"])
-            spec["std"] = tuple(float(v) for v in spec["std"])
-            labels, rewrites, masks = record.pop("labels"), record.pop("rewrites", []), record.pop("masks", [])
-            if not all(isinstance(texts, list) for texts in (labels, rewrites, masks)):
-                raise TypeError("labels, rewrites and masks must be lists")
-            record |= {"labels": tuple(labels), "rewrites": tuple(rewrites), "masks": tuple(masks)}
-            return cls(**record, input=InputSpec(**spec))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            unknown = set(record["input"]) - {f.name for f in dataclasses.fields(InputSpec)}
+            if unknown:  # left out, the network would be given other numbers than it was trained on
+                raise InputError(f"its input has {min(unknown)!r:.20}, which this edge-ran does not know")
+            return records.read(cls, _as_of_now(record), "card")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, InputError) as error:
             what = " ".join(str(error).split())[:120]
             raise InputError(f"the model's card cannot be read: {what}", "convert the model again") from error
 
@@ -144,6 +253,28 @@ def _whole(number: str) -> int:
     if len(number) > _MOST_DIGITS:
         raise ValueError(f"{number[:_MOST_DIGITS]}... is out of range")
     return int(number)
+
+
+def _as_of_now(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a card as it would be written now: older versions left records empty, and wrote ``edge-ran``, too."""
+    found = dict(record)
+    if not found.get("options"):
+        found.pop("options", None)
+    versions = found.get("versions")
+    if isinstance(versions, dict) and "edge-ran" in versions:  # of the conversion, which came last
+        found["versions"] = {**versions, "edge_ran": versions["edge-ran"]}
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
 
 
 def _finite(number: str) -> float | None:

@@ -7,15 +7,14 @@ own works wherever a name does.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_ran.errors import InputError, UsageError
+from edge_ran.errors import nearest as nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -84,13 +83,6 @@ class DeviceSpec:
 
 
 Entry = TypeVar("Entry", Converter, DeviceSpec)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the remedy line for a misspelt ``word``: the nearest known one, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known)}"
 
 
 def converter(name: str) -> Converter:

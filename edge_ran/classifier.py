@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import catalogue
 from edge_ran.attention import Look
 from edge_ran.card import Overrides
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import add_masks, attach_card, drop_masks, read_card
 from edge_ran.model_interface import read_interface
-from edge_ran.picture import PICTURE_SUFFIXES, read_picture
+from edge_ran.picture import read_picture
+from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import Preprocessor, dequantise, seen
 from edge_ran.runtime import Runtime, RuntimeOptions, open_runtime
 
@@ -217,20 +217,12 @@ def real_inputs(preprocess: Prepare, pictures: Path | None = None, count: int = 
 
     Args:
         preprocess: the model's ``Preprocessor``.
-        pictures: a folder, looked into at any depth; None takes ``calibration_data/``.
+        pictures: a folder, looked into at any depth; None takes the pictures that ship.
 
     Raises:
         InputError: there is no readable picture.
     """
-    return [preprocess(read_picture(path)) for path in spread(pictures or catalogue.folder("calibration_data"), count)]
-
-
-def spread(folder: Path, count: int) -> list[Path]:
-    """Return up to ``count`` of a folder's pictures, spread evenly over it. Raises InputError when there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not found:
-        raise InputError(f"no pictures in {folder}", "put some there: PNG, JPEG, WebP or BMP")
-    return found[:: max(1, len(found) // count)][:count]
+    return [preprocess(read_picture(path)) for path in some_pictures(pictures, count)]
 
 
 def with_masks(path: Path, target: Path) -> Path:

@@ -15,6 +15,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 # An edge-ran that is run by another one, on a device, has this in its environment. It then tells an error to that one,
 # as {"what": ..., "remedy": ...} on a line of stderr that begins with this word and a colon.
 RELAY = "EDGE_RAN_RELAY"
@@ -70,3 +73,10 @@ class CameraError(EnvironmentMissing):
 
 class AcceleratorError(EnvironmentMissing):
     """A GPU, a delegate or its driver cannot be had."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the remedy line for a misspelt ``word``: the nearest known one, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known)}"

@@ -119,7 +119,7 @@ def evaluate(
     with ExitStack() as stack:
         classifier = stack.enter_context(Classifier(model, options, overrides))
         other = stack.enter_context(_open_reference(reference, overrides)) if reference else None
-        card_top1 = (classifier.card.accuracy if classifier.card else {}).get("top1")
+        card_top1 = classifier.card.accuracy.top1 if classifier.card else None
         if max_drop is not None and other is None and card_top1 is None:
             raise UsageError(f"{model} carries no accuracy to hold --max-drop against", "give --reference OTHER.tflite")
         if other is not None and other.labels != classifier.labels:
@@ -164,7 +164,7 @@ def evaluate(
         reference_right = reference_answers == truth
         drop, drop_interval = _paired_drop(reference_right, right)
     elif card_top1 is not None:
-        drop = 100 * (float(card_top1) - top1)
+        drop = 100 * (card_top1 - top1)
     return EvalReport(
         model=str(model),
         source=str(data.source),
@@ -303,9 +303,8 @@ def _warnings(classifier: Classifier, data: Dataset, split: str, held_to_card: b
     if absent:
         names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
         found.append(f"no image shows {names}: the accuracy says nothing of them")
-    accuracy = classifier.card.accuracy if classifier.card else {}
-    if held_to_card:
-        of = f"{accuracy.get('dataset', '?')}, {accuracy.get('split', '?')} split, {accuracy.get('images', '?')} images"
+    if held_to_card and classifier.card:
+        of = classifier.card.accuracy
         found.append(f"the card's accuracy is of {of}: a drop against it means something on the same images only")
     if split == "train":
         found.append("these are training images: the accuracy flatters")

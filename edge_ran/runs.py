@@ -1,9 +1,9 @@
 """Run folders, and which model a command takes when none is named.
 
 A run folder holds what one training made: ``card.json``, ``model.keras`` (the float network), ``metrics.csv``,
-``curves.png``, the checkpoint, and what ``convert`` made of it, ``<precision>.tflite``. One that `quantize` made has
-``ranges.json`` as well. Without a name, commands take the newest run under ``runs/`` of the working folder, else the
-network that ships inside the package.
+``curves.png``, the checkpoint, some of its training pictures (``calibration.npz``), and what ``convert`` made of it,
+``<precision>.tflite``. One that `quantize` made has ``ranges.json`` as well. Without a name, commands take the newest
+run under ``runs/`` of the working folder, else the network that ships inside the package.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from edge_ran.errors import InputError
 from edge_ran.files import TEMPORARY_PREFIX, read_bytes
 
 RUNS = "runs"
+# Files of a run that only training and conversion read.
+SETTINGS, CHECKPOINT, BEST, METRICS = "settings.json", "checkpoint.npz", "best.npz", "metrics.csv"
+CALIBRATION = "calibration.npz"
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 SHIPPED_TFLITE = "int8.tflite"
 NETWORK_SUFFIXES = (".h5", ".hdf5", ".keras", ".onnx", ".pt", ".pth", ".pb")

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,11 +53,11 @@ def test_models() -> Path:
 @pytest.fixture(scope="session")
 def labelled_model(test_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A function: name of a test model -> the same with a card (red, green, blue; 16x16; ``accuracy`` as given)."""
-    from edge_ran.card import InputSpec, ModelCard
+    from edge_ran.card import Accuracy, InputSpec, ModelCard
     from edge_ran.graph import attach_card
 
-    def make(name: str = "int8", **accuracy: object) -> Path:
-        card = ModelCard("colours", ("red", "green", "blue"), InputSpec(16, 16), accuracy=accuracy)
+    def make(name: str = "int8", **accuracy: Any) -> Path:
+        card = ModelCard("colours", ("red", "green", "blue"), InputSpec(16, 16), accuracy=Accuracy(**accuracy))
         path = tmp_path_factory.mktemp("model") / f"{name}.tflite"
         path.write_bytes(attach_card((test_models / path.name).read_bytes(), card))
         return path

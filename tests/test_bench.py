@@ -441,27 +441,6 @@ def test_operators_one_by_one(test_models):
     json.dumps(records.document(parts), allow_nan=False)
 
 
-@pytest.mark.parametrize(
-    ("tensor", "where"),
-    [
-        ("net/stage1_module2_mask_down1_unit1_conv1_relu/Relu;net/x", "stage1 module2 mask"),
-        ("net/stage1_module2_residual/add", "stage1 module2 gate"),
-        ("net/stage3_unit_add/add", "stage3 unit"),
-        ("net/stem_conv/Conv2D1", "stem"),
-        ("tfl.quantize", "stem"),
-        ("image_pixels", "stem"),
-        ("net/tail_unit1_conv1/Conv2D", "tail"),
-        ("net/logits/MatMul", "classifier"),
-        ("Identity", "classifier"),
-        ("model/conv2d_17/BiasAdd", "conv2d"),
-    ],
-)
-def test_places(tensor, where):
-    from edge_ran.bench.operators import layer_place
-
-    assert layer_place(tensor) == where
-
-
 # ----------------------------------------------------------------------------------------------- sweep, sustained
 
 

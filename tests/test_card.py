@@ -6,20 +6,25 @@ import math
 
 import pytest
 
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran.architecture import named
+from edge_ran.card import Accuracy, Calibration, InputSpec, ModelCard, Quantisation, Training, Versions
 from edge_ran.errors import InputError
+from edge_ran.recipe import RECIPES
+from edge_ran.runs import SHIPPED
 
 CARD = ModelCard(
     name="shelf",
     labels=("tea", "Кофе", "水", "👩‍🍳"),
     input=InputSpec(32, 48, mean=(1.0, 2.0, 3.5), std=(4.0, 5.0, 6.0), color="bgr", fit="crop"),
     network="cifar_attention56",
-    options={"width": 0.5},
+    options=named("cifar_attention56"),
     precision="int8",
-    training={"epochs": 3, "history": [1.5, None]},
-    calibration={"images": 200},
-    accuracy={"top1": 0.91},
-    versions={"edge-ran": "0.1.0"},
+    training=Training(
+        "tea-shelf", train_images=90, recipe=RECIPES["cosine"], quantisation=Quantisation(kept="calibrated")
+    ),
+    calibration=Calibration("tea-shelf", 200, "training"),
+    accuracy=Accuracy("tea-shelf", "test", 100, 0.91),
+    versions=Versions(edge_ran="0.1.0"),
     rewrites=("fold_batch_norm",),
     masks=("stage1_module1",),
     temperature=1.3,
@@ -45,9 +50,24 @@ def test_unknown_keys_are_left_out_and_optional_ones_have_defaults():
 
 
 def test_numbers_that_json_cannot_hold_become_unknown():
-    card = dataclasses.replace(CARD, training={"loss": math.nan, "best": math.inf})
-    assert ModelCard.from_json(card.to_json()).training == {"loss": None, "best": None}
-    assert ModelCard.from_json(CARD.to_json().replace("0.91", "1e999")).accuracy == {"top1": None}
+    for number in ("1e999", "NaN", "-Infinity"):
+        assert ModelCard.from_json(CARD.to_json().replace("0.91", number)).accuracy.top1 is None
+
+
+def test_cards_of_older_versions_are_read():
+    """They left records empty, wrote more keys, and had two keys for one version; the network that ships has one."""
+    old = record(options={}, training={}, calibration={}, accuracy={}, versions={"edge_ran": "0.1", "edge-ran": "0.2"})
+    card = ModelCard.from_json(json.dumps(old))
+    assert (card.options, card.training, card.calibration) == (None, Training(), Calibration())
+    assert (card.accuracy, card.versions) == (Accuracy(), Versions(edge_ran="0.2"))
+    shipped = ModelCard.from_json((SHIPPED / "card.json").read_bytes())
+    assert shipped.options == named("edge50")
+    assert shipped.training.quantisation is not None
+    assert shipped.training.quantisation.recipe is not None
+    assert (shipped.training.train_images, shipped.training.quantisation.recipe.name) == (47500, "quantize")
+    assert shipped.accuracy == Accuracy("cifar10", "test", 5000, 0.9082, "the int8 arithmetic")
+    assert str(shipped.accuracy) == "cifar10, test split, 5,000 images"
+    assert shipped.versions.edge_ran == "0.1.0"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +91,12 @@ def test_numbers_that_json_cannot_hold_become_unknown():
         json.dumps(record(labels=["red", "\x1b[2J"])),
         json.dumps(record(labels=["two\nlines"])),
         json.dumps(record(training=[])),
+        json.dumps(record(training={"recipe": {"name": "mine"}})),
+        json.dumps(record(options={"name": "edge50"})),
+        json.dumps(record(accuracy={"top1": "high"})),
+        json.dumps(record(accuracy={"top1": 1.5})),
+        json.dumps(record(accuracy={"top1": 0.5, "dataset": "\x1b[2J"})),
+        json.dumps(record(versions={"edge_ran": 3})),
         json.dumps(record(temperature=0)),
         json.dumps(record(temperature="warm")),
         json.dumps(record(input=3)),

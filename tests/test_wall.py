@@ -16,10 +16,11 @@ PACKAGE = ROOT / "edge_ran"
 
 # From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
 FLOORS = (
-    ("energy", "errors", "machine", "printable", "vulkan"),
-    ("files", "card", "labels", "catalogue", "records", "web_server", "zip_archive"),
+    ("energy", "errors", "layer_names", "machine", "printable", "vulkan"),
+    ("architecture", "catalogue", "files", "labels", "recipe", "records", "web_server", "zip_archive"),
+    ("card",),
     ("graph", "latency", "npz", "picture", "plots", "runs"),
-    ("preprocess", "runtime", "camera"),
+    ("camera", "pictures", "preprocess", "run_output", "runtime"),
     ("attention", "dataset", "model_interface", "report", "unknown"),
     ("classifier", "collect"),
     ("evaluate", "verify", "bench", "stream", "doctor"),

@@ -6,7 +6,7 @@ the same in HTML; ``compare`` and ``regression`` compare times and reports.
 """
 
 from edge_ran.bench.compare import Ratio
-from edge_ran.bench.measure import MOST_PICTURES, BenchModel, benchmark, default_pictures, pictures_in
+from edge_ran.bench.measure import MOST_PICTURES, BenchModel, benchmark
 from edge_ran.bench.operators import Profile, profile, read_profile
 from edge_ran.bench.page import bench_page, profile_page, sustained_page, sweep_page
 from edge_ran.bench.plan import Plan
@@ -37,10 +37,8 @@ __all__ = [
     "combinations",
     "compare_files",
     "csv_lines",
-    "default_pictures",
     "distinct_names",
     "draw_sustained",
-    "pictures_in",
     "profile",
     "profile_page",
     "read_bench",

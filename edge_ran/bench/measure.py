@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import catalogue, energy, machine
+from edge_ran import energy, machine
 from edge_ran.bench.compare import ratio_of_sessions
 from edge_ran.bench.figures import (
     BenchLatency,
@@ -39,7 +39,8 @@ from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_card, read_graph
 from edge_ran.latency import LatencyStats, Stopwatch, interval, steady
 from edge_ran.model_interface import check_image_classifier
-from edge_ran.picture import PICTURE_SUFFIXES, read_picture
+from edge_ran.picture import read_picture
+from edge_ran.pictures import shipped_pictures, spread
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
 from edge_ran.runtime.agreement import check_finite
 
@@ -66,22 +67,6 @@ class BenchModel:
     overrides: Overrides = field(default_factory=Overrides)
 
 
-def default_pictures() -> list[Path]:
-    """Return the pictures that stand for the camera's view, of this installation; none where it has none."""
-    try:
-        return pictures_in(catalogue.folder("calibration_data"))
-    except InputError:
-        return []
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures in a folder and below. Raises InputError when there is none."""
-    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-    if not found:
-        raise InputError(f"{folder} holds no picture", f"fill it with {', '.join(PICTURE_SUFFIXES)}")
-    return found
-
-
 def benchmark(
     subjects: Sequence[BenchModel],
     plan: Plan | None = None,
@@ -94,8 +79,8 @@ def benchmark(
     Args:
         subjects: one or more models; the first is what the others are held against.
         plan: how long.
-        pictures: what they are fed; the first sixteen are used, in turn. None: those of ``default_pictures``, else
-            noise of 640x480.
+        pictures: what they are fed; up to sixteen, evenly spread over them, are used in turn. None: those of
+            ``shipped_pictures``, else noise of 640x480.
         note: called with a word on what begins now.
 
     Raises:
@@ -138,7 +123,7 @@ def loaded(
     subjects: Sequence[BenchModel], pictures: Sequence[Path] | None = None, note: Note = lambda text: None
 ) -> Iterator[list[Loaded]]:
     """Load models and run each once; close them when the block ends. ``pictures`` as for ``benchmark``."""
-    paths = list(pictures if pictures is not None else default_pictures())[:MOST_PICTURES]
+    paths = spread(list(pictures if pictures is not None else shipped_pictures()), MOST_PICTURES)
     frames = [read_picture(p) for p in paths] or [np.random.default_rng(0).integers(0, 256, NOISE, np.uint8)]
     with ExitStack() as stack:
         models = []

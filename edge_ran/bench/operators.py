@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edge_ran import machine, records
+from edge_ran import layer_names, machine, records
 from edge_ran.bench.figures import ModelFacts, RuntimeFacts
 from edge_ran.bench.measure import model_facts
 from edge_ran.errors import InputError
@@ -101,26 +100,6 @@ def read_profile(value: Any) -> Profile:
     return found
 
 
-def layer_place(tensor: str) -> str:
-    """Return where in the paper a tensor is made, by its layer's name: ``stage1 module2 trunk``, ``stem``, ``tail``.
-
-    Layers of other networks are put together by their names less the number.
-    """
-    layer = tensor.partition(";")[0].partition("/")[2].partition("/")[0] or tensor
-    words = layer.split("_")
-    if words[0] == "stem" or layer.startswith(("tfl.", "serving_default", "image")):
-        return "stem"
-    if words[0] in ("pool", "logits", "probabilities") or layer.startswith(("Identity", "StatefulPartitionedCall")):
-        return "classifier"
-    if words[0] == "tail":
-        return "tail"
-    if re.fullmatch(r"stage\d+", words[0]) and len(words) > 2 and words[1].startswith("module"):
-        return f"{words[0]} {words[1]} {'gate' if words[2] == 'residual' else words[2]}"
-    if re.fullmatch(r"stage\d+", words[0]) and len(words) > 1:
-        return f"{words[0]} {words[1]}"
-    return re.sub(r"_?\d+$", "", layer)
-
-
 def profile(
     path: Path, threads: int = 1, *, runtime: str = "", progress: Callable[[int, int], None] | None = None
 ) -> Profile:
@@ -153,7 +132,12 @@ def profile(
         else:
             found.append(
                 OperatorTime(
-                    operator.index, operator.name, layer_place(output.name), output.shape, operator.multiply_adds, ms
+                    operator.index,
+                    operator.name,
+                    layer_names.place_of_tensor(output.name),
+                    output.shape,
+                    operator.multiply_adds,
+                    ms,
                 )
             )
         if progress is not None:

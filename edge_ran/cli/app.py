@@ -7,7 +7,7 @@ import json as jsonlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,9 @@ from edge_ran.printable import one_line, unguarded
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec
+    from edge_ran.host.checkpoint import EpochRecord
+    from edge_ran.host.training_loop import Callbacks
+    from edge_ran.host.training_loop import Progress as TrainingProgress
     from edge_ran.runtime import RuntimeOptions
 
 
@@ -155,8 +158,15 @@ def emit(json: bool, record: dict[str, Any], text: Callable[[], str]) -> None:
 
 
 @contextlib.contextmanager
-def host_packages(verb: str) -> Iterator[None]:
-    """Turn a missing TensorFlow into one line, for the verbs that need it."""
+def host_packages(verb: str, quiet: bool = True) -> Iterator[None]:
+    """Turn a missing TensorFlow into one line, for the verbs that need it.
+
+    Args:
+        verb: what needs it.
+        quiet: do not tell that TensorFlow, which takes seconds, is being loaded.
+    """
+    if not quiet:
+        say("loading TensorFlow")
     try:
         yield
     except ModuleNotFoundError as error:
@@ -176,10 +186,12 @@ def resumable(run: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_progress(quiet: bool) -> Iterator[tuple[Callable[..., None], Callable[..., None], Callable[..., None]]]:
-    """Yield the callbacks on_load, on_step and on_epoch: a bar on a terminal, a line an epoch elsewhere."""
+def training_progress(quiet: bool) -> Iterator[Callbacks]:
+    """Yield the callbacks of a training: a bar on a terminal, a line for each epoch elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from edge_ran.host.training_loop import Callbacks
 
     console = Console(file=unguarded(sys.stderr), quiet=quiet)
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -190,18 +202,21 @@ def training_progress(quiet: bool) -> Iterator[tuple[Callable[..., None], Callab
         def on_load(done: int, total: int) -> None:
             bar.update(loading, completed=done, total=total, visible=done < total)
 
-        def on_step(p: Any) -> None:
+        def on_stage(text: str) -> None:
+            console.print(f"edge-ran: {text}", highlight=False, markup=False, soft_wrap=True)
+
+        def on_step(p: TrainingProgress) -> None:
             note = f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s"
             bar.update(training, completed=p.step, total=p.steps, note=note, visible=True)
 
-        def on_epoch(history: list[dict[str, float]]) -> None:
+        def on_epoch(history: Sequence[EpochRecord]) -> None:
             last = history[-1]
-            text = f"epoch {last['epoch']}: loss {last['loss']:.4f} top-1 {last['top1']:.2%}"
-            if "validation_top1" in last:
-                text += f", validation loss {last['validation_loss']:.4f} top-1 {last['validation_top1']:.2%}"
-            console.print(f"{text}, {last['images_per_s']:.0f} images/s", highlight=False, soft_wrap=True)
+            text = f"epoch {last.epoch}: loss {last.loss:.4f} top-1 {last.top1:.2%}"
+            if last.validation_top1 is not None:
+                text += f", validation loss {last.validation_loss:.4f} top-1 {last.validation_top1:.2%}"
+            console.print(f"{text}, {last.images_per_s:.0f} images/s", highlight=False, soft_wrap=True)
 
-        yield on_load, on_step, on_epoch
+        yield Callbacks(on_load, on_stage, on_step, on_epoch)
 
 
 LabelColumn = Annotated[str, typer.Option(help="The manifest's column of labels.")]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_ran import records
 from edge_ran.cli.app import (
     Force,
     Json,
@@ -21,7 +24,8 @@ from edge_ran.cli.import_ import run_of
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
-    pass
+    from edge_ran.card import Calibration
+    from edge_ran.host.convert import ConvertResult
 
 
 @app.command()
@@ -54,7 +58,7 @@ def convert(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Turn a trained network into one .tflite that explains itself."""
+    """Convert a trained network to one .tflite with embedded labels and preprocessing."""
     from edge_ran import catalogue
     from edge_ran.files import refuse_existing
     from edge_ran.runs import default_run, tflite_path
@@ -71,10 +75,42 @@ def convert(
     run = run_of(run, quiet)
     output = output or tflite_path(run, f"{how.name}-attention" if attention else how.name, Path.cwd())
     refuse_existing(output, force)  # before TensorFlow's slow import
-    with host_packages("convert"):
+    with host_packages("convert", quiet):
         from edge_ran.host.convert import convert as convert_run
     made = convert_run(
         run, how, output, calibration=calibration_data, io=io, rewrite=rewrite, attention=attention, force=force,
         verbose=verbose,
     )  # fmt: skip
-    emit(json, made.record(), made.text)
+    emit(json, records.document(made), lambda: _convert_text(made))
+
+
+def _convert_text(result: ConvertResult) -> str:
+    lines = [
+        f"{result.path}  {result.size_bytes / 1e6:.2f} MB  {result.network} as {result.precision}, "
+        f"{result.io} input and output, {result.seconds:.1f} s"
+    ]
+    lines += [f"  {p.places:3d} x {p.name}" for p in result.passes]
+    if result.passes:
+        lines.append(f"      largest relative change of the logits by all of them: {result.difference:.1e}")
+    lines.append(f"  {_counted(result.operators)}")
+    if result.activations != "float32" and result.float_operators:
+        lines.append(f"  still in float: {_counted(Counter(result.float_operators))}")
+    if result.calibration.source:
+        lines.append(f"  ranges from {_calibration_text(result.calibration)}")
+    if result.masks:
+        lines.append(f"  soft masks as outputs beside the scores: {', '.join(result.masks)}")
+    return "\n".join(lines + [f"  note: {note}" for note in result.notes])
+
+
+def _calibration_text(used: Calibration) -> str:
+    pictures = f"{used.pictures} pictures of {used.source}" if used.pictures else used.source
+    kinds = {
+        "shipped": f"{pictures} (shipped with edge-ran)",
+        "training": f"{pictures} (training pictures of the run)",
+        "quantisation-aware training": f"quantisation-aware training, {pictures}",
+    }
+    return kinds.get(used.kind, pictures)
+
+
+def _counted(names: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(names.items()))

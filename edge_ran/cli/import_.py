@@ -141,8 +141,8 @@ def _imported_from(run: Path, model: Path) -> bool:
     from edge_ran.files import sha256
     from edge_ran.runs import RunFolder
 
-    imported = RunFolder(run).card().training.get("imported")
-    return isinstance(imported, dict) and model.is_file() and imported.get("sha256") == sha256(model)
+    imported = RunFolder(run).card().training.imported
+    return imported is not None and model.is_file() and imported.sha256 == sha256(model)
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:

@@ -42,7 +42,9 @@ def inspect(
 
         emit(output.json, describe(path, every_operator=verbose), render.tflite)
     else:
+        from edge_ran.architecture import configure
+
+        architecture = configure(model, classes=classes, **dataclasses.asdict(network))
         with host_packages("inspect NETWORK"):
             from edge_ran.host import networks
-        architecture = networks.configure(model, classes=classes, **dataclasses.asdict(network))
         emit(output.json, networks.summarise(architecture), render.network)

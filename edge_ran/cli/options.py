@@ -271,7 +271,7 @@ class ManifestOptions:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The options of a network, for ``train`` and ``inspect``; they are what ``networks.configure`` takes."""
+    """The options of a network, for ``train`` and ``inspect``; they are what ``architecture.configure`` takes."""
 
     PANEL: ClassVar[str] = "Network"
 

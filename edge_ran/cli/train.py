@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_ran import records
 from edge_ran.cli.app import (
     Attention,
     Force,
@@ -30,7 +30,7 @@ from edge_ran.cli.app import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from edge_ran.host.train import TrainResult
 
 
 @app.command()
@@ -51,7 +51,7 @@ def train(
     fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch",
     recipe: Annotated[str, typer.Option(help="one-cycle, cosine or paper.")] = "one-cycle",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures in a step (batch size).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Decay of the kernels.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Share of the target given to all classes.")] = None,
@@ -74,11 +74,11 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train a network on labelled pictures or clips."""
-    with host_packages("train"):
-        from edge_ran.host import networks
-        from edge_ran.host.train import recipe as preset
-        from edge_ran.host.train import train as fit_network
-    architecture = networks.configure(
+    from edge_ran import architecture
+    from edge_ran.recipe import TrainOptions, preset
+    from edge_ran.run_output import RunOutput
+
+    chosen = architecture.configure(
         network,
         input_size=input_size,
         width=width,
@@ -89,8 +89,7 @@ def train(
         mask_tail=mask_tail,
         shortcut=shortcut,
     )
-    how = preset(
-        recipe,
+    how = preset(recipe).changed(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -101,38 +100,26 @@ def train(
         brightness=brightness,
         contrast=contrast,
     )
-    run = output or Path("runs") / f"{data.resolve().stem}-{architecture.name}"
-    with training_progress(quiet) as (on_load, on_step, on_epoch), resumable(run):
-        report = fit_network(
-            data,
-            run,
-            architecture,
-            how,
-            fit_to=fit,
-            validation_fraction=validation_fraction,
-            balance=balance,
-            precision=precision,
-            seed=seed,
-            resume=resume,
-            force=force,
-            skip_bad=skip_bad,
-            checkpoint_s=checkpoint_secs,
-            on_load=on_load,
-            on_step=on_step,
-            on_epoch=on_epoch,
-        )
-    emit(json, dataclasses.asdict(report), lambda: _train_text(report))
-    if report.warning:
-        print(f"warning: {report.warning}", file=sys.stderr)
+    options = TrainOptions(fit, validation_fraction, balance, precision, seed, skip_bad, checkpoint_secs)
+    options.check()
+    run = output or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
+    RunOutput(run, resume, force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
+    with host_packages("train", quiet):
+        from edge_ran.host.train import train as fit_network
+    with training_progress(quiet) as callbacks, resumable(run):
+        result = fit_network(data, run, chosen, how, options, resume=resume, force=force, callbacks=callbacks)
+    emit(json, records.document(result), lambda: _train_text(result))
+    if result.warning:
+        print(f"warning: {result.warning}", file=sys.stderr)
 
 
-def _train_text(report: Any) -> str:
-    lines = [f"{report.network}: {report.parameters:,} parameters, {report.epochs} epochs in {report.seconds:.0f} s"]
+def _train_text(result: TrainResult) -> str:
+    lines = [f"{result.network}: {result.parameters:,} parameters, {result.epochs} epochs in {result.seconds:.0f} s"]
     for name, top1, images in (
-        ("validation", report.validation_top1, report.validation_images),
-        ("test", report.test_top1, report.test_images),
+        ("validation", result.validation_top1, result.validation_images),
+        ("test", result.test_top1, result.test_images),
     ):
         if top1 is not None:
             lines.append(f"{name}: top-1 {top1:.2%} of {images:,} pictures")
-    lines.append(f"next: edge-ran convert --int8 {report.run}")
+    lines.append(f"next: edge-ran convert --int8 {result.run}")
     return "\n".join(lines)

@@ -38,8 +38,8 @@ def verify(
 ) -> None:
     """Compare each accelerator's outputs with the CPU's; name the operators that an accelerator computes wrongly."""
     from edge_ran import records, targets
-    from edge_ran.classifier import spread
     from edge_ran.cli.render import verify as render
+    from edge_ran.pictures import some_pictures
     from edge_ran.verify import Verification, gate
     from edge_ran.verify import verify as compare
 
@@ -60,7 +60,7 @@ def verify(
         if metadata.labels:
             wanted["labels"] = metadata.labels
         if images is not None:
-            wanted["images"] = targets.Parcel(images, tuple(spread(images, count)))
+            wanted["images"] = targets.Parcel(images, tuple(some_pictures(images, count)))
         with targets.open_target(spec, talk(output.quiet), device.install) as target:
             record = target.answer(targets.Order("verify", (path,), wanted, options))
         with believing(spec):

@@ -8,19 +8,18 @@ operator, weight or scale is touched, so the class scores are those of the file 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import tflite
 
+from edge_ran import layer_names
 from edge_ran.errors import InputError
 from edge_ran.graph import patch
 from edge_ran.graph.patch import Patch, numbers, table, vector
 from edge_ran.graph.structure import CONVERSIONS, Graph, Operator, TensorSpec, parse_graph
 from edge_ran.graph.subgraph import computing, cut
 
-_GATE = re.compile(r"(?:^|/)(stage\d+_module\d+)_gate(?:/|;|$)")  # the product M * T, as ``host.networks`` names it
 _MEAN_VERSIONS = {"float32": 1, "int8": 2, "int16": 3}  # of the operator, by what it reads
 
 
@@ -37,13 +36,13 @@ def find_masks(graph: Graph) -> tuple[Mask, ...]:
     """Return the soft masks of a file that `edge-ran convert` made, in the order of the network; none elsewhere."""
     found: dict[str, Mask] = {}
     for op in graph.operators:
-        named = _GATE.search(op.outputs[0].name) if op.name == "MUL" and op.outputs else None
-        if named is None:
+        module = layer_names.module_of_gate(op.outputs[0].name) if op.name == "MUL" and op.outputs else ""
+        if not module:
             continue
         for tensor in op.inputs:
             whole = len(tensor.shape) == 4 and tensor.shape[0] == 1 and tensor.fixed and min(tensor.shape) > 0
-            if f"{named[1]}_mask_" in tensor.name and whole and tensor.dtype in _MEAN_VERSIONS:
-                found.setdefault(named[1], Mask(named[1], tensor, op))
+            if layer_names.is_of_mask(tensor.name, module) and whole and tensor.dtype in _MEAN_VERSIONS:
+                found.setdefault(module, Mask(module, tensor, op))
     return tuple(found.values())
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import tflite
 
 from edge_ran import zip_archive
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran.card import InputSpec, ModelCard, Training, Versions
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import patch
@@ -129,8 +129,8 @@ def _foreign_card(
         labels=labels,
         input=InputSpec(height, width, mean, std),
         precision=graph.precision,
-        training={key: said for key, slot in (("description", 1), ("author", 4)) if (said := metadata.string(slot))},
-        versions={"model": version} if (version := metadata.string(2)) else {},
+        training=Training(description=_one_line(metadata.string(1)), author=_one_line(metadata.string(4))),
+        versions=Versions(model=_one_line(metadata.string(2))),
         license=metadata.string(5),
         task=_task(outputs, [metadata.string(0), metadata.string(1)], bool(labels)),
     )
@@ -174,6 +174,10 @@ def _task(outputs: list[_Table], words: list[str], has_labels: bool) -> str:
     if has_labels or re.search("classif", said, re.IGNORECASE):
         return "classifier"
     return next((task for task, pattern in _TASKS if pattern.search(said)), "classifier")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _normalisation(described: _Table, image: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:

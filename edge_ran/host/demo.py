@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from edge_ran import __version__, catalogue, dataset, evaluate, plots, records, report, runs
 from edge_ran.attention import Look, tint
-from edge_ran.bench import Bench, BenchModel, Plan, benchmark, default_pictures
+from edge_ran.bench import Bench, BenchModel, Plan, benchmark
 from edge_ran.camera import open_source
 from edge_ran.card import ModelCard
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
 from edge_ran.files import atomic_path, refuse_existing
 from edge_ran.graph import find_masks, read_graph
-from edge_ran.host.convert import Conversion, convert
+from edge_ran.host.convert import ConvertResult, convert
 from edge_ran.picture import read_picture
+from edge_ran.pictures import shipped_pictures, spread
 from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 from edge_ran.stream import Decider, Result, Stream, Summary
 
@@ -154,7 +155,7 @@ def demo(
     )
     note("writing the page")
     card = runs.open_run(run).card()
-    looks = _looks(made["int8"].path, _some(compared.frames)[:MASKED])
+    looks = _looks(made["int8"].path, spread(compared.frames, SHOWN)[:MASKED])
     seen = _Seen(card, files, compared, looks, evaluated.get("int8"), results, summary, timed, made["int8"])
     report.write(_page(seen, seconds=time.perf_counter() - began), page)
     return DemoReport(
@@ -183,7 +184,7 @@ def make_clip(frames: Sequence[NDArray[np.uint8]], target: Path) -> None:
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"MJPG"), CLIP_FPS, CLIP_SIZE)
         if not writer.isOpened():
             raise InputError(f"OpenCV cannot write a video to {target}")
-        for frame in _some(frames, CLIP_PICTURES):
+        for frame in spread(frames, CLIP_PICTURES):
             filled = _fill(frame, width, height)
             for step in range(steps):
                 margin = 0.12 * step / steps
@@ -201,13 +202,8 @@ def _fill(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8
     return np.asarray(large[top : top + height, left : left + width], np.uint8)
 
 
-def _some(items: Sequence[Any], most: int = SHOWN) -> list[Any]:
-    """At most so many, evenly spread."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
-
-
-def _compare(made: dict[str, Conversion]) -> _Compared:
-    paths = _some(default_pictures(), MOST_COMPARED) if default_pictures() else []
+def _compare(made: dict[str, ConvertResult]) -> _Compared:
+    paths = spread(shipped_pictures(), MOST_COMPARED)
     if not paths:
         raise InputError("calibration_data/ holds no pictures", "pip install --force-reinstall edge-ran")
     frames = [read_picture(path) for path in paths]
@@ -249,7 +245,7 @@ class _Seen:
     results: list[Result]
     summary: Summary
     timed: Bench
-    int8: Conversion
+    int8: ConvertResult
 
 
 def _page(seen: _Seen, seconds: float) -> Report:
@@ -322,15 +318,14 @@ def _files_section(seen: _Seen) -> Section:
 def _accuracy_section(seen: _Seen) -> Section:
     accuracy, result = seen.card.accuracy, seen.evaluated
     if not result:
-        if "top1" not in accuracy:
+        if accuracy.top1 is None:
             return Section(
                 "How right it is", "The card tells no accuracy, and no labelled pictures were given (--data)."
             )
         return Section(
             "How right it is",
             "Not measured here: no labelled pictures were given (--data). The network's card says "
-            f"{accuracy['top1']:.2%} top-1 on {accuracy.get('images', '?')} pictures of "
-            f"{accuracy.get('dataset', '?')}, {accuracy.get('split', '?')} split.",
+            f"{accuracy.top1:.2%} top-1 on {accuracy}.",
         )
     rows = tuple((Path(f.path).name, f.top1) for f in seen.files)
     low, high = result.top1_interval
@@ -347,7 +342,7 @@ def _pictures_section(seen: _Seen) -> Section:
     compared, labels = seen.compared, seen.compared.labels
     int8, reference = compared.answers("int8"), compared.answers(PRECISIONS[0])
     pictures = []
-    for i in _some(range(len(compared.frames))):
+    for i in spread(range(len(compared.frames)), SHOWN):
         same = int8[i] == reference[i]
         note = "fp32 says so, too" if same else f"fp32: {labels[reference[i]]}"
         score = compared.scores["int8"][i, int8[i]]
@@ -395,13 +390,14 @@ def _clip_section(seen: _Seen) -> Section:
 
 def _making_section(seen: _Seen) -> Section:
     passes = tuple((p.name.replace("_", " "), p.places) for p in seen.int8.passes)
-    training = tuple((key.replace("_", " "), _told(value)) for key, value in seen.card.training.items())
+    known = {key: value for key, value in records.to_dict(seen.card.training).items() if value}
+    training = tuple((key.replace("_", " "), _told(value)) for key, value in known.items())
     operators = ", ".join(f"{n} {name}" for name, n in sorted(seen.int8.operators.items()))
     calibration = seen.int8.calibration
     text = f"Operators of the int8 file: {operators}."
-    if calibration:
-        pictures = f"{calibration['pictures']} pictures of " if "pictures" in calibration else ""
-        text += f" Its ranges come from {pictures}{calibration['source']}."
+    if calibration.source:
+        pictures = f"{calibration.pictures} pictures of " if calibration.pictures else ""
+        text += f" Its ranges come from {pictures}{calibration.source}."
     tables = (
         Table(("rewriting of the graph before conversion", "places"), passes),
         Table(("training, as the card tells it", ""), training),

@@ -21,14 +21,14 @@ import tflite
 from numpy.typing import NDArray
 
 from edge_ran import dataset, graph, plots
-from edge_ran.bench import pictures_in
 from edge_ran.card import InputSpec
 from edge_ran.errors import GateError, InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import TensorSpec
 from edge_ran.host import rewrites
-from edge_ran.host.convert import read_run
+from edge_ran.host.read_run import read_run
 from edge_ran.picture import read_picture
+from edge_ran.pictures import is_system_file, pictures_in, spread
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
 from edge_ran.runs import RunFolder
 from edge_ran.runtime import open_runtime
@@ -156,15 +156,11 @@ def some_frames(source: Path, count: int) -> list[NDArray[np.uint8]]:
     Of labelled pictures the test part is taken, where there is one.
     """
     folder = Path(source)
-    if folder.is_dir() and not any(child.is_dir() for child in folder.iterdir()):
-        return [read_picture(path) for path in _spread(pictures_in(folder), count)]
+    if folder.is_dir() and not any(child.is_dir() and not is_system_file(child.name) for child in folder.iterdir()):
+        return [read_picture(path) for path in spread(pictures_in(folder), count)]
     samples = dataset.load(folder).samples
     tested = tuple(sample for sample in samples if sample.split == "test")
-    return list(dataset.frames(_spread(tested or samples, count)))
-
-
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
+    return list(dataset.frames(spread(tested or samples, count)))
 
 
 def _reference(network: tf_keras.Model, run: RunFolder, rounded: bool) -> tuple[tf_keras.Model, str]:

@@ -16,6 +16,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.dataset import load
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.evaluate import evaluate
+from edge_ran.pictures import pictures_in
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets.devices import open_target
 from edge_ran.targets.target import Order, Parcel
@@ -53,7 +54,7 @@ class Request:
     @property
     def pictures(self) -> list[Path] | None:
         """The pictures that are fed. Raises InputError where the folder has none."""
-        return bench.pictures_in(self.images) if self.images else None
+        return pictures_in(self.images) if self.images else None
 
     def suited(self, spec: DeviceSpec, *names: str) -> Request:
         """Return it with what the device's description says of accelerator and threads, where the user said nothing;

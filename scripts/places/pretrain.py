@@ -28,6 +28,7 @@ import tf_keras
 from numpy.typing import NDArray
 from teacher import EMBEDDING as TEACHER_EMBEDDING
 
+from edge_ran.architecture import named
 from edge_ran.card import InputSpec
 from edge_ran.files import atomic_path, write_text
 from edge_ran.host import networks
@@ -64,7 +65,7 @@ class Trainer:
         spec = InputSpec(size, size)
         self.size, self.spec, self.classes = size, spec, classes
         self.teacher_mean, self.teacher_std = (tf.constant(v) for v in mean_std)
-        architecture = dataclasses.replace(networks.architecture(NETWORK), input_size=size, classes=classes)
+        architecture = dataclasses.replace(named(NETWORK), input_size=size, classes=classes)
         tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
         tf_keras.utils.set_random_seed(SEED)
         self.model = networks.build(architecture)

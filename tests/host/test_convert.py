@@ -15,16 +15,21 @@ import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
+import tensorflow as tf
 import tf_keras
 from test_rewrites import SMALL, randomised
 
-from edge_ran import catalogue, cli, files
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran import __version__, catalogue, cli, files
+from edge_ran.architecture import Stage, configure
+from edge_ran.card import Accuracy, Calibration, InputSpec, ModelCard
 from edge_ran.dataset import read_picture
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.graph import TensorSpec, add_masks, parse_graph, read_card, read_graph
 from edge_ran.host import networks
-from edge_ran.host.convert import Conversion, calibration_pixels, convert, flatbuffer, read_run
+from edge_ran.host.calibration import of_folder
+from edge_ran.host.convert import ConvertResult, convert
+from edge_ran.host.flatbuffer import flatbuffer
+from edge_ran.host.read_run import read_run
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
 from edge_ran.runtime import open_runtime
 
@@ -38,13 +43,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a small network that knows three things."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     tf_keras.utils.set_random_seed(0)
-    wide = {"stages": (networks.Stage(32, 16, 1, 1, 2),), "tail": ((16, 32, 2),)}  # converters leave tiny weights float
+    wide = {
+        "stages": (Stage(32, 16, 1, 1, 2),),
+        "tail": ((16, 32, 2),),
+    }  # converters leave tiny weights float
     model = randomised(networks.build(dataclasses.replace(SMALL, input_size=16, classes=3, mask_tail="linear", **wide)))
     model.compile(tf_keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
     pixels, classes = photos()
     model.fit(normalise(pixels, SPEC), classes, batch_size=18, epochs=40, verbose=0)
     networks.save(model, folder / "model.keras")
-    card = ModelCard("small", LABELS, SPEC, network="small", accuracy={"top1": 0.5, "images": 10})
+    card = ModelCard("small", LABELS, SPEC, network="small", accuracy=Accuracy(top1=0.5, images=10))
     files.write_text(folder / "card.json", card.to_json())
     return folder
 
@@ -54,7 +62,7 @@ def made(run: Path, tmp_path_factory: pytest.TempPathFactory):
     """A function: converter's name and settings -> the conversion, made once."""
     folder, done = tmp_path_factory.mktemp("made"), {}
 
-    def make(precision: str, **settings: object) -> Conversion:
+    def make(precision: str, **settings: object) -> ConvertResult:
         key = (precision, *settings.items())
         if key not in done:
             output = folder / f"{len(done)}.tflite"
@@ -127,9 +135,10 @@ def test_the_file_says_what_was_done(made) -> None:
     card = read_card(conversion.path)
     assert card is not None
     assert (card.labels, card.input, card.precision) == (LABELS, SPEC, "int8")
-    assert card.calibration == {"source": "calibration_data", "pictures": 120}
-    assert card.accuracy["of"] == "the network before conversion"
-    assert set(card.versions) >= {"edge-ran", "tensorflow"}
+    assert card.calibration == Calibration("calibration_data", 120, "shipped")
+    assert card.accuracy.of == "the network before conversion"
+    assert card.versions.edge_ran == __version__
+    assert card.versions.tensorflow == tf.__version__
     assert card.rewrites == tuple(f"{p.name} ({p.places})" for p in conversion.passes)
     assert len(card.rewrites) == 5
     text = conversion.text()
@@ -180,7 +189,7 @@ def test_a_converter_of_ones_own(run: Path, tmp_path: Path) -> None:
         "calibration = 4\nmax_drop = 2.0\n"
     )
     conversion = convert(run, catalogue.converter(str(own)), tmp_path / "m.tflite")
-    assert conversion.calibration["pictures"] == 4
+    assert conversion.calibration.pictures == 4
     assert "are few" in conversion.notes[0]
     assert read_card(conversion.path).precision == "mine"  # type: ignore[union-attr]
     graph = read_graph(conversion.path)
@@ -243,26 +252,26 @@ def test_calibration_pictures_that_cannot_stand_for_anything(tmp_path: Path) -> 
     }
     for words, folder in refused.items():
         with pytest.raises(InputError, match=words) as error:
-            calibration_pixels(folder, SPEC, 10)
+            of_folder(folder, SPEC, 10)
         assert "--calibration-data" in error.value.remedy
     torn = _pictures(tmp_path / "torn", photo, photo)
     (torn / "1.png").write_bytes((torn / "0.png").read_bytes()[:100])
     with pytest.raises(InputError, match=r"1\.png"):
-        calibration_pixels(torn, SPEC, 10)
+        of_folder(torn, SPEC, 10)
 
 
 def test_calibration_pictures_are_spread_over_the_folder_and_its_subfolders(tmp_path: Path) -> None:
     pictures, _ = photos()
     folder = _pictures(tmp_path / "a", *pictures[:3])
     shutil.copytree(_pictures(tmp_path / "b", *pictures[3:6]), folder / "b")
-    pixels, record = calibration_pixels(folder, InputSpec(16, 16, color="bgr"), 2)
+    pixels, record = of_folder(folder, InputSpec(16, 16, color="bgr"), 2)
     assert record == {"source": "a", "pictures": 2}
     assert (pixels == pictures[[0, 5]]).all()
 
 
 def test_the_shipped_pictures_are_enough_for_every_size() -> None:
     for size in (32, 224, 320):
-        assert calibration_pixels(None, InputSpec(size, size), 200)[0].shape == (120, size, size, 3)
+        assert of_folder(None, InputSpec(size, size), 200)[0].shape == (120, size, size, 3)
 
 
 def test_runs_that_are_none(run: Path, tmp_path: Path) -> None:
@@ -307,7 +316,7 @@ def test_a_run_quantised_in_training_brings_its_own_ranges(run: Path, made, tmp_
     networks.save(model, folder / "model.keras")
     fake_quant.save_ranges(ranges, folder / "ranges.json")
     conversion = convert(folder, catalogue.converter("int8"), tmp_path / "m.tflite", io="int8")
-    assert conversion.calibration == {"source": "quantisation-aware training"}
+    assert conversion.calibration.kind == "quantisation-aware training"
     assert conversion.operators == made("int8", io="int8").operators
     assert (read_graph(conversion.path).inputs[0].scale, conversion.float_operators) == (1 / 128, ())
     masked = convert(folder, catalogue.converter("int8"), tmp_path / "a.tflite", io="int8", attention=True)
@@ -404,7 +413,7 @@ def test_every_kind_of_mask_can_be_an_output(options: dict[str, str], tmp_path: 
 
 @pytest.mark.parametrize("name", ["indoor56", "cifar_attention92", "attention92", "attention_next56"])
 def test_every_network_has_a_mask_for_each_module(name: str) -> None:
-    a = networks.configure(name, width=0.125, input_size=64 if "cifar" not in name and name != "indoor56" else None)
+    a = configure(name, width=0.125, input_size=64 if "cifar" not in name and name != "indoor56" else None)
     spec = InputSpec(a.input_size, a.input_size)
     masked, modules = add_masks(flatbuffer(networks.build(a), catalogue.converter("fp32"), spec))
     assert modules == tuple(f"stage{i}_module{j}" for i, s in enumerate(a.stages, 1) for j in range(1, s.modules + 1))

@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
+from edge_ran.architecture import configure
 from edge_ran.bench import Plan
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran.card import Accuracy, InputSpec, ModelCard
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.graph import read_card
 from edge_ran.host import networks
@@ -29,7 +30,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with an untrained network that has statistics to fold, for the converter deletes what is 0 and 1."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     run.mkdir()
-    architecture = networks.configure("edge50", width=0.125, classes=3)
+    architecture = configure("edge50", width=0.125, classes=3)
     networks.tf_keras.utils.set_random_seed(0)  # the same network whatever ran before
     model = networks.build(architecture)
     random = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     last.set_weights([w / largest for w in last.get_weights()])  # as soft answers as a trained network's
     networks.save(model, run / "model.keras")
     size = architecture.input_size
-    card = ModelCard("tiny <3>", LABELS, InputSpec(size, size), network="edge50", accuracy={"top1": 0.5, "images": 6})
+    card = ModelCard("tiny <3>", LABELS, InputSpec(size, size), network="edge50", accuracy=Accuracy(top1=0.5, images=6))
     (run / "card.json").write_text(card.to_json())
     return run
 

@@ -19,9 +19,9 @@ from edge_ran.runtime import open_runtime
 tf_keras = pytest.importorskip("tf_keras")
 pytest.importorskip("tensorflow_model_optimization")
 
+from edge_ran.architecture import Architecture, Stage  # noqa: E402
 from edge_ran.host import fake_quant, networks, rewrites  # noqa: E402
-from edge_ran.host.convert import flatbuffer  # noqa: E402
-from edge_ran.host.networks import Architecture, Stage  # noqa: E402
+from edge_ran.host.flatbuffer import flatbuffer  # noqa: E402
 
 # Two poolings with a skip connection in the mask, a unit that strides, and one that widens.
 TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), t=1, mask_pool=2)

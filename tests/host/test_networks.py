@@ -10,12 +10,13 @@ import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
+from edge_ran.architecture import configure, named
 from edge_ran.errors import InputError, UsageError
 from edge_ran.host import networks, rewrites
 
 
 def counted(name: str, **options: object) -> networks.Summary:
-    return networks.summarise(networks.configure(name, **options))  # type: ignore[arg-type]
+    return networks.summarise(configure(name, **options))  # type: ignore[arg-type]
 
 
 def test_indoor56_is_the_reference_code() -> None:
@@ -23,7 +24,7 @@ def test_indoor56_is_the_reference_code() -> None:
     assert indoor.parameters == 35_229_260
     assert indoor.trainable_parameters == 35_194_060
     assert indoor.multiply_adds == pytest.approx(649e6, rel=0.01)
-    layers = [layer.name for layer in networks.build(networks.configure("indoor56", shortcut="projection")).layers]
+    layers = [layer.name for layer in networks.build(configure("indoor56", shortcut="projection")).layers]
     assert sum("conv" in n or "shortcut" in n for n in layers if not n.endswith(("bn", "relu"))) == 115
     assert sum(n.endswith("bn") for n in layers) == 82
 
@@ -42,13 +43,13 @@ def test_imagenet_networks_have_the_published_counts(name: str, parameters: floa
 @pytest.mark.parametrize(("depth", "modules"), [(56, 1), (92, 2), (128, 3), (164, 4), (236, 6)])
 def test_cifar_depth_counts_trunk_layers(depth: int, modules: int) -> None:
     """depth = 36 m + 20: what carries weights on the trunk (section 4.1)."""
-    names = [layer.name for layer in networks.build(networks.configure(f"cifar_attention{depth}", width=0.25)).layers]
+    names = [layer.name for layer in networks.build(configure(f"cifar_attention{depth}", width=0.25)).layers]
     trunk = [n for n in names if "_mask_" not in n and (n[:-1].endswith("_conv") or n in ("stem_conv", "logits"))]
     assert len(trunk) == depth == 36 * modules + 20
 
 
 def test_cifar_452_has_the_papers_hyperparameters() -> None:
-    a = networks.architecture("cifar_attention452")
+    a = named("cifar_attention452")
     assert (a.p, a.t, a.r, a.stages[0].modules) == (2, 4, 3, 6)
 
 
@@ -69,7 +70,7 @@ def test_cifar_92_is_near_the_papers_count() -> None:
     ],
 )
 def test_every_option_gives_probabilities(options: dict) -> None:
-    a = networks.configure("edge50", width=0.25, **options)
+    a = configure("edge50", width=0.25, **options)
     model = networks.build(a)
     x = np.random.default_rng(0).normal(size=(2, a.input_size, a.input_size, 3)).astype(np.float32)
     y = model(x).numpy()
@@ -81,7 +82,7 @@ def test_every_option_gives_probabilities(options: dict) -> None:
 
 def test_mask_multiplies_the_trunk() -> None:
     """H = (1 + M) * T: with every mask's last convolution at zero, M is one half everywhere."""
-    model = networks.build(networks.configure("edge50", width=0.25))
+    model = networks.build(configure("edge50", width=0.25))
     for layer in model.layers:
         if layer.name.endswith("tail2_conv"):
             layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
@@ -108,16 +109,16 @@ def test_width_scales_every_layer() -> None:
 )
 def test_what_is_refused(name: str, options: dict, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        networks.configure(name, **options)
+        configure(name, **options)
     assert words in f"{caught.value} {caught.value.remedy}"
 
 
 def test_dashes_are_underscores() -> None:
-    assert networks.architecture("attention-next56").name == "attention_next56"
+    assert named("attention-next56").name == "attention_next56"
 
 
 def test_saved_network_gives_the_same_answers(tmp_path) -> None:
-    model = networks.build(networks.configure("edge50", width=0.25))
+    model = networks.build(configure("edge50", width=0.25))
     networks.save(model, tmp_path / "model.keras")
     x = np.ones((1, 32, 32, 3), np.float32)
     np.testing.assert_array_equal(networks.load(tmp_path / "model.keras")(x), model(x))
@@ -125,7 +126,7 @@ def test_saved_network_gives_the_same_answers(tmp_path) -> None:
 
 def test_a_rewritten_network_of_spatial_attention_is_saved_and_read(tmp_path) -> None:
     """Its normalisation is a layer of ours, which a quantised run holds: the one that is no plain Keras layer."""
-    model = rewrites.rewrite(networks.build(networks.configure("edge50", width=0.25, attention="spatial"))).model
+    model = rewrites.rewrite(networks.build(configure("edge50", width=0.25, attention="spatial"))).model
     networks.save(model, tmp_path / "model.keras")
     found = networks.load(tmp_path / "model.keras")
     assert any(isinstance(layer, networks.SpatialNormalization) for layer in found.layers)
@@ -152,7 +153,7 @@ def test_a_network_that_carries_code_is_refused(tmp_path) -> None:
             networks.load(path)
         assert not proof.exists()
 
-    networks.save(networks.build(networks.configure("edge50", width=0.25, mask=False)), path)
+    networks.save(networks.build(configure("edge50", width=0.25, mask=False)), path)
     config = json.loads(zipfile.ZipFile(path).read("config.json"))
     layer = next(item for item in config["config"]["layers"] if item["class_name"] == "ReLU")
     layer |= {"module": "subprocess", "class_name": "Popen"}

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 pytest.importorskip("tensorflow_model_optimization")
 
 from edge_ran import catalogue, graph
+from edge_ran.architecture import configure
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.host import fake_quant, networks, parity, rewrites
-from edge_ran.host.convert import calibration_pixels, flatbuffer
+from edge_ran.host.calibration import of_folder
+from edge_ran.host.flatbuffer import flatbuffer
 from edge_ran.preprocess import fit_pixels
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE, RunFolder
 from edge_ran.runtime import agreement, open_runtime
@@ -35,7 +37,7 @@ def test_the_shipped_file_is_its_network_on_a_thousand_pictures(shared_data: Pat
 
 def test_a_layer_of_several_operators_is_held_against_the_last_of_them(tmp_path: Path) -> None:
     """Spatial normalisation is six operators, of which two more write a tensor of the layer's shape and name."""
-    architecture = networks.configure("edge50", width=0.25, attention="spatial")
+    architecture = configure("edge50", width=0.25, attention="spatial")
     model, spec = rewrites.rewrite(networks.build(architecture)).model, InputSpec(32, 32)
     path = tmp_path / "m.tflite"
     path.write_bytes(flatbuffer(model, catalogue.converter("fp32"), spec, io="float32"))
@@ -56,7 +58,7 @@ def test_the_shipped_network_is_right_on_a_gpu_and_wrong_without_the_rewrite(
     monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
     run = RunFolder(SHIPPED)
     spec = ModelCard.from_json(run.card_path.read_text()).input
-    photos, _ = calibration_pixels(None, spec, 120)
+    photos, _ = of_folder(None, spec, 120)
     pictures = np.concatenate([photos, photos[:80, :, ::-1]])  # 200
 
     model = networks.load(run.model_path)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge_ran import catalogue, dataset
+from edge_ran.architecture import Architecture, Stage
 from edge_ran.bench import Plan
 from edge_ran.card import ModelCard
 from edge_ran.errors import GateError, InputError, OutputExists, UsageError
@@ -27,12 +28,11 @@ from tf_keras import layers
 
 from edge_ran.host import compare, networks, parity, quantize
 from edge_ran.host.convert import convert
-from edge_ran.host.networks import Architecture, Stage
 from edge_ran.host.train import train
-from edge_ran.host.training_loop import Recipe
+from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
 
 TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), t=1, mask_pool=2)
-RECIPE = dataclasses.replace(quantize.RECIPE, epochs=2, batch_size=16, learning_rate=0.01)
+RECIPE = QUANTIZE.changed(epochs=2, batch_size=16, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "float"
-    train(pictures, folder, TINY, Recipe("short", 30, 16, 0.1, "one-cycle", warmup=0.2), validation_fraction=0.3)
+    train(
+        pictures,
+        folder,
+        TINY,
+        Recipe("short", 30, 16, 0.1, "one-cycle", warmup=0.2),
+        TrainOptions(validation_fraction=0.3),
+    )
     return folder
 
 
@@ -68,9 +74,10 @@ def weights(folder: Path) -> list[np.ndarray]:
 
 def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: Path, pictures: Path) -> None:
     card = ModelCard.from_json((quantised / "card.json").read_bytes())
-    assert card.training["quantisation"]["recipe"]["epochs"] == 2
-    assert card.training["quantisation"]["float_layers"] == []
-    assert card.accuracy["of"] == "the int8 arithmetic"
+    assert card.training.quantisation is not None
+    assert card.training.quantisation.recipe == RECIPE
+    assert card.training.quantisation.float_layers == ()
+    assert card.accuracy.of == "the int8 arithmetic"
     made = convert(quantised, catalogue.converter("int8"), quantised / "int8.tflite", io="int8", force=True)
     graph = read_graph(made.path)
     assert (graph.float_operators, graph.inner_quantize, graph.precision) == ([], [], "int8")
@@ -109,12 +116,14 @@ def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_p
 
 
 SCRIPT = """
-import dataclasses, sys
+import sys
 from pathlib import Path
-from edge_ran.host import quantize
-how = dataclasses.replace(quantize.RECIPE, epochs=2, batch_size=16, learning_rate=0.01)
-quantize.quantize(Path(sys.argv[1]), Path(sys.argv[2]), how=how, resume=len(sys.argv) > 3, checkpoint_s=0.0,
-                  on_step=lambda p: print(p.step, flush=True))
+from edge_ran.host.quantize import quantize
+from edge_ran.host.training_loop import Callbacks
+from edge_ran.recipe import QUANTIZE
+how = QUANTIZE.changed(epochs=2, batch_size=16, learning_rate=0.01)
+quantize(Path(sys.argv[1]), Path(sys.argv[2]), how=how, resume=len(sys.argv) > 3, checkpoint_s=0.0,
+         callbacks=Callbacks(on_step=lambda p: print(p.step, flush=True)))
 """
 
 
@@ -223,9 +232,9 @@ def test_a_network_that_has_no_integer_arithmetic_here_is_refused(
 
 
 def test_the_recipe_keeps_the_augmentation_of_the_training(run: Path) -> None:
-    assert quantize.recipe(run).batch_size == quantize.RECIPE.batch_size
+    assert quantize.recipe(run).batch_size == QUANTIZE.batch_size
     card = json.loads((run / "card.json").read_text())
-    how = quantize.recipe(run, epochs=7)
+    how = quantize.recipe(run).changed(epochs=7)
     assert (how.epochs, how.flip, how.pad) == (7, card["training"]["recipe"]["flip"], card["training"]["recipe"]["pad"])
 
 

@@ -15,16 +15,17 @@ import tf_keras
 from tf_keras import layers
 
 from edge_ran import catalogue
+from edge_ran.architecture import Stage, named
 from edge_ran.errors import InputError
 from edge_ran.host import convert, networks, rewrites
 
 # Small, but with all that matters: a mask of two scales with a skip, strides, projections, a final BatchNormalization.
 SMALL = replace(
-    networks.architecture("cifar_attention56"),
+    named("cifar_attention56"),
     input_size=8,
     t=1,
     stem_channels=8,
-    stages=(networks.Stage(16, 8, 1, 1, 2),),
+    stages=(Stage(16, 8, 1, 1, 2),),
     tail=((8, 24, 2),),
 )
 

@@ -19,15 +19,18 @@ import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
+from edge_ran.architecture import Architecture, Stage
 from edge_ran.card import ModelCard
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
 from edge_ran.host import networks
-from edge_ran.host.run_output import RunOutput
-from edge_ran.host.train import RECIPES, recipe, train
-from edge_ran.host.training_loop import Recipe, fit_temperature, scores
+from edge_ran.host.scoring import fit_temperature, scores
+from edge_ran.host.train import train
+from edge_ran.host.training_loop import Callbacks
+from edge_ran.recipe import RECIPES, Recipe, TrainOptions, preset
+from edge_ran.run_output import RunOutput
 
 # One stage, one module with a mask of one pooling: the trainer sees every kind of layer, and traces in a second.
-TINY = networks.Architecture("tiny", 16, 3, 3, 8, 1, 2, (networks.Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
 QUICK = Recipe("quick", epochs=2, batch_size=8, learning_rate=0.05, schedule="one-cycle", warmup=0.2)
 
 
@@ -37,14 +40,15 @@ def weights(run: Path) -> list[np.ndarray]:
 
 def test_a_run_folder_holds_everything(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    report = train(pictures, run, TINY, QUICK, validation_fraction=0.25)
+    report = train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25))
     card = ModelCard.from_json((run / "card.json").read_text())
     assert card.labels == ("blue", "green", "red")
     assert card.network == "tiny"
-    assert card.training["recipe"]["epochs"] == 2
-    assert card.accuracy["split"] == "validation"
-    assert card.accuracy["top1"] == pytest.approx(report.validation_top1, abs=1e-6)
-    assert card.accuracy["images"] == report.validation_images == 6
+    assert card.training.recipe == QUICK
+    assert card.options == dataclasses.replace(TINY, classes=3)
+    assert card.accuracy.split == "validation"
+    assert card.accuracy.top1 == pytest.approx(report.validation_top1, abs=1e-6)
+    assert card.accuracy.images == report.validation_images == 6
     with open(run / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [r["epoch"] for r in rows] == ["1", "2"]
@@ -59,20 +63,22 @@ def test_it_learns(make_pictures, tmp_path: Path) -> None:
     """Three colours are told apart after a few steps; a network that does not learn stays near a third."""
     data = make_pictures(tmp_path / "data", count=40)
     how = Recipe("learn", epochs=6, batch_size=16, learning_rate=0.1, schedule="cosine", warmup=0.1)
-    assert train(data, tmp_path / "run", TINY, how, validation_fraction=0.2).validation_top1 > 0.9
+    assert train(data, tmp_path / "run", TINY, how, TrainOptions(validation_fraction=0.2)).validation_top1 > 0.9
 
 
 @pytest.mark.parametrize(
     "changes", [{"mixup": 0.2, "label_smoothing": 0.1}, {"brightness": 0.3, "contrast": 0.3, "flip": False}]
 )
 def test_options_train(pictures: Path, tmp_path: Path, changes: dict) -> None:
-    how = recipe("cosine", epochs=1, batch_size=8, **changes)
-    report = train(pictures, tmp_path / "run", TINY, how, validation_fraction=0.25, balance=True)
+    how = preset("cosine").changed(epochs=1, batch_size=8, **changes)
+    report = train(pictures, tmp_path / "run", TINY, how, TrainOptions(validation_fraction=0.25, balance=True))
     assert 0 <= report.validation_top1 <= 1
 
 
 def test_bfloat16_run_is_saved_as_float32(pictures: Path, tmp_path: Path) -> None:
-    report = train(pictures, tmp_path / "run", TINY, QUICK, validation_fraction=0.25, precision="bfloat16")
+    report = train(
+        pictures, tmp_path / "run", TINY, QUICK, TrainOptions(validation_fraction=0.25, precision="bfloat16")
+    )
     assert report.precision == "bfloat16"
     assert {w.dtype for w in weights(tmp_path / "run")} == {np.dtype(np.float32)}
     assert networks.load(tmp_path / "run" / "model.keras").get_layer("stem_conv").compute_dtype == "float32"
@@ -81,13 +87,14 @@ def test_bfloat16_run_is_saved_as_float32(pictures: Path, tmp_path: Path) -> Non
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from edge_ran.host import networks
-from edge_ran.host.training_loop import Recipe
+from edge_ran.architecture import Architecture, Stage
 from edge_ran.host.train import train
+from edge_ran.host.training_loop import Callbacks
+from edge_ran.recipe import Recipe, TrainOptions
 how = Recipe("quick", epochs=3, batch_size=4, learning_rate=0.05, schedule="one-cycle", warmup=0.2, mixup=0.2)
-tiny = networks.Architecture("tiny", 16, 3, 3, 8, 1, 2, (networks.Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
-train(Path(sys.argv[1]), Path(sys.argv[2]), tiny, how, validation_fraction=0.25,
-      resume=len(sys.argv) > 3, checkpoint_s=0.0, on_step=lambda p: print(p.step, flush=True))
+tiny = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+train(Path(sys.argv[1]), Path(sys.argv[2]), tiny, how, TrainOptions(validation_fraction=0.25, checkpoint_s=0.0),
+      resume=len(sys.argv) > 3, callbacks=Callbacks(on_step=lambda p: print(p.step, flush=True)))
 """
 
 
@@ -120,14 +127,14 @@ def test_killed_run_resumes_to_the_same_bits(pictures: Path, tmp_path: Path) -> 
 
 def test_a_resumed_run_must_be_the_same_run(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(pictures, run, TINY, QUICK, validation_fraction=0.25)
+    train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25))
     with pytest.raises(InputError, match="other data or settings"):
-        train(pictures, run, TINY, QUICK, validation_fraction=0.25, seed=1, resume=True)
+        train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25, seed=1), resume=True)
     with pytest.raises(OutputExists):
-        train(pictures, run, TINY, QUICK, validation_fraction=0.25)
+        train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25))
     (run / "checkpoint.npz").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(InputError, match="damaged"):
-        train(pictures, run, TINY, QUICK, validation_fraction=0.25, resume=True)
+        train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25), resume=True)
     with pytest.raises(InputError, match="not a run"):
         train(pictures, tmp_path / "nothing", TINY, QUICK, resume=True)
 
@@ -135,7 +142,7 @@ def test_a_resumed_run_must_be_the_same_run(pictures: Path, tmp_path: Path) -> N
 def test_a_diverging_run_says_so(pictures: Path, tmp_path: Path) -> None:
     wild = Recipe("wild", epochs=40, batch_size=8, learning_rate=100.0, schedule="constant", weight_decay=0.9)
     with pytest.raises(InputError, match="no longer a number") as caught:
-        train(pictures, tmp_path / "run", TINY, wild, validation_fraction=0.25)
+        train(pictures, tmp_path / "run", TINY, wild, TrainOptions(validation_fraction=0.25))
     assert "--learning-rate" in caught.value.remedy
 
 
@@ -172,10 +179,10 @@ def test_schedules() -> None:
 
 def test_unknown_recipe_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
-        recipe("one-cylce")
+        preset("one-cylce")
     assert "one-cycle" in caught.value.remedy
     with pytest.raises(UsageError, match="--epochs"):
-        recipe("cosine", epochs=0)
+        preset("cosine").changed(epochs=0)
 
 
 def test_temperature_undoes_overconfidence() -> None:
@@ -225,7 +232,7 @@ class Killed(BaseException):
 def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, make_pictures, tmp_path: Path) -> None:
     """A mistyped path, data of one class, a picture that cannot be read, a kill: the old run stays as it was."""
     run, how = tmp_path / "run", dataclasses.replace(QUICK, epochs=1)
-    train(pictures, run, TINY, how, validation_fraction=0.25)
+    train(pictures, run, TINY, how, TrainOptions(validation_fraction=0.25))
     (run / "ranges.json").write_text("{}")  # as if it were quantised
     (run / "notes.txt").write_text("mine")
     before = contents(run)
@@ -235,20 +242,20 @@ def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, mak
     next((broken / "red").glob("*.png")).write_bytes(b"no picture")
     for source in (tmp_path / "MISTYPED", one_class, broken):
         with pytest.raises(InputError):
-            train(source, run, TINY, how, validation_fraction=0.25, force=True)
+            train(source, run, TINY, how, TrainOptions(validation_fraction=0.25), force=True)
         assert contents(run) == before
 
     def kill(history: list) -> None:
         raise Killed
 
-    how = dataclasses.replace(QUICK, epochs=2)
+    how, options = dataclasses.replace(QUICK, epochs=2), TrainOptions(validation_fraction=0.25, seed=7)
     with pytest.raises(Killed):
-        train(pictures, run, TINY, how, validation_fraction=0.25, seed=7, force=True, on_epoch=kill)
+        train(pictures, run, TINY, how, options, force=True, callbacks=Callbacks(on_epoch=kill))
     assert {name: data for name, data in contents(run).items() if not name.startswith("unfinished/")} == before
     with pytest.raises(OutputExists):
-        train(pictures, run, TINY, how, validation_fraction=0.25, seed=7)
-    train(pictures, run, TINY, how, validation_fraction=0.25, seed=7, resume=True)
-    assert ModelCard.from_json((run / "card.json").read_text()).training["seed"] == 7
+        train(pictures, run, TINY, how, options)
+    train(pictures, run, TINY, how, options, resume=True)
+    assert ModelCard.from_json((run / "card.json").read_text()).training.seed == 7
     assert (run / "model.keras").read_bytes() != before["model.keras"]
     kept = {name.partition("/")[0] for name in before} - {"ranges.json"}
     assert {path.name for path in run.iterdir()} == kept

@@ -78,8 +78,8 @@ def _card(card: ModelCard) -> list[str]:
         f"  labels  {shown or 'none'}",
         f"  input   {spec.height}x{spec.width} {spec.color}, {spec.fit}, (pixel - {mean}) / {std}",
     ]
-    if isinstance(accuracy.get("top1"), (int, float)):
-        lines.append(f"  top-1   {accuracy['top1']:.2%} of {accuracy.get('images', '?')} images")
+    if accuracy.top1 is not None:
+        lines.append(f"  top-1   {accuracy.top1:.2%} of {accuracy.images:,} images")
     if card.temperature != 1:
         lines.append(f"  scores  calibrated with temperature {card.temperature:.2f}, fitted on validation pictures")
     if card.masks:

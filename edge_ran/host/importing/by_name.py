@@ -16,6 +16,7 @@ import tf_keras
 from numpy.typing import NDArray
 from tf_keras import layers
 
+from edge_ran.architecture import Architecture, configure, named
 from edge_ran.errors import InputError
 from edge_ran.host import networks
 from edge_ran.host.importing.source import Source, shown
@@ -33,7 +34,7 @@ class Named:
     """The network with the file's weights in it, and how they found their places, to be told."""
 
     graph: LayerGraph
-    architecture: networks.Architecture
+    architecture: Architecture
     notes: tuple[str, ...]
 
 
@@ -41,14 +42,14 @@ def read_named(source: Source, name: str, input_size: int | None, upsampling: st
     """Put a file's weights into one of edge-ran's networks.
 
     Args:
-        name: a key of ``networks.NETWORKS``.
+        name: a key of ``architecture.NETWORKS``.
         input_size: side of the picture; None = the network's own.
         upsampling: of the masks, which weights do not tell: ``nearest`` (the reference script) or ``bilinear``.
 
     Raises:
         InputError: the weights are of another network; names the first layer that differs.
     """
-    base = networks.architecture(name)
+    base = named(name)
     stored = source.weights.open([])
     loose = {key: layer.arrays() for key, layer in stored.items()}
     loose = {key: arrays for key, arrays in loose.items() if arrays}
@@ -61,7 +62,7 @@ def read_named(source: Source, name: str, input_size: int | None, upsampling: st
     problems = []
     for shortcut, tail in _FORMS:
         try:
-            a = networks.configure(
+            a = configure(
                 name, input_size=input_size, classes=classes, width=width, shortcut=shortcut, mask_tail=tail,
                 upsampling=upsampling,
             )  # fmt: skip
@@ -128,7 +129,7 @@ def _places(
 class _Recorder(networks._Builder):
     """Draws a network and notes in which order its layers are created."""
 
-    def __init__(self, a: networks.Architecture) -> None:
+    def __init__(self, a: Architecture) -> None:
         super().__init__(a)
         self.created: list[str] = []
 
@@ -141,7 +142,7 @@ class _Recorder(networks._Builder):
         return super().norm_relu(x, name)
 
 
-def _drawn(a: networks.Architecture) -> tuple[LayerGraph, list[str]]:
+def _drawn(a: Architecture) -> tuple[LayerGraph, list[str]]:
     recorder = _Recorder(a)
     graph = LayerGraph.of(recorder.network())
     return graph, [*recorder.created, "logits"]

@@ -13,11 +13,11 @@ import tf_keras
 from numpy.typing import NDArray
 from tf_keras import layers
 
-from edge_ran import __version__, dataset, zip_archive
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran import dataset, layer_names, zip_archive
+from edge_ran.card import Imported, InputSpec, ModelCard, Training
 from edge_ran.errors import GateError, InputError, OutputExists
 from edge_ran.files import read_bytes, sha256, write_text
-from edge_ran.host import networks, rewrites
+from edge_ran.host import model_cards, networks, rewrites
 from edge_ran.host.importing import pixels as px
 from edge_ran.host.importing.by_name import read_named
 from edge_ran.host.importing.configuration import read_graph
@@ -231,7 +231,7 @@ def import_network(
         rewrites=rewritten.passes,
         expected_difference=expected,
         trials=trials,
-        gates=sum(name.endswith("_gate") for name in graph.nodes),
+        gates=sum(bool(layer_names.module_of_gate(name)) for name in graph.nodes),
     )
 
 
@@ -253,7 +253,7 @@ def inspect_network(path: Path) -> NetworkFile:
         passes=network.translated.passes,
         notes=tuple(network.notes),
         asks=("--labels", *(() if known else ("--preprocessing, or --check-on FOLDER of labelled pictures",))),
-        gates=sum(name.endswith("_gate") for name in graph.nodes),
+        gates=sum(bool(layer_names.module_of_gate(name)) for name in graph.nodes),
     )
 
 
@@ -381,17 +381,17 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
 def _card(
     path: Path, network: _Network, labels: tuple[str, ...], spec: InputSpec, version: str, chosen: px.Pixels
 ) -> ModelCard:
-    imported = {
-        "file": path.name,
-        "sha256": sha256(path),
-        "keras": version,
-        "preprocessing": chosen.name,
-        "passes": [f"{one.name} ({one.places})" for one in network.translated.passes],
-        "notes": list(network.notes),
-    }
-    versions = {"edge-ran": __version__, "tensorflow": tf.__version__}
+    imported = Imported(
+        file=path.name,
+        sha256=sha256(path),
+        keras=version,
+        preprocessing=chosen.name,
+        passes=tuple(f"{one.name} ({one.places})" for one in network.translated.passes),
+        notes=tuple(network.notes),
+    )
+    training = Training(imported=imported)
     return ModelCard(
-        network.name, labels, spec, network=network.name, training={"imported": imported}, versions=versions
+        network.name, labels, spec, network=network.name, training=training, versions=model_cards.versions()
     )
 
 

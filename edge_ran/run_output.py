@@ -14,17 +14,19 @@ from pathlib import Path
 
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import TEMPORARY_PREFIX
+from edge_ran.runs import BEST, CALIBRATION, CHECKPOINT, METRICS, SETTINGS
 
 UNFINISHED = "unfinished"
 CACHED_PIXELS = "pixels-*.npy"
-_CARD, _SETTINGS = "card.json", "settings.json"
+_CARD = "card.json"
 _OWN = (
-    _SETTINGS,
-    "checkpoint.npz",
-    "best.npz",
+    SETTINGS,
+    CALIBRATION,
+    CHECKPOINT,
+    BEST,
     "model.keras",
     "ranges.json",
-    "metrics.csv",
+    METRICS,
     "curves.png",
     "tensorboard",
 )
@@ -44,10 +46,10 @@ class RunOutput:
         inner = self.run / UNFINISHED
         if (inner / _CARD).is_file():  # it was whole, and the moving up was cut short
             _move_up(inner, self.run)
-        holds_a_run = (self.run / _SETTINGS).exists() or (self.run / _CARD).exists()
+        holds_a_run = (self.run / SETTINGS).exists() or (self.run / _CARD).exists()
         if resume:
-            self.folder = inner if (inner / _SETTINGS).exists() else self.run
-            if not (self.folder / _SETTINGS).exists():
+            self.folder = inner if (inner / SETTINGS).exists() else self.run
+            if not (self.folder / SETTINGS).exists():
                 raise InputError(f"{run} is not a run that can be resumed", "start it without --resume")
         elif holds_a_run:
             if not force:

@@ -1,0 +1,100 @@
+"""Labelled pictures for training: read, split, fitted to the network's input, and described for card and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_ran import dataset
+from edge_ran.card import InputSpec, TrainingSet
+from edge_ran.dataset import Dataset, Sample
+from edge_ran.errors import InputError
+from edge_ran.host.scoring import Examples
+
+_BLOCK = 4096  # pictures hashed at once: a memory-mapped set may be larger than memory
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
+
+    ``warning`` is a line about a split that flatters the accuracy, or empty.
+    """
+
+    labels: tuple[str, ...]
+    train: Examples
+    validation: Examples | None
+    test: Examples | None
+    record: TrainingSet
+    warning: str = ""
+
+    @property
+    def judged_on(self) -> tuple[str, Examples | None]:
+        """The part that an accuracy is given for, by name: the test part, else the validation part."""
+        return ("test", self.test) if self.test is not None else ("validation", self.validation)
+
+
+def read(
+    source: Path,
+    spec: InputSpec,
+    validation_fraction: float,
+    seed: int,
+    *,
+    cache: Path | None = None,
+    skip_bad: bool = False,
+    on_load: Callable[[int, int], None] | None = None,
+) -> TrainingData:
+    """Read and split a labelled set.
+
+    Args:
+        source: whatever ``dataset.load`` reads.
+        cache: folder for the pixels of a set that is larger than memory should hold.
+        on_load: called with (pictures read, pictures).
+
+    Raises:
+        InputError: there is nothing to learn from, or a picture cannot be read.
+    """
+    labelled, skipped = dataset.load(source), 0
+    if skip_bad:
+        good, problems = dataset.readable(labelled.samples, progress=on_load)
+        labelled, skipped = dataclasses.replace(labelled, samples=good), len(problems)
+    samples = _split(labelled, validation_fraction, seed)
+    parts: dict[str, Examples | None] = {}
+    digest = hashlib.sha256()
+    for name, chosen in samples.items():
+        parts[name] = None
+        if chosen:
+            pixels = dataset.pixels(chosen, spec, cache=cache, progress=on_load)
+            parts[name] = part = Examples(pixels, dataset.targets(chosen, labelled.labels).astype(np.int32))
+            _hash(digest, name, part)
+    train = parts["train"]
+    if train is None:
+        raise InputError(f"{source} has no pictures to train on", "give a folder with one sub-folder for each class")
+    record = TrainingSet(
+        dataset=Path(source).resolve().stem,
+        split_by="group" if any(s.group for s in labelled.samples) else "picture",
+        validation_fraction=validation_fraction,
+        skipped=skipped,
+        sha256=digest.hexdigest(),
+        train_images=len(train),
+        val_images=len(parts["val"] or ()),
+        test_images=len(parts["test"] or ()),
+    )
+    warning = dataset.frame_leak(samples["train"], train.pixels)
+    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, warning)
+
+
+def _split(labelled: Dataset, validation_fraction: float, seed: int) -> dict[str, tuple[Sample, ...]]:
+    train, validation = dataset.split(labelled, validation_fraction, seed)
+    return {"train": train, "val": validation, "test": tuple(s for s in labelled.samples if s.split == "test")}
+
+
+def _hash(digest: hashlib._Hash, name: str, part: Examples) -> None:
+    digest.update(name.encode() + part.labels.tobytes())
+    for start in range(0, len(part), _BLOCK):
+        digest.update(np.ascontiguousarray(part.pixels[start : start + _BLOCK]).data)

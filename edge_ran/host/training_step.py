@@ -1,0 +1,105 @@
+"""One step of training: augment a batch, compute the loss, update the weights.
+
+The augmentation is a function of a seed alone, so that a resumed run sees the same pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+
+from edge_ran.card import InputSpec
+from edge_ran.recipe import Recipe
+
+
+def optimizer_of(model: tf_keras.Model, recipe: Recipe) -> tf_keras.optimizers.Optimizer:
+    optimizer = tf_keras.optimizers.SGD(
+        recipe.learning_rate, recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay or None
+    )
+    if recipe.weight_decay:
+        # Decay belongs to kernels: shrinking a normalisation's scale or an offset only moves the optimum.
+        optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if len(v.shape) < 2])
+    return optimizer
+
+
+def train_step(
+    model: tf_keras.Model,
+    teacher: tf_keras.Model | None,
+    optimizer: tf_keras.optimizers.Optimizer,
+    spec: InputSpec,
+    recipe: Recipe,
+    class_weights: NDArray[np.float32],
+    seed: int,
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    classes = len(class_weights)
+    mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
+    share = recipe.distillation if teacher is not None else 0.0
+
+    @tf.function(reduce_retracing=True)
+    def step(
+        pixels: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, rate: tf.Tensor, mix: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        optimizer.learning_rate.assign(rate)
+        x = _augment(tf.cast(pixels, tf.float32), recipe, tf.stack([tf.constant(seed, tf.int32), number]))
+        x = (x - mean) / std
+        target = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+        weight = tf.gather(tf.constant(class_weights), labels)
+        if recipe.mixup:
+            # The batch is in random order, so its mirror image is a fair partner.
+            x = mix * x + (1 - mix) * x[::-1]
+            target = mix * target + (1 - mix) * target[::-1]
+            weight = mix * weight + (1 - mix) * weight[::-1]
+        with tf.GradientTape() as tape:
+            probabilities = model(x, training=True)
+            log = tf.math.log(tf.clip_by_value(probabilities, 1e-7, 1.0))
+            loss = -tf.reduce_sum(target * log, 1)
+            if teacher is not None and share:
+                taught = _soften(teacher(x, training=False), recipe.distillation_temperature)
+                said = tf.math.log(_soften(probabilities, recipe.distillation_temperature) + 1e-7)
+                distance = tf.reduce_sum(taught * (tf.math.log(taught + 1e-7) - said), 1)
+                loss = (1 - share) * loss + share * recipe.distillation_temperature**2 * distance
+            loss = tf.reduce_mean(weight * loss)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
+        return loss, tf.reduce_sum(tf.cast(hits, tf.float32))
+
+    return step
+
+
+def _soften(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
+    return tf.nn.softmax(tf.math.log(probabilities + 1e-7) / temperature)
+
+
+def _augment(x: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor:
+    """Random shift, flip, brightness and contrast: (N, H, W, 3) float32 0..255 -> the same; a function of ``seed``."""
+    count, height, width = tf.shape(x)[0], x.shape[1], x.shape[2]
+    pad = round(recipe.pad * min(height, width))
+    if pad or recipe.flip:
+        shift = tf.random.stateless_uniform((2, count, 1), seed, 0, 2 * pad + 1, tf.int32)
+        rows = shift[0] + tf.range(height)
+        columns = shift[1] + tf.range(width)
+        if recipe.flip:
+            mirrored = tf.random.stateless_uniform((count, 1), _stream(seed, 1)) < 0.5
+            columns = tf.where(mirrored, columns[:, ::-1], columns)
+        x = tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]], "REFLECT")
+        x = tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    if recipe.brightness:
+        gain = tf.random.stateless_uniform(
+            (count, 1, 1, 1), _stream(seed, 2), 1 - recipe.brightness, 1 + recipe.brightness
+        )
+        x = x * gain
+    if recipe.contrast:
+        gain = tf.random.stateless_uniform((count, 1, 1, 1), _stream(seed, 3), 1 - recipe.contrast, 1 + recipe.contrast)
+        centre = tf.reduce_mean(x, (1, 2), keepdims=True)
+        x = centre + (x - centre) * gain
+    return tf.clip_by_value(x, 0.0, 255.0) if recipe.brightness or recipe.contrast else x
+
+
+def _stream(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """An independent seed of the same step."""
+    return tf.stack([seed[0] + (number << 24), seed[1]])
