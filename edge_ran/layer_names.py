@@ -20,6 +20,11 @@ def gate(module: str) -> str:
     return f"{module}_gate"
 
 
+def is_gate(layer: str) -> bool:
+    """Whether a layer multiplies a soft mask with a trunk; in networks of other scripts it may be in no module."""
+    return layer.endswith("_gate")
+
+
 def module_of_gate(name: str) -> str:
     """Return the module whose gate a layer or tensor is, ``stage1_module1``; empty where it is none."""
     found = _GATE.search(name)

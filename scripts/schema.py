@@ -20,6 +20,7 @@ OUTPUTS = {
     "benchmark": "edge_ran.bench:BenchReport",
     "benchmark-several": "edge_ran.bench:Bench",
     "compare": "edge_ran.bench:Ratio",
+    "convert": "edge_ran.host.convert:ConvertResult",
     "dataset-build": "edge_ran.collect:Collection",
     "dataset-check": "edge_ran.dataset:DatasetSummary",
     "deploy": "edge_ran.deploy.rollout:Rollout",
@@ -35,6 +36,7 @@ OUTPUTS = {
     "inspect-run": "edge_ran.runs:RunDescription",
     "logs": "edge_ran.deploy.fleet:Log",
     "profile": "edge_ran.bench:Profile",
+    "quantize": "edge_ran.host.quantize:QuantizeResult",
     "rollback": "edge_ran.deploy.fleet:Changes",
     "run": "edge_ran.stream:FrameRecord",
     "run-summary": "edge_ran.stream:Summary",
@@ -42,6 +44,7 @@ OUTPUTS = {
     "status": "edge_ran.deploy.fleet:Fleet",
     "sustain": "edge_ran.bench:Sustained",
     "sweep": "edge_ran.bench:Sweep",
+    "train": "edge_ran.host.train:TrainResult",
     "undeploy": "edge_ran.deploy.fleet:Changes",
     "verify": "edge_ran.verify:Verification",
 }

@@ -16,6 +16,7 @@ import tf_keras
 from numpy.typing import NDArray
 from tf_keras import layers
 
+from edge_ran import layer_names
 from edge_ran.architecture import Architecture, configure, named
 from edge_ran.errors import InputError
 from edge_ran.host import networks
@@ -164,7 +165,7 @@ def script_order(graph: LayerGraph) -> list[str]:
         if node.name.endswith("_residual"):  # T + M T: the gate alone is the script's product
             tensors[node.name] = tensors[node.inputs[1]]
             continue
-        if node.name.endswith("_gate"):
+        if layer_names.is_gate(node.name):
             inputs[0] = layers.Activation("linear", name=f"{node.name}_one")(inputs[0])
         elif node.kind is layers.Add and not node.name.endswith(tuple(f"up{i}_add" for i in range(1, 9))):
             inputs = inputs[::-1]  # a unit's convolutions before its shortcut

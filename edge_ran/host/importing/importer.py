@@ -231,7 +231,7 @@ def import_network(
         rewrites=rewritten.passes,
         expected_difference=expected,
         trials=trials,
-        gates=sum(bool(layer_names.module_of_gate(name)) for name in graph.nodes),
+        gates=sum(layer_names.is_gate(name) for name in graph.nodes),
     )
 
 
@@ -253,7 +253,7 @@ def inspect_network(path: Path) -> NetworkFile:
         passes=network.translated.passes,
         notes=tuple(network.notes),
         asks=("--labels", *(() if known else ("--preprocessing, or --check-on FOLDER of labelled pictures",))),
-        gates=sum(bool(layer_names.module_of_gate(name)) for name in graph.nodes),
+        gates=sum(layer_names.is_gate(name) for name in graph.nodes),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tf_keras import layers
 
+from edge_ran import layer_names
 from edge_ran.host.importing.kinds import activation_parts
 from edge_ran.host.rewrites import LayerGraph, Node, PassReport, separate_activations
 from edge_ran.host.rewrites.layer_graph import weighted
@@ -145,7 +146,7 @@ def write_gates(graph: LayerGraph) -> int:
         (mask,), (trunk,) = add.inputs, [i for i in product.inputs if i != add.name] or [""]
         if not trunk or graph.nodes[trunk].shape != product.shape:
             continue
-        gate = layers.Multiply(name=graph.fresh(f"{product.name}_gate"))
+        gate = layers.Multiply(name=graph.fresh(layer_names.gate(product.name)))
         total = layers.Add(name=product.name)
         graph.remove(add)
         graph.put(Node(layers.Multiply, gate.get_config(), (), (mask, trunk), product.shape))
@@ -218,7 +219,7 @@ def name_gates(graph: LayerGraph) -> int:
             stage, module, size = stage + 1, 0, node.shape
         module += 1
         place = f"stage{stage}_module{module}"
-        if place + "_gate" in graph.nodes:
+        if layer_names.gate(place) in graph.nodes:
             continue  # named so already
         total = [r for r in graph.readers(node) if r.kind is layers.Add and trunk in r.inputs]
         for old, new in ((node.name, "gate"), (mask, "mask_sigmoid"), *((r.name, "residual") for r in total[:1])):

@@ -5,18 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import catalogue
 from edge_ran.card import InputSpec
-from edge_ran.picture import PICTURE_SUFFIXES, read_picture
+from edge_ran.picture import read_picture
+from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import fit_pixels, normalise
 
 
 def proof_frames(count: int) -> list[NDArray[np.uint8]]:
     """Return some of the pictures that ship, evenly spread: (H, W, 3) uint8 BGR each."""
-    folder = catalogue.folder("calibration_data")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    rows = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-    return [read_picture(paths[row]) for row in rows]
+    return [read_picture(path) for path in some_pictures(None, count)]
 
 
 def proof_images(spec: InputSpec, count: int = 4) -> NDArray[np.float32]:
