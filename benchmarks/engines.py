@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py [--engine NAME=PYTHON ...] [--network edge50 indoor56 …] [--run NETWORK=RUN ...]
                                  [--precision fp32 int8] [--threads 1 2] [--sessions 5] [--rounds 6]
-                                 [--made FOLDER] [--clock processor] [--json]
+                                 [--labelled NETWORK=DATA ...] [--made FOLDER] [--clock processor] [--json]
 
 Networks: ``edge50`` is the one that ships; ``indoor56`` and ImageNet's ``attention56``, with the paper's mask tail and
 with a linear one, have random weights and random BatchNorm statistics (from fresh ones converters delete operators),
@@ -22,7 +22,9 @@ The median is over all rounds, the two numbers beside it are the lowest and the 
 same thing twice: what its ratio differs from 1 is chance; "small pages" is ours without huge memory pages. Answers are
 compared on pictures that calibrated nothing: float32 with ours; int8 with the float32 network's, as every quantiser
 rounds otherwise. An engine that agrees with it on clearly fewer pictures than ours does is flagged and never called the
-fastest.
+fastest. ``--labelled`` names labelled pictures of a trained network's classes (class folders, CSV, .npz; their test
+split where there is one): then each engine's accuracy on up to 2,000 of them stands beside its time, and decides
+instead: an engine that classifies clearly fewer of the same pictures correctly is flagged.
 
 On a machine that others use, too, ``--clock processor --threads 1`` counts the time that a process had a processor:
 work of others still takes caches and memory from it, but no longer counts as its own.
@@ -49,7 +51,7 @@ from typing import Any
 import numpy as np
 from engine_peers import ENGINES
 
-from edge_ran import machine, records
+from edge_ran import machine, records, runs
 from edge_ran.bench.limit import throughput
 
 HERE = Path(__file__).resolve().parent
@@ -66,6 +68,8 @@ PAUSE_S = 0.02  # thread pools go on spinning for a while after a turn and would
 FED = 8  # pictures that are run in turn
 SAME_ANSWER = 1e-3  # of a probability, for float32
 FEWER_RIGHT = 0.05  # int8: so many pictures less than ours, of those that agree with the float32 network
+LABELLED = 2000  # labelled pictures at most
+DEVIATIONS = 2.0  # by so many standard deviations fewer right answers than ours are no chance
 
 
 class Worker:
@@ -110,6 +114,7 @@ class Contender:
     path: str
     probabilities: Any
     usual: bool  # whether that is how its users would get it
+    right: Any = None  # (pictures,) whether it classifies each labelled picture correctly; None: there are none
     rounds: list[list[float]] = field(default_factory=list)  # a median for each round, in a list for each session
 
 
@@ -179,6 +184,23 @@ def make_sources(
     return known
 
 
+def write_labelled(run: Path, data: Path, folder: Path) -> int:
+    """Write labelled pictures of a run's classes, evenly chosen, as pixels of its size and the true class of each.
+
+    Returns:
+        how many.
+    """
+    from edge_ran import dataset, runs
+    from edge_ran.preprocess import fit_pixels
+
+    card, images = runs.open_run(run).card(), dataset.load(data).samples
+    samples = [one for one in images if one.split == "test"] or list(images)
+    chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, min(LABELLED, len(samples))).astype(int)]
+    np.save(folder / "truth.npy", dataset.targets(chosen, card.labels))
+    np.save(folder / "labelled.npy", np.stack([fit_pixels(frame, card.input) for frame in dataset.frames(chosen)]))
+    return len(chosen)
+
+
 def tell_apart(model: Any, pictures: Any) -> None:
     """Centre and scale a random network's logits, so that it sees a difference between pictures.
 
@@ -223,15 +245,19 @@ def contenders(
             with Worker(engine, python) as worker:
                 worker.ask("make", source=str(folder / form), precision=precision)
                 made = worker.answer()
-                for do in ("load", "answer"):
-                    if "failed" not in made:
-                        worker.ask(do, path=made["path"], threads=1, pixels=str(folder / "compared.npy"))
-                        made |= worker.answer()
+                right, labelled = None, folder / "labelled.npy"
+                for pixels in (labelled, folder / "compared.npy") if labelled.exists() else (folder / "compared.npy",):
+                    for do in ("load", "answer"):
+                        if "failed" not in made:
+                            worker.ask(do, path=made["path"], threads=1, pixels=str(pixels))
+                            made |= worker.answer()
+                    if pixels == labelled and "failed" not in made:
+                        right = np.array(made["probabilities"]).argmax(1) == np.load(folder / "truth.npy")
             if "failed" in made:
                 note(f"without {name}: {made['failed']}")
             else:
-                usual = form == kind.forms[0]
-                found.append(Contender(name, engine, python, made["path"], np.array(made["probabilities"]), usual))
+                usual, answers = form == kind.forms[0], np.array(made["probabilities"])
+                found.append(Contender(name, engine, python, made["path"], answers, usual, right))
     return [found[0], dataclasses.replace(found[0], name=AGAIN, rounds=[]), *found[1:]]
 
 
@@ -265,7 +291,12 @@ def row(one: Contender, ours: Contender, reference: Any, precision: str) -> dict
 
     same, ours_same = agreement(one.probabilities), agreement(ours.probabilities)
     difference = float(np.abs(one.probabilities - reference).max())
-    differs = difference > SAME_ANSWER if precision == "fp32" else same < ours_same - FEWER_RIGHT
+    if precision == "fp32":
+        differs = difference > SAME_ANSWER
+    elif one.right is None:
+        differs = same < ours_same - FEWER_RIGHT
+    else:
+        differs = is_less_accurate(one.right, ours.right)
     return {
         "engine": one.name,
         "usual": one.usual,
@@ -274,9 +305,16 @@ def row(one: Contender, ours: Contender, reference: Any, precision: str) -> dict
         "lowest": min(medians),
         "highest": max(medians),
         "agreement": same,
+        "accuracy": None if one.right is None else float(one.right.mean()),
         "largest_difference": difference,
         "differs": bool(differs),
     }
+
+
+def is_less_accurate(right: Any, ours: Any) -> bool:
+    """Whether clearly fewer of the same pictures are classified correctly (McNemar's test on those that differ)."""
+    lost, won = int((ours & ~right).sum()), int((right & ~ours).sum())
+    return lost - won > DEVIATIONS * (lost + won) ** 0.5
 
 
 def text(case: dict[str, Any]) -> str:
@@ -284,14 +322,16 @@ def text(case: dict[str, Any]) -> str:
     lines = [
         f"{case['network']} {case['precision']}, {case['threads']} thread{'s' * (case['threads'] > 1)}, "
         f"{case['clock']} time",
-        f"  {'':<24} median ms  times ours (sessions)     GMAC/s  of peak  top-1 same  differs by",
+        f"  {'':<24} median ms  times ours (sessions)     GMAC/s  of limit  accuracy  top-1 same  differs by",
     ]
     for r in case["rows"]:
         percent = "-" if r["percent_of_limit"] is None else f"{r['percent_of_limit']:.0f} %"
+        accuracy = "-" if r["accuracy"] is None else f"{r['accuracy']:.2%}"
+        flag = "  DIFFERENT ANSWERS" if r["accuracy"] is None or case["precision"] == "fp32" else "  LESS ACCURATE"
         lines.append(
             f"  {r['engine']:<24} {r['median_ms']:9.3f}  {r['ratio']:5.2f} ({r['lowest']:.2f} to {r['highest']:.2f})"
-            f"  {r['gmacs_per_s']:9.1f}  {percent:>7}  {r['agreement']:9.0%}  {r['largest_difference']:10.1e}"
-            f"{'  DIFFERENT ANSWERS' if r['differs'] else ''}"
+            f"  {r['gmacs_per_s']:9.1f}  {percent:>8}  {accuracy:>8}  {r['agreement']:9.0%}"
+            f"  {r['largest_difference']:10.1e}{flag if r['differs'] else ''}"
         )
     peers = [r for r in case["rows"] if not r["differs"] and not r["engine"].startswith(OURS)]
     for words, some in (("as its users get it", [r for r in peers if r["usual"]]), ("in any form", peers)):
@@ -306,6 +346,7 @@ def main() -> None:
     parser.add_argument("--engine", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--network", nargs="+", default=[*NETWORKS], choices=[*NETWORKS])
     parser.add_argument("--run", action="append", default=[], metavar="NETWORK=RUN")
+    parser.add_argument("--labelled", action="append", default=[], metavar="NETWORK=DATA")
     parser.add_argument("--precision", nargs="+", default=("fp32", "int8"), choices=("fp32", "int8"))
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))
     parser.add_argument("--sessions", type=int, default=5)
@@ -317,12 +358,16 @@ def main() -> None:
     chosen = parser.parse_args()
     pythons = dict(pair.split("=", 1) for pair in chosen.engine)
     trained = dict(pair.split("=", 1) for pair in chosen.run)
+    labelled = dict(pair.split("=", 1) for pair in chosen.labelled)
     if chosen.clock == "processor" and list(chosen.threads) != [1]:
         parser.error("--clock processor adds up threads' times: give --threads 1")
     if unknown := set(pythons) - {*ENGINES, "tf2onnx"}:
         parser.error(f"no engine is called {', '.join(unknown)}")
     if unknown := set(trained) - {*chosen.network}:
         parser.error(f"--run: {', '.join(unknown)} is not measured")
+
+    if without := set(labelled) - {*trained, "edge50"}:
+        parser.error(f"--labelled: {', '.join(without)} is not trained, add --run {min(without)}=RUN")
 
     def note(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -334,6 +379,9 @@ def main() -> None:
             note(f"{network}: making what engines start from")
             run = Path(trained[network]) if network in trained else None
             known = make_sources(network, run, folder, pythons.get("tf2onnx", sys.executable), note)
+            if network in labelled:
+                pictures = write_labelled(run or runs.SHIPPED, Path(labelled[network]), folder)
+                note(f"{network}: accuracy on {pictures:,} labelled pictures")
             reference = contenders(folder, "fp32", [OURS], pythons, note)[0].probabilities
             for precision in chosen.precision:
                 all_ = contenders(folder, precision, list(ENGINES), pythons, note)
