@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +39,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield driver
 
 
-def asked(browser: Any, order: Order) -> dict[str, Any]:
+def asked(visit: Callable[[str], None], order: Order) -> dict[str, Any]:
     """Ask the target, and open the address that it says as a person would."""
     addresses: list[str] = []
     found: list[Any] = []
@@ -55,7 +60,7 @@ def asked(browser: Any, order: Order) -> dict[str, Any]:
     working = threading.Thread(target=work)
     working.start()
     assert told.wait(60)
-    browser.get(addresses[0])
+    visit(addresses[0])
     working.join(240)
     if isinstance(found[0], Exception):
         raise found[0]
@@ -67,7 +72,7 @@ def asked(browser: Any, order: Order) -> dict[str, Any]:
 def test_a_browser_gives_the_report_that_every_device_gives(browser: Any) -> None:
     plan = Plan(num_runs=60, warmup_runs=2, min_secs=0.1, max_secs=20.0)
     order = Order("benchmark", (MODEL,), {}, RuntimeOptions(accelerator="cpu"), plan)
-    (report,) = read_bench(asked(browser, order)).reports
+    (report,) = read_bench(asked(browser.get, order)).reports
     assert report.accelerator.actual == "cpu"
     assert report.accelerator.adapter == "WebAssembly (default)"
     assert report.timing.sessions == 6
@@ -79,11 +84,48 @@ def test_a_browser_gives_the_report_that_every_device_gives(browser: Any) -> Non
 
 @pytest.mark.browser
 def test_verify_compares_the_browsers_answers_with_this_machines(browser: Any) -> None:
-    record = asked(browser, Order("verify", (MODEL,), {}, RuntimeOptions(accelerator="gpu")))
+    record = asked(browser.get, Order("verify", (MODEL,), {}, RuntimeOptions(accelerator="gpu")))
     cpu, gpu = record["checks"]
     assert (cpu["accelerator"], gpu["accelerator"]) == ("cpu", "gpu")
     assert cpu["agreement"]["top1"] == 1.0
     assert gpu["is_software"]
+
+
+OTHER_BROWSERS = {
+    "firefox": (("firefox-esr", "firefox"), ("--headless", "--no-remote", "--profile", "HOME")),
+    "webkit": (("/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser",), ()),  # without relaxed SIMD: the compat build
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", OTHER_BROWSERS)
+def test_other_browsers_answer_bit_for_bit_on_their_cpu(browser: Any, name: str, tmp_path: Path) -> None:
+    programs, words = OTHER_BROWSERS[name]
+    program = next(filter(None, map(shutil.which, programs)), None)
+    screen = [] if name == "firefox" else ["xvfb-run", "-a"]
+    if program is None or (screen and not shutil.which(screen[0])):
+        pytest.skip(f"needs {name}: apt install firefox-esr webkit2gtk-driver xvfb")
+    home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "LIBGL_ALWAYS_SOFTWARE": "1"}
+    environment = {**os.environ, **home, "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS": "1"}  # root has no sandbox
+    started: list[subprocess.Popen[bytes]] = []
+
+    def visit(url: str) -> None:
+        command = [*screen, program, *(str(tmp_path) if word == "HOME" else word for word in words), url]
+        quiet = subprocess.DEVNULL
+        started.append(subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True))
+
+    try:
+        record = asked(visit, Order("verify", (MODEL,), {}, RuntimeOptions()))
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    cpu, gpu = record["checks"]
+    assert cpu["agreement"]["top1"] == 1.0
+    assert cpu["agreement"]["largest_difference"] == 0
+    assert cpu["adapter"] == ("WebAssembly (default)" if name == "firefox" else "WebAssembly (compat)")
+    assert "WebGPU" in gpu["reason"]
 
 
 @pytest.mark.browser
@@ -96,7 +138,7 @@ def test_a_strict_gpu_that_the_page_refuses_is_a_gate(browser: Any, test_models:
     model.write_bytes(attach_card((test_models / "int8_strided_float_io.tflite").read_bytes(), card))
     options = RuntimeOptions(accelerator="gpu", fallback=False)
     with pytest.raises(GateError, match="the GPU was asked for, but"):
-        asked(browser, Order("benchmark", (model,), {}, options, Plan(num_runs=6, max_secs=5.0)))
+        asked(browser.get, Order("benchmark", (model,), {}, options, Plan(num_runs=6, max_secs=5.0)))
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,15 @@ class TimedRuns:
 
 @dataclass(frozen=True)
 class PageAnswers:
-    """The outputs for the site's check pictures: [picture][output][value], None where there is no such accelerator."""
+    """The outputs for the site's check pictures: [picture][output][value], None where there is no such accelerator.
+
+    ``cpu_ms`` and ``gpu_ms`` are medians of a few runs.
+    """
 
     cpu: tuple[tuple[tuple[float, ...], ...], ...] | None
     gpu: tuple[tuple[tuple[float, ...], ...], ...] | None
+    cpu_ms: float
+    gpu_ms: float | None
     accelerator: PageAccelerator
 
 

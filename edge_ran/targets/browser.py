@@ -92,11 +92,11 @@ class BrowserTarget:
         """A browser keeps the page as it keeps any; there is nothing to remove from here."""
         return 0
 
-    def _open(self, order: Order) -> tuple[Serving, Session, Hello]:
+    def _open(self, order: Order, accelerator: str) -> tuple[Serving, Session, Hello]:
         served = self._stack.enter_context(serving(order.models, self._place))
         name, session = served.server.sessions.open()
         self._stack.callback(session.end)
-        url = f"{served.session_url(name)}&accelerator={order.runtime.accelerator}"
+        url = f"{served.session_url(name)}&accelerator={accelerator}"
         if not self.spec.target.startswith("browser"):
             for line in qr_code(url).splitlines():
                 self._say(line)
@@ -112,7 +112,7 @@ class BrowserTarget:
         if order.options.get("images"):
             raise UsageError("--images cannot be had of a browser: its page brings pictures", "leave it out")
         plan = order.plan or Plan()
-        _, session, hello = self._open(order)
+        _, session, hello = self._open(order, order.runtime.accelerator)
         found = session.ask(
             TimedRuns,
             "benchmark",
@@ -128,16 +128,16 @@ class BrowserTarget:
     def _verify(self, order: Order) -> dict[str, Any]:
         path = order.models[0]
         graph = read_graph(path)
-        served, session, hello = self._open(order)
+        served, session, hello = self._open(order, "gpu")
         found = session.ask(PageAnswers, "verify", ANSWER_S)
         site = served.server.site
         file = json.loads((site / "config.json").read_text("utf-8"))["files"][0]
         sizes = [one["size"] for one in file["outputs"]]
         right = _split(np.fromfile(site / file["answers"], "<f4"), sizes)
         checks = []
-        for device, told in (("cpu", found.cpu), ("gpu", found.gpu)):
+        for device, told, ms in (("cpu", found.cpu, found.cpu_ms), ("gpu", found.gpu, found.gpu_ms)):
             if told is None:
-                if device == "gpu" and order.runtime.accelerator != "cpu":
+                if device == "gpu":
                     reason = clean(found.accelerator.reason) or "no GPU"
                     checks.append(verify.Check("gpu", "", "WebGPU", "", False, None, None, None, reason))
                 continue
@@ -147,7 +147,9 @@ class BrowserTarget:
             tensors = [dataclasses.replace(tensor, scale=0.0) for tensor in graph.outputs]
             agreement = compare_all(right, answers, tensors)
             adapter = clean(hello.accelerator.adapter) if hello.accelerator.actual == device else ""
-            checks.append(verify.Check(device, "", adapter, "", hello.accelerator.is_software, agreement, None, None))
+            checks.append(
+                verify.Check(device, "", adapter, "", hello.accelerator.is_software, agreement, ms, found.cpu_ms)
+            )
         return records.document(verify.Verification(str(path), "LiteRT.js", assets.VERSION, tuple(checks)))
 
 

@@ -59,7 +59,8 @@ const tasks = {
   async verify(state) {
     const { engine } = state;
     const of = async (one) => (one ? (await engine.answers(one, engine.check.pixels)).map((outputs) => outputs.map((o) => Array.from(o))) : null);
-    return { cpu: await of(engine.cpu), gpu: await of(engine.gpu), accelerator: engine.accelerator };
+    const [cpu, gpu] = [await of(engine.cpu), await of(engine.gpu)];
+    return { cpu, gpu, cpu_ms: engine.cpu.median_ms, gpu_ms: engine.gpu?.median_ms ?? null, accelerator: engine.accelerator };
   },
 
   /** Frames of this phone's camera, one record each. {frames} -> {frames} */
