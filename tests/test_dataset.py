@@ -51,7 +51,9 @@ class TestLoad:
             for clip in "abc":
                 (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
                 (tmp_path / clip / label).rename(tmp_path / "data" / label / clip)
-        assert {s.group for s in dataset.load(tmp_path / "data").samples} == {"a", "b", "c"}
+        assert {s.group for s in dataset.load(tmp_path / "data").samples} == {
+            f"{label}/{clip}" for label in ("blue", "green", "red") for clip in "abc"
+        }
 
     def test_one_sub_folder_name_everywhere_is_no_group(self, tmp_path, make_pictures):
         made = make_pictures(tmp_path / "made", count=2)
@@ -60,7 +62,8 @@ class TestLoad:
             (made / label).rename(tmp_path / "data" / label / "images")
         assert {s.group for s in dataset.load(tmp_path / "data").samples} == {""}
 
-    def test_other_files_are_counted_not_read(self, pictures):
+    def test_other_files_are_counted_not_read(self, pictures, monkeypatch):
+        monkeypatch.setattr("edge_ran.picture.reads_heif", lambda: False)
         (pictures / "red" / "notes.txt").write_text("x")
         (pictures / "red" / "IMG.HEIC").write_text("x")
         (pictures / "red" / ".DS_Store").write_text("x")
@@ -68,7 +71,8 @@ class TestLoad:
         assert data.ignored == ((".heic", 1), (".txt", 1))
         assert len(data.samples) == 24
 
-    def test_folders_without_pictures(self, tmp_path, pictures):
+    def test_folders_without_pictures(self, tmp_path, pictures, monkeypatch):
+        monkeypatch.setattr("edge_ran.picture.reads_heif", lambda: False)
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="no class folder with pictures"):
             dataset.load(tmp_path / "empty")
@@ -173,7 +177,7 @@ class TestClips:
             ("stairs", 5),
             ("stairs", 15),
         ]
-        assert {s.group for s in data.samples} == {"walk.mp4"}
+        assert {s.group for s in data.samples} == {"hall/walk.mp4", "stairs/walk.mp4"}, "two clips of one name"
         x = dataset.pixels(data.samples, InputSpec(48, 64))
         assert np.abs(x[:5, :, 40:].mean((1, 2, 3)) - [60, 80, 100, 120, 140]).max() < 4
         frames = list(dataset.frames(data.samples))
@@ -198,8 +202,13 @@ class TestClips:
     def test_not_a_clip(self, tmp_path):
         (tmp_path / "hall").mkdir()
         (tmp_path / "hall" / "walk.mp4").write_bytes(b"no video" * 100)
-        with pytest.raises(InputError, match=r"walk.mp4 cannot be opened"):
-            dataset.load(tmp_path)
+        (tmp_path / "hall" / "empty.avi").touch()
+        data = dataset.load(tmp_path)
+        assert [s.row for s in data.samples] == [0, 0]
+        with pytest.raises(InputError, match=r"2 files cannot be read; the first: clip .*empty.avi cannot be opened"):
+            dataset.pixels(data.samples, InputSpec(8, 8))
+        good, problems = dataset.readable(data.samples)
+        assert (good, len(problems)) == ((), 2)
 
 
 def made_up(groups: dict[str, dict[str, int]]) -> dataset.Dataset:
@@ -240,13 +249,45 @@ class TestSplit:
         assert {s.label for s in train} == {"a", "b"}
         assert validation
 
+    @pytest.mark.parametrize("clips", [2, 3, 4, 5])
+    @pytest.mark.parametrize("classes", [2, 3, 8])
+    def test_two_groups_a_class_are_enough(self, clips, classes):
+        data = made_up({f"{label}{clip}": {label: 20} for label in "abcdefgh"[:classes] for clip in range(clips)})
+        train, validation = dataset.split(data)
+        assert {s.label for s in train} == {s.label for s in validation} == set(data.labels)
+        assert len({s.group for s in validation}) == classes
+        assert not {s.group for s in train} & {s.group for s in validation}
+        assert dataset.not_covered(data.labels, validation) == ""
+
+    def test_groups_shared_by_all_classes_are_enough(self):
+        data = made_up({f"place{i}": {"a": 50, "b": 40, "c": 30} for i in range(2)})
+        train, validation = dataset.split(data)
+        assert len({s.group for s in train}) == len({s.group for s in validation}) == 1
+
+    def test_pictures_beside_the_only_clip_of_a_class_are_not_held_out(self):
+        """They show the same place; what is not covered is said."""
+        groups = {"clip a1": {"a": 20}, "clip a2": {"a": 20}, "clip b": {"b": 20}, "": {"a": 9, "b": 9, "stills": 20}}
+        data = made_up(groups)
+        train, validation = dataset.split(data)
+        assert Counter(s.label for s in validation) == {"a": 20, "stills": 2}
+        assert len(train) + len(validation) == len(data.samples)
+        assert "validation covers 2 of 3 classes" in dataset.not_covered(data.labels, validation)
+        assert dataset.not_covered(data.labels, validation).endswith(": b")
+
+    def test_many_groups_take_no_time(self):
+        data = made_up({f"{label}-{clip}": {f"class {label}": 2} for label in range(100) for clip in range(30)})
+        _, validation = dataset.split(data)
+        assert len(validation) == 2 * 100 * 3
+
     def test_refusals(self):
         with pytest.raises(InputError, match="one class only: a"):
             dataset.split(made_up({"": {"a": 9}}))
         with pytest.raises(InputError, match=r"class 'b' .* has one picture only"):
             dataset.split(made_up({"": {"a": 9, "b": 1}}))
-        with pytest.raises(InputError, match="cannot be divided"):
+        with pytest.raises(InputError, match="cannot be divided") as caught:
             dataset.split(made_up({"x": {"a": 9}, "y": {"b": 9}}))
+        assert "two clips or more" in caught.value.remedy
+        assert "--group-column" in caught.value.remedy
         with pytest.raises(InputError, match="between 0 and 1"):
             dataset.split(made_up({"": {"a": 9, "b": 9}}), 1.0)
 
@@ -285,7 +326,7 @@ class TestPixels:
         samples = dataset.load(pictures).samples
         plain = dataset.pixels(samples, InputSpec(8, 8), cache=tmp_path / "cache")
         assert not (tmp_path / "cache").exists()
-        monkeypatch.setattr(dataset, "CACHE_ABOVE_BYTES", 1000)
+        monkeypatch.setattr("edge_ran.dataset.decoding.CACHE_ABOVE_BYTES", 1000)
         mapped = dataset.pixels(samples, InputSpec(8, 8), cache=tmp_path / "cache")
         assert isinstance(mapped, np.memmap)
         np.testing.assert_array_equal(mapped, plain)
@@ -301,7 +342,7 @@ class TestPixels:
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(dataset, "CACHE_ABOVE_BYTES", 1000)
+        monkeypatch.setattr("edge_ran.dataset.decoding.CACHE_ABOVE_BYTES", 1000)
         monkeypatch.setattr(os, "posix_fallocate", full)
         with pytest.raises(EnvironmentMissing, match="no space left"):
             dataset.pixels(dataset.load(pictures).samples, InputSpec(8, 8), cache=tmp_path / "cache")
@@ -317,7 +358,8 @@ class TestSummarise:
         assert record.sizes["median"] == (24, 32)
         assert record.problems == ()
 
-    def test_troubles(self, tmp_path, make_pictures):
+    def test_troubles(self, tmp_path, make_pictures, monkeypatch):
+        monkeypatch.setattr("edge_ran.picture.reads_heif", lambda: False)
         make_pictures(tmp_path / "train", count=12)
         make_pictures(tmp_path / "test", count=1)
         twin = encoded(smooth(), ".png")
@@ -327,7 +369,7 @@ class TestSummarise:
         (tmp_path / "train/blue/note.heic").touch()
         problems = "\n".join(dataset.summarise(dataset.load(tmp_path)).problems)
         assert "1 unreadable files, the first: picture" in problems
-        assert "1 files ending in .heic" in problems
+        assert "1 files ending in .heic were ignored: pillow-heif reads them" in problems
         assert "2 pairs of almost equal pictures in two splits" in problems
         assert "2 pairs of almost equal pictures under two labels" in problems
 

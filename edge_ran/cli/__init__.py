@@ -70,6 +70,8 @@ def main() -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     _keep_results_apart(verbose)
     if len(sys.argv) > 1 and not {"-h", "--help"} & set(sys.argv):  # a help page has colours, and nobody else's text
         printable.guard()

@@ -244,12 +244,18 @@ class ManifestOptions:
 
     PANEL: ClassVar[str] = "Data"
 
+    image_column: Annotated[
+        str, typer.Option("--image-column", metavar="NAME", help="The CSV manifest's column of pictures, if not found.")
+    ] = ""
     label_column: Annotated[
-        str, typer.Option("--label-column", metavar="NAME", help="The CSV manifest's column of labels.")
-    ] = "label"
+        str, typer.Option("--label-column", metavar="NAME", help="Its column of labels, if not found.")
+    ] = ""
     group_column: Annotated[
         str, typer.Option("--group-column", metavar="NAME", help="Its column of groups that a split keeps together.")
-    ] = "group"
+    ] = ""
+    split_column: Annotated[
+        str, typer.Option("--split-column", metavar="NAME", help="Its column of train, val and test, if not found.")
+    ] = ""
     classes: Annotated[str, typer.Option("--classes", metavar="A,B,…", help="Use these classes only.")] = ""
     clip_step: Annotated[
         float, typer.Option("--clip-step", metavar="SECONDS", help="Time between the frames taken from a clip.")
@@ -262,8 +268,10 @@ class ManifestOptions:
         names = [name.strip() for name in self.classes.split(",") if name.strip()]
         return dataset.load(
             data,
+            image_column=self.image_column,
             label_column=self.label_column,
             group_column=self.group_column,
+            split_column=self.split_column,
             labels=names,
             clip_step_s=self.clip_step,
         )

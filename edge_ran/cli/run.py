@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -44,9 +43,6 @@ def run(
     output: LineOutputOptions,
 ) -> None:
     """Classify the frames of a camera, stream, video or folder."""
-    if not output.verbose:
-        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from edge_ran import targets
 
     spec = targets.resolve(device.device)

@@ -1,0 +1,128 @@
+"""Frames of clips, by their time stamps: what a file announces of its length and rate is often wrong."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import files
+from edge_ran.errors import InputError
+from edge_ran.folder_walk import check_name
+from edge_ran.picture import eight_bit_bgr
+
+CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
+_UNREADABLE = (0,)  # a clip that cannot be read has one frame, which says so when it is decoded
+
+
+@contextlib.contextmanager
+def clip(path: Path) -> Iterator[cv2.VideoCapture]:
+    """Open a clip; frames come upright. Raises InputError when it cannot be opened."""
+    with _opened(path, []) as capture:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # phones film sideways and write a rotation tag
+        yield capture
+
+
+def clip_rows(path: Path, step_s: float) -> Sequence[int]:
+    """Return the numbers of the frames to take from a clip: what it shows in the middle of every ``step_s`` seconds.
+
+    Nothing is decoded. A clip that cannot be read gives frame 0: whoever decodes that is told why.
+    """
+    try:
+        times = _times_s(path)
+    except InputError:
+        return _UNREADABLE
+    if not len(times):
+        return _UNREADABLE
+    # The last frame is taken to be shown as long as the one before it.
+    length_s = times[-1] - times[0] + (times[-1] - times[-2] if len(times) > 1 else step_s)
+    steps = max(1, int(length_s / step_s + 0.5))
+    middles = times[0] + (np.arange(steps) + 0.5) * min(step_s, length_s)
+    shown = np.maximum(0, np.searchsorted(times, middles + 1e-6, side="right") - 1)
+    return tuple(int(row) for row in np.unique(shown))
+
+
+def clip_frames(path: Path, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    """Yield frames of a clip, (H, W, 3) uint8 BGR, by their numbers, ascending.
+
+    Torn frames are passed over: the next whole one takes their place, at the end the last one.
+
+    Raises:
+        InputError: the clip cannot be read, or most of the wanted frames are torn.
+    """
+    times = _times_s(path)
+    wanted, torn, last = list(rows), 0, None
+    with clip(path) as capture:
+        for row, frame in _decoded(capture, times, path):
+            last = frame
+            while wanted and wanted[0] <= row:
+                torn += wanted[0] < row
+                wanted.pop(0)
+                yield frame
+            if not wanted:
+                break
+    torn += len(wanted)
+    if last is None or torn > len(rows) / 2:
+        raise InputError(f"clip {path} is torn: {torn} of {len(rows)} frames cannot be decoded", "copy it again")
+    for _ in wanted:
+        yield last
+
+
+def _decoded(
+    capture: cv2.VideoCapture, times: NDArray[np.float64], path: Path
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield each frame that can be decoded, with its number: the place of its time in ``times``."""
+    row, torn = -1, 0
+    while torn < MOST_TORN_IN_A_ROW:
+        if not capture.grab():
+            torn += 1
+            continue
+        torn = 0
+        position_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        nearest = int(np.abs(times - position_s).argmin()) if len(times) else 0
+        row = max(row + 1, nearest) if abs(times[nearest] - position_s) < 0.02 else row + 1
+        whole, frame = capture.retrieve()
+        if whole and frame is not None and frame.size:
+            yield row, eight_bit_bgr(np.asarray(frame), path)
+
+
+def _times_s(path: Path) -> NDArray[np.float64]:
+    """Return the times at which a clip shows its frames, ascending, in seconds."""
+    with _opened(path, [cv2.CAP_PROP_FORMAT, -1]) as packets:  # as they lie in the file, not decoded
+        times = _positions(packets, 1)
+    if len(times) > 1 and not np.any(np.diff(times)):  # a container, or an OpenCV, that tells no time of packets
+        with clip(path) as frames:
+            times = _positions(frames, MOST_TORN_IN_A_ROW)
+            rate = frames.get(cv2.CAP_PROP_FPS)
+        if len(times) > 1 and not np.any(np.diff(times)):
+            times = np.arange(len(times)) / (rate if 0 < rate < 1e4 else 25.0)
+    return np.sort(times)
+
+
+def _positions(capture: cv2.VideoCapture, patience: int) -> NDArray[np.float64]:
+    times, failed = [], 0
+    while failed < patience:
+        if capture.grab():
+            times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+            failed = 0
+        else:
+            failed += 1
+    return np.array(times)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, parameters: Sequence[int]) -> Iterator[cv2.VideoCapture]:
+    check_name(path)  # FFmpeg's name of a file is UTF-8; OpenCV would end the process
+    files.check_regular(path, "clip")
+    capture = cv2.VideoCapture(str(Path(path).absolute()), cv2.CAP_FFMPEG, list(parameters))
+    try:
+        if not capture.isOpened():
+            raise InputError(f"clip {path} cannot be opened", "it must be a video that FFmpeg reads")
+        yield capture
+    finally:
+        capture.release()

@@ -1,0 +1,117 @@
+"""A folder of class folders, perhaps below folders for training, validation and test."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
+from edge_ran.dataset.samples import SPLIT_NAMES, Sample
+from edge_ran.errors import InputError
+from edge_ran.folder_walk import folders_in, walk
+from edge_ran.labels import clean_label
+from edge_ran.picture import PICTURE_SUFFIXES, is_picture
+
+_LIKE_A_SPLIT = re.compile(
+    r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)([ _.-]|$)", re.IGNORECASE
+)
+
+
+def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chosen: bool = False) -> list[Sample]:
+    """List the samples of a folder of class folders; add to ``ignored`` what is none of them.
+
+    Args:
+        source: the folder.
+        clip_step_s: as ``load`` takes it.
+        ignored: counts by name ending, or by name.
+        is_chosen: the user named the classes, so that a folder's name is not doubted.
+
+    Raises:
+        InputError: there is no class folder, one without a picture, or folders that look like splits without being so.
+    """
+    children = folders_in(source)
+    splits = [child for child in children if child.name.lower() in SPLIT_NAMES]
+    # A class may be called "train" as well: its pictures lie in it, a split holds folders of classes.
+    divided = bool(splits) and (len(splits) == len(children) or all(_holds_folders_only(one) for one in splits))
+    samples: list[Sample] = []
+    if divided:
+        for child in children:
+            if child not in splits:
+                ignored[f"folder {child.name}, which is neither training, validation nor test,"] += 1
+        for parent in splits:
+            samples += _classes(parent, SPLIT_NAMES[parent.name.lower()], clip_step_s, ignored)
+    else:
+        for child in children:
+            if not is_chosen and _LIKE_A_SPLIT.search(child.name) and _holds_folders_only(child):
+                raise InputError(
+                    f"{child} looks like a part of the data, not like a class",
+                    f"rename it to {source}/train, {source}/val or {source}/test, or name the classes: --classes A,B",
+                )
+        samples = _classes(source, "", clip_step_s, ignored)
+    if not samples:
+        raise InputError(
+            f"{source} holds no class folder with pictures", f"lay it out as {source}/CLASS/PICTURE, one folder a class"
+        )
+    return _without_layout(samples)
+
+
+def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]) -> list[Sample]:
+    samples: list[Sample] = []
+    for folder in folders_in(parent):
+        found, others = _class(folder, split, clip_step_s)
+        if not found:
+            other = f", only files ending in {', '.join(sorted(others))}" if others else ""
+            raise InputError(
+                f"class folder {folder} holds no picture{other}",
+                f"fill it with {', '.join(PICTURE_SUFFIXES)}, or delete it",
+            )
+        samples += found
+        ignored += others
+    return samples
+
+
+def _class(folder: Path, split: str, clip_step_s: float) -> tuple[list[Sample], Counter[str]]:
+    """List a class folder; a sample's group is, for now, its sub-folder and, of a frame, the clip's name."""
+    label, samples, others = clean_label(folder.name), list[Sample](), Counter[str]()
+    for place in walk(folder):
+        others.update({"links that lead nowhere": len(place.others)} if place.others else {})
+        group = place.folder.relative_to(folder).as_posix().removeprefix(".")
+        for name in place.files:
+            path, suffix = place.folder / name, os.path.splitext(name)[1].lower()
+            if is_picture(name):
+                samples.append(Sample(path, label, group, split))
+            elif suffix in CLIP_SUFFIXES:
+                rows = clip_rows(path, clip_step_s)
+                samples += [Sample(path, label, f"{group}/{name}".lstrip("/"), split, row) for row in rows]
+            else:
+                others[suffix or name] += 1
+    return samples, others
+
+
+def _without_layout(samples: Sequence[Sample]) -> list[Sample]:
+    """Tell groups from layout, and name them by class as well: clips of two classes may have the same name.
+
+    Sub-folders of every class that are called train and test are splits; one sub-folder name everywhere, as in
+    tiny-imagenet's CLASS/images, is nothing.
+    """
+    firsts = {s.group.split("/")[0] for s in samples}
+    if not any(s.split for s in samples) and all(first.lower() in SPLIT_NAMES for first in firsts):
+        samples = [
+            dataclasses.replace(s, split=SPLIT_NAMES[first.lower()], group=rest)
+            for s in samples
+            for first, _, rest in [s.group.partition("/")]
+        ]
+    if len({s.group for s in samples if s.row < 0}) == 1:
+        samples = [dataclasses.replace(s, group="") if s.row < 0 else s for s in samples]
+    return [dataclasses.replace(s, group=clean_label(f"{s.label}/{s.group}")) if s.group else s for s in samples]
+
+
+def _holds_folders_only(folder: Path) -> bool:
+    """Whether there are folders and no picture directly in a folder."""
+    if not folders_in(folder):
+        return False
+    return not any(is_picture(path.name) for path in folder.iterdir() if path.is_file())

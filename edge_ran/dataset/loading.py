@@ -1,0 +1,90 @@
+"""Lists labelled images of any source, without decoding them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_ran.dataset.arrays import from_arrays
+from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
+from edge_ran.dataset.folders import from_folder
+from edge_ran.dataset.manifest import Columns, from_manifest
+from edge_ran.dataset.samples import Dataset, Sample
+from edge_ran.errors import InputError
+from edge_ran.folder_walk import check_name, walk
+from edge_ran.labels import clean_label
+from edge_ran.picture import PICTURE_SUFFIXES, is_picture
+
+
+def load(
+    source: Path,
+    *,
+    image_column: str = "",
+    label_column: str = "",
+    group_column: str = "",
+    split_column: str = "",
+    labels: Sequence[str] = (),
+    clip_step_s: float = 1.0,
+) -> Dataset:
+    """List the labelled images of a source, without decoding them.
+
+    Args:
+        source: a folder of class folders (also below ``train/``, ``val/``, ``test/``), whose pictures in a sub-folder
+            of a class share that sub-folder as group; a CSV manifest with the columns ``image,label[,group][,split]``
+            and paths relative to it; or an ``.npz`` with ``x`` (N, H, W, 3) or (N, H, W) uint8 RGB, ``y`` (N,) and
+            perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``.
+        image_column, label_column, group_column, split_column: the manifest's columns; empty finds them by the names
+            that people give them (``manifest.Columns``).
+        labels: keep these classes only; empty keeps all.
+        clip_step_s: seconds between two frames taken from a clip (``.mp4``, ``.mov``, …); a clip is a group.
+
+    Raises:
+        InputError: the source is missing, empty, or not of such a form.
+    """
+    source = Path(source)
+    check_name(source)
+    if clip_step_s <= 0:
+        raise InputError(f"the step between frames must be above 0 s, not {clip_step_s:g}")
+    labels = [clean_label(label) for label in labels]
+    ignored: Counter[str] = Counter()
+    if source.is_dir():
+        samples = from_folder(source, clip_step_s, ignored, is_chosen=bool(labels))
+    elif source.suffix.lower() in (".csv", ".tsv"):
+        columns = Columns(image_column, label_column, group_column, split_column)
+        samples = from_manifest(source, columns, clip_step_s)
+    elif source.suffix.lower() == ".npz":
+        samples = from_arrays(source)
+    elif source.exists():
+        raise InputError(f"{source} is not a data set", "give a folder of class folders, a .csv manifest or a .npz")
+    else:
+        raise InputError(f"no such folder or file: {source}", "check the path")
+    if labels:
+        absent = sorted(set(labels) - {s.label for s in samples})
+        if absent:
+            raise InputError(f"{source} has no class {', '.join(map(repr, absent))}", "check the class names")
+        samples = [s for s in samples if s.label in set(labels)]
+    found = tuple(sorted({s.label for s in samples}))
+    return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())))
+
+
+def unlabelled(folder: Path, clip_step_s: float = 1.0) -> tuple[Sample, ...]:
+    """List the pictures and clips' frames anywhere below a folder, without labels; a clip is a group.
+
+    Raises:
+        InputError: there is no such folder, or nothing in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}", "check the path")
+    samples: list[Sample] = []
+    for place in walk(folder):
+        for path in (place.folder / name for name in place.files):
+            if is_picture(path):
+                samples.append(Sample(path, ""))
+            elif path.suffix.lower() in CLIP_SUFFIXES:
+                group = path.relative_to(folder).as_posix()
+                samples += [Sample(path, "", group, row=row) for row in clip_rows(path, clip_step_s)]
+    if not samples:
+        raise InputError(f"{folder} holds no picture and no clip", f"fill it with {', '.join(PICTURE_SUFFIXES)}")
+    return tuple(samples)

@@ -1,0 +1,160 @@
+"""A CSV manifest of labelled images, as people and programs write them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from edge_ran import files
+from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
+from edge_ran.dataset.samples import SPLIT_NAMES, Sample, some, split_name
+from edge_ran.errors import InputError
+from edge_ran.folder_walk import check_name
+from edge_ran.labels import clean_label
+
+# The names that columns have, in lower case; of several that are there, the first counts.
+KNOWN_NAMES = {
+    "image": (
+        "image",
+        "filename",
+        "file",
+        "path",
+        "filepath",
+        "file_name",
+        "file_path",
+        "image_path",
+        "img",
+        "picture",
+    ),
+    "label": ("label", "class", "category", "target", "class_name", "label_name"),
+    "group": ("group",),
+    "split": ("split", "set", "subset", "partition"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a manifest, as the user gave them; an empty one is looked for by ``KNOWN_NAMES``."""
+
+    image: str = ""
+    label: str = ""
+    group: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    image: str
+    label: str
+    group: str
+    split: str
+
+
+def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> list[Sample]:
+    """List the samples of a manifest. Raises InputError where it is no such table, or names missing files."""
+    samples: list[Sample] = []
+    missing: list[Path] = []
+    for row in _rows(source, columns):
+        path = source.parent / row.image
+        if not path.is_file() and "\\" in row.image:  # Windows wrote it
+            path = source.parent.joinpath(*PureWindowsPath(row.image).parts)
+        if not path.is_file():
+            missing.append(path)
+        elif path.suffix.lower() in CLIP_SUFFIXES:
+            rows = clip_rows(path, clip_step_s)
+            samples += [Sample(path, row.label, row.group or row.image, row.split, number) for number in rows]
+        else:
+            samples.append(Sample(path, row.label, row.group, row.split))
+    if missing:
+        raise InputError(
+            f"manifest {source} names {len(missing)} missing files; the first: {missing[0]}",
+            f"paths count from {source.parent}; correct them, or move the manifest",
+        )
+    if not samples:
+        raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
+    return samples
+
+
+def _rows(source: Path, columns: Columns) -> list[_Row]:
+    lines = _lines(source)
+    if not lines:
+        raise InputError(f"manifest {source} is empty", "its first line is: image,label")
+    number, header = lines[0]
+    names = [name.strip() for name in header]
+    body = lines[1:]
+    if not {name.lower() for name in names} & set(KNOWN_NAMES["image"]) and not columns.image:
+        if len(names) < 2 or not _exists(source, names[0]):
+            _no_column(source, "image", names)
+        names, body = ["image", "label", "group", "split"][: len(names)], lines  # there is no header
+    places = {kind: _place(source, kind, getattr(columns, kind), names, body) for kind in KNOWN_NAMES}
+    found = []
+    for number, cells in body:
+        values = {k: cells[p].strip() if p is not None and p < len(cells) else "" for k, p in places.items()}
+        if not values["image"] or not values["label"]:
+            label = names[places["label"] or 0]
+            raise InputError(f"manifest {source}, line {number}: image or {label} is empty", "fill it in")
+        check_name(Path(values["image"]))
+        split = split_name(values["split"], f"manifest {source}, line {number}")
+        found.append(_Row(number, values["image"], clean_label(values["label"]), clean_label(values["group"]), split))
+    return found
+
+
+def _place(source: Path, kind: str, wanted: str, names: list[str], body: list[tuple[int, list[str]]]) -> int | None:
+    """The place of a column: the one that the user named, else the first of the known names."""
+    lower = [name.lower() for name in names]
+    if wanted:
+        if wanted in names or wanted.lower() in lower:
+            return names.index(wanted) if wanted in names else lower.index(wanted.lower())
+        _no_column(source, kind, names, wanted)
+    for name in KNOWN_NAMES[kind]:
+        if name in lower:
+            place = lower.index(name)
+            # "set" may hold anything; it divides the data only where it says train, val and test.
+            if kind != "split" or name == "split" or _are_splits(body, place):
+                return place
+    if kind in ("image", "label"):
+        _no_column(source, kind, names)
+    return None
+
+
+def _are_splits(body: list[tuple[int, list[str]]], place: int) -> bool:
+    values = {cells[place].strip().lower() for _, cells in body if place < len(cells)} - {""}
+    return bool(values) and values <= SPLIT_NAMES.keys()
+
+
+def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") -> None:
+    what = {"image": "pictures", "label": "labels", "group": "groups", "split": "splits"}[kind]
+    raise InputError(
+        f"manifest {source} has no column {wanted or kind!r}",
+        f"its columns are {some(names)}; name that of the {what}: --{kind}-column NAME",
+    )
+
+
+def _exists(source: Path, image: str) -> bool:
+    return any((source.parent / name).is_file() for name in (image.strip(), image.strip().replace("\\", "/")))
+
+
+def _lines(source: Path) -> list[tuple[int, list[str]]]:
+    """The lines of the table that are not empty, with their numbers."""
+    data = files.read_bytes(source, "manifest")
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"manifest {source} is not UTF-8 text", "save it as UTF-8 CSV") from error
+    first = text.partition("\n")[0].strip()
+    delimiter, skipped = max(",;\t", key=first.count), 0
+    if first.lower().startswith("sep=") and len(first) == 5:  # Excel's word for what divides
+        delimiter, skipped = first[4], 1
+        text = text.partition("\n")[2]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        rows = [(reader.line_num + skipped, cells) for cells in reader]
+    except csv.Error as error:
+        raise InputError(f"manifest {source}, line {reader.line_num + skipped}: {error}", "save it as CSV") from error
+    return [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]

@@ -1,0 +1,100 @@
+"""What a labelled image is, and a set of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran.errors import InputError
+from edge_ran.labels import clean_label
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+SHOW_AT_MOST = 5
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    ``path`` is a picture, a clip or an ``.npz``; ``row`` the frame number in the clip or the row of the array, -1 for a
+    picture. ``group`` is empty where none is known; ``split`` is ``train``, ``val``, ``test`` or empty.
+    """
+
+    path: Path
+    label: str
+    group: str = ""
+    split: str = ""
+    row: int = -1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in a fixed order, their labels sorted, and the files that were ignored (name endings, counted)."""
+
+    samples: tuple[Sample, ...]
+    labels: tuple[str, ...]
+    source: Path
+    ignored: tuple[tuple[str, int], ...] = ()
+
+    def part(self, split: str) -> tuple[Sample, ...]:
+        """Return the samples of one split; ``all`` is everything.
+
+        Raises:
+            InputError: there is no such split.
+        """
+        if split == "all":
+            return self.samples
+        chosen = tuple(s for s in self.samples if s.split == SPLIT_NAMES.get(split, split))
+        if not chosen:
+            known = sorted({s.split for s in self.samples} - {""})
+            raise InputError(
+                f"{self.source} has no split {split!r}",
+                f"it has: {', '.join(known)}" if known else "it is not divided: leave --split away",
+            )
+        return chosen
+
+
+def split_name(text: str, where: str) -> str:
+    if not text:
+        return ""
+    if text.lower() not in SPLIT_NAMES:
+        raise InputError(f"{where}: split {text!r} is unknown", "use train, val or test")
+    return SPLIT_NAMES[text.lower()]
+
+
+def targets(samples: Iterable[Sample], labels: Sequence[str]) -> NDArray[np.int64]:
+    """Return (N,) places of the samples' labels in ``labels``.
+
+    Raises:
+        InputError: a sample's label is not among them.
+    """
+    place = {clean_label(label): index for index, label in reversed(list(enumerate(labels)))}
+    samples = tuple(samples)
+    unknown = sorted({s.label for s in samples} - place.keys())
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} of the data's classes are unknown to the model: {some(unknown)}",
+            f"the model knows: {some(labels)}",
+        )
+    return np.array([place[s.label] for s in samples], np.int64)
+
+
+def some(names: Sequence[str]) -> str:
+    """Join the first few names."""
+    more = len(names) - SHOW_AT_MOST
+    return ", ".join(names[:SHOW_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,108 @@
+"""Clips as phones, screen recorders and torn transfers leave them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ran import dataset
+from edge_ran.card import InputSpec
+from edge_ran.dataset.clips import clip_frames, clip_rows
+from edge_ran.errors import InputError
+
+
+def write_clip(path: Path, frames: int, fps: float = 10, code: str = "mp4v") -> Path:
+    """Frame n is as bright as 7 n + 20, of 256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), fps, (64, 48))
+    assert writer.isOpened()
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), 7 * number + 20, np.uint8))
+    writer.release()
+    return path
+
+
+def shown_for(path: Path, *runs: tuple[int, float]) -> None:
+    """Give an MP4 other times: so many frames for so many tenths of a second each, and so on."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdhd") + 4
+    ticks = struct.unpack(">I", data[start + 12 : start + 16])[0] / 10
+    at = data.index(b"stts") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    entries = b"".join(struct.pack(">II", count, round(tenths * ticks)) for count, tenths in runs)
+    box = struct.pack(">I4sII", 16 + len(entries), b"stts", 0, len(runs)) + entries
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+        place = data.index(name) - 4
+        data[place : place + 4] = struct.pack(">I", int.from_bytes(data[place : place + 4], "big") + len(box) - size)
+    data[at : at + size] = box
+    # A list of edits would cut what is longer than the clip was.
+    edits = data.find(b"edts")
+    if edits >= 0:
+        data[edits : edits + 4] = b"free"
+    path.write_bytes(data)
+
+
+def brightness(frames) -> list[int]:
+    return [round((float(frame.mean()) - 20) / 7) for frame in frames]
+
+
+def test_frames_are_taken_by_their_times_not_by_a_rate(tmp_path):
+    """A screen recorder: twenty frames in the first second, then one a second for eleven seconds."""
+    path = write_clip(tmp_path / "a" / "vfr.mp4", 31)
+    shown_for(path, (20, 0.5), (11, 10))
+    rows = clip_rows(path, 1.0)
+    assert rows == (10, *range(20, 31))
+    assert brightness(clip_frames(path, rows)) == [10, *range(20, 31)]
+
+
+def test_a_frame_that_is_shown_for_long_is_taken_once(tmp_path):
+    path = write_clip(tmp_path / "still.mp4", 4)
+    shown_for(path, (1, 10), (1, 100), (2, 10))
+    assert clip_rows(path, 1.0) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("step_s", [0.1, 0.3, 1.0, 100.0])
+@pytest.mark.parametrize("name", ["c.mp4", "c.avi", "c.mkv"])
+def test_a_steady_clip_gives_a_frame_a_step(tmp_path, name, step_s):
+    path = write_clip(tmp_path / name, 30, code="MJPG" if name.endswith("avi") else "mp4v")
+    rows = clip_rows(path, step_s)
+    assert len(rows) == max(1, round(3 / step_s))
+    assert brightness(clip_frames(path, rows)) == list(rows)
+
+
+def torn(path: Path, *numbers: int) -> Path:
+    """Overwrite the beginnings of some frames of an AVI of JPEGs."""
+    data = path.read_bytes()
+    starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
+    broken = bytearray(data)
+    for number in numbers:
+        broken[starts[number] + 2 : starts[number] + 202] = bytes(200)
+    path.write_bytes(broken)
+    return path
+
+
+def test_torn_frames_are_passed_over_and_the_rest_is_used(tmp_path):
+    path = torn(write_clip(tmp_path / "a" / "cam.avi", 30, code="MJPG"), 14, 15, 16)
+    rows = clip_rows(path, 1.0)
+    assert rows == (5, 15, 25)
+    assert brightness(clip_frames(path, rows)) == [5, 17, 25]
+    x = dataset.pixels(dataset.load(tmp_path).samples, InputSpec(8, 8))
+    assert brightness(x) == [5, 17, 25]
+
+
+def test_a_clip_that_is_mostly_torn_is_named(tmp_path):
+    path = torn(write_clip(tmp_path / "cam.avi", 30, code="MJPG"), *range(3, 30))
+    with pytest.raises(InputError, match="is torn: 2 of 3 frames"):
+        list(clip_frames(path, (2, 15, 25)))
+
+
+def test_a_clip_whose_end_is_missing_gives_what_is_there(tmp_path):
+    path = write_clip(tmp_path / "cut.avi", 30, code="MJPG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    rows = clip_rows(path, 1.0)
+    assert 1 <= len(rows) < 3
+    assert brightness(clip_frames(path, rows)) == list(rows)

@@ -1,0 +1,154 @@
+"""Folders as cameras, systems, zips and download pages leave them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from edge_ran import dataset
+from edge_ran.dataset.samples import Dataset
+from edge_ran.errors import InputError
+from edge_ran.folder_walk import walk
+
+
+def counts(data: Dataset) -> dict[str, int]:
+    return dict(Counter(s.label for s in data.samples))
+
+
+@pytest.mark.parametrize(
+    "left_there",
+    [
+        "__MACOSX/red/._000.png",
+        "red/__MACOSX/._000.png",
+        "red/._000.png",
+        "red/@eaDir/000.png/SYNOPHOTO_THUMB_M.png",
+        "red/.AppleDouble/000.png",
+        "red/.thumbnails/000.png",
+        "#recycle/red/000.png",
+        "$RECYCLE.BIN/000.png",
+        "red/Thumbs.db",
+        "red/desktop.ini",
+        ".git/000.png",
+    ],
+)
+def test_what_systems_leave_is_not_seen(pictures, left_there):
+    path = pictures / left_there
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((pictures / "red" / "001.png").read_bytes())
+    data = dataset.load(pictures)
+    assert counts(data) == {"blue": 8, "green": 8, "red": 8}
+    assert data.ignored == ()
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path, make_pictures):
+    data, disk = (
+        make_pictures(tmp_path / "data", ("red", "green"), 4),
+        make_pictures(tmp_path / "disk", ("more", "blue"), 5),
+    )
+    (data / "blue").symlink_to(disk / "blue")
+    (data / "red" / "external").symlink_to("../../disk/more")
+    (data / "red" / "one.png").symlink_to(disk / "more" / "000.png")
+    (data / "red" / "again").symlink_to("..")
+    (data / "green" / "gone.png").symlink_to("nowhere")
+    found = dataset.load(data)
+    assert counts(found)["blue"] == 5
+    assert counts(found)["green"] == 4
+    assert dict(found.ignored) == {"links that lead nowhere": 1}
+    assert counts(found)["red"] == 4 + 5 + 1
+
+
+def test_what_is_no_regular_file_is_not_opened(pictures):
+    os.mkfifo(pictures / "red" / "pipe.png")
+    assert len(dataset.load(pictures).samples) == 24
+
+
+def layout(root: Path, source: Path, *places: str) -> Path:
+    """Copy the class folders of ``source`` to each of the places."""
+    for place in places:
+        for label in ("red", "green"):
+            target = root / place.format(label)
+            target.mkdir(parents=True)
+            for path in sorted((source / label).iterdir())[:3]:
+                (target / path.name).write_bytes(path.read_bytes())
+    return root
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "Test"), ("train", "valid"), ("TRAIN", "VAL")])
+def test_splits_above_and_below_the_classes(tmp_path, pictures, names):
+    for where in ("{split}/{{}}", "{{}}/{split}"):
+        root = tmp_path / str(len(where)) / where.partition("/")[0]
+        layout(root, pictures, *(where.format(split=name) for name in names))
+        data = dataset.load(root)
+        assert data.labels == ("green", "red")
+        assert Counter(s.split for s in data.samples) == {dataset.SPLIT_NAMES[name.lower()]: 6 for name in names}
+        assert {s.group for s in data.samples} == {""}
+
+
+def test_a_third_folder_beside_the_splits_is_left_out_aloud(tmp_path, pictures):
+    root = layout(tmp_path / "fruits", pictures, "Training/{}", "Test/{}")
+    (root / "test-multiple_fruits").mkdir()
+    (root / "test-multiple_fruits" / "p.png").write_bytes((pictures / "red" / "001.png").read_bytes())
+    data = dataset.load(root)
+    assert data.labels == ("green", "red")
+    assert {s.split for s in data.samples} == {"train", "test"}
+    assert any("folder test-multiple_fruits, which is neither" in note for note in dataset.ignored_notes(data))
+
+
+def test_a_class_may_be_called_train(tmp_path, make_pictures):
+    root = make_pictures(tmp_path / "vehicles", ("train", "bus", "car"), 3)
+    assert dataset.load(root).labels == ("bus", "car", "train")
+
+
+@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("train_images", "test_images"), ("my train", "other")])
+def test_folders_that_look_like_splits_are_asked_about(tmp_path, pictures, names):
+    root = layout(tmp_path / "data", pictures, *(f"{name}/{{}}" for name in names))
+    with pytest.raises(InputError, match="looks like a part of the data, not like a class") as caught:
+        dataset.load(root)
+    assert "rename it to" in caught.value.remedy
+    assert dataset.load(root, labels=names).labels == tuple(sorted(names))
+
+
+def test_a_folder_too_many_above_the_classes(tmp_path, pictures):
+    root = layout(tmp_path / "data", pictures, "fruits/{}")
+    with pytest.raises(InputError, match="one class only") as caught:
+        dataset.split(dataset.load(root))
+    assert caught.value.remedy.endswith(f"give {root / 'fruits'}")
+
+
+def test_a_class_is_one_class_in_every_form_of_unicode(tmp_path, make_pictures):
+    names = [unicodedata.normalize(form, "Käse") for form in ("NFD", "NFC")]
+    assert names[0] != names[1]
+    for split, name in zip(("train", "test"), names, strict=True):
+        make_pictures(tmp_path / split, (name, "pear"), 2)
+    data = dataset.load(tmp_path)
+    assert data.labels == ("Käse", "pear")
+    assert dataset.load(tmp_path, labels=(names[0],)).labels == ("Käse",)
+    assert list(dataset.targets(data.samples[:2], (names[0], "pear"))) == [0, 0]
+
+
+@pytest.mark.parametrize("place", ["red/caf\udce9.png", "caf\udce9/000.png", "red/caf\udce9.avi"])
+def test_a_name_that_is_not_utf8_is_one_line(pictures, place):
+    path = pictures / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((pictures / "red" / "001.png").read_bytes())
+    with pytest.raises(InputError, match=r"caf\\xe9.* is not UTF-8") as caught:
+        dataset.load(pictures)
+    str(caught.value).encode()  # can be printed
+    with pytest.raises(InputError, match="is not UTF-8"):
+        dataset.load(Path("caf\udce9"))
+
+
+def test_a_walk_is_sorted_and_names_what_it_cannot_read(tmp_path):
+    for name in ("b/2.png", "b/1.png", "a/3.png", "0.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [(place.folder.name, place.files) for place in walk(tmp_path)][1:] == [
+        ("a", ("3.png",)),
+        ("b", ("1.png", "2.png")),
+    ]
+    with pytest.raises(InputError, match="cannot read folder"):
+        list(walk(tmp_path / "nowhere"))
