@@ -150,7 +150,7 @@ def attention() -> None:
     from edge_ran import catalogue
     from edge_ran.attention import tint
     from edge_ran.classifier import Classifier
-    from edge_ran.dataset import read_picture
+    from edge_ran.picture import read_picture
     from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
     names = ("chelsea-00", "rocket-03", "astronaut-00", "coffee-00", "china-03", "flower-02", "camera-00")
@@ -182,8 +182,8 @@ def live() -> None:
     import numpy as np
 
     from edge_ran import catalogue
-    from edge_ran.dataset import read_picture
     from edge_ran.host.demo import make_clip
+    from edge_ran.picture import read_picture
 
     names = ("chelsea-00", "chelsea-10", "camera-00", "coffee-00", "china-00", "flower-02")
     frames = [read_picture(catalogue.folder("calibration_data") / f"{name}.jpg") for name in names]

@@ -65,8 +65,8 @@ def commands(text: str) -> list[Command]:
 
 def prepare(folder: Path, pictures: Path | None = None) -> None:
     """Put what the README's commands speak of into ``folder``: ``clip.avi``, ``photos/`` and ``pictures/``."""
-    from edge_ran.dataset import read_picture
     from edge_ran.host.demo import make_clip
+    from edge_ran.picture import read_picture
 
     found = sorted(catalogue.folder("calibration_data").glob("*.jpg"))
     make_clip([read_picture(path) for path in found[:: len(found) // 12]], folder / "clip.avi")

@@ -22,7 +22,6 @@ from test_rewrites import SMALL, randomised
 from edge_ran import __version__, catalogue, cli, files
 from edge_ran.architecture import Stage, configure
 from edge_ran.card import Accuracy, Calibration, InputSpec, ModelCard
-from edge_ran.dataset import read_picture
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.graph import TensorSpec, add_masks, parse_graph, read_card, read_graph
 from edge_ran.host import networks
@@ -30,6 +29,7 @@ from edge_ran.host.calibration import of_folder
 from edge_ran.host.convert import ConvertResult, convert
 from edge_ran.host.flatbuffer import flatbuffer
 from edge_ran.host.read_run import read_run
+from edge_ran.picture import read_picture
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
 from edge_ran.runtime import open_runtime
 
