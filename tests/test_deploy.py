@@ -63,6 +63,12 @@ def edge_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callabl
 # Without a board.
 
 
+@pytest.fixture(autouse=True)
+def own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a service keeps in memory."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
 def make_release(place: Layout, identity: str, **values: object) -> None:
     (place.releases / identity).mkdir(parents=True)
     (place.releases / identity / "release.json").write_text(json.dumps({"contents": [], **values}))
@@ -127,7 +133,6 @@ def serve(tmp_path: Path) -> Callable[..., tuple[Layout, int, list[str]]]:
             systemd.bind(str(tmp_path / "notify"))
             environment = {
                 **os.environ, "PYTHONPATH": str(code), "NOTIFY_SOCKET": str(tmp_path / "notify"),
-                "XDG_RUNTIME_DIR": str(tmp_path),
             }  # fmt: skip
             done = subprocess.run(
                 [sys.executable, "-m", "edge_ran.deploy.service", home], env=environment, timeout=60, check=False
@@ -192,7 +197,7 @@ def test_a_release_that_worked_is_kept_however_often_it_fails(serve):
     for _ in range(2):
         serve("import sys; sys.exit(3)", "one")
     assert place.current_id() == place.confirmed_id() == "one"
-    assert layout.read_json(place.failures)["count"] == 3
+    assert place.read_failures() == ("one", 3, "it ended with status 3")
 
 
 RECORDS = """
@@ -348,7 +353,18 @@ def test_the_life_of_a_board(board: Board, camera: MjpegServer, edge_ran, labell
     assert readable.stdout.startswith("{")
     assert "hunter2" in readable.stdout
 
-    # Three bad updates, each of which changes nothing.
+    # The camera is lost for a while, the program and what watches over it are killed: it comes back by itself.
+    camera.kill()
+    wait_for(lambda: "camera" in edge_ran("status", "--device", toml, "--json").record["boards"][0]["trouble"], 60)
+    assert edge_ran("status", "--device", toml).code == 1
+    camera.start()
+    assert runs(edge_ran, toml)["live"]["restarts"] == 0
+    board.ssh("pkill -9 -f 'edge_ran run'")
+    wait_for(lambda: runs(edge_ran, toml)["live"]["restarts"] == 1, 60)
+    board.ssh("pkill -9 -f deploy.service")
+    wait_for(lambda: runs(edge_ran, toml)["live"]["restarts"] == 2, 60)
+
+    # Bad updates, each of which changes nothing.
     wrong, crashes = build_delegate(board, 0), build_delegate(board, 4)
     for words, why in (
         (("--max-latency", "0.0001"), "an inference takes"),
@@ -391,7 +407,7 @@ def test_a_board_that_is_off_costs_the_other_nothing(board: Board, camera: Mjpeg
     words = ("--camera", camera.url, "--json")
     done = edge_ran("deploy", labelled_model("int8"), "--device", off, "--device", toml, *words)
     assert done.code == 3
-    assert [one["end"] for one in done.record["boards"]] == ["unreachable", "deployed"]
+    assert [one["end"] for one in done.record["boards"]] == ["failed", "deployed"]
     assert runs(edge_ran, toml)["answers"]
     table = edge_ran("status", "--device", off, "--device", toml)
     assert table.code == 3

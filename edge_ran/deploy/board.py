@@ -76,15 +76,18 @@ class Board:
         """Begin a deployment: one at a time. What is pushed from now on goes to its store."""
         self.layout.store.mkdir(parents=True, exist_ok=True)
         os.chmod(self.layout.home, 0o700)
-        self.lock = os.open(self.layout.home, os.O_RDONLY)
+        lock = os.open(self.layout.home, os.O_RDONLY)
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.lock = lock
         except OSError:
+            os.close(lock)
             return {"error": "another deployment to this board is going on"}
         for leftover in (*self.layout.home.glob(".*"), *self.layout.releases.glob(".*")):
             shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
         opened: dict[str, Any] = self.agent.do_open()
-        self.agent.pushed = self.layout.store
+        self.agent.pushed, self.agent.incoming = self.layout.store, self.layout.home / ".incoming"
+        self.agent.incoming.mkdir()
         return {**opened, "pushed": str(self.layout.store)}
 
     def do_equip(self, requirements: list[str], install: bool) -> dict[str, Any]:
@@ -147,8 +150,12 @@ class Board:
         return {"error": f"systemctl: {started.stderr.strip()[-200:]}"} if started.returncode else {"before": before}
 
     def do_finish(self) -> dict[str, Any]:
-        """End a deployment: remove releases that nobody needs any more."""
-        self.layout.prune()
+        """End a deployment: remove releases that nobody needs, and everything where there is none."""
+        shutil.rmtree(self.layout.home / ".incoming", ignore_errors=True)
+        if self.lock >= 0:  # this is the deployment that goes on
+            self.layout.prune()
+            if not self.layout.current_id() and not self.layout.records.exists():
+                self.do_undeploy()
         return {}
 
     def do_status(self) -> dict[str, Any]:
@@ -171,8 +178,8 @@ class Board:
             "model_sha256": str(release.get("model_sha256", "")),
             "unit": unit.get("ActiveState", ""),
             "live": live if live.get("release") == identity else None,
-            "failures": int(read_json(self.layout.failures).get("count", 0)),
-            "reason": str(read_json(self.layout.failures).get("reason", "")),
+            "failures": self.layout.read_failures()[1],
+            "reason": self.layout.read_failures()[2],
             "page": _text(self.layout.page),
             "recorded_files": len(recorded),
             "recorded_bytes": sum(one.st_size for one in recorded),
@@ -214,7 +221,7 @@ class Board:
         self.systemctl("reset-failed", UNIT)
         if (self.layout.home / "lingering").exists():
             subprocess.run(["loginctl", "disable-linger"], env=self.environment, capture_output=True, check=False)
-        shutil.rmtree(self.layout.live.parent, ignore_errors=True)
+        shutil.rmtree(self.layout.memory, ignore_errors=True)
         shutil.rmtree(self.layout.home, ignore_errors=True)
         _remove_empty(self.layout.home.parent, 2)
         cache = self.agent.cache

@@ -9,7 +9,7 @@
         failures.json           how often the current release has failed in a row, and why
         events.jsonl, log.txt   what happened, and what the program said; bounded
         records/                pictures that were recorded; bounded
-    $XDG_RUNTIME_DIR/edge-ran/  live.json, page: in memory, so that no flash is worn out
+    $XDG_RUNTIME_DIR/edge-ran/  live.json, page, tmp: in memory, so that no flash is worn out
 
 Standard library only: this is sent to the board as text, and imported there by the service.
 """
@@ -41,7 +41,9 @@ class Layout:
         self.enabled = configuration / "systemd" / "user" / "default.target.wants" / UNIT
         runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
         self.runtime = Path(runtime)
-        self.live, self.page = self.runtime / "edge-ran" / "live.json", self.runtime / "edge-ran" / "page"
+        self.memory = self.runtime / "edge-ran"
+        self.live, self.page, self.temporary = self.memory / "live.json", self.memory / "page", self.memory / "tmp"
+        self.failures_live = self.memory / "failures.json"
         self.store, self.releases = self.home / "store", self.home / "releases"
         self.environments, self.records = self.home / "environments", self.home / "records"
         self.current, self.confirmed = self.home / "current", self.home / "confirmed"
@@ -84,12 +86,24 @@ class Layout:
 
     def switch(self, identity: str) -> None:
         """Make a release the current one. A power cut leaves the one before or this one."""
-        write_text(self.failures, json.dumps({"release": identity, "count": 0, "reason": ""}))
+        self.note_failures(identity, 0, "")
         temporary = self.home / f".current-{os.getpid()}"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(Path("releases") / identity)
         os.replace(temporary, self.current)
         sync_folder(self.home)
+
+    def note_failures(self, identity: str, count: int, reason: str) -> None:
+        """Note how often a release has failed in a row: on the disk and, as that may be full, in memory."""
+        text = json.dumps({"release": identity, "count": count, "reason": reason[:300]})
+        for path, is_durable in ((self.failures_live, False), (self.failures, True)):
+            with contextlib.suppress(OSError):
+                write_text(path, text, is_durable)
+
+    def read_failures(self) -> tuple[str, int, str]:
+        """The release that failed, how often in a row, and why the last time."""
+        found = max((read_json(self.failures), read_json(self.failures_live)), key=lambda one: int(one.get("count", 0)))
+        return str(found.get("release", "")), int(found.get("count", 0)), str(found.get("reason", ""))
 
     def event(self, kind: str, text: str) -> None:
         """Note what happened. A full disk is no reason to stop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +18,10 @@ from edge_ran.deploy.release import Plan, new_payload, pack, record_answers
 from edge_ran.deploy.remote import Remote, error_text
 from edge_ran.errors import EdgeRanError, GateError
 
+BACK_S = 60.0  # until the release before classifies again
+
 Say = Callable[[str], None]
-End = Literal["deployed", "unchanged", "refused", "rolled back", "unreachable", "lost", "skipped", "planned"]
+End = Literal["deployed", "unchanged", "refused", "rolled back", "failed", "lost", "skipped", "planned"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class Outcome:
     """What became of a deployment on one board.
 
     ``refused``: it did not pass its test, and what ran before goes on. ``rolled back``: it did not classify frames, and
-    what ran before runs again. ``unreachable``: nothing was changed. ``lost``: the connection was lost while the
-    release started; the board keeps it if it works, else it goes back. ``skipped``: too many boards before it failed.
+    what ran before runs again. ``failed``: it was not reached, is full or lacks something; nothing was changed.
+    ``lost``: the connection was lost while the release started; the board keeps it if it works, else it goes back.
+    ``skipped``: too many boards before it failed.
     """
 
     device: str
@@ -52,7 +56,7 @@ class Rollout:
     def exit_code(self) -> int:
         """1 where a board refused it or went back, else 3 where one could not be reached, else 0."""
         ends = {one.end for one in self.boards}
-        return 1 if ends & {"refused", "rolled back"} else 3 if ends & {"unreachable", "lost", "skipped"} else 0
+        return 1 if ends & {"refused", "rolled back"} else 3 if ends & {"failed", "lost", "skipped"} else 0
 
 
 def deploy(
@@ -95,41 +99,75 @@ def deploy(
 
 def deploy_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Say) -> Outcome:
     """Deploy to one board. Raises nothing: what went wrong is in the outcome."""
+    work = _Deployment(device, spec, plan, say)
     began = time.monotonic()
-    release, before, acceptance, switched = "", "", None, False
+    end: End = "failed"
+    reason = remedy = ""
     try:
         with Remote(spec, say) as remote:
-            before = remote.check().current
-            packed, python = remote.stage(plan, answers)
-            release = packed.identity
-            if release == before and not remote.status().trouble:
-                return Outcome(spec.name, "unchanged", release, before, seconds=time.monotonic() - began)
-            say(f"edge-ran: {spec.name}: testing release {release} there")
             try:
-                acceptance = remote.accept(plan, packed, python)
-            except GateError:
-                remote.finish()  # it is of no use there
-                raise
-            boards.remember(device)
-            switched = True
-            remote.switch(release)
-            say(f"edge-ran: {spec.name}: release {release} starts")
-            try:
-                remote.wait(release, plan.wait_s)
-            except GateError as error:
-                return _rolled_back(remote, error, release, before, acceptance, began)
-            remote.finish()
-        return Outcome(spec.name, "deployed", release, before, acceptance=acceptance, seconds=time.monotonic() - began)
-    except GateError as error:
-        return Outcome(
-            spec.name, "refused", release, before, error_text(error, spec.name), error.remedy, (), acceptance,
-            time.monotonic() - began,
-        )  # fmt: skip
+                end, reason = work.carry_out(remote, answers)
+            finally:
+                with contextlib.suppress(EdgeRanError):
+                    remote.finish()
     except EdgeRanError as error:
-        end: End = "lost" if switched else "unreachable"
-        remedy = f"edge-ran status --device {device}" if switched else error.remedy
-        reason = error_text(error, spec.name)
-        return Outcome(spec.name, end, release, before, reason, remedy, (), acceptance, time.monotonic() - began)
+        reason, remedy = error_text(error, spec.name), error.remedy
+        if isinstance(error, GateError):
+            end = "refused"
+        elif work.is_switched:
+            end, remedy = "lost", f"edge-ran status --device {device}"
+    if end == "rolled back":
+        remedy = f"edge-ran logs --device {device}"
+    return Outcome(
+        spec.name, end, work.release, work.before, reason, remedy, (), work.acceptance, time.monotonic() - began
+    )
+
+
+class _Deployment:
+    """The steps on one board, and how far they came."""
+
+    def __init__(self, device: str, spec: DeviceSpec, plan: Plan, say: Say) -> None:
+        self._device, self._plan = device, plan
+        self._name, self._say = spec.name, say
+        self.release = self.before = ""
+        self.acceptance: Acceptance | None = None
+        self.is_switched = False
+
+    def carry_out(self, remote: Remote, answers: Path) -> tuple[End, str]:
+        """Do everything; return how it ended, and why not well.
+
+        Raises:
+            GateError: the release did not pass its test; nothing was changed.
+            EnvironmentMissing: the board was lost, is full or lacks something.
+        """
+        self.before = remote.check().current
+        packed, python = remote.stage(self._plan, answers)
+        self.release = packed.identity
+        if self.release == self.before and not remote.status().trouble:
+            return "unchanged", ""
+        self._say(f"edge-ran: {self._name}: testing release {self.release} there")
+        self.acceptance = remote.accept(self._plan, packed, python)
+        boards.remember(self._device)
+        self.is_switched = True
+        remote.switch(self.release)
+        self._say(f"edge-ran: {self._name}: release {self.release} starts")
+        try:
+            remote.wait(self.release, self._plan.wait_s)
+        except GateError as error:
+            return "rolled back", self._go_back(remote, error_text(error, self._name))
+        return "deployed", ""
+
+    def _go_back(self, remote: Remote, reason: str) -> str:
+        """Run what ran before again; return the reason with what came of it."""
+        target = "" if self.before == self.release else self.before
+        remote.back(target)
+        if not target:
+            return f"{reason}; nothing ran before, so nothing runs now"
+        try:
+            remote.wait(target, BACK_S)
+        except GateError as error:
+            return f"{reason}; and now: {error_text(error, self._name)}"
+        return reason
 
 
 def plan_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Say) -> Outcome:
@@ -140,24 +178,5 @@ def plan_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Say)
         with new_payload() as payload:
             release = pack(plan, spec, answers, "", payload)
     except EdgeRanError as error:
-        return Outcome(spec.name, "unreachable", reason=error_text(error, spec.name), remedy=error.remedy)
+        return Outcome(spec.name, "failed", reason=error_text(error, spec.name), remedy=error.remedy)
     return Outcome(spec.name, "planned", release.identity, before, words=release.shown_words)
-
-
-def _rolled_back(
-    remote: Remote, error: GateError, release: str, before: str, acceptance: Acceptance, began: float
-) -> Outcome:
-    """Go back to what ran before."""
-    name = remote.spec.name
-    target = "" if before == release else before
-    remote.back(target)
-    reason = error_text(error, name)
-    if not target:
-        reason += "; nothing ran before, so nothing runs now"
-    else:
-        try:
-            remote.wait(target, 60)
-        except GateError as again:
-            reason += f"; and now {target}: {error_text(again, name)}"
-    remote.finish()
-    return Outcome(name, "rolled back", release, before, reason, error.remedy, (), acceptance, time.monotonic() - began)

@@ -128,7 +128,7 @@ class Service:
     def _pause(self, failures: int) -> bool:
         """Wait before a new try, the longer the more often it failed; False when told to stop meanwhile."""
         until = time.monotonic() + (min(LONGEST_PAUSE_S, 2.0 ** (failures - 1)) if failures else 0.0)
-        reason = str(read_json(self.layout.failures).get("reason", ""))
+        reason = self.layout.read_failures()[2]
         while (left := until - time.monotonic()) > 0:
             self.live.state = "waiting"
             self.live.reason = f"next try in {left:.0f} s, after {failures} failures in a row: {reason}"
@@ -145,11 +145,18 @@ class Service:
             options += [f"--record={self.layout.records}", f"--keep={keep}"]
         elif keep:
             self.layout.event("disk", "the disk is nearly full: nothing is recorded")
-        code = self._placed(str(self.release.get("code", "")))
+        shutil.rmtree(self.layout.temporary, ignore_errors=True)
+        self.layout.temporary.mkdir(parents=True)  # the disk may be full, or not ours to write to
+        words = [self._placed(str(self.release.get("model", ""))), "--json", *options]
         environment = {
-            **os.environ, "PYTHONPATH": code, "PYTHONUTF8": "1", "NO_COLOR": "1", RELAY: "1",
-            WORDS: json.dumps([self._placed(str(self.release.get("model", ""))), "--json", *options]),
-        }  # fmt: skip
+            **os.environ,
+            "TMPDIR": str(self.layout.temporary),
+            "PYTHONPATH": self._placed(str(self.release.get("code", ""))),
+            "PYTHONUTF8": "1",
+            "NO_COLOR": "1",
+            RELAY: "1",
+            WORDS: json.dumps(words),
+        }
         environment.pop("NOTIFY_SOCKET", None)
         self.child = subprocess.Popen(
             [sys.executable, "-m", "edge_ran", "run"], env=environment, cwd=self.layout.home,
@@ -200,7 +207,7 @@ class Service:
                 self.layout.confirm(self.identity)
                 self.layout.event("confirmed", f"release {self.identity} classifies")
         if time.monotonic() - began > SETTLED_S and self.live.frames and self._failures():
-            self._note_failure(0, "")
+            self.layout.note_failures(self.identity, 0, "")
         camera_lost = self.live.state == "camera"
         if not camera_lost and time.monotonic() - self.live.heard_at > SILENT_S and self.child is not None:
             self.error = f"no result for {SILENT_S:.0f} s"
@@ -248,7 +255,7 @@ class Service:
             return 0
         reason = self.error or _why(status) or (self.said[-1] if self.said else "")
         self.layout.event("failure", reason)
-        self._note_failure(failures + 1, reason)
+        self.layout.note_failures(self.identity, failures + 1, reason)
         self.live.state, self.live.reason = "failed", reason
         self._report()
         before = self.layout.confirmed_id()
@@ -259,14 +266,8 @@ class Service:
         return 1
 
     def _failures(self) -> int:
-        found = read_json(self.layout.failures)
-        return int(found.get("count", 0)) if found.get("release") == self.identity else 0
-
-    def _note_failure(self, count: int, reason: str) -> None:
-        with contextlib.suppress(OSError):
-            write_text(
-                self.layout.failures, json.dumps({"release": self.identity, "count": count, "reason": reason[:300]})
-            )
+        release, count, _ = self.layout.read_failures()
+        return count if release == self.identity else 0
 
     def _count_restart(self) -> int:
         before = read_json(self.layout.live)

@@ -110,6 +110,7 @@ class Agent:
         self.pushed, self.environment = self.cache / "pushed", self.cache / "environment"
         self.wire, self.lock = Wire(), -1
         self.work = self.cache / "work"
+        self.incoming: Path | None = None  # where what is sent arrives: on the disk of ``pushed``
         self.stream = self.wire.wait()
         self.more: Any = None
 
@@ -191,7 +192,8 @@ class Agent:
 
     def do_put(self, name: str, size: int, folder: bool) -> dict[str, Any]:
         """Take a file, or an archive to unpack; it appears whole under its name, or not at all."""
-        partial = self.work / "partial"
+        incoming = self.incoming or self.work
+        partial = incoming / "partial"
         try:
             with open(partial, "w+b") as file:
                 while size > 0:
@@ -207,7 +209,7 @@ class Agent:
                     return {"error": "what arrived is not what was sent"}
                 target = self.pushed / name
                 if folder:
-                    unpacked = self.work / "unpacked"
+                    unpacked = incoming / "unpacked"
                     with zipfile.ZipFile(file) as archive:
                         archive.extractall(unpacked)
                     os.sync()
@@ -219,7 +221,7 @@ class Agent:
                 else:
                     os.replace(partial, target)
         finally:
-            shutil.rmtree(self.work / "unpacked", ignore_errors=True)
+            shutil.rmtree(incoming / "unpacked", ignore_errors=True)
             partial.unlink(missing_ok=True)
         return {}
 
