@@ -31,7 +31,8 @@ TICK_S = 1.0
 LONGEST_PAUSE_S = 300.0
 HEALTHY_FRAMES, SETTLED_S = 3, 60.0  # results until a release counts as working; after so long, failures are forgotten
 MOST_FAILURES = 3  # of a release that never worked
-SILENT_S = 90.0  # without a result and without a word of a lost camera, the child hangs
+QUIET_S = 5.0  # without a result, but with a notice: the camera is lost
+SILENT_S = 90.0  # without a result and without a notice: the child hangs
 LEAST_FREE_BYTES = 100_000_000  # below this nothing is recorded
 KEPT_TIMES = 1000
 TOKEN = re.compile(r"(token=)[\w-]+")
@@ -50,13 +51,14 @@ class Live:
         self.end_to_end: deque[float] = deque(maxlen=KEPT_TIMES)
         self.arrivals: deque[float] = deque(maxlen=100)
         self.heard_at = time.monotonic()
+        self.notice = ""  # what the child has said since its last result
         self.accelerator = ""
 
     def result(self, line: dict[str, Any]) -> None:
         now = time.monotonic()
         self.frames += 1
         self.captured = max(self.captured, int(line.get("index", 0)) + 1)
-        self.heard_at, self.state, self.reason = now, "running", ""
+        self.heard_at, self.state, self.reason, self.notice = now, "running", "", ""
         self.arrivals.append(now)
         stages = line.get("stages_ms", {})
         self.inference.append(float(stages.get("inference", 0)))
@@ -173,8 +175,10 @@ class Service:
         assert self.child.stdout is not None
         for line in self.child.stdout:
             with contextlib.suppress(ValueError, TypeError, AttributeError):
-                before = self.live.answer
+                before, state = self.live.answer, self.live.state
                 self.live.result(json.loads(line))
+                if state == "camera":
+                    self.layout.event("camera", "frames come again")
                 if self.live.answer != before:
                     self.layout.event("answer", f"{self.live.answer} {self.live.score:.0%}")
 
@@ -194,10 +198,7 @@ class Service:
             line = hidden(line)
             self.said.append(line)
             append(self.layout.log, f"{_stamp()} {line}\n")
-            self.live.heard_at = time.monotonic()  # a lost camera is told of, again and again
-            if self.live.state == "running" and re.search(r"lost|stalled|frozen|black", line):
-                self.live.state, self.live.reason = "camera", line
-                self.layout.event("camera", line)
+            self.live.notice = line
 
     def _tick(self, began: float) -> None:
         self._report()
@@ -208,11 +209,17 @@ class Service:
                 self.layout.event("confirmed", f"release {self.identity} classifies")
         if time.monotonic() - began > SETTLED_S and self.live.frames and self._failures():
             self.layout.note_failures(self.identity, 0, "")
-        camera_lost = self.live.state == "camera"
-        if not camera_lost and time.monotonic() - self.live.heard_at > SILENT_S and self.child is not None:
+        self._look_for_silence(time.monotonic() - self.live.heard_at)
+        self._bound_records()
+
+    def _look_for_silence(self, seconds: float) -> None:
+        """Tell a lost camera, of which the child gives notice and which it tries to reach, from a child that hangs."""
+        if self.live.notice and self.live.frames and seconds > QUIET_S and self.live.state != "camera":
+            self.live.state, self.live.reason = "camera", self.live.notice
+            self.layout.event("camera", self.live.notice)
+        if not (self.live.notice and self.live.frames) and seconds > SILENT_S and self.child is not None:
             self.error = f"no result for {SILENT_S:.0f} s"
             self.child.kill()
-        self._bound_records()
 
     def _report(self) -> None:
         with contextlib.suppress(OSError):
