@@ -5,9 +5,9 @@
 Random weights, BatchNorm statistics of real pictures (from fresh ones the converter deletes operators), logits spread
 as training would spread them. Each option is converted as `convert --int8 --io int8` does; with --quantize after one
 epoch of `quantize` on the pictures, too. "agrees" is the file's top-1 against the float network, after `quantize`
-against the rounding network; "GPU" is the GPU's against the CPU's, the relative error of its answers, and how many
-operators it gets wrong or leaves when given the CPU's values ("off"): a deep random network multiplies rounding, so
-that answers alone do not tell. Without a GPU, SwiftShader shows it:
+against the network with fake quantisation; "GPU" is the GPU's against the CPU's, the relative error of its answers,
+and how many operators it gets wrong or leaves when given the CPU's values ("off"): a deep random network multiplies
+rounding, so that answers alone do not tell. Without a GPU, SwiftShader shows it:
 VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json.
 """
 

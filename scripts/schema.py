@@ -22,6 +22,7 @@ OUTPUTS = {
     "compare": "edge_ran.bench:Ratio",
     "convert": "edge_ran.host.convert:ConvertResult",
     "dataset-build": "edge_ran.collect:Collection",
+    "demo": "edge_ran.host.demo:DemoReport",
     "dataset-check": "edge_ran.dataset:DatasetSummary",
     "deploy": "edge_ran.deploy.rollout:Rollout",
     "devices": "edge_ran.targets.devices:DeviceList",
@@ -35,6 +36,7 @@ OUTPUTS = {
     "inspect-network": "edge_ran.host.networks:Summary",
     "inspect-run": "edge_ran.runs:RunDescription",
     "logs": "edge_ran.deploy.fleet:Log",
+    "precisions": "edge_ran.host.precisions:Comparison",
     "profile": "edge_ran.bench:Profile",
     "quantize": "edge_ran.host.quantize:QuantizeResult",
     "rollback": "edge_ran.deploy.fleet:Changes",
@@ -47,6 +49,7 @@ OUTPUTS = {
     "train": "edge_ran.host.train:TrainResult",
     "undeploy": "edge_ran.deploy.fleet:Changes",
     "verify": "edge_ran.verify:Verification",
+    "verify-network": "edge_ran.host.parity:ParityReport",
 }
 
 

@@ -176,16 +176,6 @@ def host_packages(verb: str, quiet: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def resumable(run: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        if any(run.glob("**/checkpoint.npz")):
-            print(f"stopped; the last checkpoint is in {run}: continue with --resume", file=sys.stderr)
-        raise
-
-
-@contextlib.contextmanager
 def training_progress(quiet: bool) -> Iterator[Callbacks]:
     """Yield the callbacks of a training: a bar on a terminal, a line for each epoch elsewhere."""
     from rich.console import Console

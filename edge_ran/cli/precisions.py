@@ -7,69 +7,65 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import (
-    Json,
-    Quiet,
-    Threads,
-    Verbose,
-    app,
-    emit,
-    host_packages,
-    progress_note,
-)
+from edge_ran.cli.app import host_packages, progress_note
+from edge_ran.cli.interrupted import command, on_interrupt
+from edge_ran.cli.options import AcceleratorOptions, Only, OutputOptions, verb
+from edge_ran.cli.render import emit
+
+ONE_THREAD = AcceleratorOptions(threads=1)
 
 
-@app.command()
+@verb
 def precisions(
     run: Annotated[Path, typer.Argument(help="A float run folder.")],
     data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
+    *,
     quantised: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="What quantize made of it.", show_default="RUN-qat")
+        Path | None, typer.Option(metavar="FOLDER", help="The run that quantize made of it.", show_default="RUN-qat")
     ] = None,
     split: Annotated[
-        str, typer.Option(help="train, val, test, all; auto: the first there is of test, val, all.")
+        str, typer.Option(help="train, val, test, all; auto: the first found of test, val, all.")
     ] = "auto",
     calibration_data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For plain int8.", show_default="shipped pictures")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Pictures for plain int8.", show_default="the run's, or shipped"),
     ] = None,
-    threads: Threads = 1,
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            metavar="POINTS", min=0, help="Exit 1 when int8 (after quantize, if it was) loses more than that."
-        ),
+        typer.Option(metavar="POINTS", min=0, help="Exit 1 if int8 (after quantize, if it was) loses more."),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw accuracy against latency (.png, .svg, .pdf).")
     ] = None,
-    json: Json = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Convert again, and replace the picture.")] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    accelerator: Annotated[AcceleratorOptions, Only("threads")] = ONE_THREAD,
+    output: OutputOptions,
 ) -> None:
-    """Compare a run's precisions: size, accuracy, agreement with fp32, latency."""
+    """Compare a run's precisions: size, accuracy, agreement with fp32, latency. --force converts again."""
     from edge_ran import plots
+    from edge_ran.cli.render import convert as render
     from edge_ran.dataset import load
     from edge_ran.files import refuse_existing
 
     if plot:
-        refuse_existing(plot, force)
+        refuse_existing(plot, output.force)
         plots.check_target(plot)
-    with host_packages("precisions"):
-        from edge_ran.host.compare import compare as compare_precisions
-    found = compare_precisions(
-        run,
-        load(data),
-        Path.cwd(),
-        quantised=quantised,
-        split=split,
-        calibration=calibration_data,
-        threads=threads,
-        again=force,
-        note=progress_note(quiet),
-    )
+    saved = "files that were converted are kept; to continue:", command(leave_out=("--force", "-f"))
+    with on_interrupt(lambda: saved):
+        with host_packages("precisions", output.quiet):
+            from edge_ran.host import precisions as host
+        found = host.compare(
+            run,
+            load(data),
+            Path.cwd(),
+            quantised=quantised,
+            split=split,
+            calibration=calibration_data,
+            threads=accelerator.threads,
+            again=output.force,
+            note=progress_note(output.quiet),
+        )
     if plot:
-        found.draw(plot)
-    emit(json, found.record(), found.text)
+        host.draw(found, plot)
+    emit(output.json, found, render.compared)
     if max_drop is not None:
-        found.check(max_drop)
+        host.check(found, max_drop)

@@ -73,16 +73,16 @@ def _verify_network(
     run: Path, model: Path, images: Path | None, count: int, plot: Path | None, output: OutputOptions
 ) -> None:
     from edge_ran import catalogue, plots
-    from edge_ran.cli.app import emit
+    from edge_ran.cli.render import verify as render
     from edge_ran.files import refuse_existing
 
     if plot:
         refuse_existing(plot, output.force)
         plots.check_target(plot)
-    with host_packages("verify --network"):
-        from edge_ran.host.parity import check_parity, some_frames
-    proof = check_parity(run, model, some_frames(images or catalogue.folder("calibration_data"), count))
+    with host_packages("verify --network", output.quiet):
+        from edge_ran.host import parity
+    found = parity.check_parity(run, model, parity.some_frames(images or catalogue.folder("calibration_data"), count))
     if plot:
-        proof.draw(plot)
-    emit(output.json, proof.record(), proof.text)
-    proof.check()
+        parity.draw(found, plot)
+    emit(output.json, found, render.parity)
+    parity.check(found)

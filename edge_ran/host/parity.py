@@ -1,13 +1,11 @@
-"""ParityReport that a ``.tflite`` is the network it was made of: answers compared, and layer by layer where they part.
+"""Parity of a ``.tflite`` with the network it was made of: outputs and layers compared, to find the first that differs.
 
-A quantised run is held against its rounding network (``rounding``), any other against the float network. The layers'
-values are read out of the file itself: a copy of it names them all as outputs, and runs on the same kernels.
+The file of a quantised run is compared with its network with fake quantisation (``fake_quant``), any other with the
+float network. The layers' values are read from the file itself: a copy of it has them all as outputs.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import struct
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +15,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
-import tflite
 from numpy.typing import NDArray
 
-from edge_ran import dataset, graph, plots
+from edge_ran import dataset, graph, layer_names, plots
 from edge_ran.card import InputSpec
 from edge_ran.errors import GateError, InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import TensorSpec
+from edge_ran.graph.subgraph import computing, cut
 from edge_ran.host import rewrites
 from edge_ran.host.read_run import read_run
 from edge_ran.picture import read_picture
@@ -35,8 +33,9 @@ from edge_ran.runtime import open_runtime
 
 LEAST_AGREEMENT = 0.995
 LAYER_PICTURES = 8  # enough to tell a wrong layer from rounding; more only takes longer
-PARTED_STEPS = 1.0  # a layer off by so many steps on average is wrong: rounding alone stays below
-SUBGRAPH_OUTPUTS = 8  # place of the outputs in a SubGraph's table (schema: tensors, inputs, outputs)
+DIFFERING_STEPS = 1.0  # a layer off by so many steps on average is wrong: rounding alone stays below
+# What a file is compared with.
+FLOAT, FAKE_QUANTISED = "float network", "network with fake quantisation"
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,17 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """A file held against its network. ``largest_steps`` is in steps of the output's scale (1/256 for float files).
+    """A file compared with its network. ``largest_steps`` is in steps of the output's scale (1/256 for float files).
 
-    ``identical`` is the share of the pictures, 0..1, whose every output number is the same; ``layers`` are in the order
-    of execution; ``first`` is the first of them that is off by more than rounding, None when none is.
+    ``precision`` is the file's, ``is_quantised`` whether its output is. ``agreement`` is the share of equal top-1
+    answers, 0..1, ``identical`` that of pictures whose every output number is equal. ``layers`` are in the order of
+    execution; ``first`` is the first of them that differs by more than rounding, None if none does.
     """
 
     model: str
     run: str
+    precision: str
+    is_quantised: bool
     reference: str
     pictures: int
     agreement: float
@@ -74,48 +76,37 @@ class ParityReport:
 
     @property
     def worst(self) -> tuple[LayerDifference, ...]:
-        """The layers, the farthest off first."""
+        """The layers, the largest difference first."""
         return tuple(sorted(self.layers, key=lambda layer: -layer.mean_steps))
 
-    def record(self) -> dict[str, Any]:
-        """The proof as JSON values, its layers sorted by their difference."""
-        layers = [dataclasses.asdict(layer) for layer in self.worst]
-        return {"schema_version": 1, **dataclasses.asdict(self), "layers": layers}
 
-    def text(self, most: int = 10) -> str:
-        """The proof as a few readable lines."""
-        lines = [
-            f"{self.model} against the {self.reference} of {self.run}, {self.pictures} pictures: "
-            f"top-1 agrees on {self.agreement:.2%}, every number on {self.identical:.2%}, "
-            f"largest difference {self.largest_steps:.0f} steps of 1/256"
-        ]
-        if self.layers:
-            lines.append(f"{'steps off: mean':>16} {'largest':>8} {'values':>8}  layer")
-        lines += [f"{d.mean_steps:16.4f} {d.max_steps:8.1f} {d.share:8.2%}  {d.layer}" for d in self.worst[:most]]
-        if self.first:
-            lines.append(f"first to part: operator {self.first.index} {self.first.operator}, layer {self.first.layer}")
-        elif self.layers:
-            lines.append("no layer parts from the network by more than rounding")
-        return "\n".join(lines)
+def draw(found: ParityReport, target: Path) -> None:
+    """Draw the mean difference of every layer, the largest first."""
+    first = found.first.layer if found.first else ""
+    plots.layer_differences([(d.layer, d.mean_steps) for d in found.worst], target, Path(found.model).name, first)
 
-    def draw(self, target: Path) -> None:
-        """Draw the mean difference of every layer, the farthest off first."""
-        first = self.first.layer if self.first else ""
-        plots.layer_differences([(d.layer, d.mean_steps) for d in self.worst], target, Path(self.model).name, first)
 
-    def check(self, least: float = LEAST_AGREEMENT) -> None:
-        """Raise GateError when the top-1 agreement is below ``least``."""
-        if self.agreement < least:
-            where = f"; the first layer to part is {self.first.layer}" if self.first else ""
-            raise GateError(
-                f"{self.model} agrees with its network on {self.agreement:.2%} of {self.pictures} pictures, "
-                f"less than {least:.2%}{where}",
-                "convert it again, and compare with --no-rewrite",
-            )
+def check(found: ParityReport, least: float = LEAST_AGREEMENT) -> None:
+    """Raise GateError if the top-1 agreement is below ``least``, 0..1; its remedy is the command that helps."""
+    if found.agreement >= least:
+        return
+    where = f"; first differing layer: {found.first.layer}" if found.first else ""
+    raise GateError(
+        f"{found.model} agrees with its network on {found.agreement:.2%} of {found.pictures} pictures, "
+        f"less than {least:.2%}{where}",
+        _remedy(found),
+    )
+
+
+def _remedy(found: ParityReport) -> str:
+    if found.is_quantised and found.reference == FLOAT:  # the differences are those of int8 without fine-tuning
+        return f"edge-ran quantize {found.run}"
+    convert = f"edge-ran convert --force --precision {found.precision} {found.run} -o {found.model}"
+    return convert if found.reference == FAKE_QUANTISED else f"{convert} --no-rewrite"
 
 
 def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *, layers: bool = True) -> ParityReport:
-    """Hold a ``.tflite`` against the network in the run folder that it was converted from, on the CPU.
+    """Compare a ``.tflite`` with the network in the run folder that it was converted from, on the CPU.
 
     Args:
         frames: (H, W, 3) uint8 BGR pictures, of any size.
@@ -140,13 +131,15 @@ def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *,
     return ParityReport(
         model=str(model),
         run=str(run),
+        precision=made_card.precision if (made_card := graph.read_card(model)) else made.precision,
+        is_quantised=rounded,
         reference=kind,
         pictures=len(frames),
         agreement=float((answers.argmax(1) == expected.argmax(1)).mean()),
         identical=float((steps < 1e-3).all(1).mean()),
         largest_steps=float(steps.max()),
         layers=found,
-        first=next((layer for layer in found if layer.mean_steps > PARTED_STEPS), None),
+        first=next((layer for layer in found if layer.mean_steps > DIFFERING_STEPS), None),
     )
 
 
@@ -165,10 +158,10 @@ def some_frames(source: Path, count: int) -> list[NDArray[np.uint8]]:
 
 def _reference(network: tf_keras.Model, run: RunFolder, rounded: bool) -> tuple[tf_keras.Model, str]:
     if not (rounded and run.ranges_path.is_file()):
-        return rewrites.rewrite(network).model, "float network"
+        return rewrites.rewrite(network).model, FLOAT
     from edge_ran.host import fake_quant  # tensorflow-model-optimization takes seconds to import
 
-    return fake_quant.fake_quantise(network, fake_quant.load_ranges(run.ranges_path)), "rounding network"
+    return fake_quant.fake_quantise(network, fake_quant.load_ranges(run.ranges_path)), FAKE_QUANTISED
 
 
 def _network_values(
@@ -207,7 +200,7 @@ def _layers(
     tensors = [operator.outputs[0] for operator, *_ in named]
     with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
         copy = Path(folder) / "layers.tflite"
-        copy.write_bytes(_with_outputs(read_bytes(made.path, "model"), tensors))
+        copy.write_bytes(cut(read_bytes(made.path, "model"), made, computing(made), tuple(tensors)))
         actual = _file_values(copy, tensors, frames, spec)
     expected = _network_values(reference, [output for *_, output in named], pixels, spec)
     found = []
@@ -233,7 +226,7 @@ def _layers_of(made: graph.Graph, model: tf_keras.Model) -> list[tuple[graph.Ope
     pairs: dict[str, tuple[graph.Operator, Any]] = {}
     for operator in made.operators:
         tensor = operator.outputs[0]
-        names = {part for name in tensor.name.split(";") for part in name.split("/")} & places.keys()
+        names = layer_names.layers_of_tensor(tensor.name) & places.keys()
         shaped = [name for name in names if model.get_layer(name).output.shape[1:] == tensor.shape[1:]]
         if shaped:
             layer = max(shaped, key=lambda name: places[name])
@@ -248,19 +241,6 @@ def _masks_of(made: graph.Graph, model: tf_keras.Model) -> list[tuple[graph.Oper
     masks = zip(graph.find_masks(made), made.outputs[1:], strict=False)
     found = []
     for mask, tensor in masks:
-        values = model.get_layer(f"{mask.module}_gate").input[0]
+        values = model.get_layer(layer_names.gate(mask.module)).input[0]
         found.append((makers[tensor.index], f"{mask.module}_mask, mean", tf.reduce_mean(values, -1, keepdims=True)))
     return found
-
-
-def _with_outputs(model: bytes, tensors: Sequence[TensorSpec]) -> bytes:
-    """Return the file with other tensors as its outputs: a new vector behind its end, and the offset that points there.
-
-    Everything else stays where it is, so that runtimes choose the same kernels.
-    """
-    table = tflite.Model.GetRootAs(model, 0).Subgraphs(0)._tab
-    slot = table.Pos + table.Offset(SUBGRAPH_OUTPUTS)
-    end = (len(model) + 3) // 4 * 4
-    changed = bytearray(model.ljust(end, b"\0"))
-    struct.pack_into("<I", changed, slot, end - slot)
-    return bytes(changed) + struct.pack(f"<{1 + len(tensors)}i", len(tensors), *(t.index for t in tensors))

@@ -19,9 +19,10 @@ import tensorflow as tf
 import tf_keras
 from test_rewrites import SMALL, randomised
 
-from edge_ran import __version__, catalogue, cli, files
+from edge_ran import __version__, catalogue, cli, files, records
 from edge_ran.architecture import Stage, configure
 from edge_ran.card import Accuracy, Calibration, InputSpec, ModelCard
+from edge_ran.cli.render.convert import converted
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.graph import TensorSpec, add_masks, parse_graph, read_card, read_graph
 from edge_ran.host import networks
@@ -141,11 +142,11 @@ def test_the_file_says_what_was_done(made) -> None:
     assert card.versions.tensorflow == tf.__version__
     assert card.rewrites == tuple(f"{p.name} ({p.places})" for p in conversion.passes)
     assert len(card.rewrites) == 5
-    text = conversion.text()
+    text = converted(conversion)
     assert str(conversion.path) in text
     assert "120 pictures of calibration_data" in text
     assert "1 x stride before pointwise convolution" in text
-    assert conversion.record()["operators"]["CONV_2D"] == conversion.operators["CONV_2D"]
+    assert records.document(conversion)["operators"]["CONV_2D"] == conversion.operators["CONV_2D"]
 
 
 def test_no_rewrite_leaves_the_graph_and_shows_the_difference(made) -> None:
@@ -365,7 +366,7 @@ def test_masks_as_outputs_leave_the_scores_as_they_are(made, run: Path, precisio
         assert off.max() < tolerance
         assert off.mean() < min(tolerance, 0.2 * right.std())
     assert masked.masks == read_card(masked.path).masks == ("stage1_module1",)  # type: ignore[union-attr]
-    assert "soft masks as outputs" in masked.text()
+    assert "soft masks as outputs" in converted(masked)
     border = {"int8": {"QUANTIZE": 1}, "int16x8": {"DEQUANTIZE": 1}}.get(precision, {})  # as the scores have it
     assert Counter(after.operator_counts) - Counter(before.operator_counts) == {"MEAN": 1, **border}
     if precision.startswith("int"):

@@ -1,4 +1,4 @@
-"""The rounding network against the integer file that the converter makes of it."""
+"""The network with fake quantisation, compared with the integer file that the converter makes of it."""
 
 from __future__ import annotations
 

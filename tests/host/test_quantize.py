@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_ran import catalogue, dataset
+from edge_ran import catalogue, dataset, records
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.bench import Plan
 from edge_ran.card import ModelCard
+from edge_ran.cli.render import verify as render
+from edge_ran.cli.render.convert import compared
 from edge_ran.errors import GateError, InputError, OutputExists, UsageError
 from edge_ran.graph import read_graph
 
@@ -26,7 +28,7 @@ pytest.importorskip("tensorflow_model_optimization")
 import tf_keras
 from tf_keras import layers
 
-from edge_ran.host import compare, networks, parity, quantize
+from edge_ran.host import networks, parity, precisions, quantize
 from edge_ran.host.convert import convert
 from edge_ran.host.train import train
 from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
@@ -83,7 +85,7 @@ def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: P
     assert (graph.float_operators, graph.inner_quantize, graph.precision) == ([], [], "int8")
 
     found = parity.check_parity(quantised, made.path, parity.some_frames(pictures, 60))
-    assert found.reference == "rounding network"
+    assert found.reference == parity.FAKE_QUANTISED
     assert found.pictures == 60
     assert found.agreement >= 0.98
     assert found.identical > 0.8
@@ -91,9 +93,9 @@ def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: P
     assert len(found.layers) == len(graph.operators)
     means = [layer.mean_steps for layer in found.worst]
     assert means == sorted(means, reverse=True)
-    found.check()
-    record = json.loads(json.dumps(found.record()))
-    assert record["layers"][0]["layer"] == found.worst[0].layer
+    parity.check(found)
+    record = json.loads(json.dumps(records.document(found)))
+    assert records.read_document(parity.ParityReport, record, "parity") == found
 
 
 def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_path: Path) -> None:
@@ -108,11 +110,11 @@ def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_p
     found = parity.check_parity(damaged, made.path, parity.some_frames(pictures, 12))
     assert found.first is not None
     assert found.first.layer == "stage1_module1_trunk_unit1_conv2_relu"  # fused with it, and before all that follow
-    assert f"first to part: operator {found.first.index}" in found.text()
-    found.draw(tmp_path / "layers.png")
+    assert f"first differing layer: {found.first.layer} (operator {found.first.index} " in render.parity(found)
+    parity.draw(found, tmp_path / "layers.png")
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(GateError, match="stage1_module1_trunk_unit1_conv2_relu"):
-        dataclasses.replace(found, agreement=0.5).check()
+        parity.check(dataclasses.replace(found, agreement=0.5))
 
 
 SCRIPT = """
@@ -169,7 +171,7 @@ def test_weights_that_training_made_worse_are_given_up(
 
 def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path, tmp_path: Path) -> None:
     plan = Plan(num_runs=1, warmup_runs=0, min_secs=0, max_secs=1)
-    table = compare.compare(run, dataset.load(pictures), tmp_path, calibration=None, plan=plan)
+    table = precisions.compare(run, dataset.load(pictures), tmp_path, calibration=None, plan=plan)
     assert [row.precision for row in table.rows] == ["fp32", "fp16", "dynamic", "int8", "int8-qat"]
     assert table.quantised_run == str(quantised)
     assert (table.rows[0].drop_points, table.rows[0].agreement) == (0, 1)
@@ -177,14 +179,14 @@ def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path
     assert all(row.latency_ms > 0 for row in table.rows)
     for row in table.rows:
         assert row.drop_points == pytest.approx(100 * (table.rows[0].top1 - row.top1))
-    table.draw(tmp_path / "table.svg")
+    precisions.draw(table, tmp_path / "table.svg")
     assert "int8-qat" in (tmp_path / "table.svg").read_text()
-    assert "int8-qat" in table.text()
-    assert json.loads(json.dumps(table.record()))["rows"][4]["precision"] == "int8-qat"
-    table.check(100)
+    assert "int8-qat" in compared(table)
+    assert json.loads(json.dumps(records.document(table)))["rows"][4]["precision"] == "int8-qat"
+    precisions.check(table, 100)
     worse = dataclasses.replace(table.rows[-1], drop_points=0.7)
     with pytest.raises(GateError, match=r"loses 0\.70 points"):
-        dataclasses.replace(table, rows=(*table.rows[:-1], worse)).check(0.5)
+        precisions.check(dataclasses.replace(table, rows=(*table.rows[:-1], worse)), 0.5)
 
 
 def test_what_cannot_be_quantised_is_one_line(

@@ -19,11 +19,15 @@ import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
+from edge_ran import catalogue
 from edge_ran.architecture import Architecture, Stage
-from edge_ran.card import ModelCard
+from edge_ran.card import Calibration, InputSpec, ModelCard
+from edge_ran.cli.render.convert import converted
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
-from edge_ran.host import networks
-from edge_ran.host.scoring import fit_temperature, scores
+from edge_ran.graph import read_card
+from edge_ran.host import calibration, networks
+from edge_ran.host.convert import convert
+from edge_ran.host.scoring import Examples, fit_temperature, scores
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks
 from edge_ran.recipe import RECIPES, Recipe, TrainOptions, preset
@@ -283,3 +287,43 @@ def test_a_folder_that_a_killed_run_left_while_it_read_its_pictures_is_taken(tmp
     (tmp_path / "mine" / "notes.txt").write_text("")
     with pytest.raises(OutputExists, match="not a run folder"):
         RunOutput(tmp_path / "mine", resume=False, force=True)
+
+
+def test_a_run_keeps_training_pictures_and_convert_calibrates_on_them(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(pictures, run, TINY, dataclasses.replace(QUICK, epochs=1), TrainOptions(validation_fraction=0.25))
+    spec = ModelCard.from_json((run / "card.json").read_text()).input
+    kept = calibration.kept(run, spec)
+    assert kept.shape == (18, 16, 16, 3)
+    assert {int(p.mean((0, 1)).argmax()) for p in kept} == {0, 1, 2}  # pictures of red, green and blue
+    made = convert(run, catalogue.converter("int8"), run / "int8.tflite")
+    assert made.calibration == Calibration("pictures", 18, "training")
+    assert read_card(made.path).calibration == made.calibration  # type: ignore[union-attr]
+    assert "18 pictures of pictures (training pictures of the run)" in converted(made)
+    (run / "calibration.npz").unlink()  # as in a run of an older version
+    shipped = convert(run, catalogue.converter("int8"), run / "int8.tflite", force=True)
+    assert shipped.calibration == Calibration("calibration_data", 120, "shipped")
+
+
+@pytest.mark.parametrize("shape", [(201, 16, 16, 3), (5, 8, 16, 3), (0, 16, 16, 3), (5, 16, 16)])
+def test_calibration_pictures_that_are_not_a_runs_are_one_line(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.savez(tmp_path / "calibration.npz", pixels=np.zeros(shape, np.uint8))
+    with pytest.raises(InputError, match="not pictures of this network") as caught:
+        calibration.kept(tmp_path, InputSpec(16, 16))
+    assert "--calibration-data" in caught.value.remedy
+
+
+def test_damaged_calibration_pictures_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "calibration.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(InputError, match=r"calibration\.npz"):
+        calibration.kept(tmp_path, InputSpec(16, 16))
+    np.savez(tmp_path / "calibration.npz", pixels=np.zeros((2, 16, 16, 3), np.float32))
+    with pytest.raises(InputError, match="float32"):
+        calibration.kept(tmp_path, InputSpec(16, 16))
+
+
+def test_a_long_data_set_is_sampled_over_its_whole_length(tmp_path: Path) -> None:
+    pixels = np.repeat(np.arange(250, dtype=np.uint8), 4)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    calibration.keep(tmp_path, Examples(pixels, np.zeros(1000, np.int32)))
+    kept = calibration.kept(tmp_path, InputSpec(4, 4))
+    assert (len(kept), int(kept.min()), int(kept.max())) == (200, 0, 249)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge_ran.host.parity import ParityReport
     from edge_ran.verify import Check, Verification
 
 
@@ -17,6 +18,25 @@ def verification(found: Verification) -> str:
             lines.append(f"  operator {one.index} {one.name} {one.shapes} -> {one.output}: {one.what}")
             if one.remedy:
                 lines.append(f"    {one.remedy}")
+    return "\n".join(lines)
+
+
+def parity(found: ParityReport, most: int = 10) -> str:
+    """How the file agrees with its network, the layers that differ most, and the first that differs."""
+    lines = [
+        f"{found.model} and the {found.reference} of {found.run}, {found.pictures} pictures: "
+        f"top-1 agrees on {found.agreement:.2%}, every number on {found.identical:.2%}, "
+        f"largest difference {found.largest_steps:.0f} steps of 1/256"
+    ]
+    if found.layers:
+        lines.append(f"{'steps off: mean':>16} {'largest':>8} {'values':>8}  layer")
+    lines += [f"{d.mean_steps:16.4f} {d.max_steps:8.1f} {d.share:8.2%}  {d.layer}" for d in found.worst[:most]]
+    if found.first:
+        lines.append(
+            f"first differing layer: {found.first.layer} (operator {found.first.index} {found.first.operator})"
+        )
+    elif found.layers:
+        lines.append("no layer differs from the network's by more than rounding")
     return "\n".join(lines)
 
 

@@ -6,11 +6,9 @@ Every precision is converted once and kept in the run folder, judged on the same
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -54,41 +52,6 @@ class Comparison:
     images: int
     threads: int
     rows: tuple[Row, ...]
-
-    def record(self) -> dict[str, Any]:
-        """The table as JSON values."""
-        return {"schema_version": 1, **dataclasses.asdict(self)}
-
-    def text(self) -> str:
-        """The table for people."""
-        lines = [
-            f"{self.run} on {self.images:,} images of {self.source} ({self.split}), {self.threads or 'all'} threads"
-        ]
-        lines.append(f"{'':10} {'MB':>6} {'top-1 %':>8} {'drop':>6} {'agrees %':>9} {'median ms':>10}")
-        lines += [
-            f"{row.precision:10} {row.size_bytes / 1e6:6.2f} {100 * row.top1:8.2f} {row.drop_points:6.2f} "
-            f"{100 * row.agreement:9.2f} {row.latency_ms:10.3f}"
-            for row in self.rows
-        ]
-        return "\n".join(lines)
-
-    def draw(self, target: Path) -> None:
-        """Draw accuracy against latency, each point with its size."""
-        points = [
-            (f"{r.precision}, {r.size_bytes / 1e6:.1f} MB", r.latency_ms, r.top1, r.top1_interval) for r in self.rows
-        ]
-        plots.accuracy_against_latency(points, target, f"{Path(self.run).name}: {self.images:,} images")
-
-    def check(self, max_drop: float) -> None:
-        """Hold the int8 file to a drop in percentage points: the quantisation-aware one, where there is one.
-
-        Raises:
-            GateError: it loses more.
-        """
-        row = self.rows[-1]
-        if row.drop_points > max_drop:
-            remedy = "" if row.precision == QUANTISED else f"edge-ran quantize {self.run}"
-            raise GateError(f"{row.precision} loses {row.drop_points:.2f} points, more than {max_drop:g}", remedy)
 
 
 def compare(
@@ -172,3 +135,19 @@ def compare(
         threads=threads,
         rows=rows,
     )
+
+
+def draw(found: Comparison, target: Path) -> None:
+    """Draw accuracy against latency, each point with its size."""
+    points = [
+        (f"{r.precision}, {r.size_bytes / 1e6:.1f} MB", r.latency_ms, r.top1, r.top1_interval) for r in found.rows
+    ]
+    plots.accuracy_against_latency(points, target, f"{Path(found.run).name}: {found.images:,} images")
+
+
+def check(found: Comparison, max_drop: float) -> None:
+    """Raise GateError if int8 loses more points than that: after `quantize`, if there is such a run."""
+    row = found.rows[-1]
+    if row.drop_points > max_drop:
+        remedy = "" if row.precision == QUANTISED else f"edge-ran quantize {found.run}"
+        raise GateError(f"{row.precision} loses {row.drop_points:.2f} points, more than {max_drop:g}", remedy)

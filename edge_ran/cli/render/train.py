@@ -1,0 +1,40 @@
+"""What ``train`` and ``quantize`` found, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_ran.host.quantize import QuantizeResult
+    from edge_ran.host.train import TrainResult
+
+
+def trained(result: TrainResult) -> str:
+    """The network, its accuracies and the next command."""
+    lines = [f"{result.network}: {result.parameters:,} parameters, {result.epochs} epochs in {result.seconds:.0f} s"]
+    for name, top1, images in (
+        ("validation", result.validation_top1, result.validation_images),
+        ("test", result.test_top1, result.test_images),
+    ):
+        if top1 is not None:
+            lines.append(f"{name}: top-1 {top1:.2%} of {images:,} pictures")
+    lines.append(f"next: edge-ran convert --int8 {result.run}")
+    return "\n".join(lines)
+
+
+def quantised(result: QuantizeResult) -> str:
+    """What is in int8 and what is not, the accuracies before and after, and the next command."""
+    lines = [f"{result.network}: {result.int8_tensors} tensors in int8, {result.seconds:.0f} s"]
+    if result.float_layers:
+        lines.append(f"still in float: {', '.join(result.float_layers)}")
+    if result.top1 is not None:
+        lines.append(
+            f"{result.split}: float {result.float_top1:.2%}, int8 calibrated only {result.calibrated_top1:.2%}, "
+            f"int8 {result.top1:.2%} of {result.images:,} pictures; kept the {result.kept} weights"
+        )
+    if result.test_top1 is not None:
+        lines.append(
+            f"test: float {result.float_test_top1:.2%}, int8 {result.test_top1:.2%} of {result.test_images:,} pictures"
+        )
+    lines.append(f"next: edge-ran convert --int8 {result.run}")
+    return "\n".join(lines)

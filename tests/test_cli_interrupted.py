@@ -1,0 +1,56 @@
+"""Ctrl-C says what was saved, and prints the command that goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from edge_ran.cli.interrupted import command, on_interrupt, resumable
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """A function: a context and a command's words -> the lines that Ctrl-C in it prints."""
+
+    def stop(context: AbstractContextManager[None], *words: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["edge-ran", *words])
+        with pytest.raises(KeyboardInterrupt), context:
+            raise KeyboardInterrupt
+        return capsys.readouterr().err.splitlines()
+
+    return stop
+
+
+def test_a_training_continues_from_its_checkpoint(stopped: Callable[..., list[str]], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("train", "my pictures", "-o", str(run), "--epochs", "3", "--force")
+    nothing = stopped(resumable(run), *words)
+    assert nothing == [
+        "edge-ran: stopped; nothing was saved; to start again:",
+        f"  edge-ran train 'my pictures' -o {run} --epochs 3 --force",
+    ]
+    run.mkdir()
+    (run / "settings.json").write_text("{}")
+    again = f"  edge-ran train 'my pictures' -o {run} --epochs 3 --resume"
+    assert stopped(resumable(run), *words)[1] == again
+    (run / "unfinished").mkdir()
+    (run / "unfinished" / "checkpoint.npz").write_bytes(b"")
+    told = stopped(resumable(run), *words)
+    assert told == [f"edge-ran: stopped; the last checkpoint is in {run}; to continue:", again]
+    assert stopped(resumable(run), *words[:-1], "--resume")[1] == again
+
+
+def test_other_verbs_say_what_is_there(stopped: Callable[..., list[str]]) -> None:
+    context = on_interrupt(lambda: ("nothing was written; to start again:", command()))
+    lines = stopped(context, "convert", "--int8", "runs/mine")
+    assert lines == ["edge-ran: stopped; nothing was written; to start again:", "  edge-ran convert --int8 runs/mine"]
+
+
+def test_other_errors_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="other"), on_interrupt(lambda: ("", "")):
+        raise ValueError("other")
+    assert capsys.readouterr().err == ""
