@@ -11,28 +11,26 @@ import numpy as np
 
 from edge_ran import catalogue
 from edge_ran.errors import InputError
+from edge_ran.folder_walk import walk
 from edge_ran.picture import PICTURE_SUFFIXES
 
 _Item = TypeVar("_Item")
 
 
-def is_system_file(name: str) -> bool:
-    """Whether a file or folder is one that a system leaves beside the user's own: hidden, ``._*``, ``__MACOSX``."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the picture files in a folder and below, sorted. Raises InputError when there is no folder or picture."""
+    """Return the picture files in a folder and below, sorted, without those that systems leave there.
+
+    Raises:
+        InputError: there is no such folder, or no picture in it.
+    """
     if not Path(folder).is_dir():
         raise InputError(f"{folder} is not a folder of pictures", "check the path")
-    found: list[Path] = []
-    for place, inner, names in os.walk(folder):
-        inner[:] = [name for name in inner if not is_system_file(name)]
-        found += [
-            Path(place, name)
-            for name in names
-            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not is_system_file(name)
-        ]
+    found = [
+        place.folder / name
+        for place in walk(folder)
+        for name in place.files
+        if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+    ]
     if not found:
         raise InputError(f"{folder} holds no pictures", f"put some there: {', '.join(PICTURE_SUFFIXES)}")
     return sorted(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_ran import catalogue, pictures
+from edge_ran import catalogue
 from edge_ran.classifier import real_inputs
 from edge_ran.errors import InputError
 from edge_ran.pictures import pictures_in, shipped_pictures, some_pictures, spread
@@ -43,7 +43,7 @@ def test_what_systems_leave_beside_pictures_is_left_out(make_pictures: Callable[
     found = pictures_in(folder)
     (folder / "__MACOSX" / "red").mkdir(parents=True)
     (folder / ".cache").mkdir()
-    for name in ("._000.png", "red/._000.png", "__MACOSX/red/000.png", ".cache/000.png", "notes.txt"):
+    for name in ("._000.png", "red/._000.png", "__MACOSX/red/000.png", ".cache/000.png", "Thumbs.db", "notes.txt"):
         (folder / name).write_bytes(b"no picture")
     (folder / "RED.JPG").write_bytes(b"not looked into")
     assert pictures_in(folder) == sorted([*found, folder / "RED.JPG"])
@@ -66,4 +66,3 @@ def test_an_installation_without_pictures(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(catalogue, "folder", absent)
     assert shipped_pictures() == []
-    assert pictures.is_system_file("._a.png")

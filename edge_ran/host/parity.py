@@ -21,12 +21,13 @@ from edge_ran import dataset, graph, layer_names, plots
 from edge_ran.card import InputSpec
 from edge_ran.errors import GateError, InputError
 from edge_ran.files import read_bytes
+from edge_ran.folder_walk import folders_in
 from edge_ran.graph import TensorSpec
 from edge_ran.graph.subgraph import computing, cut
 from edge_ran.host import rewrites
 from edge_ran.host.read_run import read_run
 from edge_ran.picture import read_picture
-from edge_ran.pictures import is_system_file, pictures_in, spread
+from edge_ran.pictures import pictures_in, spread
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
 from edge_ran.runs import RunFolder
 from edge_ran.runtime import open_runtime
@@ -149,7 +150,7 @@ def some_frames(source: Path, count: int) -> list[NDArray[np.uint8]]:
     Of labelled pictures the test part is taken, where there is one.
     """
     folder = Path(source)
-    if folder.is_dir() and not any(child.is_dir() and not is_system_file(child.name) for child in folder.iterdir()):
+    if folder.is_dir() and not folders_in(folder):
         return [read_picture(path) for path in spread(pictures_in(folder), count)]
     samples = dataset.load(folder).samples
     tested = tuple(sample for sample in samples if sample.split == "test")
