@@ -25,10 +25,13 @@ from sshd import Sshd
 from systemd_board import Board
 
 from edge_ran import records
+from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import main
-from edge_ran.deploy import fleet, layout, rollout, service
-from edge_ran.deploy.fetch import Fetched
+from edge_ran.deploy import board as board_side
+from edge_ran.deploy import fetch, fleet, layout, rollout, service
 from edge_ran.deploy.layout import Layout
+from edge_ran.deploy.release import Plan, new_payload, pack, record_answers
+from edge_ran.errors import EnvironmentMissing
 
 TESTS = Path(__file__).parent
 
@@ -247,6 +250,69 @@ def test_a_board_without_systemd_is_refused_and_unchanged(edge_ran, labelled_mod
         server.close()
 
 
+@pytest.mark.parametrize(
+    ("ends", "max_failures", "expected", "code"),
+    [
+        ("deployed deployed deployed", 0, "deployed deployed deployed", 0),
+        ("refused deployed deployed", 0, "refused skipped skipped", 1),
+        ("refused deployed deployed", 1, "refused deployed deployed", 1),
+        ("failed deployed deployed", 0, "failed deployed deployed", 3),
+        ("deployed lost deployed", 0, "deployed lost deployed", 3),
+        ("deployed unchanged rolled_back", 0, "deployed unchanged rolled_back", 1),
+    ],
+)
+def test_one_board_first_and_no_further_when_it_fails(ends, max_failures, expected, code, labelled_model, monkeypatch):
+    given = dict(zip("abc", (end.replace("_", " ") for end in ends.split()), strict=True))
+
+    def deploy_one(device, spec, plan, answers, say):
+        assert answers.stat().st_size > 100
+        return rollout.Outcome(device, given[device])
+
+    monkeypatch.setattr(rollout, "deploy_one", deploy_one)
+    boards = [(name, DeviceSpec(name, name, "cpu", "int8", target=f"ssh://{name}")) for name in "abc"]
+    found = rollout.deploy(boards, Plan(labelled_model()), lambda text: None, max_failures=max_failures)
+    assert [one.end.replace(" ", "_") for one in found.boards] == expected.split()
+    assert found.exit_code == code
+
+
+def test_a_release_is_named_by_all_that_it_is(labelled_model, tmp_path: Path):
+    answers = tmp_path / "answers.npz"
+    names = set()
+    hostile = DeviceSpec("b", "b", "cpu", "int8", target="ssh://b", camera="--web=0.0.0.0:80 rtsp://u:secret@h/x")
+    for plan in (
+        Plan(labelled_model("int8")),
+        Plan(labelled_model("float32")),
+        Plan(labelled_model("int8"), {"threshold": 0.5}),
+        Plan(labelled_model("int8"), record="all"),
+    ):
+        record_answers(plan, answers)
+        with new_payload() as payload:
+            one = pack(plan, hostile, answers, "", payload)
+            again = pack(plan, hostile, answers, "", new_payload())
+        assert one.identity == again.identity
+        assert f"--camera={hostile.camera}" in one.words  # one word, which is no option of its own
+        assert "secret" not in "".join(one.shown_words)
+        names.add(one.identity)
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["../x/y.jpg", "a/../y.jpg", "/etc/x/y.jpg", "a/b", "a/b/c/d.jpg", "a\\..\\b/c/d.jpg", "\x1b[2Ja/..//c.jpg"]
+)
+def test_a_board_cannot_write_elsewhere_here(name: str, tmp_path: Path):
+    with pytest.raises(EnvironmentMissing, match="has a picture with a name that is none"):
+        fetch._place(tmp_path, "board", name)
+    assert fetch._place(tmp_path, "b/x", "red/c1/1.jpg") == tmp_path / "red" / "b_x-c1" / "1.jpg"
+
+
+@pytest.mark.parametrize("path", ["/home/pi", "/home/a b", '/home/q"x', "/home/100%", "/home/$x\\y"])
+def test_a_home_of_any_name_stands_in_a_unit(path: str):
+    quoted = board_side._for_systemd(path)
+    assert quoted.replace("%%", "%").replace("$$", "$").replace('\\"', '"').replace("\\\\", "\\") == path
+    with pytest.raises(OSError, match="cannot stand"):
+        board_side._for_systemd("/home/x\nExecStart=/bin/evil")
+
+
 def test_what_cannot_be_deployed(edge_ran, labelled_model):
     for words, told in (
         (("deploy", labelled_model()), "no board is named"),
@@ -388,7 +454,7 @@ def test_the_life_of_a_board(board: Board, camera: MjpegServer, edge_ran, labell
 
     recorded = edge_ran("status", "--device", toml, "--json").record["boards"][0]["recorded_files"]
     brought = edge_ran("fetch", tmp_path / "more", "--device", toml, "--json")
-    jsonschema.validate(brought.record, records.schema(Fetched))
+    jsonschema.validate(brought.record, records.schema(fetch.Fetched))
     assert brought.record["files"] == brought.record["removed"] == recorded > 0
     assert len(list((tmp_path / "more" / "red").glob("kitchen-clip-*/*.jpg"))) == recorded
     assert edge_ran("status", "--device", toml, "--json").record["boards"][0]["recorded_files"] == 0
