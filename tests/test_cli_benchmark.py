@@ -91,7 +91,7 @@ def test_benchmark(labelled_model, tmp_path, pictures):
     assert re.search(r"^reliable  no: 12 runs only", text, re.M)
     assert re.search(r"^speed     [\d.e+]+ GMAC/s, \d+ % of the limit: .* convolution of \d+ channels on", text, re.M)
     assert (tmp_path / "r.png").stat().st_size > 5000
-    with pytest.raises(InputError, match="holds no picture"):
+    with pytest.raises(InputError, match="is not a folder of pictures"):
         command("benchmark", model, "--images", tmp_path / "nothing")
 
 
