@@ -19,6 +19,7 @@ from edge_ran.labels import decode_labels
 from edge_ran.preprocess import normalise, quantise
 
 MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
+MOST_CLASSES = 1 << 20  # a file of 300 bytes may claim a billion, each of which would get a name
 FEWEST_LEVELS = 32  # of them that an input must tell apart
 
 
@@ -91,6 +92,8 @@ def check_image_classifier(graph: Graph, card: ModelCard | None = None) -> None:
             what = f"its input is {shape}"
         elif row[-1:] < (2,) or set(row[:-1]) - {1}:
             what = f"its output is {row}"
+        elif row[-1] > MOST_CLASSES:
+            what = f"its output has {row[-1]:,} classes, more than {MOST_CLASSES:,}"
         elif wrong := [t for t in graph.outputs[1:] if len(t.shape) != 4 or (t.shape[0], t.shape[3]) != (1, 1)]:
             what = f"its mask {wrong[0].name} is {wrong[0].shape}"
         else:

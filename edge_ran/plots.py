@@ -42,6 +42,7 @@ STYLE: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called $\\frac$
     "svg.hashsalt": "edge-ran",  # the same numbers give the same file
     "savefig.dpi": 150,
 }

@@ -16,7 +16,7 @@ from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
 from edge_ran.graph import attach_card, read_graph
 from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE
-from edge_ran.model_interface import gives_probabilities, input_spec, read_interface
+from edge_ran.model_interface import check_image_classifier, gives_probabilities, input_spec, read_interface
 from edge_ran.verify import verify
 
 MODELS = Path(__file__).parent / "models"
@@ -227,3 +227,11 @@ def test_labels_make_it_a_classifier(tmp_path):
     path = foreign(tmp_path, "ensemble", spec(128, 128))
     path.write_bytes(path.read_bytes().replace(b"Image classifier", b"Defect detector."))
     assert read_interface(path).labels == colours.LABELS
+
+
+def test_classes_without_end_are_refused(test_models: Path) -> None:
+    """Each would get a name; a file of 300 bytes may claim a billion."""
+    graph = read_graph(test_models / "float32.tflite")
+    many = dataclasses.replace(graph.outputs[0], shape=(1, 20_000_000))
+    with pytest.raises(InputError, match="20,000,000 classes"):
+        check_image_classifier(dataclasses.replace(graph, outputs=(many,)))

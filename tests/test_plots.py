@@ -83,3 +83,8 @@ def test_unknown_suffix_and_missing_matplotlib(tmp_path, monkeypatch):
 def test_matplotlib_is_loaded_only_when_drawing():
     code = "import edge_ran.plots, sys; print('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_class_may_be_called_like_a_formula(tmp_path):
+    plots.confusion(np.eye(2, dtype=int), ["$\\frac$", "a_$b"], tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")

@@ -26,7 +26,8 @@ TIMINGS = re.compile(r"Inference timings in us: Init: (?P<init>[\d.e+]+), First 
 MEMORY = re.compile(r"Memory footprint delta .*\(MB\): init=(?P<init>[-\d.e+]+) overall=(?P<overall>[-\d.e+]+)")
 PEAK = re.compile(r"(?:Overall peak memory footprint \(MB\) .*:|Peak memory:)\s+(?P<mb>[\d.e+]+)")
 LITERT = re.compile(
-    r"(?P<name>Model initialization|Warmup \(first\)|Init footprint|Overall footprint):\s+(?P<v>[\d.]+) m", re.I
+    r"(?P<name>Model initialization|Warmup \(first\)|Init footprint|Overall footprint):\s+(?P<v>\d{1,12}(?:\.\d+)?) m",
+    re.I,
 )
 REPLACING = re.compile(
     r"Replacing (?P<taken>\d+)(?: out of (?P<of>\d+))? node\(s\) with delegate \((?P<name>[^)]*)\)"

@@ -251,3 +251,13 @@ def test_force_costs_nothing_where_the_pictures_are_not_the_runs(run: Path, pict
         with pytest.raises(InputError):
             quantize.quantize(run, good, source, force=True)
         assert {path.name: path.read_bytes() for path in good.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("recipe", [3, {"flip": "yes"}, {"pad": [1]}, {"brightness": None}])
+def test_a_card_whose_recipe_is_none_is_one_line(run: Path, tmp_path: Path, recipe: object) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    card["training"]["recipe"] = recipe
+    (tmp_path / "run" / "card.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="recipe"):
+        quantize.recipe(tmp_path / "run")
