@@ -1,9 +1,9 @@
 """Attack edge-ran with mutated files, and count what went wrong: `python scripts/fuzz.py --help`.
 
 Seeds are networks, pictures and clips of this checkout; each case changes some bytes of one, cuts it, repeats a piece
-or puts large numbers in. Cases run in batches in child processes with bounded memory. Whatever is not an answer or one
-error line of edge-ran is kept, with its bytes, in --keep: a traceback, a signal, more than --most-seconds, more memory
-than --most-mb, or a control character in an error.
+or puts large numbers in. Cases run in batches in child processes. Whatever is not an answer or one error line of
+edge-ran is kept, with its bytes, in --keep: a traceback, a signal, a control character in an error, more than
+--most-seconds, more than --most-mb of memory besides the process's own.
 
 What runs: `tflite` the readers (graph, card, description, masks), `runtime` the CPU's first load, `keras` the reader
 of run folders, `pictures` the reader of pictures, `clips` the camera's reader, `npz` and `csv` the data sets.
@@ -17,7 +17,6 @@ import io
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -201,11 +200,13 @@ def serve(kind: str, folder: Path, first: int, count: int, seed: int) -> None:
 
     given, use = seeds(kind), user(kind)
     for number in range(first, first + count):
-        chance = random.Random(f"{seed} {kind} {number}")
-        name, data = chance.choice(given)
-        path = folder / f"case{Path(name).suffix}"
-        path.write_bytes((mutated_keras if kind == "keras" else mutated)(data, chance))
-        print(f"{number} {path.name}", flush=True)
+        suffix, data = case(kind, given, number, seed)
+        path = folder / f"case{suffix}"
+        path.write_bytes(data)
+        print(number, flush=True)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # forgets the highest memory so far
+        before_mb = _memory_mb("VmRSS")
         began, what = time.monotonic(), "read"
         try:
             use(path)
@@ -215,9 +216,14 @@ def serve(kind: str, folder: Path, first: int, count: int, seed: int) -> None:
         except Exception as error:
             line = traceback.extract_tb(error.__traceback__)[-1]
             what = f"TRACEBACK {type(error).__name__} at {Path(line.filename).name}:{line.lineno}"
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak_mb = _memory_mb("VmHWM") - before_mb
         print(f"= {time.monotonic() - began:.2f} {peak_mb:.0f} {what}", flush=True)
     os._exit(0)
+
+
+def _memory_mb(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def run(kind: str, count: int, options: argparse.Namespace) -> Counter[str]:
@@ -233,7 +239,7 @@ def run(kind: str, count: int, options: argparse.Namespace) -> Counter[str]:
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
             assert child.stdout is not None
-            file, done = "", number
+            done = number
             with contextlib.closing(child.stdout):
                 # Signals and not threads: a batch that hangs must not hang this.
                 signal.signal(signal.SIGALRM, lambda *_, child=child: child.kill())
@@ -244,35 +250,43 @@ def run(kind: str, count: int, options: argparse.Namespace) -> Counter[str]:
                         slowest_s, peak_mb = max(slowest_s, float(seconds)), max(peak_mb, float(mb))
                         if float(seconds) > options.most_seconds:
                             what = f"SLOW {float(seconds):.0f} s, then {what}"
-                        if float(mb) > options.most_mb + (900 if kind == "keras" else 300):
+                        if float(mb) > options.most_mb:
                             what = f"LARGE {mb} MB, then {what}"
                         found[what] += 1
-                        if what.isupper() or what.split()[0].isupper():
-                            _keep(options.keep, kind, done, Path(name) / file, what)
+                        if what.split()[0].isupper():
+                            _keep(options, kind, done, what)
                         done += 1
                     else:
-                        done, file = int(line.split()[0]), line.split()[1]
+                        done = int(line)
                     signal.alarm(options.hang_secs)
                 signal.alarm(0)
             status = child.wait()
             if status:
                 what = f"SIGNAL {signal.Signals(-status).name if status < 0 else status}"
                 found[what] += 1
-                _keep(options.keep, kind, done, Path(name) / file, what)
+                _keep(options, kind, done, what)
                 done += 1
             number = max(done, number + 1)
     bad = {what: times for what, times in found.items() if what.split()[0].isupper()}
-    print(f"{kind}: {number:,} cases, slowest {slowest_s:.1f} s, largest process {peak_mb:.0f} MB; "
+    print(f"{kind}: {number:,} cases, slowest {slowest_s:.1f} s, most memory {peak_mb:.0f} MB; "
           f"{found['read']:,} read, {found['refused']:,} refused, {sum(bad.values()):,} wrong", flush=True)  # fmt: skip
     for what, times in sorted(bad.items()):
         print(f"  {times} x {what}", flush=True)
     return Counter(bad)
 
 
-def _keep(folder: Path, kind: str, number: int, case: Path, what: str) -> None:
+def case(kind: str, given: list[tuple[str, bytes]], number: int, seed: int) -> tuple[str, bytes]:
+    """Return the ending and the bytes of one case: the same each time."""
+    chance = random.Random(f"{seed} {kind} {number}")
+    name, data = chance.choice(given)
+    return Path(name).suffix, (mutated_keras if kind == "keras" else mutated)(data, chance)
+
+
+def _keep(options: argparse.Namespace, kind: str, number: int, what: str) -> None:
+    folder = options.keep
     folder.mkdir(parents=True, exist_ok=True)
-    if case.is_file():
-        (folder / f"{kind}-{number}{case.suffix}").write_bytes(case.read_bytes())
+    suffix, data = case(kind, seeds(kind), number, options.seed)
+    (folder / f"{kind}-{number}{suffix}").write_bytes(data)
     with open(folder / "found.txt", "a") as file:
         file.write(f"{kind}-{number} {what}\n")
 
@@ -283,7 +297,7 @@ def main() -> None:
         parser.add_argument(f"--{kind}", type=int, default=count, metavar="N", help=f"cases, {count:,} without it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--secs", type=float, default=0, help="for each kind, at most; 0 = until all are done")
-    parser.add_argument("--batch", type=int, default=2_000, help="cases of one child process")
+    parser.add_argument("--batch", type=int, default=500, help="cases of one child process")
     parser.add_argument("--most-seconds", type=float, default=5.0)
     parser.add_argument("--most-mb", type=float, default=1024)
     parser.add_argument("--hang-secs", type=int, default=60, help="a case of so long is ended")
