@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from edge_ran.attention import Look
 from edge_ran.card import Overrides
 from edge_ran.errors import InputError
-from edge_ran.files import read_bytes
+from edge_ran.files import TemporaryFolder, read_bytes
 from edge_ran.graph import add_masks, attach_card, drop_masks, read_card
 from edge_ran.model_interface import read_interface
 from edge_ran.picture import read_picture
@@ -79,7 +78,7 @@ class Classifier:
         interface = read_interface(path, overrides)
         self.attention, self._folder = attention, None
         if attention and not (interface.card and interface.card.masks):
-            self._folder = tempfile.TemporaryDirectory(prefix="edge-ran-")
+            self._folder = TemporaryFolder()
             try:
                 path = with_masks(path, Path(self._folder.name) / path.name)
                 interface = read_interface(path, overrides)
@@ -257,7 +256,7 @@ def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) ->
         budget_s: end after so long.
         fewest: pairs of runs, however long they take.
     """
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+    with TemporaryFolder() as folder:
         plain = Path(folder) / classifier.path.name
         plain.write_bytes(drop_masks(read_bytes(classifier.path, "model")))
         actual = classifier.runtime.accelerator.actual

@@ -10,9 +10,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +26,8 @@ if sys.platform != "win32":
 
 TEMPORARY_PREFIX = ".edge-ran-"
 RECORDINGS = (".mp4", ".mov", ".mkv", ".avi")  # what a killed run recorded is looked at before it is removed
+_FOLDER_PREFIX = "edge-ran-tmp-"  # and eight characters of tempfile's: nobody names a folder of theirs so
+_YOUNG_S = 600.0
 _swept: set[Path] = set()  # once is enough: this process leaves nothing
 
 
@@ -160,6 +164,48 @@ def abandoned(folder: Path) -> Iterator[Path]:
             with open(leftover, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where its writer lives
                 yield leftover
+
+
+class TemporaryFolder(tempfile.TemporaryDirectory[str]):
+    """A folder for temporary files, removed at the end of its ``with`` block, or by the next one of another process.
+
+    It is locked while its owner lives; the folders of owners that were killed are found by that and by their age.
+    """
+
+    def __init__(self) -> None:
+        _sweep_folders(Path(tempfile.gettempdir()))
+        super().__init__(prefix=_FOLDER_PREFIX)
+        self._handle = -1
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                self._handle = os.open(self.name, os.O_RDONLY)
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+def _sweep_folders(place: Path) -> None:
+    """Remove the temporary folders of this user that nobody locks; the young may be about to be locked."""
+    if sys.platform == "win32" or place in _swept:
+        return
+    _swept.add(place)
+    for folder in place.glob(f"{_FOLDER_PREFIX}{'?' * 8}"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                continue
+            if time.time() - found.st_mtime < _YOUNG_S:
+                continue
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where its owner lives
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 def sha256(path: Path) -> str:

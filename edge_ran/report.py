@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import re
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran.errors import EnvironmentMissing
-from edge_ran.files import write_text
+from edge_ran.files import TemporaryFolder, write_text
 from edge_ran.plots import FAINT, INK
 from edge_ran.printable import clean
 
@@ -155,7 +154,7 @@ def drawing(draw: Callable[[Path], None], caption: str = "", *, follow: bool = T
     The ids get a prefix of their own, for those of two SVGs in one page would mix. With ``follow`` the page's colours
     replace ink and paper, so that the plot follows light and dark; a heat map stays on its white paper.
     """
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+    with TemporaryFolder() as folder:
         target = Path(folder) / "plot.svg"
         draw(target)
         svg = target.read_text(encoding="utf-8")

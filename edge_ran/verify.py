@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from edge_ran import machine, records
 from edge_ran.card import Overrides
 from edge_ran.classifier import real_inputs
 from edge_ran.errors import AcceleratorError, GateError
-from edge_ran.files import read_bytes
+from edge_ran.files import TemporaryFolder, read_bytes
 from edge_ran.graph import Graph, Operator, check_runnable, gpu_warnings, read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.model_interface import read_interface
@@ -257,7 +256,7 @@ def find_wrong_operators(
     search = _Search(graph, answer, inputs, RuntimeOptions(threads=threads), allowed_error)
     runs = itertools.groupby(operators, key=lambda op: _suspicion(op, operators, suspects))
     judged = 0
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+    with TemporaryFolder() as folder:
         search.file = Path(folder) / "slice.tflite"
         for _, part in runs:
             run = list(part)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,30 @@ def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
     assert len(list(tmp_path.glob(".edge-ran-*.json"))) == 1
     files.write_text(tmp_path / "b.json", "whole")  # whoever writes there next sweeps
     assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX's")
+def test_temporary_folders_of_killed_processes_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "_swept", set())
+    script = "import os, sys, tempfile; tempfile.tempdir = sys.argv[1]; from edge_ran import files\n"
+    killed = script + "kept = files.TemporaryFolder(); open(kept.name + '/x', 'w'); os.kill(os.getpid(), 9)"
+    living = script + "kept = files.TemporaryFolder(); print('ready', flush=True); sys.stdin.read()"
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path)])
+    (abandoned,) = tmp_path.glob("edge-ran-*")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", living, str(tmp_path)], stdin=pipe, stdout=pipe) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        (held,) = set(tmp_path.glob("edge-ran-*")) - {abandoned}
+        others = tmp_path / "edge-ran-tmp-project-of-mine"  # a person's
+        others.mkdir()
+        for folder in (abandoned, held, others):
+            os.utime(folder, (1, 1))
+        with files.TemporaryFolder() as mine:
+            assert not abandoned.exists()
+            assert held.is_dir()
+            assert others.is_dir()
+            assert Path(mine).is_dir()
+        assert not Path(mine).exists()
+        owner.communicate(b"")

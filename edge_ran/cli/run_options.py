@@ -90,7 +90,8 @@ class ResultOptions:
         ),
     ] = ""
     save: Annotated[
-        Path | None, typer.Option("--save", metavar="FILE", help="Record the annotated video (.mp4, .avi).")
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Record the annotated video (.mp4, .avi, .mkv)."),
     ] = None
     record: Annotated[
         Path | None, typer.Option("--record", metavar="FOLDER", help="Save frames as pictures that train reads.")

@@ -12,7 +12,6 @@ import contextlib
 import io
 import json
 import math
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ import tf_keras
 
 from edge_ran import zip_archive
 from edge_ran.errors import InputError
+from edge_ran.files import TemporaryFolder
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _LEAST_LIMIT_BYTES = 1 << 26  # a small archive may unpack to so much
@@ -79,7 +79,7 @@ def load(path: Path) -> tf_keras.Model:
         if WEIGHTS not in parts:
             raise InputError(f"{path} has no {WEIGHTS}", "give a .keras file of Keras 2")
         stored = check_weights(io.BytesIO(parts[WEIGHTS]), len(parts[WEIGHTS]), path)
-        with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+        with TemporaryFolder() as folder:
             copy = Path(folder) / "model.keras"
             with zipfile.ZipFile(copy, "w") as archive:
                 for name, data in parts.items():

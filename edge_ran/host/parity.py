@@ -6,7 +6,6 @@ float network. The layers' values are read from the file itself: a copy of it ha
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from edge_ran import dataset, graph, layer_names, plots
 from edge_ran.card import InputSpec
 from edge_ran.errors import GateError, InputError
-from edge_ran.files import read_bytes
+from edge_ran.files import TemporaryFolder, read_bytes
 from edge_ran.folder_walk import folders_in
 from edge_ran.graph import TensorSpec
 from edge_ran.graph.subgraph import computing, cut
@@ -199,7 +198,7 @@ def _layers(
     named = [(operator, layer.name, layer.output) for operator, layer in _layers_of(made, reference)]
     named += _masks_of(made, reference)
     tensors = [operator.outputs[0] for operator, *_ in named]
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+    with TemporaryFolder() as folder:
         copy = Path(folder) / "layers.tflite"
         copy.write_bytes(cut(read_bytes(made.path, "model"), made, computing(made), tuple(tensors)))
         actual = _file_values(copy, tensors, frames, spec)

@@ -11,10 +11,10 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from edge_ran.files import TemporaryFolder
 from edge_ran.runtime import output_capture
 
 _PROGRAM = "import sys; from edge_ran.runtime.child_process import serve; serve(*sys.argv[1:])"
@@ -42,7 +42,7 @@ def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool 
         ChildFailed: there was no answer.
     """
     package = Path(__file__).resolve().parents[2]
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as name:
+    with TemporaryFolder() as name:
         folder = Path(name)
         command = [sys.executable, "-c", _PROGRAM, function, json.dumps(request), name, str(os.getpid())]
         # Into a file: a pipe would stay open as long as anything that the child started holds it.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_ran import files, machine, records, vulkan
 from edge_ran.errors import AcceleratorError, InputError
+from edge_ran.files import TemporaryFolder
 from edge_ran.graph import Graph, read_graph
 from edge_ran.runtime import child_process, delegates, gpu, interpreter, trial_cache
 from edge_ran.runtime.agreement import Agreement, allowed, check_finite, compare_all
@@ -119,7 +119,7 @@ def obstacle(graph: Graph, options: RuntimeOptions) -> str:
 
 def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]]) -> Trial:
     """Try the accelerator in a child process, in any case. Without inputs it runs once, on zeros."""
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+    with TemporaryFolder() as folder:
         pictures = Path(folder) / "inputs.npy"
         if len(inputs):
             np.save(pictures, np.stack(inputs))
@@ -199,7 +199,7 @@ def answers(graph: Graph, options: RuntimeOptions, fed: Sequence[Sequence[NDArra
     Raises:
         AcceleratorError: it refuses the model, crashes or hangs.
     """
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as name:
+    with TemporaryFolder() as name:
         folder = Path(name)
         for turn, arrays in enumerate(fed):
             np.savez(folder / f"in{turn}.npz", *arrays)

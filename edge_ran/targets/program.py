@@ -7,7 +7,6 @@ import re
 import shlex
 import statistics
 import struct
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from edge_ran import vulkan
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import AcceleratorError, EnvironmentMissing
+from edge_ran.files import TemporaryFolder
 from edge_ran.graph import Graph, TensorSpec
 from edge_ran.runtime import Accelerator, Delegation, RuntimeOptions
 from edge_ran.targets import benchmark_model
@@ -157,7 +157,7 @@ class PhoneRuntime:
             gpu=options.accelerator == "gpu",
             gpu_precision=options.gpu_precision,
         )
-        self._folder = tempfile.TemporaryDirectory(prefix="edge-ran-")
+        self._folder = TemporaryFolder()
         folder = Path(self._folder.name)
         if is_slice:
             self._model = program.phone.put_temporary(graph.path.read_bytes(), "slice.tflite", folder)
