@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from edge_ran import files
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
-from edge_ran.picture import eight_bit_bgr
+from edge_ran.picture import MOST_PIXELS, eight_bit_bgr
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
+MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length
 _UNREADABLE = (0,)  # a clip that cannot be read has one frame, which says so when it is decoded
 
 
@@ -41,7 +42,7 @@ def clip_rows(path: Path, step_s: float) -> Sequence[int]:
         return _UNREADABLE
     # The last frame is taken to be shown as long as the one before it.
     length_s = times[-1] - times[0] + (times[-1] - times[-2] if len(times) > 1 else step_s)
-    steps = max(1, int(length_s / step_s + 0.5))
+    steps = max(1, int(min(length_s / step_s, MOST_STEPS) + 0.5))
     middles = times[0] + (np.arange(steps) + 0.5) * min(step_s, length_s)
     shown = np.maximum(0, np.searchsorted(times, middles + 1e-6, side="right") - 1)
     return tuple(int(row) for row in np.unique(shown))
@@ -123,6 +124,9 @@ def _opened(path: Path, parameters: Sequence[int]) -> Iterator[cv2.VideoCapture]
     try:
         if not capture.isOpened():
             raise InputError(f"clip {path} cannot be opened", "it must be a video that FFmpeg reads")
+        width, height = (capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MOST_PIXELS:
+            raise InputError(f"clip {path} has frames of {width:.0f} x {height:.0f} pixels", "make it smaller")
         yield capture
     finally:
         capture.release()
