@@ -242,7 +242,7 @@ def load_ranges(path: Path) -> Ranges:
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in record.items()}
     except InputError:
         raise
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", "quantise the run again") from error
     if not all(low <= 0 <= high and low < high and math.isfinite(high - low) for low, high in ranges.values()):
         raise InputError(f"{path} holds a range that does not include zero", "quantise the run again")

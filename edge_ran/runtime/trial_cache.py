@@ -34,7 +34,7 @@ def cache_file(**identity: Any) -> Path:
 
 def load(file: Path) -> dict[str, Any] | None:
     """Return the record; None where there is none, or a damaged one."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         record = json.loads(file.read_text())
         if isinstance(record, dict):
             return record

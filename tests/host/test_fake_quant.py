@@ -233,7 +233,8 @@ def test_ranges_of_another_network_or_damaged_are_refused(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="tail_unit1_add has no range"):
         fake_quant.fake_quantise(model, ranges)
     for text in ('{"a": [1, 2]}', '{"a": 3}', "[]", "{", '{"a": [0, NaN]}', json.dumps({"a": [0, 0]}),
-                 '{"a": [-1e300, 1e300]}', '{"a": [0, 1e-300]}'):  # fmt: skip
+                 '{"a": [-1e300, 1e300]}', '{"a": [0, 1e-300]}', f'{{"a": [0, {"9" * 400}]}}',
+                 "[" * 100_000):  # fmt: skip
         path.write_text(text)
         with pytest.raises(InputError):
             fake_quant.load_ranges(path)
