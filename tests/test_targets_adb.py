@@ -15,7 +15,8 @@ from adb_device import Device, Server
 
 from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.targets import adb
-from edge_ran.targets.adb import FOLDER, Adb, Phone
+from edge_ran.targets.adb import Adb
+from edge_ran.targets.adb_phone import FOLDER, Phone
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:

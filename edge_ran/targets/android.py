@@ -23,7 +23,8 @@ from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter
 from edge_ran.runtime.agreement import compare
-from edge_ran.targets.adb import Adb, Phone
+from edge_ran.targets.adb import Adb
+from edge_ran.targets.adb_phone import Phone
 from edge_ran.targets.address import adb_serial
 from edge_ran.targets.benchmark_model import Request
 from edge_ran.targets.program import PhoneRuntime, Program, check_binary, find_binary

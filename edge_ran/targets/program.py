@@ -21,7 +21,8 @@ from edge_ran.files import TemporaryFolder
 from edge_ran.graph import Graph, TensorSpec
 from edge_ran.runtime import Accelerator, Delegation, RuntimeOptions
 from edge_ran.targets import benchmark_model
-from edge_ran.targets.adb import Done, Facts, Phone
+from edge_ran.targets.adb import Done
+from edge_ran.targets.adb_phone import Facts, Phone
 from edge_ran.targets.benchmark_model import Output, Request
 
 BINARY_VARIABLE = "EDGE_RAN_BENCHMARK_MODEL"

@@ -25,7 +25,7 @@ from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Delegation, RuntimeOptions
 from edge_ran.runtime.agreement import compare
-from edge_ran.targets.adb import Facts, Phone
+from edge_ran.targets.adb_phone import Facts, Phone
 from edge_ran.targets.benchmark_model import Output, Request, Times
 from edge_ran.targets.program import CannotSee, PhoneRuntime, Program, accelerator, threads, why_no_gpu
 
