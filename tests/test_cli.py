@@ -185,6 +185,38 @@ def test_a_verb_of_the_device_needs_no_tensorflow(test_models: Path):
     assert '"operators"' in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "benchmark MODEL --cpu", "sustain MODEL --duration 1s", "sweep MODEL", "run MODEL --camera DATA/red",
+        "evaluate MODEL DATA", "verify MODEL", "export MODEL --web SITE", "serve MODEL", "quantize MODEL",
+        "precisions MODEL DATA", "convert MODEL", "train MODEL", "deploy MODEL --device ssh://nobody@127.0.0.1:1",
+        "import MODEL", "demo MODEL -o SITE",
+    ],
+)  # fmt: skip
+def test_a_model_with_two_inputs_is_two_lines_and_exit_code_2(
+    words, test_models, pictures, tmp_path, monkeypatch, capsys
+):
+    """`inspect` and `profile` work with it; nothing that feeds pictures does."""
+    if words.split()[0] in ("quantize", "precisions", "convert", "train", "import", "demo"):
+        pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+    monkeypatch.chdir(tmp_path)
+    names = {"MODEL": test_models / "two_inputs.tflite", "DATA": pictures, "SITE": tmp_path / "site"}
+    for name, path in names.items():
+        words = words.replace(name, str(path))
+    assert called(monkeypatch, *words.split(), *(["-q"] if words.startswith("demo") else [])) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert two_lines(err)
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize("verb", ["inspect", "profile"])
+def test_a_model_with_two_inputs_can_be_looked_at(verb: str, test_models: Path, monkeypatch, capsys):
+    assert called(monkeypatch, verb, test_models / "two_inputs.tflite") == 0
+    assert "ADD" in capsys.readouterr().out
+
+
 def test_no_colours_where_nobody_looks(test_models: Path):
     done = edge_ran("inspect", test_models / "int8.tflite")
     assert done.returncode == 0

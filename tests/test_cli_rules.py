@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import sys
 from typing import Any
 
@@ -17,17 +16,14 @@ from edge_ran.cli.command import VerbCommand
 from edge_ran.errors import UsageError
 
 ROOT = typer.Context(typer.main.get_command(cli.app), info_name="edge-ran")
-VALUES = {"accelerator": "gpu", "device": "ssh://board", "max_drop": "1", "timeout": "2"}
+VALUES = {"accelerator": "gpu", "device": "ssh://board", "smoothing": "0.5"}
 
 
 def words_of(option: Any) -> list[str]:
     """The option as it is typed, with a value of its type."""
     if option.is_flag or option.secondary_opts:
         return option.secondary_opts[-1:] if option.default is True and option.secondary_opts else option.opts[-1:]
-    shown = option.get_help_record(typer.Context(VERBS["doctor"]))[0]
-    number = "3" if isinstance(option.default, int) or "int" in shown.lower() else "0.5"
-    is_number = isinstance(option.default, (int, float)) or re.search(r"int|float|POINTS", shown, re.I)
-    return [option.opts[-1], *[VALUES.get(option.name) or (number if is_number else "x")] * max(1, option.nargs)]
+    return [option.opts[-1], *[VALUES.get(option.name, "1")] * max(1, option.nargs)]  # a number, a text and a path
 
 
 def refusal(verb: str, command: Any, *words: str) -> str:
