@@ -32,6 +32,7 @@ OUTPUTS = {
     "export": "edge_ran.phone.site:Site",
     "fetch": "edge_ran.deploy.fetch:Fetched",
     "import": "edge_ran.host.importing.importer:ImportReport",
+    "inspect-file": "edge_ran.host.importing.importer:NetworkFile",
     "inspect-model": "edge_ran.graph.describe:ModelDescription",
     "inspect-network": "edge_ran.host.networks:Summary",
     "inspect-run": "edge_ran.runs:RunDescription",

@@ -8,14 +8,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
 from edge_ran.cli.render import discard_stdout
-from edge_ran.errors import RELAY, EnvironmentMissing, InputError, UsageError
+from edge_ran.errors import RELAY, EnvironmentMissing, UsageError
 from edge_ran.printable import one_line, unguarded
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from edge_ran.host.checkpoint import EpochRecord
     from edge_ran.host.training_loop import Callbacks
     from edge_ran.host.training_loop import Progress as TrainingProgress
-    from edge_ran.runtime import RuntimeOptions
 
 
 class _Application(TyperGroup):
@@ -57,43 +55,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain text: `command.VerbCommand` has a line for each option
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an output that exists.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show runtime chatter, and tracebacks of errors.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-# What every verb that runs a model takes; runtime_options makes one RuntimeOptions of them.
-AcceleratorName = Annotated[
-    str, typer.Option("--accelerator", metavar="auto|gpu|cpu", help="auto: the faster one that agrees with the CPU.")
-]
-Cpu = Annotated[bool, typer.Option("--cpu", help="The same as --accelerator cpu.")]
-Gpu = Annotated[bool, typer.Option("--gpu", help="The same as --accelerator gpu.")]
-NoFallback = Annotated[
-    bool, typer.Option("--no-fallback", help="Exit 1 where the accelerator cannot be had, instead of using the CPU.")
-]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = every core.")]
-Delegate = Annotated[
-    Path | None, typer.Option("--delegate", metavar="LIBRARY", help="A TFLite external delegate, as vendors ship it.")
-]
-DelegateOption = Annotated[
-    list[str] | None, typer.Option("--delegate-option", metavar="KEY=VALUE", help="For the delegate; may be repeated.")
-]
-GpuPrecision = Annotated[str, typer.Option("--gpu-precision", metavar="fp16|fp32", help="Arithmetic on the GPU.")]
-# Where it runs.
-Device = Annotated[
-    str, typer.Option("--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], adb:SERIAL, a name, a .toml.")
-]
-Install = Annotated[
-    bool, typer.Option("--install", help="Let pip install there, into a folder of its own, what the device lacks.")
-]
-# The options of a network, for `train` and `inspect`.
-InputSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.", show_default="its own")]
-Width = Annotated[float, typer.Option(help="Factor on every number of channels.")]
-Attention = Annotated[str, typer.Option(help="mixed, channel or spatial.")]
-Learning = Annotated[str, typer.Option(help="residual (1+M)T or naive MT.")]
-Mask = Annotated[bool, typer.Option(help="Soft mask branches, or the trunk alone.")]
-Upsampling = Annotated[str, typer.Option(help="bilinear or nearest.")]
-MaskTail = Annotated[str | None, typer.Option(help="paper or linear.", show_default="its own")]
-Shortcut = Annotated[str, typer.Option(help="identity or projection.")]
 
 
 def complain(what: str, remedy: str) -> None:
@@ -103,39 +64,6 @@ def complain(what: str, remedy: str) -> None:
     print(f"edge-ran: {one_line(what)}", file=sys.stderr)
     if remedy:
         print(f"  {one_line(remedy)}", file=sys.stderr)
-
-
-def runtime_options(
-    accelerator: str,
-    cpu: bool,
-    gpu: bool,
-    no_fallback: bool,
-    threads: int,
-    delegate: Path | None,
-    delegate_option: list[str] | None,
-    gpu_precision: str,
-    verbose: bool = False,
-) -> RuntimeOptions:
-    """Make one ``RuntimeOptions`` of the options that every verb running a model takes."""
-    from edge_ran.runtime import RuntimeOptions
-
-    if cpu and gpu:
-        raise UsageError("--cpu and --gpu were both given", "choose one, or --accelerator auto")
-    pairs = []
-    for text in delegate_option or []:
-        key, equals, value = text.partition("=")
-        if not (key and equals):
-            raise UsageError(f"--delegate-option {text!r} is not KEY=VALUE", "for instance --delegate-option threads=2")
-        pairs.append((key, value))
-    return RuntimeOptions(
-        accelerator="cpu" if cpu else "gpu" if gpu else accelerator,
-        threads=threads,
-        delegate=delegate,
-        delegate_options=tuple(pairs),
-        gpu_precision=gpu_precision,
-        fallback=not no_fallback,
-        verbose=verbose,
-    )
 
 
 def suited(spec: DeviceSpec, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,11 +78,6 @@ def believing(spec: DeviceSpec) -> contextlib.AbstractContextManager[None]:
     from edge_ran.targets import measurements
 
     return measurements.believing(spec)
-
-
-def emit(json: bool, record: dict[str, Any], text: Callable[[], str]) -> None:
-    """Print the record as JSON or the text for people."""
-    typer.echo(jsonlib.dumps(record, indent=1, allow_nan=False) if json else text())
 
 
 @contextlib.contextmanager
@@ -209,12 +132,6 @@ def training_progress(quiet: bool) -> Iterator[Callbacks]:
         yield Callbacks(on_load, on_stage, on_step, on_epoch)
 
 
-LabelColumn = Annotated[str, typer.Option(help="The manifest's column of labels.")]
-GroupColumn = Annotated[str, typer.Option(help="The manifest's column of what must stay together: clip, place.")]
-ClassNames = Annotated[str, typer.Option("--classes", metavar="A,B,…", help="Use these classes only.")]
-ClipStep = Annotated[float, typer.Option(help="Seconds between the frames taken from a clip.")]
-
-
 @contextlib.contextmanager
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback (done, total) that draws a bar on a terminal; None where nobody looks."""
@@ -255,26 +172,6 @@ def spell_out(words: list[str]) -> list[str]:
         default, value = _BARE.get(word, ("", ""))
         spelt.append(f"{word}={default}" if default and not re.fullmatch(value, following) else word)
     return spelt
-
-
-def tflite_or_default(model: Path | None) -> Path:
-    """The file to run: the one named, the newest of the run folder named, or the default, which stderr is told."""
-    from edge_ran.runs import RunFolder, default_tflite, is_network_file
-
-    if model is not None and is_network_file(model):  # of another script
-        from edge_ran.cli.import_ import tflite_of
-
-        return tflite_of(model)
-    if model is not None and model.is_dir():
-        found = RunFolder(model).tflites()
-        if not found:
-            raise InputError(f"{model} holds no .tflite", f"edge-ran convert --int8 {model}")
-        return found[0]
-    if model is not None:
-        return model
-    chosen = default_tflite(Path.cwd())
-    say(f"using {chosen}")
-    return chosen
 
 
 def announce(accelerator: Any, quiet: bool) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_ran.cli.app import announce, complain, progress_note, talk, tflite_or_default
+from edge_ran.cli.app import announce, complain, progress_note, talk
 from edge_ran.cli.bench_options import DevicesOptions, FeedOptions, GateOptions, PlanOptions, ReportFiles
 from edge_ran.cli.command import given
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import AcceleratorOptions, MetadataOptions, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.errors import EnvironmentMissing, UsageError

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from edge_ran.cli.app import host_packages, say
-from edge_ran.cli.import_ import run_of
 from edge_ran.cli.interrupted import command, on_interrupt
+from edge_ran.cli.models import run_of
 from edge_ran.cli.options import OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import talk, tflite_or_default
+from edge_ran.cli.app import talk
 from edge_ran.cli.command import given
 from edge_ran.cli.fleet_options import FleetOptions
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import AcceleratorOptions, MetadataOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.cli.run_options import AnswerOptions, CameraOptions, ResultOptions

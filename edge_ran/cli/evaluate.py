@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import progress_bar, tflite_or_default
+from edge_ran.cli.app import progress_bar
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import ON_CPU, AcceleratorOptions, ManifestOptions, MetadataOptions, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.cli.render import evaluate as render

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edge_ran import records
-from edge_ran.cli.app import app, emit, host_packages, say
+from edge_ran.cli.app import app, host_packages
 from edge_ran.cli.options import OutputOptions, expanded
-from edge_ran.errors import InputError, UsageError
+from edge_ran.cli.render import emit
+from edge_ran.errors import UsageError
 
 OUTPUT = OutputOptions()
 
@@ -84,65 +84,10 @@ def import_(
         lambdas=lambdas,
     )
     report = import_network(model, output, answers, check_on=check_on, expect=expect, force=out.force)
-    emit(out.json, records.document(report), report.text)
+    emit(out.json, report, lambda found: found.text())
 
 
 app.command("import")(expanded(import_))
-
-
-def run_of(model: Path, quiet: bool = False) -> Path:
-    """Return a run folder for what a verb was given: itself, or, for another script's file, what `import` makes of it.
-
-    The run is ``runs/NAME``; one that is there already, of the same file, is taken as it is.
-
-    Raises:
-        InputError: the file leaves something open: its error names the `edge-ran import` that answers it.
-    """
-    from edge_ran.runs import RUNS, RunFolder, is_network_file
-
-    if not is_network_file(model):
-        return model
-    if not model.exists():
-        raise InputError(f"there is no file {model}", "check the path")
-    run = RunFolder(Path(RUNS) / (model.name.split(".")[0] or "imported"))
-    if run.is_finished and _imported_from(run.path, model):
-        return run.path
-    with host_packages("import"):
-        from edge_ran.host.importing.importer import NUMBERS, Answers, import_network
-    report = None
-    try:
-        report = import_network(model, run.path, Answers(labels=NUMBERS))
-    except UsageError as error:
-        if not error.remedy.startswith("--"):
-            raise
-        remedy = f"edge-ran import {model} -o {run.path} --check-on FOLDER (of labelled pictures)"
-        raise InputError(str(error), f"{remedy}, or with --labels FILE --preprocessing tf") from error
-    if not quiet:
-        say(f"imported {model} to {run.path}, its {report.classes} classes by number: edge-ran import names them")
-    return run.path
-
-
-def tflite_of(model: Path) -> Path:
-    """Return the float file of another script's network: imported and converted to fp32 unless that was done before."""
-    from edge_ran import catalogue
-    from edge_ran.runs import RunFolder
-
-    run = RunFolder(run_of(model))
-    target = run.path / "fp32.tflite"
-    if not target.is_file() or target.stat().st_mtime_ns < run.model_path.stat().st_mtime_ns:
-        with host_packages("convert"):
-            from edge_ran.host.convert import convert
-        convert(run.path, catalogue.converter("fp32"), target, force=True)
-        say(f"converted it to {target}; edge-ran convert --int8 {run.path} makes the integer file")
-    return target
-
-
-def _imported_from(run: Path, model: Path) -> bool:
-    from edge_ran.files import sha256
-    from edge_ran.runs import RunFolder
-
-    imported = RunFolder(run).card().training.imported
-    return imported is not None and model.is_file() and imported.sha256 == sha256(model)
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:

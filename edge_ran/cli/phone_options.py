@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from edge_ran.cli.app import tflite_or_default
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import MetadataOptions
 
 if TYPE_CHECKING:

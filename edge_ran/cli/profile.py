@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import progress_bar, talk, tflite_or_default
+from edge_ran.cli.app import progress_bar, talk
 from edge_ran.cli.bench_options import ReportFiles
 from edge_ran.cli.benchmark import HERE
 from edge_ran.cli.command import given
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 

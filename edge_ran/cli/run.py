@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_ran.cli.app import announce, parse_seconds, say, suited, talk, tflite_or_default
+from edge_ran.cli.app import announce, parse_seconds, say, suited, talk
 from edge_ran.cli.command import given
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOptions, verb
 from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.render import run as render

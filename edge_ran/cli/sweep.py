@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_ran.cli.app import progress_note, talk, tflite_or_default
+from edge_ran.cli.app import progress_note, talk
 from edge_ran.cli.bench_options import FeedOptions, PlanOptions, ReportFiles
 from edge_ran.cli.benchmark import HERE
 from edge_ran.cli.command import given
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import DeviceOptions, MetadataOptions, OutputOptions, verb
 from edge_ran.cli.render import emit
 

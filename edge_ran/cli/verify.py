@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import believing, host_packages, progress_bar, suited, talk, tflite_or_default
+from edge_ran.cli.app import believing, host_packages, progress_bar, suited, talk
 from edge_ran.cli.command import given
-from edge_ran.cli.import_ import run_of
+from edge_ran.cli.models import run_of, tflite_or_default
 from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, MetadataOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
