@@ -1,6 +1,6 @@
 """The main job end to end, on what every installation has: the shipped network and the calibration pictures.
 
-Convert, compare, classify a clip, benchmark, and tell it all on one page.
+Convert, compare, classify a clip, benchmark, and show the results on one page.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edge_ran.bench import Bench, BenchModel, Plan, benchmark
 from edge_ran.camera import open_source
 from edge_ran.card import ModelCard
 from edge_ran.classifier import Classifier
+from edge_ran.dataset import Dataset
 from edge_ran.errors import InputError
 from edge_ran.files import atomic_path, refuse_existing
 from edge_ran.graph import find_masks, read_graph
@@ -42,8 +43,11 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class File:
-    """One converted file and how it did. ``agreement`` is the share of calibration pictures with the first file's
-    answer, ``difference`` the largest difference of a probability; ``top1`` needs labelled pictures, else None."""
+    """One converted file and its figures.
+
+    ``agreement`` is the share of calibration pictures, 0..1, whose top-1 class is the first file's; ``difference`` the
+    largest difference of a probability; ``reliable`` whether the times are; ``top1`` is None without labelled pictures.
+    """
 
     precision: str
     path: str
@@ -53,7 +57,7 @@ class File:
     difference: float
     median_ms: float
     p90_ms: float | None
-    quotable: bool
+    reliable: bool
     top1: float | None
 
 
@@ -100,14 +104,14 @@ def demo(
     force: bool = False,
     note: Note = lambda text: None,
 ) -> DemoReport:
-    """Do it all and leave the ``.tflite`` files, a clip and ``report.html`` in ``folder``.
+    """Convert, compare, classify and benchmark; leave the ``.tflite`` files, a clip and ``report.html`` in ``folder``.
 
     Args:
         folder: where to write; made when it is not there.
         run: the network's run folder; None = the one that ships.
-        data: labelled pictures with the network's classes, for top-1; without them accuracy is the card's word.
+        data: labelled pictures with the network's classes, for top-1; None shows the accuracy in the card.
         plan: how long to benchmark.
-        note: called with a word on what begins now.
+        note: called with a few words on what begins now.
 
     Raises:
         EnvironmentMissing: matplotlib or jinja2 is missing, or no space is left.
@@ -125,34 +129,16 @@ def demo(
     for precision in PRECISIONS:
         note(f"converting to {precision}")
         made[precision] = convert(run, catalogue.converter(precision), folder / f"{precision}.tflite", force=True)
-    note("comparing their answers")
+    note("comparing their outputs")
     compared = _compare(made)
-    evaluated = {}
-    if labelled:
-        for precision, conversion in made.items():
-            note(f"evaluating {precision} on {data}")
-            evaluated[precision] = evaluate.evaluate(conversion.path, labelled)
+    evaluated = _evaluate(made, data, labelled, note) if labelled else {}
     note("classifying a clip")
     make_clip(compared.frames, clip)
     results, summary = _watch(made["int8"].path, clip)
     note("benchmarking")
-    subjects = [BenchModel(conversion.path, name=precision) for precision, conversion in made.items()]
-    timed = benchmark(subjects, plan or Plan(num_runs=200, min_secs=2, max_secs=20))
-    files = tuple(
-        File(
-            precision=precision,
-            path=str(conversion.path),
-            size_bytes=conversion.size_bytes,
-            convert_s=conversion.seconds,
-            agreement=compared.agreement(precision),
-            difference=compared.difference(precision),
-            median_ms=measured.latency.p50_ms,
-            p90_ms=measured.latency.p90_ms,
-            quotable=measured.validity.reliable,
-            top1=evaluated[precision].top1 if evaluated else None,
-        )
-        for (precision, conversion), measured in zip(made.items(), timed.reports, strict=True)
-    )
+    models = [BenchModel(conversion.path, name=precision) for precision, conversion in made.items()]
+    timed = benchmark(models, plan or Plan(num_runs=200, min_secs=2, max_secs=20))
+    files = _files(made, compared, timed, evaluated)
     note("writing the page")
     card = runs.open_run(run).card()
     looks = _looks(made["int8"].path, spread(compared.frames, SHOWN)[:MASKED])
@@ -168,6 +154,36 @@ def demo(
         clip_frames=summary.classified,
         clip_fps=summary.fps,
         seconds=time.perf_counter() - began,
+    )
+
+
+def _evaluate(
+    made: dict[str, ConvertResult], data: Path | None, labelled: Dataset, note: Note
+) -> dict[str, evaluate.EvalReport]:
+    found = {}
+    for precision, conversion in made.items():
+        note(f"evaluating {precision} on {data}")
+        found[precision] = evaluate.evaluate(conversion.path, labelled)
+    return found
+
+
+def _files(
+    made: dict[str, ConvertResult], compared: _Compared, timed: Bench, evaluated: dict[str, evaluate.EvalReport]
+) -> tuple[File, ...]:
+    return tuple(
+        File(
+            precision=precision,
+            path=str(conversion.path),
+            size_bytes=conversion.size_bytes,
+            convert_s=conversion.seconds,
+            agreement=compared.agreement(precision),
+            difference=compared.difference(precision),
+            median_ms=measured.latency.p50_ms,
+            p90_ms=measured.latency.p90_ms,
+            reliable=measured.validity.reliable,
+            top1=evaluated[precision].top1 if evaluated else None,
+        )
+        for (precision, conversion), measured in zip(made.items(), timed.reports, strict=True)
     )
 
 
@@ -235,7 +251,7 @@ def _watch(model: Path, clip: Path) -> tuple[list[Result], Summary]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """All that the page tells of."""
+    """What the page shows."""
 
     card: ModelCard
     files: tuple[File, ...]
@@ -254,13 +270,16 @@ def _page(seen: _Seen, seconds: float) -> Report:
     tiles = (
         Tile(
             f"{last.median_ms:.2g} ms",
-            f"an inference as int8, {times:.1f} times fp32's speed" + ("" if last.quotable else " (on a busy machine)"),
+            f"an inference as int8, {times:.1f} times fp32's speed" + ("" if last.reliable else " (on a busy machine)"),
         ),
         Tile(
             f"{last.size_bytes / 1e6:.2f} MB",
             f"as int8, {first.size_bytes / last.size_bytes:.1f} times smaller than fp32",
         ),
-        Tile(f"{last.agreement:.1%}", f"of {len(seen.compared.frames)} pictures get fp32's answer from int8"),
+        Tile(
+            f"{last.agreement:.1%}",
+            f"of {len(seen.compared.frames)} pictures get the same top-1 class from int8 as from fp32",
+        ),
         Tile(f"{seen.summary.fps:.0f} /s", "frames of a clip with int8, decoding included"),
     )
     return Report(
@@ -291,14 +310,22 @@ edge-ran train PICTURES        # your own classes: one folder of pictures each""
 
 
 def _files_section(seen: _Seen) -> Section:
-    columns = ("file", "size, MB", "converted in, s", "fp32's answer", "largest difference", "median, ms", "p90, ms")
+    columns = (
+        "file",
+        "size, MB",
+        "converted in, s",
+        "same top-1 as fp32",
+        "largest difference",
+        "median, ms",
+        "p90, ms",
+    )
     rows: list[tuple[Any, ...]] = [
         (Path(f.path).name, f.size_bytes / 1e6, f.convert_s, f.agreement, f.difference, f.median_ms, f.p90_ms)
         for f in seen.files
     ]
     formats = ("", ".2f", ".1f", ".1%", ".3f", ".2f", ".2f")
-    unquotable = {r.name: "; ".join(r.validity.reasons) for r in seen.timed.reports}
-    cautions = [f"{name} is not reliable: {reasons}." for name, reasons in unquotable.items() if reasons]
+    unreliable = {r.name: "; ".join(r.validity.reasons) for r in seen.timed.reports}
+    cautions = [f"{name} is not reliable: {reasons}." for name, reasons in unreliable.items() if reasons]
     one = seen.timed.reports[0]
     note = (
         f"Inferences one after another, the files in turns, on the {one.accelerator.actual.upper()} with "
@@ -319,11 +346,9 @@ def _accuracy_section(seen: _Seen) -> Section:
     accuracy, result = seen.card.accuracy, seen.evaluated
     if not result:
         if accuracy.top1 is None:
-            return Section(
-                "How right it is", "The card tells no accuracy, and no labelled pictures were given (--data)."
-            )
+            return Section("Accuracy", "The model card has no accuracy, and no labelled pictures were given (--data).")
         return Section(
-            "How right it is",
+            "Accuracy",
             "Not measured here: no labelled pictures were given (--data). The network's card says "
             f"{accuracy.top1:.2%} top-1 on {accuracy}.",
         )
@@ -331,7 +356,7 @@ def _accuracy_section(seen: _Seen) -> Section:
     low, high = result.top1_interval
     confusion = partial(plots.confusion, result.confusion, result.labels, title="int8: confusion, % of each true class")
     return Section(
-        "How right it is",
+        "Accuracy",
         f"{result.images:,} labelled pictures of {result.source}, {result.split} split. The true accuracy of the int8 "
         f"file lies between {low:.1%} and {high:.1%} with 95 % confidence.",
         (Table(("file", "top-1"), rows, ("", ".2%")), report.drawing(confusion, follow=False)),
@@ -351,8 +376,8 @@ def _pictures_section(seen: _Seen) -> Section:
         )
     return Section(
         "The calibration pictures",
-        "They stand for what a camera sees and are not of the network's classes, so its answers here are no measure of "
-        "how right it is: they show whether the files agree.",
+        "They stand for what a camera sees and are not of the network's classes, so its classes here do not "
+        "measure accuracy: they show whether the files agree.",
         (Strip(tuple(pictures)),),
     )
 
@@ -391,7 +416,7 @@ def _clip_section(seen: _Seen) -> Section:
 def _making_section(seen: _Seen) -> Section:
     passes = tuple((p.name.replace("_", " "), p.places) for p in seen.int8.passes)
     known = {key: value for key, value in records.to_dict(seen.card.training).items() if value}
-    training = tuple((key.replace("_", " "), _told(value)) for key, value in known.items())
+    training = tuple((key.replace("_", " "), _shown(value)) for key, value in known.items())
     operators = ", ".join(f"{n} {name}" for name, n in sorted(seen.int8.operators.items()))
     calibration = seen.int8.calibration
     text = f"Operators of the int8 file: {operators}."
@@ -400,16 +425,16 @@ def _making_section(seen: _Seen) -> Section:
         text += f" Its ranges come from {pictures}{calibration.source}."
     tables = (
         Table(("rewriting of the graph before conversion", "places"), passes),
-        Table(("training, as the card tells it", ""), training),
+        Table(("training, from the model card", ""), training),
     )
     return Section("How it was made", text, tuple(table for table in tables if table.rows))
 
 
-def _told(value: Any) -> str:
-    """A card's value in words: records as lists of what is not zero or empty in them."""
+def _shown(value: Any) -> str:
+    """A value of the card as text: a record becomes a list of its fields that are not zero or empty."""
     if not isinstance(value, dict):
         return str(value)
-    return ", ".join(f"{key.replace('_', ' ')} {_told(inner)}" for key, inner in value.items() if inner)
+    return ", ".join(f"{key.replace('_', ' ')} {_shown(inner)}" for key, inner in value.items() if inner)
 
 
 def _machine_section(seen: _Seen) -> Section:

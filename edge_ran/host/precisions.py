@@ -16,7 +16,7 @@ from edge_ran import catalogue, plots
 from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.dataset import Dataset
 from edge_ran.errors import GateError, InputError
-from edge_ran.evaluate import evaluate
+from edge_ran.evaluate import EvalReport, evaluate
 from edge_ran.host.convert import convert
 from edge_ran.runs import RunFolder, open_run, tflite_path
 from edge_ran.runtime import RuntimeOptions
@@ -73,14 +73,45 @@ def compare(
         run: a float run folder; of a quantised one there is no int8 file without quantisation-aware training.
         cwd: the working folder; files of the shipped run go to its ``runs/shipped``.
         quantised: the run folder that `quantize` made of it; None takes ``RUN-qat`` where that is a finished run.
-        calibration: pictures for the int8 file without quantisation-aware training; None takes the shipped ones.
+        calibration: pictures for the int8 file without quantisation-aware training; None: as `convert`.
         again: convert anew what is there already and newer than the network.
 
     Raises:
         InputError: a run cannot be read, or ``quantised`` is not a quantised run of the same classes.
     """
+    files, quantised = _files(run, quantised, calibration)
+    options = RuntimeOptions(accelerator="cpu", threads=threads)
+    paths = {name: _convert(name, file, cwd, again, note) for name, file in files.items()}
+    reports = {}
+    for name, path in paths.items():
+        note(f"measuring the accuracy of {name}")
+        reports[name] = evaluate(path, data, split=split, options=options)
+    times = benchmark([BenchModel(path, options, name) for name, path in paths.items()], plan, note=note).reports
+    base = reports["fp32"]
+    latency_ms = {name: one.latency.p50_ms for name, one in zip(paths, times, strict=True)}
+    return Comparison(
+        run=str(run),
+        quantised_run=str(quantised) if quantised is not None else None,
+        source=base.source,
+        split=base.split,
+        images=base.images,
+        threads=threads,
+        rows=tuple(_row(name, paths[name], report, base, latency_ms[name]) for name, report in reports.items()),
+    )
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file to make: of which run, in which precision, and calibrated on which pictures (None: as convert does)."""
+
+    run: RunFolder
+    precision: str
+    calibration: Path | None = None
+
+
+def _files(run: Path, quantised: Path | None, calibration: Path | None) -> tuple[dict[str, _File], Path | None]:
+    """Return the files to compare, by name, and the quantised run among them, None if there is none."""
     folder = open_run(run)
-    labels = folder.card().labels
     precisions: tuple[str, ...] = PRECISIONS
     if folder.ranges_path.is_file():  # its int8 file is the quantisation-aware one
         if quantised is not None:
@@ -89,51 +120,35 @@ def compare(
     elif quantised is None:
         beside = RunFolder(Path(run).with_name(f"{Path(run).resolve().name}-qat"))
         quantised = beside.path if beside.is_finished and beside.ranges_path.is_file() else None
-    files: dict[str, tuple[RunFolder, str, Path | None]] = {
-        name: (folder, name, calibration if name == "int8" else None) for name in precisions
-    }
+    files = {name: _File(folder, name, calibration if name == "int8" else None) for name in precisions}
     if quantised is not None:
         other = open_run(quantised)
-        if not other.ranges_path.is_file() or other.card().labels != labels:
+        if not other.ranges_path.is_file() or other.card().labels != folder.card().labels:
             raise InputError(f"{quantised} is not a quantised run of {run}", f"edge-ran quantize {run}")
-        files[QUANTISED] = (other, "int8", None)
+        files[QUANTISED] = _File(other, "int8")
+    return files, quantised
 
-    options = RuntimeOptions(accelerator="cpu", threads=threads)
-    paths: dict[str, Path] = {}
-    for name, (source, precision, pictures) in files.items():
-        paths[name] = target = tflite_path(source.path, precision, cwd)
-        fresh = target.is_file() and target.stat().st_mtime >= source.model_path.stat().st_mtime
-        if again or not fresh:
-            note(f"converting {name}")
-            convert(source.path, catalogue.converter(precision), target, calibration=pictures, force=True)
-    reports = {}
-    for name, path in paths.items():
-        note(f"judging {name}")
-        reports[name] = evaluate(path, data, split=split, options=options)
-    times = benchmark([BenchModel(path, options, name) for name, path in paths.items()], plan, note=note).reports
-    base = reports["fp32"]
-    answers = base.scores.argmax(1)
-    rows = tuple(
-        Row(
-            precision=name,
-            path=str(paths[name]),
-            size_bytes=paths[name].stat().st_size,
-            top1=report.top1,
-            drop_points=100 * (base.top1 - report.top1),
-            agreement=float(np.mean(report.scores.argmax(1) == answers)),
-            latency_ms=time.latency.p50_ms,
-            top1_interval=report.top1_interval,
-        )
-        for (name, report), time in zip(reports.items(), times, strict=True)
-    )
-    return Comparison(
-        run=str(run),
-        quantised_run=str(quantised) if quantised is not None else None,
-        source=base.source,
-        split=base.split,
-        images=base.images,
-        threads=threads,
-        rows=rows,
+
+def _convert(name: str, file: _File, cwd: Path, again: bool, note: Callable[[str], None]) -> Path:
+    """Return the ``.tflite``; make it, unless there is one that is newer than the network."""
+    target = tflite_path(file.run.path, file.precision, cwd)
+    fresh = target.is_file() and target.stat().st_mtime >= file.run.model_path.stat().st_mtime
+    if again or not fresh or file.calibration is not None:  # an older file may be calibrated on other pictures
+        note(f"converting {name}")
+        convert(file.run.path, catalogue.converter(file.precision), target, calibration=file.calibration, force=True)
+    return target
+
+
+def _row(name: str, path: Path, report: EvalReport, base: EvalReport, latency_ms: float) -> Row:
+    return Row(
+        precision=name,
+        path=str(path),
+        size_bytes=path.stat().st_size,
+        top1=report.top1,
+        drop_points=100 * (base.top1 - report.top1),
+        agreement=float(np.mean(report.scores.argmax(1) == base.scores.argmax(1))),
+        latency_ms=latency_ms,
+        top1_interval=report.top1_interval,
     )
 
 

@@ -44,7 +44,7 @@ def train_step(
         pixels: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, rate: tf.Tensor, mix: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         optimizer.learning_rate.assign(rate)
-        x = _augment(tf.cast(pixels, tf.float32), recipe, tf.stack([tf.constant(seed, tf.int32), number]))
+        x = augment(tf.cast(pixels, tf.float32), recipe, tf.stack([tf.constant(seed, tf.int32), number]))
         x = (x - mean) / std
         target = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
         weight = tf.gather(tf.constant(class_weights), labels)
@@ -75,7 +75,7 @@ def _soften(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
     return tf.nn.softmax(tf.math.log(probabilities + 1e-7) / temperature)
 
 
-def _augment(x: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor:
+def augment(x: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor:
     """Random shift, flip, brightness and contrast: (N, H, W, 3) float32 0..255 -> the same; a function of ``seed``."""
     count, height, width = tf.shape(x)[0], x.shape[1], x.shape[2]
     pad = round(recipe.pad * min(height, width))

@@ -14,10 +14,12 @@ import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
+from edge_ran import dataset
 from edge_ran.architecture import configure
 from edge_ran.bench import Plan
 from edge_ran.card import Accuracy, InputSpec, ModelCard
 from edge_ran.errors import InputError, OutputExists
+from edge_ran.evaluate import evaluate
 from edge_ran.graph import read_card
 from edge_ran.host import networks
 from edge_ran.host.demo import CLIP_FPS, CLIP_SIZE, DemoReport, demo, make_clip
@@ -96,7 +98,9 @@ def test_the_page_stands_alone_and_holds_pictures_that_open(done: tuple[DemoRepo
 def test_labelled_pictures_give_top1_of_every_file(done: tuple[DemoReport, list[str]]):
     report, _ = done
     assert report.top1_images == 24
-    assert all(f.top1 is not None and 0 <= f.top1 <= 1 for f in report.files)
+    labelled = dataset.load(Path(report.report).parents[1] / "pictures")
+    for file in report.files:
+        assert file.top1 == evaluate(Path(file.path), labelled).top1
     assert "24 labelled pictures" in Path(report.report).read_text()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +60,19 @@ def trained(architecture: Architecture, seed: int = 0) -> tf_keras.Model:
     return told_apart(model)
 
 
+@functools.cache
+def _rewritten(name: str) -> tuple[Any, list[NDArray[np.float32]]]:
+    model = rewrites.rewrite(trained(dataclasses.replace(TINY, **OPTIONS[name]))).model
+    return model, model.get_weights()
+
+
+def rewritten(name: str) -> tf_keras.Model:
+    """The rewritten network of an option, built once a session; its weights are as they were then."""
+    model, weights = _rewritten(name)
+    model.set_weights(weights)
+    return model
+
+
 def told_apart(model: tf_keras.Model) -> tf_keras.Model:
     """Let its logits vary from picture to picture around zero, as training would make them."""
     last = model.get_layer("logits")
@@ -96,7 +111,7 @@ def answers(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
 def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_path: Path) -> None:
     architecture = dataclasses.replace(TINY, **OPTIONS[name])
     spec = InputSpec(16, 16)
-    model = rewrites.rewrite(trained(architecture)).model
+    model = rewritten(name)
     pixels = smooth_pixels(96, 16)
     ranges = fake_quant.calibrate(model, pixels[:64], spec)
     fake_quant.snap(model, ranges)
@@ -176,7 +191,7 @@ def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 def test_calibration_alone_gives_an_integer_file_too(name: str, tmp_path: Path) -> None:
     architecture = dataclasses.replace(TINY, **OPTIONS[name])
-    model = rewrites.rewrite(trained(architecture)).model
+    model = rewritten(name)
     data = flatbuffer(model, catalogue.converter("int8"), InputSpec(16, 16), smooth_pixels(16, 16), io="int8")
     (tmp_path / "m.tflite").write_bytes(data)
     made = graph.read_graph(tmp_path / "m.tflite")
@@ -192,7 +207,7 @@ def test_calibration_alone_gives_an_integer_file_too(name: str, tmp_path: Path) 
 
 def test_snapping_is_done_once_and_moves_no_answer() -> None:
     spec = InputSpec(16, 16)
-    model = rewrites.rewrite(trained(TINY)).model
+    model = rewritten("plain")
     pixels = smooth_pixels(32, 16)
     ranges = fake_quant.calibrate(model, pixels, spec)
     fake_quant.snap(model, ranges)
@@ -207,7 +222,7 @@ def test_snapping_is_done_once_and_moves_no_answer() -> None:
 
 
 def test_every_trainable_number_of_the_network_is_trained_and_comes_back() -> None:
-    model = rewrites.rewrite(trained(TINY)).model
+    model = rewritten("plain")
     ranges = fake_quant.calibrate(model, smooth_pixels(32, 16), InputSpec(16, 16))
     rounded = fake_quant.fake_quantise(model, ranges)
     assert sum(int(np.prod(v.shape)) for v in rounded.trainable_variables) == sum(
@@ -224,7 +239,7 @@ def test_every_trainable_number_of_the_network_is_trained_and_comes_back() -> No
 
 
 def test_ranges_of_another_network_or_damaged_are_refused(tmp_path: Path) -> None:
-    model = rewrites.rewrite(trained(TINY)).model
+    model = rewritten("plain")
     ranges = dict(fake_quant.calibrate(model, smooth_pixels(8, 16), InputSpec(16, 16)))
     path = tmp_path / "ranges.json"
     fake_quant.save_ranges(ranges, path)

@@ -12,12 +12,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+
+import tensorflow as tf
 
 from edge_ran import catalogue
 from edge_ran.architecture import Architecture, Stage
@@ -30,6 +34,7 @@ from edge_ran.host.convert import convert
 from edge_ran.host.scoring import Examples, fit_temperature, scores
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks
+from edge_ran.host.training_step import augment
 from edge_ran.recipe import RECIPES, Recipe, TrainOptions, preset
 from edge_ran.run_output import RunOutput
 
@@ -73,10 +78,56 @@ def test_it_learns(make_pictures, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes", [{"mixup": 0.2, "label_smoothing": 0.1}, {"brightness": 0.3, "contrast": 0.3, "flip": False}]
 )
-def test_options_train(pictures: Path, tmp_path: Path, changes: dict) -> None:
+def test_options_of_the_recipe_change_the_training_and_the_card_has_them(
+    pictures: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     how = preset("cosine").changed(epochs=1, batch_size=8, **changes)
-    report = train(pictures, tmp_path / "run", TINY, how, TrainOptions(validation_fraction=0.25, balance=True))
-    assert 0 <= report.validation_top1 <= 1
+    options = TrainOptions(validation_fraction=0.25)
+    report = train(pictures, tmp_path / "run", TINY, how, options)
+    assert report.validation_top1 in {right / 6 for right in range(7)}
+    assert ModelCard.from_json((tmp_path / "run" / "card.json").read_text()).training.recipe == how
+    train(pictures, tmp_path / "plain", TINY, preset("cosine").changed(epochs=1, batch_size=8), options)
+    assert any((a != b).any() for a, b in zip(weights(tmp_path / "run"), weights(tmp_path / "plain"), strict=True))
+
+
+def test_augmentation_does_what_its_option_says() -> None:
+    pixels = tf.constant(np.random.default_rng(0).uniform(60, 180, (32, 8, 8, 3)), tf.float32)
+    still = Recipe("still", 1, 1, 0.1, "constant", flip=False, pad=0.0)
+
+    def augmented(seed: int = 1, **changes: Any) -> NDArray[np.float32]:
+        how = dataclasses.replace(still, **changes)
+        return np.asarray(augment(pixels, how, tf.constant([0, seed])))
+
+    x = pixels.numpy()
+    assert (augmented() == x).all()
+    flipped = augmented(flip=True)
+    mirrored = [(one == other[:, ::-1]).all() for one, other in zip(flipped, x, strict=True)]
+    kept = [(one == other).all() for one, other in zip(flipped, x, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    assert 4 < sum(mirrored) < 28
+    gain = augmented(brightness=0.3) / x
+    assert np.ptp(gain, axis=(1, 2, 3)).max() < 1e-3
+    assert gain.min() >= 0.7 - 1e-3
+    assert gain.max() <= 1.3 + 1e-3
+    assert np.ptp(gain) > 0.3
+    contrast = augmented(contrast=0.3)
+    np.testing.assert_allclose(contrast.mean((1, 2)), x.mean((1, 2)), atol=0.01)
+    ratio = contrast.std((1, 2, 3)) / x.std((1, 2, 3))
+    assert np.ptp(ratio) > 0.3
+    shifted = augmented(pad=0.125)
+    assert (shifted != x).any()
+    assert (shifted == augmented(pad=0.125)).all()
+    assert (shifted != augmented(seed=2, pad=0.125)).any()
+
+
+def test_class_weights_outweigh_a_common_class(make_pictures, tmp_path: Path) -> None:
+    """With few pictures of one class beside many of another, --balance changes what is learnt."""
+    data = make_pictures(tmp_path / "data", classes=("blue",), count=24)
+    make_pictures(data, classes=("red",), count=4)
+    how = Recipe("short", 1, 8, 0.05, "constant")
+    for balance in (True, False):
+        train(data, tmp_path / str(balance), TINY, how, TrainOptions(validation_fraction=0.25, balance=balance))
+    assert any((a != b).any() for a, b in zip(weights(tmp_path / "True"), weights(tmp_path / "False"), strict=True))
 
 
 def test_bfloat16_run_is_saved_as_float32(pictures: Path, tmp_path: Path) -> None:

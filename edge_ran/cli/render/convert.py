@@ -59,15 +59,13 @@ def compared(result: Comparison) -> str:
 
 def demonstrated(result: DemoReport) -> str:
     """A line for each file, the clip, and where the page is."""
-    lines = [
-        f"{'file':<12}{'size':>9}{'median':>11}{'answers as fp32':>18}" + ("   top-1" if result.top1_images else "")
-    ]
+    lines = [f"{'file':<12}{'size':>9}{'median':>11}{'same as fp32':>18}" + ("   top-1" if result.top1_images else "")]
     for file in result.files:
         size, top1 = file.size_bytes / 1e6, "" if file.top1 is None else f"{file.top1:8.1%}"
         name = Path(file.path).name
         lines.append(f"{name:<12}{size:6.2f} MB{file.median_ms:8.2f} ms{file.agreement:18.1%}{top1}")
     lines.append(f"clip: {result.clip_frames} frames at {result.clip_fps:.0f} frames/s")
-    if not all(file.quotable for file in result.files):
+    if not all(file.reliable for file in result.files):
         lines.append("the times are not reliable: the page says why")
     lines.append(f"page: {result.report}  ({result.seconds:.0f} s)")
     return "\n".join(lines)
