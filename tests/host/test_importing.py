@@ -365,6 +365,19 @@ def test_the_original_is_not_compared_behind_its_softmax(
         import_network(files["keras2.h5"][0], tmp_path / "run", Answers(labels="numbers"))
 
 
+def test_a_network_of_grey_pictures_mixes_the_colours_first(tmp_path: Path) -> None:
+    image = layers.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, activation="relu")(layers.Rescaling(1 / 255)(image))
+    model = tf_keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x)))
+    model.save(tmp_path / "m.h5")
+    grey = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 1)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", inputs=grey, outputs=np.asarray(model(grey)))
+    report = import_network(tmp_path / "m.h5", tmp_path / "run", Answers("numbers", "raw"), expect=tmp_path / "x.npz")
+    assert report.expected_difference is not None
+    assert report.expected_difference < 1e-5
+    assert any("grey" in note for note in report.notes)
+
+
 def edge_ran(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge_ran", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

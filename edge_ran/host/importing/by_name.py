@@ -24,6 +24,8 @@ from edge_ran.host.importing.source import Source, shown
 from edge_ran.host.rewrites import LayerGraph
 
 Array = NDArray[Any]
+BY_NAME = "weights placed by the names of their layers"
+_KERAS_EPSILON = 1e-3  # of a BatchNormalization that a script leaves as it is
 _NUMBERED = re.compile(r"(conv2d|batch_normalization|dense)(?:_(\d+))?$")
 _CLASSES = {layers.Conv2D: "Conv2D", layers.BatchNormalization: "BatchNormalization", layers.Dense: "Dense"}
 # The reference script's form first: a projection in every unit, nothing in the mask's tail.
@@ -76,6 +78,9 @@ def read_named(source: Source, name: str, input_size: int | None, upsampling: st
             problems.append(f"{len(weighted)} layers with weights, the file has {len(loose)}")
             continue
         places, how = _places(graph, drawn, loose, source)
+        if how != BY_NAME:
+            how += f", normalised with Keras's epsilon of {_KERAS_EPSILON:g}, which weights do not tell"
+            _set_epsilon(graph)
         problem = _fill(graph, places, loose)
         if problem is None:
             notes = (f"{how}; its masks were taken to upsample by {upsampling} neighbour" * (upsampling == "nearest"),)
@@ -85,6 +90,11 @@ def read_named(source: Source, name: str, input_size: int | None, upsampling: st
     raise InputError(
         what, "the weights are of another architecture: --architecture model.json of the script says which"
     )
+
+
+def _set_epsilon(graph: LayerGraph) -> None:
+    for node in list(graph.each(layers.BatchNormalization)):
+        graph.put(dataclasses.replace(node, config={**node.config, "epsilon": _KERAS_EPSILON}))
 
 
 def _fill(graph: LayerGraph, places: dict[str, str], loose: dict[str, list[Array]]) -> str | None:
@@ -109,7 +119,7 @@ def _places(
     """Return for each layer of ours the stored one, and in which order they were found."""
     ours = [name for name in drawn if graph.nodes[name].weights]
     if set(ours) == set(loose):
-        return {name: name for name in ours}, "weights placed by the names of their layers"
+        return {name: name for name in ours}, BY_NAME
     numbered = {key: match for key in loose if (match := _NUMBERED.match(key))}
     if len(numbered) == len(loose) and not source.is_container:
         order, how = ours, "weights placed by the numbers of their layers, which count as the script created them"
@@ -122,7 +132,8 @@ def _places(
     places: dict[str, str] = {}
     for rank in (4, 1, 2):  # convolutions, normalisations, dense layers
         keys = [key for key in stored if loose[key][0].ndim == rank]
-        names = [name for name in order if graph.nodes[name].weights and graph.nodes[name].weights[0].ndim == rank]
+        known = [graph.nodes[name] for name in order if name in graph.nodes]
+        names = [node.name for node in known if node.weights and node.weights[0].ndim == rank]
         places |= dict(zip(names, [*keys, *keys[-1:] * len(names)], strict=False))
     return places, how
 

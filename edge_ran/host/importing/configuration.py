@@ -27,6 +27,7 @@ from edge_ran.host.rewrites import LayerGraph, Node
 Array = NDArray[Any]
 _GRAPHS = ("Functional", "Model", "Sequential")
 _MOST_LAYERS = 10_000
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _MOST_DEPTH = 8  # of models inside models
 _MOST_ELEMENTS = 1 << 26  # of one layer's output
 _MOST_INPUT_SIDE = 4096
@@ -191,8 +192,8 @@ class _Reader:
             what = f"{self.source.path} takes an input of shape {shown(shape)}, not a picture (height, width, 3)"
             raise InputError(what, "give a network of pictures")
         *sides, depth = shape[-3:]
-        if depth != 3:
-            first = sides[0] == 3
+        if depth not in (1, 3):
+            first = sides[0] in (1, 3)
             why = "channels first" if first else f"{shown(depth)} channels"
             raise InputError(
                 f"{self.source.path} takes pictures of {why}; a camera's have three colours, channels last",
@@ -212,7 +213,14 @@ class _Reader:
             raise InputError(f"{self.source.path} takes more than one input", "rebuild it with one Input")
         layer = keras_layers.InputLayer((*sides, 3), name=self.unique(str(inner.get("name") or "image")))
         self.graph.put(Node(keras_layers.InputLayer, layer.get_config(), (), (), (*sides, 3)))
-        return str(layer.name)
+        return str(layer.name) if depth == 3 else self.grey(str(layer.name))
+
+    def grey(self, image: str) -> str:
+        """Mix the colours of a picture for a network of grey ones, as OpenCV and Pillow do: a 1x1 convolution."""
+        self.notes.append("it takes grey pictures: a 1x1 convolution mixes 0.299 R + 0.587 G + 0.114 B first")
+        weights = np.array(_GREY, np.float32).reshape(1, 1, 3, 1)
+        settings = {"filters": 1, "kernel_size": [1, 1], "use_bias": False}
+        return self.add("Conv2D", settings, [image], "grey", [weights])
 
     # ------------------------------------------------------------------------------------------------- layers
 

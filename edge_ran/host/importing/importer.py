@@ -362,6 +362,8 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
         x, y = (np.lib.format.read_array(io.BytesIO(parts[name]), allow_pickle=False) for name in names)
     except ValueError as error:
         raise InputError(f"{path} cannot be read: {error}", remedy) from error
+    if x.ndim == 4 and x.shape[-1] == 1:  # of a network of grey pictures
+        x = x.repeat(3, axis=-1)
     if x.shape[1:] != theirs.input_shape[1:] or y.shape != (len(x), theirs.output_shape[-1]) or not len(x):
         what = f"{path}: inputs {x.shape} and outputs {y.shape}, the network takes {theirs.input_shape[1:]}"
         raise InputError(what, remedy)
