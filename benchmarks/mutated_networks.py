@@ -185,7 +185,7 @@ def main() -> None:
                 if given.keep:
                     given.keep.mkdir(parents=True, exist_ok=True)
                     (given.keep / f"{number}{source.suffix}").write_bytes(target.read_bytes())
-            if number % 1000 == 999:
+            if number % 250 == 249:
                 print(f"{number + 1}: {counts['read']} read, {counts['refused']} refused", file=sys.stderr, flush=True)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(f"{given.files:,} files: {counts['read']:,} read, {counts['refused']:,} refused, slowest {slowest:.2f} s, ")
