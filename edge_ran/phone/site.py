@@ -30,7 +30,7 @@ from edge_ran.picture import PICTURE_SUFFIXES, read_picture
 from edge_ran.preprocess import Preprocessor, dequantise, fit_pixels
 from edge_ran.runtime import RuntimeOptions, agreement
 
-PAGES = Path(__file__).with_name("site")
+PAGES = Path(__file__).with_name("page")
 CHECK_PICTURES = 8
 LARGEST_MODEL_BYTES = 128 << 20  # a phone's browser ends a page that takes more
 
