@@ -11,7 +11,16 @@ from typer.testing import CliRunner
 
 from edge_ran.card import Overrides
 from edge_ran.cli.command import given
-from edge_ran.cli.options import AcceleratorOptions, MetadataOptions, Only, expanded, parse_size, parse_triple
+from edge_ran.cli.options import (
+    AcceleratorOptions,
+    ManifestOptions,
+    MetadataOptions,
+    Only,
+    expanded,
+    parse_size,
+    parse_triple,
+)
+from edge_ran.dataset import Reading
 from edge_ran.errors import InputError, UsageError
 from edge_ran.runtime import RuntimeOptions
 
@@ -103,6 +112,14 @@ def test_metadata_options_become_overrides(tmp_path):
         assert caught.value.remedy
     with pytest.raises(InputError):
         MetadataOptions(tmp_path / "none.txt").overrides()
+
+
+def test_columns_are_for_manifests(tmp_path):
+    options = ManifestOptions(label_column="area", classes="a, b", clip_step=2.0)
+    assert options.reading() == Reading(label_column="area", labels=("a", "b"), clip_step_s=2.0)
+    with pytest.raises(UsageError, match="--label-column has no effect"):
+        options.load(tmp_path)
+    ManifestOptions(classes="a").check(tmp_path)
 
 
 def test_triples_and_sizes():

@@ -25,7 +25,7 @@ from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_ran.card import Overrides
-    from edge_ran.dataset import Dataset
+    from edge_ran.dataset import Dataset, Reading
     from edge_ran.runtime import RuntimeOptions
 
 _F = TypeVar("_F", bound=Callable[..., None])
@@ -261,20 +261,25 @@ class ManifestOptions:
         float, typer.Option("--clip-step", metavar="SECONDS", help="Time between the frames taken from a clip.")
     ] = 1.0
 
-    def load(self, data: Path) -> Dataset:
-        """Read the folder, manifest or archive ``data``. Raises InputError."""
-        from edge_ran import dataset
+    def reading(self) -> Reading:
+        """Return them as the library takes them."""
+        from edge_ran.dataset import Reading
 
-        names = [name.strip() for name in self.classes.split(",") if name.strip()]
-        return dataset.load(
-            data,
-            image_column=self.image_column,
-            label_column=self.label_column,
-            group_column=self.group_column,
-            split_column=self.split_column,
-            labels=names,
-            clip_step_s=self.clip_step,
-        )
+        names = tuple(name.strip() for name in self.classes.split(",") if name.strip())
+        columns = (self.image_column, self.label_column, self.group_column, self.split_column)
+        return Reading(*columns, names, self.clip_step)
+
+    def load(self, data: Path) -> Dataset:
+        """Read the folder, manifest or archive ``data``. Raises InputError, or UsageError for columns of no table."""
+        self.check(data)
+        return self.reading().load(data)
+
+    def check(self, data: Path) -> None:
+        """Raise UsageError if a column is named although ``data`` has none."""
+        named = [name for name in ("image", "label", "group", "split") if getattr(self, f"{name}_column")]
+        if named and (data.is_dir() or data.suffix.lower() == ".npz"):
+            option = f"--{named[0]}-column"
+            raise UsageError(f"{option} has no effect: {data} is no CSV manifest", f"leave out {option}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import typer
 
 from edge_ran.cli.app import host_packages, progress_note
 from edge_ran.cli.interrupted import command, on_interrupt
-from edge_ran.cli.options import AcceleratorOptions, Only, OutputOptions, verb
+from edge_ran.cli.options import AcceleratorOptions, ManifestOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 
 ONE_THREAD = AcceleratorOptions(threads=1)
@@ -37,13 +37,13 @@ def precisions(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw accuracy against latency (.png, .svg, .pdf).")
     ] = None,
+    manifest: ManifestOptions,
     accelerator: Annotated[AcceleratorOptions, Only("threads")] = ONE_THREAD,
     output: OutputOptions,
 ) -> None:
     """Compare a run's precisions: size, accuracy, agreement with fp32, latency. --force converts again."""
     from edge_ran import plots
     from edge_ran.cli.render import convert as render
-    from edge_ran.dataset import load
     from edge_ran.files import refuse_existing
 
     if plot:
@@ -55,7 +55,7 @@ def precisions(
             from edge_ran.host import precisions as host
         found = host.compare(
             run,
-            load(data),
+            manifest.load(data),
             Path.cwd(),
             quantised=quantised,
             split=split,

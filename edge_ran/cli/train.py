@@ -12,7 +12,7 @@ import typer
 
 from edge_ran.cli.app import host_packages, training_progress
 from edge_ran.cli.interrupted import resumable
-from edge_ran.cli.options import NetworkOptions, OutputOptions, verb
+from edge_ran.cli.options import ManifestOptions, NetworkOptions, OutputOptions, verb
 from edge_ran.cli.render import emit
 
 
@@ -53,6 +53,7 @@ def train(
     checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False,
     changes: RecipeOptions,
+    manifest: ManifestOptions,
     architecture: NetworkOptions,
     output: OutputOptions,
 ) -> None:
@@ -62,6 +63,7 @@ def train(
     from edge_ran.recipe import TrainOptions, preset
     from edge_ran.run_output import RunOutput
 
+    manifest.check(data)
     chosen = configure(network, **dataclasses.asdict(architecture))
     how = preset(recipe).changed(**dataclasses.asdict(changes))
     options = TrainOptions(fit, validation_fraction, balance, precision, seed, skip_bad, checkpoint_secs)
@@ -73,7 +75,15 @@ def train(
             from edge_ran.host.train import train as fit_network
         with training_progress(output.quiet) as callbacks:
             result = fit_network(
-                data, run, chosen, how, options, resume=resume, force=output.force, callbacks=callbacks
+                data,
+                run,
+                chosen,
+                how,
+                options,
+                reading=manifest.reading(),
+                resume=resume,
+                force=output.force,
+                callbacks=callbacks,
             )
     emit(output.json, result, render.trained)
     if result.warning:

@@ -10,7 +10,7 @@ Neighbouring frames of a clip are almost the same picture, so a split by frame m
 from edge_ran.dataset.checks import DatasetSummary, frame_leak, ignored_notes, summarise
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip
 from edge_ran.dataset.decoding import CACHE_ABOVE_BYTES, frames, pixels, readable
-from edge_ran.dataset.loading import load, unlabelled
+from edge_ran.dataset.loading import Reading, load, unlabelled
 from edge_ran.dataset.samples import SPLIT_NAMES, Dataset, Progress, Sample, targets
 from edge_ran.dataset.splitting import not_covered, split
 
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "DatasetSummary",
     "Progress",
+    "Reading",
     "Sample",
     "clip",
     "frame_leak",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_ran.dataset.arrays import from_arrays
@@ -15,6 +16,30 @@ from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import PICTURE_SUFFIXES, is_picture
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read; the fields are arguments of ``load``. A run keeps it, to read its pictures again."""
+
+    image_column: str = ""
+    label_column: str = ""
+    group_column: str = ""
+    split_column: str = ""
+    labels: tuple[str, ...] = ()
+    clip_step_s: float = 1.0
+
+    def load(self, source: Path) -> Dataset:
+        """List the labelled images of a source. Raises InputError."""
+        return load(
+            source,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            group_column=self.group_column,
+            split_column=self.split_column,
+            labels=self.labels,
+            clip_step_s=self.clip_step_s,
+        )
 
 
 def load(

@@ -23,6 +23,7 @@ import tf_keras
 
 from edge_ran import plots
 from edge_ran.card import Calibration, ModelCard, Quantisation
+from edge_ran.dataset import Reading
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256, write_text
 from edge_ran.host import calibration, fake_quant, model_cards, networks, rewrites, training_data
@@ -121,6 +122,7 @@ def quantize(
         seed=seed,
         data=data.record,
         source=str(Path(source).resolve()),
+        reading=_reading(run),
         float_network=sha256(RunFolder(Path(run)).model_path),
     )
     work = _Quantisation(rewritten, card, data, settings, callbacks)
@@ -145,13 +147,22 @@ def _training_pictures(run: Path) -> Path:
     return source
 
 
+def _reading(run: Path) -> Reading:
+    """Return how the run's pictures were read when it was trained; the usual way for a run that does not say."""
+    try:
+        return read_settings(run).reading
+    except InputError:
+        return Reading()
+
+
 def _read(source: Path, run: Path, output: Path, card: ModelCard, callbacks: Callbacks) -> TrainingData:
     """Read the pictures, split as they were in training. Raises InputError where they have other classes."""
     callbacks.on_stage(f"reading pictures from {source}")
     trained = card.training
     data = training_data.read(
-        source, card.input, trained.validation_fraction, trained.seed, cache=output, on_load=callbacks.on_load
-    )
+        source, card.input, trained.validation_fraction, trained.seed,
+        reading=_reading(run), cache=output, on_load=callbacks.on_load,
+    )  # fmt: skip
     if data.labels != card.labels:
         raise InputError(
             f"{source} has the classes {', '.join(data.labels)}; {run} has {', '.join(card.labels)}",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_ran import records
 from edge_ran.architecture import Architecture
 from edge_ran.card import TrainingSet
+from edge_ran.dataset import Reading
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes, write_text
 from edge_ran.recipe import Recipe
@@ -21,7 +22,8 @@ class RunSettings:
     """What decides the result of a run, and where its pictures were.
 
     ``architecture`` and ``balance`` are those of `train`, ``float_network`` (SHA-256 of the network's file) is that of
-    `quantize`; each is None for the other one. ``precision`` is the arithmetic in training.
+    `quantize`; each is None for the other one. ``precision`` is the arithmetic in training, ``reading`` how the
+    pictures were read.
     """
 
     recipe: Recipe
@@ -32,11 +34,16 @@ class RunSettings:
     balance: bool | None = None
     float_network: str | None = None
     precision: str | None = None
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def identity(self) -> str:
         """What must be equal in a run and its continuation, as 64 hexadecimal digits: not paths, not the precision."""
-        fixed = {k: v for k, v in records.to_dict(self).items() if v is not None and k not in ("source", "precision")}
+        fixed = {
+            k: v
+            for k, v in records.to_dict(self).items()
+            if v is not None and k not in ("source", "precision", "reading")
+        }
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
     @property

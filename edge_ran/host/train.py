@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_ran import plots
 from edge_ran.architecture import Architecture
 from edge_ran.card import InputSpec
+from edge_ran.dataset import Reading
 from edge_ran.files import write_text
 from edge_ran.host import calibration, model_cards, networks, training_data
 from edge_ran.host.arithmetic import build_with, choose_precision
@@ -56,6 +57,7 @@ def train(
     how: Recipe,
     options: TrainOptions | None = None,
     *,
+    reading: Reading | None = None,
     resume: bool = False,
     force: bool = False,
     callbacks: Callbacks | None = None,
@@ -65,6 +67,7 @@ def train(
     Args:
         source: whatever ``dataset.load`` reads.
         run: the run folder to write; ``resume`` continues the one that is there, ``force`` starts it again.
+        reading: columns, classes and step between frames of the source; None = as ``dataset.load`` finds them.
         architecture: its number of classes is replaced by that of the data.
 
     Raises:
@@ -82,7 +85,7 @@ def train(
     callbacks.on_stage(f"reading pictures from {source}")
     data = training_data.read(
         source, spec, options.validation_fraction, options.seed,
-        cache=run, skip_bad=options.skip_bad, on_load=callbacks.on_load,
+        reading=reading, cache=run, skip_bad=options.skip_bad, on_load=callbacks.on_load,
     )  # fmt: skip
     architecture = dataclasses.replace(architecture, classes=len(data.labels))
     settings = RunSettings(
@@ -92,6 +95,7 @@ def train(
         source=str(Path(source).resolve()),
         architecture=architecture,
         balance=options.balance,
+        reading=reading or Reading(),
         precision=choose_precision(output.folder if resume else None, options.precision, architecture, how),
     )
     model = _build(settings)

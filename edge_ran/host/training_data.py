@@ -45,6 +45,7 @@ def read(
     validation_fraction: float,
     seed: int,
     *,
+    reading: dataset.Reading | None = None,
     cache: Path | None = None,
     skip_bad: bool = False,
     on_load: Callable[[int, int], None] | None = None,
@@ -53,13 +54,14 @@ def read(
 
     Args:
         source: whatever ``dataset.load`` reads.
+        reading: its columns, classes and step between frames; None = as ``dataset.load`` finds them.
         cache: folder for the pixels of a set that is larger than memory should hold.
         on_load: called with (pictures read, pictures).
 
     Raises:
         InputError: there is nothing to learn from, or a picture cannot be read.
     """
-    labelled, skipped = dataset.load(source), 0
+    labelled, skipped = (reading or dataset.Reading()).load(source), 0
     if skip_bad:
         good, problems = dataset.readable(labelled.samples, progress=on_load)
         labelled, skipped = dataclasses.replace(labelled, samples=good), len(problems)

@@ -27,10 +27,13 @@ from edge_ran import catalogue
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.card import Calibration, InputSpec, ModelCard
 from edge_ran.cli.render.convert import converted
+from edge_ran.dataset import Reading
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
 from edge_ran.graph import read_card
 from edge_ran.host import calibration, networks
 from edge_ran.host.convert import convert
+from edge_ran.host.quantize import _reading
+from edge_ran.host.run_settings import read_settings
 from edge_ran.host.scoring import Examples, fit_temperature, scores
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks
@@ -66,6 +69,17 @@ def test_a_run_folder_holds_everything(pictures: Path, tmp_path: Path) -> None:
     assert not list(run.glob(".edge-ran-*"))
     model = networks.load(run / "model.keras")
     assert model.count_params() == report.parameters
+
+
+def test_the_columns_of_a_manifest_are_kept_for_quantize(pictures: Path, tmp_path: Path) -> None:
+    rows = [f"{p.relative_to(pictures)},{p.parent.name},x" for p in sorted(pictures.rglob("*.png"))]
+    (pictures / "list.csv").write_text("image,area,label\n" + "\n".join(rows) + "\n")
+    reading = Reading(label_column="area", labels=("blue", "red"))
+    result = train(pictures / "list.csv", tmp_path / "run", TINY, dataclasses.replace(QUICK, epochs=1), reading=reading)
+    assert result.train_images + result.validation_images == 16
+    assert read_settings(tmp_path / "run").reading == reading
+    assert _reading(tmp_path / "run") == reading
+    assert _reading(tmp_path) == Reading()
 
 
 def test_it_learns(make_pictures, tmp_path: Path) -> None:
