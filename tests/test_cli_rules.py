@@ -115,3 +115,11 @@ def test_an_option_without_effect_is_two_lines_and_exit_code_2(words: str, monke
 
 def test_a_flag_that_says_what_holds_anyway_is_no_conflict():
     assert refusal("run", CHECKED["run"], "--headless", "--device", "ssh://board") == ""
+
+
+def test_options_of_a_network_have_no_effect_on_a_file(test_models, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["edge-ran", "inspect", str(test_models / "int8.tflite"), "--width", "2"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert "--width has no effect" in capsys.readouterr().err

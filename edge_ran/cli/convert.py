@@ -46,7 +46,7 @@ def convert(
     ] = None,
     output: OutputOptions,
 ) -> None:
-    """Convert a trained network to one .tflite with embedded labels and preprocessing."""
+    """Convert a trained network to a .tflite with embedded labels and preprocessing."""
     from edge_ran import catalogue
     from edge_ran.cli.render import convert as render
     from edge_ran.files import refuse_existing

@@ -21,7 +21,7 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="Labelled pictures of the network's classes, for top-1.")] = None,
     output: OutputOptions,
 ) -> None:
-    """Convert, compare, classify a clip, benchmark, once each; leave one HTML page."""
+    """Convert, compare precisions, classify a clip and benchmark, and write one HTML page."""
     from edge_ran.cli.render import convert as render
 
     def note(text: str) -> None:

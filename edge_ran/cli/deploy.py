@@ -58,7 +58,7 @@ def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run; change nothing.")] = False,
     output: Annotated[OutputOptions, Only("json", "quiet")],
 ) -> None:
-    """Run a model on boards as a service that starts at boot; go back by itself when it is worse."""
+    """Run a model on boards as a service that starts at boot; return to the previous release if it is worse."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import rollout
     from edge_ran.deploy.release import Plan, local_files

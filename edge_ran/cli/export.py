@@ -26,7 +26,7 @@ def export(
     metadata: MetadataOptions,
     output: OutputOptions,
 ) -> None:
-    """Make an app of a .tflite: a folder of static files that classifies in a browser, also offline."""
+    """Make a web app from a .tflite: a folder of static files that classifies in a browser, also offline."""
     if not web:
         raise UsageError("nothing says what to export to", "edge-ran export --web")
     from edge_ran.phone.site import export_site

@@ -19,7 +19,7 @@ def fetch(
     output: Annotated[OutputOptions, Only("json", "quiet")],
     keep: Annotated[bool, typer.Option("--keep", help="Leave the pictures on the board as well.")] = False,
 ) -> None:
-    """Bring the pictures that a board recorded here, for the next training; they are then removed there."""
+    """Copy the pictures that a board recorded to this machine, for training, and remove them from the board."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import boards
     from edge_ran.deploy.fetch import fetch as bring

@@ -54,7 +54,7 @@ def import_(
     ] = None,
     out: OutputOptions = OUTPUT,
 ) -> None:
-    """Make a run folder of a network that another script trained, proved equal on pictures."""
+    """Make a run folder from a network that another script trained, and compare both on pictures."""
     from edge_ran.runs import RUNS
 
     if fit not in ("stretch", "crop"):

@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from edge_ran.cli.app import host_packages
+from edge_ran.cli.command import given
 from edge_ran.cli.options import NetworkOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
+from edge_ran.cli.rules import spelt
+from edge_ran.errors import UsageError
 
 
 @verb
 def inspect(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A .tflite file, a run folder or a network's name (edge50).")],
     *,
     classes: Annotated[int | None, typer.Option(help="Outputs of a network.", show_default="its own")] = None,
@@ -29,6 +33,9 @@ def inspect(
     from edge_ran.runs import is_network_file
 
     path = Path(model)
+    options = [name for name in given(context, "model", "json", "verbose") if path.exists()]
+    if options:
+        raise UsageError(f"{spelt(options[0])} has no effect: {model} is a file", f"leave out {spelt(options[0])}")
     if path.is_dir():
         from edge_ran.runs import describe_run, open_run
 

@@ -16,7 +16,7 @@ def logs(
     output: Annotated[OutputOptions, Only("json")],
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the newest.")] = 50,
 ) -> None:
-    """Show what happened to a deployed model on a board, and what the program said there."""
+    """Show the events and messages of a deployed model on a board."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import boards, fleet
 

@@ -36,7 +36,7 @@ def quantize(
     checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0,
     output: OutputOptions,
 ) -> None:
-    """Fine-tune a run's network in int8 arithmetic, so that convert --int8 loses little accuracy."""
+    """Fine-tune a run with quantisation-aware training, so that convert --int8 loses little accuracy."""
     from edge_ran.cli.render import train as render
     from edge_ran.run_output import RunOutput
     from edge_ran.runs import RUNS, RunFolder, default_run

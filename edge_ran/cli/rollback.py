@@ -18,7 +18,7 @@ def rollback(
     output: Annotated[OutputOptions, Only("json", "quiet")],
     wait: Annotated[float, typer.Option(min=1, metavar="S", help="Time until it classifies frames.")] = 60.0,
 ) -> None:
-    """Run the release before the present one again on boards."""
+    """Return to the previous release on boards."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import fleet as boards
 

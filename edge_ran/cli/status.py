@@ -18,7 +18,7 @@ def status(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 10.0,
     page: Annotated[bool, typer.Option("--page", help="Show the live page's address with its token.")] = False,
 ) -> None:
-    """Tell of every board what runs there and how it fares; without --device, of every board deployed to from here."""
+    """Show what runs on each board and its state; without --device, on all boards deployed to from this machine."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import fleet as boards
 

@@ -14,7 +14,7 @@ from edge_ran.cli.render import emit
 
 @verb
 def undeploy(fleet: FleetOptions, output: Annotated[OutputOptions, Only("json", "quiet")]) -> None:
-    """Stop what was deployed to boards and remove all of it, recorded pictures as well."""
+    """Stop the service on boards and remove everything that was deployed, recorded pictures as well."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import fleet as boards
 
