@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -24,14 +25,19 @@ from models import colours
 from sshd import Sshd
 from systemd_board import Board
 
-from edge_ran import records
+from edge_ran import records, targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import main
 from edge_ran.deploy import board as board_side
 from edge_ran.deploy import fetch, fleet, layout, rollout, service
+from edge_ran.deploy.acceptance import Acceptance
 from edge_ran.deploy.layout import Layout
 from edge_ran.deploy.release import Plan, new_payload, pack, record_answers
-from edge_ran.errors import EnvironmentMissing
+from edge_ran.deploy.remote import gate
+from edge_ran.errors import EnvironmentMissing, GateError
+from edge_ran.latency import LatencyStats
+from edge_ran.runtime import Accelerator
+from edge_ran.runtime.agreement import Agreement
 
 TESTS = Path(__file__).parent
 
@@ -275,6 +281,23 @@ def test_one_board_first_and_no_further_when_it_fails(ends, max_failures, expect
     assert found.exit_code == code
 
 
+def test_the_gate_is_agreement_and_the_budget_of_option_or_device(labelled_model):
+    device = DeviceSpec("b", "b", "cpu", "int8", target="ssh://b", latency_budget_ms=5)
+    right = Agreement(pictures=16, top1=1.0, largest_difference=0.0, relative_error=0.0, answers_range=1.0)
+    fast = Acceptance(right, LatencyStats.from_ms([4.0] * 20), Accelerator("cpu", "cpu"))
+    slow = dataclasses.replace(fast, latency=LatencyStats.from_ms([6.0] * 20))
+    wrong = dataclasses.replace(fast, agreement=dataclasses.replace(right, top1=0.9))
+    plan = Plan(labelled_model())
+    gate(plan, device, fast)
+    with pytest.raises(GateError, match="takes 6 ms, more than 5 ms"):
+        gate(plan, device, slow)
+    gate(dataclasses.replace(plan, max_latency_ms=7.0), device, slow)
+    gate(dataclasses.replace(plan, max_latency_ms=0.0), device, slow)
+    with pytest.raises(GateError, match="answers otherwise"):
+        gate(plan, device, wrong)
+    gate(dataclasses.replace(plan, min_agreement=0.9), device, wrong)
+
+
 def test_a_release_is_named_by_all_that_it_is(labelled_model, tmp_path: Path):
     answers = tmp_path / "answers.npz"
     names = set()
@@ -377,6 +400,11 @@ def build_delegate(board: Board, kind: int) -> str:
     return f"/home/pi/{name}"
 
 
+def stop_after_five(done: int, total: int) -> None:
+    if done == 5:
+        raise KeyboardInterrupt
+
+
 @pytest.mark.board
 def test_the_life_of_a_board(board: Board, camera: MjpegServer, edge_ran, labelled_model, toml: Path, tmp_path: Path):
     had = board.ssh("find ~ | sort").stdout
@@ -453,9 +481,12 @@ def test_the_life_of_a_board(board: Board, camera: MjpegServer, edge_ran, labell
     assert runs(edge_ran, toml)["release"] == outcome["release"]
 
     recorded = edge_ran("status", "--device", toml, "--json").record["boards"][0]["recorded_files"]
+    with pytest.raises(KeyboardInterrupt):  # and later it goes on where it was
+        fetch.fetch(targets.resolve(str(toml)), tmp_path / "more", progress=stop_after_five)
     brought = edge_ran("fetch", tmp_path / "more", "--device", toml, "--json")
     jsonschema.validate(brought.record, records.schema(fetch.Fetched))
-    assert brought.record["files"] == brought.record["removed"] == recorded > 0
+    assert brought.record["files"] == recorded - 5 > 0
+    assert brought.record["removed"] == recorded
     assert len(list((tmp_path / "more" / "red").glob("kitchen-clip-*/*.jpg"))) == recorded
     assert edge_ran("status", "--device", toml, "--json").record["boards"][0]["recorded_files"] == 0
 

@@ -209,7 +209,7 @@ class Remote:
             found = records.read_document(Acceptance, parse(bytes(said)), "it")
         except InputError as error:
             raise self.session.failed(f"gave an answer that is none: {error}") from error
-        _gate(plan, self.spec, found)
+        gate(plan, self.spec, found)
         return found
 
     def switch(self, identity: str) -> str:
@@ -270,7 +270,8 @@ class Remote:
         return equipped
 
 
-def _gate(plan: Plan, spec: DeviceSpec, found: Acceptance) -> None:
+def gate(plan: Plan, spec: DeviceSpec, found: Acceptance) -> None:
+    """Raise GateError where a release answers otherwise than here, or takes longer than the budget."""
     budget = plan.budget_ms(spec)
     if not found.agreement.is_right or found.agreement.top1 < plan.min_agreement:
         raise GateError(
