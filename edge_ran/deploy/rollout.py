@@ -29,7 +29,8 @@ class Outcome:
     """What became of a deployment on one board.
 
     ``refused``: it did not pass its test, and what ran before goes on. ``rolled back``: it did not classify frames, and
-    what ran before runs again. ``failed``: it was not reached, is full or lacks something; nothing was changed.
+    what ran before runs again. ``failed``: it was not reached, is full or lacks something, or the
+    release that runs there already has no camera; nothing was changed.
     ``lost``: the connection was lost while the release started; the board keeps it if it works, else it goes back.
     ``skipped``: too many boards before it failed.
     """
@@ -154,17 +155,19 @@ class _Deployment:
         try:
             remote.wait(self.release, self._plan.wait_s)
         except GateError as error:
-            return "rolled back", self._go_back(remote, error_text(error, self._name))
+            reason = error_text(error, self._name)
+            if self.before == self.release:
+                return "failed", f"{reason}; this release ran before, and goes on trying"
+            return "rolled back", self._go_back(remote, reason)
         return "deployed", ""
 
     def _go_back(self, remote: Remote, reason: str) -> str:
         """Run what ran before again; return the reason with what came of it."""
-        target = "" if self.before == self.release else self.before
-        remote.back(target)
-        if not target:
+        remote.back(self.before)
+        if not self.before:
             return f"{reason}; nothing ran before, so nothing runs now"
         try:
-            remote.wait(target, BACK_S)
+            remote.wait(self.before, BACK_S)
         except GateError as error:
             return f"{reason}; and now: {error_text(error, self._name)}"
         return reason

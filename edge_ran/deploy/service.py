@@ -198,7 +198,7 @@ class Service:
             line = hidden(line)
             self.said.append(line)
             append(self.layout.log, f"{_stamp()} {line}\n")
-            self.live.notice = line
+            self.live.notice = line.removeprefix("edge-ran: ")
 
     def _tick(self, began: float) -> None:
         self._report()
