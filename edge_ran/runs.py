@@ -65,7 +65,9 @@ class RunFolder:
 def is_network_file(path: Path | str) -> bool:
     """Whether a path is a network that another script may have saved, which `edge-ran import` makes a run of."""
     path = Path(path)
-    return path.suffix.lower() in NETWORK_SUFFIXES or (path / "saved_model.pb").is_file()
+    if path.is_dir():
+        return (path / "saved_model.pb").is_file()
+    return path.suffix.lower() in NETWORK_SUFFIXES
 
 
 def open_run(path: Path | str) -> RunFolder:

@@ -9,6 +9,7 @@ import typer
 
 from edge_ran.cli.app import host_packages, progress_note
 from edge_ran.cli.interrupted import command, on_interrupt
+from edge_ran.cli.models import run_of
 from edge_ran.cli.options import AcceleratorOptions, ManifestOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 
@@ -54,7 +55,7 @@ def precisions(
         with host_packages("precisions", output.quiet):
             from edge_ran.host import precisions as host
         found = host.compare(
-            run,
+            run_of(run, output.quiet),
             manifest.load(data),
             Path.cwd(),
             quantised=quantised,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,27 +19,29 @@ from tf_keras import layers as keras_layers
 
 from edge_ran.errors import InputError
 from edge_ran.host.importing import kinds
+from edge_ran.host.importing.calls import (
+    GRAPHS,
+    Layer,
+    call_of,
+    calls_in_order,
+    ends_of,
+    field_of,
+    layer_of,
+    number_calls,
+    resolver,
+    tensors_of,
+)
 from edge_ran.host.importing.lambdas import Affine, decode
 from edge_ran.host.importing.operators import Tensor, operator_layers
-from edge_ran.host.importing.source import LayerWeights, Source, Weights, shown
+from edge_ran.host.importing.source import Source, Weights, shown
 from edge_ran.host.rewrites import LayerGraph, Node
 
 Array = NDArray[Any]
-_GRAPHS = ("Functional", "Model", "Sequential")
 _MOST_LAYERS = 10_000
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _MOST_DEPTH = 8  # of models inside models
 _MOST_ELEMENTS = 1 << 26  # of one layer's output
 _MOST_INPUT_SIDE = 4096
-
-
-@dataclass(frozen=True)
-class Ref:
-    """Reads an output of a call of a layer."""
-
-    layer: str
-    call: int
-    output: int
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,6 @@ def read_graph(source: Source, lambdas: Mapping[str, Affine], input_size: tuple[
     return ReadGraph(reader.graph, tuple(reader.notes), reader.operators, reader.nested)
 
 
-@dataclass
-class _Layer:
-    """A layer's record in a model's configuration, with its calls."""
-
-    name: str
-    kind: str
-    record: dict[str, Any]
-    calls: list[tuple[list[Any], dict[str, Any]]]
-    weights: LayerWeights | None = None
-    first_call: int = 0
-    made: dict[int, list[str]] = field(default_factory=dict)  # outputs of each call
-
-
 class _Reader:
     def __init__(self, source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None) -> None:
         self.source, self.lambdas, self.input_size = source, lambdas, input_size
@@ -104,10 +93,10 @@ class _Reader:
 
     def model(self, record: Any, weights: Weights, inputs: list[str] | None, depth: int) -> list[str]:
         """Add a model's layers; return the names of its outputs. ``inputs`` are None for the outermost."""
-        kind, config = _field(record, "class_name", str), record.get("config")
+        kind, config = field_of(record, "class_name", str), record.get("config")
         if kind == "Sequential" and isinstance(config, list):  # before Keras 2.3
             config = {"layers": config}
-        if kind not in _GRAPHS or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+        if kind not in GRAPHS or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
             what = (
                 f"{self.source.path} is a subclassed model ({shown(kind)}): its graph is Python code, which is not run"
             )
@@ -127,8 +116,8 @@ class _Reader:
             return self.sequential(config, layers, inputs, depth)
         return self.functional(config, layers, inputs, depth)
 
-    def layer_record(self, record: Any) -> _Layer:
-        kind = _field(record, "class_name", str)
+    def layer_record(self, record: Any) -> Layer:
+        kind = field_of(record, "class_name", str)
         config = record.get("config")
         inner = config if isinstance(config, dict) else {}
         name = record.get("name") or inner.get("name") or kind.lower()
@@ -137,10 +126,10 @@ class _Reader:
         nodes = record.get("inbound_nodes", [])
         if not isinstance(nodes, list):
             raise ValueError(f"the calls of layer {shown(name)} are no list")
-        return _Layer(name, kinds.ALIASES.get(kind, kind), record, [_call(node) for node in nodes])
+        return Layer(name, kinds.ALIASES.get(kind, kind), record, [call_of(node) for node in nodes])
 
     def sequential(
-        self, config: dict[str, Any], layers: list[_Layer], inputs: list[str] | None, depth: int
+        self, config: dict[str, Any], layers: list[Layer], inputs: list[str] | None, depth: int
     ) -> list[str]:
         current = inputs
         for place, layer in enumerate(layers):
@@ -151,7 +140,7 @@ class _Reader:
                 own = layer.record.get("config")
                 first = own if isinstance(own, dict) else {}
                 shape = first.get("batch_input_shape") or first.get("batch_shape") or config.get("build_input_shape")
-                if shape is None and layer.kind in _GRAPHS and place == 0:
+                if shape is None and layer.kind in GRAPHS and place == 0:
                     current = self.model(layer.record, _inside(layer), None, depth + 1)
                     continue
                 current = [self.image({"config": {"batch_input_shape": shape, "name": "image"}})]
@@ -162,27 +151,27 @@ class _Reader:
         return current
 
     def functional(
-        self, config: dict[str, Any], layers: list[_Layer], inputs: list[str] | None, depth: int
+        self, config: dict[str, Any], layers: list[Layer], inputs: list[str] | None, depth: int
     ) -> list[str]:
         by_name = {layer.name: layer for layer in layers}
-        heads = list(_ends(config.get("input_layers")))
+        heads = list(ends_of(config.get("input_layers")))
         if inputs is not None and len(inputs) != len(heads):
             raise ValueError("a model is called with another number of inputs than it has")
         if inputs is None and len(heads) != 1:
             what = f"{self.source.path} takes {len(heads)} inputs; a camera gives one picture"
             raise InputError(what, "rebuild it with one Input")
         for place, head in enumerate(heads):
-            layer = _known(by_name, head)
+            layer = layer_of(by_name, head)
             layer.made[0] = [inputs[place] if inputs is not None else self.image(layer.record)]
-        ends = list(_ends(config.get("output_layers")))
-        _number_calls(by_name, ends)
-        for layer, call in _in_order(by_name, ends, self.source.path):
+        ends = list(ends_of(config.get("output_layers")))
+        number_calls(by_name, ends)
+        for layer, call in calls_in_order(by_name, ends, self.source.path):
             if call in layer.made:
                 continue
             args, kwargs = layer.calls[call]
-            resolve = _resolver(by_name)
+            resolve = resolver(by_name)
             layer.made[call] = self.call(layer, resolve(args), resolve(kwargs), depth)
-        return [_known(by_name, end).made[end.call - _known(by_name, end).first_call][end.output] for end in ends]
+        return [layer_of(by_name, end).made[end.call - layer_of(by_name, end).first_call][end.output] for end in ends]
 
     def image(self, record: dict[str, Any]) -> str:
         config = record.get("config")
@@ -224,18 +213,18 @@ class _Reader:
 
     # ------------------------------------------------------------------------------------------------- layers
 
-    def call(self, layer: _Layer, args: list[Any], kwargs: dict[str, Any], depth: int) -> list[str]:
+    def call(self, layer: Layer, args: list[Any], kwargs: dict[str, Any], depth: int) -> list[str]:
         """Add one call of a layer; return the names of its outputs."""
         kind, record = layer.kind, layer.record
         try:
-            if kind in _GRAPHS:
+            if kind in GRAPHS:
                 self.refuse_training(layer, kwargs)
                 self.nested += 1
-                return self.model(record, _inside(layer), _flat(args), depth + 1)
+                return self.model(record, _inside(layer), tensors_of(args), depth + 1)
             if kind in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer") or self.is_operation(record):
                 self.operators += 1
                 return [operator_layers(self, layer.name, record, args, kwargs)]
-            return [self.plain(layer, _flat(args), kwargs)]
+            return [self.plain(layer, tensors_of(args), kwargs)]
         except InputError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, ZeroDivisionError) as error:
@@ -250,7 +239,7 @@ class _Reader:
             return bool(re.match(r"keras(\.src)?\.ops\b", module))
         return self.source.keras == 3 and isinstance(config, dict) and "trainable" not in config
 
-    def plain(self, layer: _Layer, inputs: list[str], kwargs: dict[str, Any]) -> str:
+    def plain(self, layer: Layer, inputs: list[str], kwargs: dict[str, Any]) -> str:
         kind, config = layer.kind, layer.record.get("config")
         if not isinstance(config, dict):
             raise ValueError("it has no settings")
@@ -282,7 +271,7 @@ class _Reader:
             return self.activated(layer, kind, settings, activation, inputs)
         return self.add(kind, settings, inputs, layer.name, layer.weights.arrays())
 
-    def activated(self, layer: _Layer, kind: str, settings: dict[str, Any], activation: Any, inputs: list[str]) -> str:
+    def activated(self, layer: Layer, kind: str, settings: dict[str, Any], activation: Any, inputs: list[str]) -> str:
         """Add a layer with an activation of its own: inside it where Keras 2 has the same, else behind it."""
         assert layer.weights is not None
         name = _activation_name(activation)
@@ -299,7 +288,7 @@ class _Reader:
         """Add an activation, a name or the record of a layer, behind ``source``."""
         if isinstance(activation, dict) and isinstance(activation.get("config"), dict):
             record = {"class_name": activation.get("class_name"), "config": activation["config"]}
-            inner = _Layer(f"{name}_activation", str(record["class_name"]), record, [])
+            inner = Layer(f"{name}_activation", str(record["class_name"]), record, [])
             inner.weights = _NoWeights()
             if inner.kind not in ("ReLU", "LeakyReLU", "ELU", "Softmax"):
                 raise ValueError(f"its activation {shown(inner.kind)} is not known here")
@@ -362,12 +351,12 @@ class _Reader:
             )
         return arrays
 
-    def refuse_training(self, layer: _Layer, kwargs: dict[str, Any]) -> None:
+    def refuse_training(self, layer: Layer, kwargs: dict[str, Any]) -> None:
         if kwargs.get("training") not in (None, False, 0):
             what = f"{self.source.path}: layer {shown(layer.name)} is called with training=True, also when it predicts"
             raise InputError(what, f"build the network again with {shown(layer.name)}(x), without training=True")
 
-    def lambda_of(self, layer: _Layer) -> Affine:
+    def lambda_of(self, layer: Layer) -> Affine:
         if layer.name in self.lambdas:
             self.used_lambdas.add(layer.name)
             return self.lambdas[layer.name]
@@ -394,7 +383,7 @@ class _Reader:
         self.notes.append(note)
         return affine
 
-    def unknown_layer(self, layer: _Layer) -> InputError:
+    def unknown_layer(self, layer: Layer) -> InputError:
         registered = layer.record.get("registered_name")
         own = isinstance(registered, str) and ">" in registered
         what = f"{self.source.path}: layer {shown(layer.name)} is a {shown(layer.kind)}, "
@@ -420,14 +409,7 @@ class _NoWeights:
 # ------------------------------------------------------------------------------------------- the parts of a record
 
 
-def _field(record: Any, key: str, kind: type) -> Any:
-    value = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(value, kind):
-        raise ValueError(f"its configuration lacks {key}")
-    return value
-
-
-def _inside(layer: _Layer) -> Weights:
+def _inside(layer: Layer) -> Weights:
     assert layer.weights is not None
     return layer.weights.inside()
 
@@ -454,146 +436,3 @@ def _check_axis(kind: str, settings: dict[str, Any], rank: int) -> None:
 
 def _listed(shapes: list[tuple[int, ...]]) -> str:
     return shown(", ".join("x".join(map(str, shape)) or "1" for shape in shapes) or "none", 100)
-
-
-def _call(node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """One call of a layer, of either major version, as arguments with ``Ref`` in the place of tensors."""
-    if isinstance(node, dict):  # Keras 3
-        return _tensors(node.get("args", [])), _tensors(node.get("kwargs", {}))
-    if not isinstance(node, list):
-        raise ValueError("a call is no list")
-    entries = [node] if node and isinstance(node[0], str) else node
-    args, kwargs = [], {}
-    for entry in entries:
-        if not isinstance(entry, list) or len(entry) < 3:
-            raise ValueError("a layer reads something that is no tensor")
-        args.append(_old_value(entry))
-        for key, value in (entry[3] if len(entry) > 3 and isinstance(entry[3], dict) else {}).items():
-            kwargs[key] = _old_value(value)
-    return [args[0] if len(args) == 1 else args], kwargs
-
-
-def _old_value(value: Any) -> Any:
-    """An argument as Keras 2 writes it: ``[layer, call, output, …]`` is a tensor."""
-    if isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str):
-        if value[0] == "_CONSTANT_VALUE":
-            return value[2]
-        if type(value[1]) is int and type(value[2]) is int:
-            return Ref(value[0], value[1], value[2])
-    return [_old_value(one) for one in value] if isinstance(value, list) else value
-
-
-def _tensors(value: Any) -> Any:
-    """An argument as Keras 3 writes it: a record of class ``__keras_tensor__`` is a tensor."""
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            history = _field(_field(value, "config", dict), "keras_history", list)
-            name, call, output = history
-            if not isinstance(name, str) or type(call) is not int or type(output) is not int:
-                raise ValueError("a layer reads something that is no tensor")
-            return Ref(name, call, output)
-        return {key: _tensors(one) for key, one in value.items()}
-    return [_tensors(one) for one in value] if isinstance(value, list) else value
-
-
-def _refs(value: Any) -> Iterator[Ref]:
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, Ref):
-            yield one
-        elif isinstance(one, dict):
-            waiting += one.values()
-        elif isinstance(one, (list, tuple)):
-            waiting += one
-
-
-def _flat(args: Any) -> list[str]:
-    """The tensors of a call, by name, in order. Raises ValueError where there is something else."""
-    found: list[str] = []
-    waiting = [args]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, (list, tuple)):
-            waiting += list(one)[::-1]
-        elif isinstance(one, Tensor):
-            found.append(one)
-        elif one is not None:
-            raise ValueError("it is called with something that is no tensor")
-    if not found:
-        raise ValueError("it reads nothing")
-    return found
-
-
-def _ends(value: Any) -> Iterator[Ref]:
-    """Inputs or outputs of a functional model: one ``[layer, call, output]``, or a list or record of such."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-        value = [value]
-    if not isinstance(value, list) or not value:
-        raise ValueError("a model has no inputs or outputs")
-    for one in value:
-        found = _old_value(one)
-        if not isinstance(found, Ref):
-            raise ValueError("a model's input or output is no tensor")
-        yield found
-
-
-def _known(by_name: Mapping[str, _Layer], ref: Ref) -> _Layer:
-    if ref.layer not in by_name:
-        raise ValueError(f"layer {shown(ref.layer)} is read, but is not there")
-    return by_name[ref.layer]
-
-
-def _number_calls(by_name: Mapping[str, _Layer], ends: list[Ref]) -> None:
-    """Find out from which number on a layer's calls are counted: for models inside, Keras 2 counts from 1, mostly."""
-    lowest: dict[str, int] = {}
-    for ref in [*ends, *(ref for layer in by_name.values() for ref in _refs(layer.calls))]:
-        lowest[ref.layer] = min(lowest.get(ref.layer, ref.call), ref.call)
-    for name, number in lowest.items():
-        if name in by_name and by_name[name].kind in _GRAPHS:
-            by_name[name].first_call = number if number <= 1 else 0
-
-
-def _in_order(by_name: Mapping[str, _Layer], ends: list[Ref], path: object) -> Iterator[tuple[_Layer, int]]:
-    """Yield the calls that the outputs need, each after those that it reads. Raises InputError for a circle."""
-    done: set[tuple[str, int]] = set()
-    open_calls: set[tuple[str, int]] = set()
-    for end in ends:
-        stack = [(end, False)]
-        while stack:
-            ref, is_ready = stack.pop()
-            layer = _known(by_name, ref)
-            call = ref.call - layer.first_call
-            key = (layer.name, call)
-            if is_ready:
-                open_calls.discard(key)
-                if key not in done:
-                    done.add(key)
-                    yield layer, call
-                continue
-            if key in done or call in layer.made:
-                continue
-            if key in open_calls:
-                raise InputError(f"{path}: layer {shown(layer.name)} waits for itself", "get the file again")
-            if not 0 <= call < len(layer.calls):
-                raise ValueError(f"call {ref.call} of layer {shown(layer.name)} is read, but is not there")
-            open_calls.add(key)
-            stack.append((ref, True))
-            stack += [(one, False) for one in _refs(layer.calls[call])]
-
-
-def _resolver(by_name: Mapping[str, _Layer]) -> Any:
-    """Return a function that puts node names in the place of every ``Ref`` of a value."""
-
-    def resolve(value: Any) -> Any:
-        if isinstance(value, Ref):
-            layer = _known(by_name, value)
-            outputs = layer.made[value.call - layer.first_call]
-            return Tensor(outputs[value.output])
-        if isinstance(value, dict):
-            return {key: resolve(one) for key, one in value.items()}
-        return [resolve(one) for one in value] if isinstance(value, list) else value
-
-    return resolve

@@ -180,23 +180,12 @@ def import_network(
     size, classes = InputSpec(height, width, fit=answers.fit), graph.nodes[graph.output].shape[0]
     labels, folder_labels = _labels(answers.labels, classes, path, check_on)
     theirs, ours = built(original, "original", path), built(graph, network.name, path)
-    chosen = said or px.from_graph(scaling)
-    trials: tuple[px.PixelTrial, ...] = ()
-    if check_on is not None:
-        frames, truth = _labelled(check_on, labels)
-        trials = px.try_all(lambda x: _probabilities(theirs, x), frames, truth, size, said)
-        network.notes.extend(_doubts(trials, chosen))
-        chosen = chosen or px.choose(trials, classes, check_on)
-    else:
-        frames = proof_frames(PROOF_PICTURES)
-    if chosen is None:
-        raise px.unknown(path)
     if folder_labels:
         network.notes.append(f"labels are the folders of {check_on}, sorted: {', '.join(labels[:5])}, …")
+    frames, chosen, trials = _pixels(path, network, theirs, said, labels, size, check_on)
     if answers.color is None and chosen.name in ("raw", "given", "unit"):
         network.notes.append("colours are taken to be RGB, as Keras reads pictures; --color bgr for OpenCV's")
     spec = px.input_spec(chosen, scaling, height, width, answers.fit)
-    frames = frames[:PROOF_PICTURES]
     before = px.scaled(frames, chosen, size)
     after = np.asarray(before * np.array(scaling.scale) + np.array(scaling.shift), np.float32)
     moved = _difference(theirs, before, ours, after)
@@ -206,12 +195,7 @@ def import_network(
         )
     expected = None if expect is None else _compare_recorded(theirs, expect)
     rewritten = rewrites.rewrite(ours, after)
-    card = _card(path, network, labels, spec, version, chosen)
-    output.mkdir(parents=True, exist_ok=True)
-    for old in (RunFolder(output).card_path, RunFolder(output).ranges_path):
-        old.unlink(missing_ok=True)
-    networks.save(ours, RunFolder(output).model_path)
-    write_text(RunFolder(output).card_path, card.to_json())
+    _write(RunFolder(output), ours, _card(path, network, labels, spec, version, chosen))
     return ImportReport(
         run=str(output),
         source=str(path),
@@ -233,6 +217,31 @@ def import_network(
         trials=trials,
         gates=sum(layer_names.is_gate(name) for name in graph.nodes),
     )
+
+
+def _write(run: RunFolder, model: tf_keras.Model, card: ModelCard) -> None:
+    """Write a run folder; what was made of another network there goes when the new one is whole."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    networks.save(model, run.model_path)
+    for old in (run.ranges_path, *run.tflites()):
+        old.unlink(missing_ok=True)
+    write_text(run.card_path, card.to_json())
+
+
+def _pixels(
+    path: Path, network: _Network, theirs: tf_keras.Model, said: px.Pixels | None, labels: tuple[str, ...],
+    size: InputSpec, check_on: Path | None,
+) -> tuple[list[NDArray[np.uint8]], px.Pixels, tuple[px.PixelTrial, ...]]:  # fmt: skip
+    """Return the pictures to prove it on, how their pixels are scaled, and the ways that were tried on them."""
+    chosen = said or px.from_graph(network.translated.scaling)
+    if check_on is None:
+        if chosen is None:
+            raise px.unknown(path)
+        return proof_frames(PROOF_PICTURES), chosen, ()
+    frames, truth = _labelled(check_on, labels)
+    trials = px.try_all(lambda x: _probabilities(theirs, x), frames, truth, size, said)
+    network.notes.extend(_doubts(trials, chosen))
+    return frames[:PROOF_PICTURES], chosen or px.choose(trials, len(labels), check_on), trials
 
 
 def inspect_network(path: Path) -> NetworkFile:
