@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import sys
@@ -266,7 +267,7 @@ def test_calibration_pictures_are_spread_over_the_folder_and_its_subfolders(tmp_
     folder = _pictures(tmp_path / "a", *pictures[:3])
     shutil.copytree(_pictures(tmp_path / "b", *pictures[3:6]), folder / "b")
     pixels, record = of_folder(folder, InputSpec(16, 16, color="bgr"), 2)
-    assert record == {"source": "a", "pictures": 2}
+    assert record == Calibration("a", 2, "folder")
     assert (pixels == pictures[[0, 5]]).all()
 
 
@@ -481,3 +482,22 @@ def _strided_pointwise(path: Path) -> int:
         op.name == "CONV_2D" and op.weights.shape[1:3] == (1, 1) and op.options["stride_h"] == 2  # type: ignore[union-attr]
         for op in read_graph(path).operators
     )
+
+
+def test_a_devices_description_chooses_the_converter(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = tmp_path / "board.toml"
+    board.write_text('summary = "a board"\naccelerator = "gpu"\nconverter = "fp16"\n')
+    words = ["edge-ran", "convert", str(run), "--device", str(board)]
+    monkeypatch.setattr(sys, "argv", [*words, "-o", str(tmp_path / "m.tflite"), "--json", "-q"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    result = records.read_document(ConvertResult, json.loads(capsys.readouterr().out), "convert")
+    assert (result.precision, result.path) == ("fp16", tmp_path / "m.tflite")
+    monkeypatch.setattr(sys, "argv", [*words, "--int8"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert "one precision at a time, not int8 and fp16" in capsys.readouterr().err
