@@ -9,13 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer.main
 from numpy.typing import NDArray
 
 pytest.importorskip("tensorflow_model_optimization")
 
-from edge_ran import catalogue, graph
+from edge_ran import catalogue, cli, graph
 from edge_ran.architecture import configure
 from edge_ran.card import InputSpec, ModelCard
+from edge_ran.errors import GateError
 from edge_ran.host import fake_quant, networks, parity, rewrites
 from edge_ran.host.calibration import of_folder
 from edge_ran.host.flatbuffer import flatbuffer
@@ -33,6 +35,31 @@ def test_the_shipped_file_is_its_network_on_a_thousand_pictures(shared_data: Pat
     found = parity.check_parity(SHIPPED, SHIPPED / SHIPPED_TFLITE, frames, layers=False)  # type: ignore[arg-type]
     assert (found.reference, found.pictures) == (parity.FAKE_QUANTISED, 1000)
     assert found.agreement >= 0.995
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_quantised", "reference", "remedy"),
+    [
+        ("int8", True, parity.FLOAT, "edge-ran quantize runs/mine"),
+        ("int8", True, parity.FAKE_QUANTISED, "edge-ran convert --force --precision int8 runs/mine -o m.tflite"),
+        ("fp16", False, parity.FLOAT, "edge-ran convert --force --precision fp16 runs/mine -o m.tflite --no-rewrite"),
+    ],
+)
+def test_a_file_that_disagrees_gets_the_command_that_helps(
+    precision: str, is_quantised: bool, reference: str, remedy: str
+) -> None:
+    layer = parity.LayerDifference(3, "CONV_2D", "stem_conv", 9.0, 2.0, 0.5)
+    found = parity.ParityReport(
+        "m.tflite", "runs/mine", precision, is_quantised, reference, 32, 0.9, 0.1, 40.0, (layer,), layer
+    )
+    with pytest.raises(GateError, match="first differing layer: stem_conv") as caught:
+        parity.check(found)
+    assert caught.value.remedy == remedy
+    verbs = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    words = remedy.split()
+    options = {name for one in verbs[words[1]].params for name in (*one.opts, *one.secondary_opts)}
+    assert {word for word in words if word.startswith("-")} <= options
+    parity.check(replace(found, agreement=0.995))
 
 
 def test_a_layer_of_several_operators_is_held_against_the_last_of_them(tmp_path: Path) -> None:
