@@ -85,7 +85,7 @@ def measure(model: Path, threads: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", type=Path, default=[SHIPPED / SHIPPED_TFLITE])
+    parser.add_argument("models", nargs="*", type=Path, default=[SHIPPED / "edge50" / SHIPPED_TFLITE])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

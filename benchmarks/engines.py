@@ -137,7 +137,7 @@ def make_sources(
     from edge_ran.runtime.output_capture import captured
 
     if run is None and network == "edge50":
-        run = runs.SHIPPED
+        run = runs.SHIPPED / "edge50"
     if run is not None:
         model, card = read_run(run)
         spec = card.input
@@ -166,8 +166,8 @@ def make_sources(
     ours = folder / "our file"
     ours.mkdir(exist_ok=True)
     for precision in ("fp32", "int8"):
-        if run == runs.SHIPPED and precision == "int8":
-            shutil.copy(runs.SHIPPED / runs.SHIPPED_TFLITE, ours / "int8.tflite")
+        if run == runs.SHIPPED / "edge50" and precision == "int8":
+            shutil.copy(runs.SHIPPED / "edge50" / runs.SHIPPED_TFLITE, ours / "int8.tflite")
             continue
         how = catalogue.converter(precision)
         network_ours = functools.partial(convert.rewrite_for(model, how).model, training=False)

@@ -126,7 +126,7 @@ def main() -> None:
     if chosen.model is None:
         from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
-        chosen.model = [SHIPPED / SHIPPED_TFLITE]
+        chosen.model = [SHIPPED / "edge50" / SHIPPED_TFLITE]
     if chosen.loop:
         print(loop(chosen.model[0], chosen.accelerator[0], chosen.threads))
         return

@@ -157,7 +157,7 @@ def attention() -> None:
     frames = [read_picture(catalogue.folder("calibration_data") / f"{name}.jpg") for name in names]
     side, gap = 132, 6
     columns = []
-    with Classifier(SHIPPED / SHIPPED_TFLITE, attention=True) as classifier:
+    with Classifier(SHIPPED / "edge50" / SHIPPED_TFLITE, attention=True) as classifier:
         for frame in frames:
             square = np.asarray(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
             classifier.scores(square)

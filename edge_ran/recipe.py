@@ -25,6 +25,9 @@ _LIMITS = (
     ("brightness", 0.0, 1.0),
     ("contrast", 0.0, 1.0),
     ("distillation", 0.0, 1.0),
+    ("body_rate", 0.0, 1.0),
+    ("average", 0.0, 0.9999),
+    ("patience", 0, 1_000_000),
 )
 
 
@@ -37,7 +40,9 @@ class Recipe:
     and 96 k of 160 k); ``constant`` stays after the warm-up. ``pad`` is the random shift as a share of the side (4 of
     32 pixels in the paper), ``brightness`` and ``contrast`` the largest relative change, ``mixup`` the alpha of its
     Beta distribution (0 = off). ``distillation`` is the weight of the teacher's answers in the loss, 0..1, and
-    ``distillation_temperature`` softens them.
+    ``distillation_temperature`` softens them. ``body_rate`` is the learning rate of all layers but the last, as a share
+    of the last one's. ``average`` above 0 judges and keeps a moving average of the weights, of which each step keeps
+    that share. ``patience`` above 0 stops after so many epochs without a better one.
 
     A recipe from a card is untrusted: ``check`` it before training with it.
     """
@@ -58,6 +63,9 @@ class Recipe:
     contrast: float = 0.0
     distillation: float = 0.0
     distillation_temperature: float = 2.0
+    body_rate: float = 1.0
+    average: float = 0.0
+    patience: int = 0
 
     def check(self) -> None:
         """Raise UsageError where the schedule is unknown or a number is outside its limits."""
@@ -108,6 +116,22 @@ RECIPES: dict[str, Recipe] = {
         # Rises to a high rate and falls to zero in few epochs (Smith and Topin 2017, arXiv 1708.07120).
         Recipe("one-cycle", 30, 128, 0.2, "one-cycle", warmup=0.2, label_smoothing=0.1),
         Recipe("cosine", 30, 128, 0.1, "cosine", warmup=0.05, label_smoothing=0.1),
+        # From a network that has seen other pictures: its last layer is new, those below learn at a fifth of the rate.
+        Recipe(
+            "transfer",
+            20,
+            64,
+            0.05,
+            "cosine",
+            warmup=0.1,
+            weight_decay=1e-4,
+            label_smoothing=0.1,
+            brightness=0.2,
+            contrast=0.2,
+            body_rate=0.2,
+            average=0.99,
+            patience=8,
+        ),
         # Section 4.1: batch 64, 0.1 divided by ten at 64 k and 96 k of 160 k steps, decay 1e-4: 205 epochs of CIFAR-10.
         Recipe("paper", 205, 64, 0.1, "step", weight_decay=1e-4),
     )
@@ -140,18 +164,23 @@ class TrainOptions:
 
     ``fit_to`` is ``stretch`` or ``crop`` (``card.InputSpec.fit``). ``validation_fraction`` is the share of the training
     pictures on which the best epoch is chosen; whole groups (clips) go to one side, and it is ignored where the data
-    names its own validation split. ``balance`` weighs classes by the inverse of their counts. ``precision`` is
-    ``float32``, ``bfloat16``, or ``auto``, which measures both where the processor has bfloat16. ``skip_bad`` leaves
-    unreadable pictures out. ``checkpoint_s`` are the seconds between checkpoints within an epoch.
+    names its own validation split. ``start`` is where the weights come from: ``none``, ``auto`` (the shipped network of
+    the same architecture, if there is one), the name of a shipped network, or a run folder. ``balance`` weighs
+    classes by the inverse of their counts; None does where the largest has 1.5 times the pictures of the smallest.
+    ``teacher`` is a run folder or ``.tflite`` whose answers are learnt, too. ``precision`` is ``float32``,
+    ``bfloat16``, or ``auto``, which measures both where the processor has bfloat16. ``skip_bad`` leaves unreadable
+    pictures out. ``checkpoint_s`` are the seconds between checkpoints within an epoch.
     """
 
     fit_to: str = "stretch"
     validation_fraction: float = 0.1
-    balance: bool = False
+    balance: bool | None = False
     precision: str = "float32"
     seed: int = 0
     skip_bad: bool = False
     checkpoint_s: float = 120.0
+    start: str = "none"
+    teacher: str = ""
 
     def check(self) -> None:
         """Raise UsageError where the precision is unknown."""

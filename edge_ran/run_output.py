@@ -28,6 +28,7 @@ _OWN = (
     "ranges.json",
     METRICS,
     "curves.png",
+    "report.html",
     "tensorboard",
 )
 

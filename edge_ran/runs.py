@@ -20,6 +20,7 @@ RUNS = "runs"
 SETTINGS, CHECKPOINT, BEST, METRICS = "settings.json", "checkpoint.npz", "best.npz", "metrics.csv"
 CALIBRATION = "calibration.npz"
 SHIPPED = Path(__file__).resolve().parent / "shipped"
+DEFAULT = "edge50"  # of the shipped networks
 SHIPPED_TFLITE = "int8.tflite"
 NETWORK_SUFFIXES = (".h5", ".hdf5", ".keras", ".onnx", ".pt", ".pth", ".pb")
 
@@ -50,7 +51,7 @@ class RunFolder:
 
     @property
     def is_shipped(self) -> bool:
-        return self.path.resolve() == SHIPPED
+        return self.path.resolve().parent == SHIPPED
 
     def card(self) -> ModelCard:
         """Read ``card.json``. Raises InputError."""
@@ -70,13 +71,25 @@ def is_network_file(path: Path | str) -> bool:
     return path.suffix.lower() in NETWORK_SUFFIXES
 
 
+def shipped(name: str) -> Path | None:
+    """Return the folder of the shipped network called ``name``, or None."""
+    folder = SHIPPED / name.replace("-", "_")
+    return folder if folder.parent == SHIPPED and RunFolder(folder).is_finished else None
+
+
+def named(path: Path) -> Path:
+    """Return ``path``, or the shipped network's folder where ``path`` is the name of one and no file here has it."""
+    found = None if path.exists() or path != Path(path.name) else shipped(path.name)
+    return found or path
+
+
 def open_run(path: Path | str) -> RunFolder:
     """Return the run in the folder ``path``.
 
     Raises:
         InputError: there is no such folder, or no finished run in it.
     """
-    run = RunFolder(Path(path))
+    run = RunFolder(named(Path(path)))
     if run.path.is_file() and is_network_file(path):
         raise InputError(f"{path} is a network's file, no run folder", f"edge-ran import {path} makes one")
     if not run.path.is_dir():
@@ -123,18 +136,18 @@ def newest_run(cwd: Path) -> Path | None:
 
 def default_run(cwd: Path) -> Path:
     """Return the newest run of ``cwd``, else the one that ships. Raises InputError when this package ships none."""
-    return newest_run(cwd) or _shipped(RunFolder(SHIPPED).model_path).parent
+    return newest_run(cwd) or _shipped(RunFolder(SHIPPED / DEFAULT).model_path).parent
 
 
 def default_tflite(cwd: Path) -> Path:
     """Return the newest ``.tflite`` of the runs of ``cwd``, else the one that ships. Raises InputError without one."""
     found = [path for run in _runs(cwd) for path in run.tflites()]
-    return min(found, key=_age, default=None) or _shipped(SHIPPED / SHIPPED_TFLITE)
+    return min(found, key=_age, default=None) or _shipped(SHIPPED / DEFAULT / SHIPPED_TFLITE)
 
 
 def tflite_path(run: Path, precision: str, cwd: Path) -> Path:
-    """Return where ``convert`` writes: into the run's own folder, for the shipped one into ``cwd/runs/shipped``."""
-    folder = cwd / RUNS / "shipped" if RunFolder(run).is_shipped else run
+    """Return where ``convert`` writes: into the run's own folder, for a shipped one into ``cwd/runs/shipped-NAME``."""
+    folder = cwd / RUNS / f"shipped-{run.name}" if RunFolder(run).is_shipped else run
     return folder / f"{precision}.tflite"
 
 

@@ -20,7 +20,7 @@ import pytest
 from sshd import Sshd
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = ROOT / "edge_ran" / "shipped" / "int8.tflite"
+MODEL = ROOT / "edge_ran" / "shipped" / "edge50" / "int8.tflite"
 PICTURES = ROOT / "calibration_data"
 SHOWN = {"chelsea": "cat", "rocket": "airplane"}  # the pictures of something that the network knows
 

@@ -60,7 +60,7 @@ def test_cards_of_older_versions_are_read():
     card = ModelCard.from_json(json.dumps(old))
     assert (card.options, card.training, card.calibration) == (None, Training(), Calibration())
     assert (card.accuracy, card.versions) == (Accuracy(), Versions(edge_ran="0.2"))
-    shipped = ModelCard.from_json((SHIPPED / "card.json").read_bytes())
+    shipped = ModelCard.from_json((SHIPPED / "edge50" / "card.json").read_bytes())
     assert shipped.options == named("edge50")
     assert shipped.training.quantisation is not None
     assert shipped.training.quantisation.recipe is not None

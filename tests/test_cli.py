@@ -288,7 +288,7 @@ def test_a_full_disk_behind_stdout_is_two_lines(test_models: Path):
 def test_a_broken_package_is_two_lines(tmp_path: Path):
     (tmp_path / "numpy.py").write_text("raise ImportError('\\n\\nIMPORTANT: PLEASE READ THIS FOR ADVICE')\n")
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-    done = edge_ran("inspect", ROOT / "edge_ran" / "shipped" / "int8.tflite", PYTHONPATH=path)
+    done = edge_ran("inspect", ROOT / "edge_ran" / "shipped" / "edge50" / "int8.tflite", PYTHONPATH=path)
     assert done.returncode == errors.EnvironmentMissing.exit_code
     assert done.stdout == ""
     assert done.stderr.splitlines()[-2:] == ["edge-ran: a package cannot be imported", "  edge-ran doctor"]

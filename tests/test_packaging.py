@@ -84,7 +84,11 @@ def test_the_data_folders_hold_what_they_should(wheel: Path):
 def test_a_network_ships(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {"edge_ran/shipped/card.json", "edge_ran/shipped/model.keras", "edge_ran/shipped/int8.tflite"} <= names
+    assert {
+        "edge_ran/shipped/edge50/card.json",
+        "edge_ran/shipped/edge50/model.keras",
+        "edge_ran/shipped/edge50/int8.tflite",
+    } <= names
 
 
 def test_the_wheel_is_for_any_python_and_light_to_install(wheel: Path):

@@ -24,8 +24,8 @@ def make(folder: Path, age_s: float, *names: str) -> Path:
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = make(tmp_path / "package" / "shipped", 0, "card.json", "model.keras", "int8.tflite")
-    monkeypatch.setattr(runs, "SHIPPED", folder)
+    folder = make(tmp_path / "package" / runs.DEFAULT, 0, "card.json", "model.keras", "int8.tflite")
+    monkeypatch.setattr(runs, "SHIPPED", folder.parent)
     return folder
 
 
@@ -90,4 +90,16 @@ def test_what_is_no_finished_run_is_said(tmp_path: Path, names, what: str, remed
 def test_convert_writes_into_the_run_but_never_into_the_package(tmp_path: Path, shipped: Path):
     run = tmp_path / "runs" / "r"
     assert runs.tflite_path(run, "int8", tmp_path) == run / "int8.tflite"
-    assert runs.tflite_path(shipped, "fp16", tmp_path) == tmp_path / "runs" / "shipped" / "fp16.tflite"
+    assert runs.tflite_path(shipped, "fp16", tmp_path) == tmp_path / "runs" / f"shipped-{runs.DEFAULT}" / "fp16.tflite"
+
+
+def test_a_shipped_network_has_a_name_that_a_file_of_the_user_hides(
+    tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert runs.named(Path(runs.DEFAULT)) == runs.shipped(runs.DEFAULT) == shipped
+    assert runs.open_run(Path(runs.DEFAULT)).is_shipped
+    assert runs.named(Path("nobody")) == Path("nobody")
+    assert runs.shipped("../package") is None
+    mine = make(tmp_path / runs.DEFAULT, 0, "card.json", "model.keras")
+    assert runs.named(Path(runs.DEFAULT)).resolve() == mine

@@ -98,7 +98,7 @@ if sys.argv[1] == "small":
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
 from edge_ran import runs
 from edge_ran.runtime import open_runtime
-with open_runtime(runs.SHIPPED / runs.SHIPPED_TFLITE, threads=1) as runtime:
+with open_runtime(runs.SHIPPED / "edge50" / runs.SHIPPED_TFLITE, threads=1) as runtime:
     x = np.random.default_rng(0).integers(0, 256, runtime.input.shape).astype(runtime.input.dtype)
     (y,) = runtime.run(x)
 with open("/proc/self/smaps_rollup") as lines:
@@ -122,7 +122,7 @@ def test_loading_and_closing_again_and_again_keeps_memory_where_it_is() -> None:
     x = np.zeros((1, 32, 32, 3), np.uint8)
     seen = []
     for _ in range(30):
-        with open_runtime(runs.SHIPPED / runs.SHIPPED_TFLITE, threads=1) as runtime:
+        with open_runtime(runs.SHIPPED / "edge50" / runs.SHIPPED_TFLITE, threads=1) as runtime:
             runtime.run(x)
         seen.append(resident_kb())
     assert seen[-1] - seen[9] < 4 * 1024

@@ -21,7 +21,7 @@ FLOORS = (
     ("card",),
     ("graph", "latency", "npz", "picture", "plots", "runs"),
     ("camera", "pictures", "preprocess", "run_output", "runtime"),
-    ("attention", "dataset", "model_interface", "report", "unknown"),
+    ("attention", "dataset", "model_interface", "report", "start", "unknown"),
     ("classifier", "collect"),
     ("evaluate", "verify", "bench", "stream", "doctor"),
     ("evaluation_page", "phone"),

@@ -10,8 +10,9 @@ from edge_ran.errors import InputError, UsageError
 
 def tflite_or_default(model: Path | None) -> Path:
     """The file to run: the one named, the newest of the run folder named, or the default, which stderr is told."""
-    from edge_ran.runs import RunFolder, default_tflite, is_network_file
+    from edge_ran.runs import RunFolder, default_tflite, is_network_file, named
 
+    model = named(model) if model else None
     if model is not None and is_network_file(model):  # of another script
         return tflite_of(model)
     if model is not None and model.is_dir():
@@ -34,8 +35,9 @@ def run_of(model: Path, quiet: bool = False) -> Path:
     Raises:
         InputError: the file leaves something open: its error names the `edge-ran import` that answers it.
     """
-    from edge_ran.runs import RUNS, RunFolder, is_network_file
+    from edge_ran.runs import RUNS, RunFolder, is_network_file, named
 
+    model = named(model)
     if not is_network_file(model):
         return model
     if not model.exists():

@@ -39,9 +39,11 @@ def quantize(
     """Fine-tune a run with quantisation-aware training, so that convert --int8 loses little accuracy."""
     from edge_ran.cli.render import train as render
     from edge_ran.run_output import RunOutput
-    from edge_ran.runs import RUNS, RunFolder, default_run
+    from edge_ran.runs import RUNS, RunFolder, default_run, named
 
-    if run is None:
+    if run is not None:
+        run = named(run)
+    else:
         run = default_run(Path.cwd())
         if not output.quiet:
             say(f"quantising {run}")

@@ -10,10 +10,11 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from edge_ran.cli.app import host_packages, training_progress
+from edge_ran.cli.app import host_packages, parse_seconds, say, training_progress
 from edge_ran.cli.interrupted import resumable
 from edge_ran.cli.options import ManifestOptions, NetworkOptions, OutputOptions, verb
 from edge_ran.cli.render import emit
+from edge_ran.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,24 @@ def train(
     ] = None,
     network: Annotated[str, typer.Option(help="A network's name, see edge-ran inspect.")] = "edge50",
     fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch",
-    recipe: Annotated[str, typer.Option(help="one-cycle, cosine or paper.")] = "one-cycle",
-    balance: Annotated[bool, typer.Option(help="Weigh classes by the inverse of their counts.")] = False,
+    start: Annotated[
+        str, typer.Option("--from", metavar="NAME|RUN", help="First weights: auto, none, a shipped network, a run.")
+    ] = "auto",
+    teacher: Annotated[
+        str, typer.Option(metavar="RUN|FILE", help="Learn from this run or .tflite of the same classes, too.")
+    ] = "",
+    recipe: Annotated[
+        str | None, typer.Option(help="transfer, one-cycle, cosine, paper.", show_default="transfer or one-cycle")
+    ] = None,
+    balance: Annotated[
+        bool | None, typer.Option(help="Weigh rare classes more.", show_default="where they are uneven")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="Train the largest network that is so fast in int8, say 10ms.")
+    ] = "",
+    device: Annotated[
+        str, typer.Option("--device", "-d", metavar="DEVICE", help="Where --budget is measured; has a default budget.")
+    ] = "",
     validation_fraction: Annotated[float, typer.Option(help="Share held out to choose the best epoch.")] = 0.1,
     precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto: measure both.")] = "float32",
     seed: Annotated[int, typer.Option(help="Decides order, augmentation and initial weights.")] = 0,
@@ -62,11 +79,18 @@ def train(
     from edge_ran.cli.render import train as render
     from edge_ran.recipe import TrainOptions, preset
     from edge_ran.run_output import RunOutput
+    from edge_ran.start import NONE, first_weights
 
     manifest.check(data)
+    if limit_ms := _budget_ms(budget, device):
+        network, size, width = _within(limit_ms, device or "local", manifest, data, output.quiet)
+        architecture = dataclasses.replace(architecture, input_size=size, width=width)
     chosen = configure(network, **dataclasses.asdict(architecture))
-    how = preset(recipe).changed(**dataclasses.asdict(changes))
-    options = TrainOptions(fit, validation_fraction, balance, precision, seed, skip_bad, checkpoint_secs)
+    begun = first_weights(start, chosen)
+    how = preset(recipe or ("one-cycle" if begun == NONE else "transfer")).changed(**dataclasses.asdict(changes))
+    options = TrainOptions(
+        fit, validation_fraction, balance, precision, seed, skip_bad, checkpoint_secs, start=begun, teacher=teacher
+    )
     options.check()
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
     RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
@@ -88,3 +112,29 @@ def train(
     emit(output.json, result, render.trained)
     if result.warning:
         print(f"warning: {result.warning}", file=sys.stderr)
+
+
+def _budget_ms(budget: str, device: str) -> float | None:
+    """What ``--budget`` says, else the budget in the device's description."""
+    if budget:
+        return 1e3 * parse_seconds(budget)
+    if not device:
+        return None
+    from edge_ran.targets import resolve
+
+    known = resolve(device).latency_budget_ms
+    if not known:
+        raise UsageError(f"{device} has no latency_budget_ms", "give --budget 10ms, or leave --device away")
+    return known
+
+
+def _within(limit_ms: float, device: str, manifest: ManifestOptions, data: Path, quiet: bool) -> tuple[str, int, float]:
+    """Measure the candidates and show the table; return network, input size and width of the one to train."""
+    from edge_ran.cli.render.train import candidates
+
+    classes = len(manifest.load(data).labels)
+    with host_packages("train --budget", quiet):
+        from edge_ran.host import latency_budget
+    found = latency_budget.choose(limit_ms, device, classes, on_stage=(lambda text: None) if quiet else say)
+    print(candidates(found), file=sys.stderr)
+    return found.chosen.network, found.chosen.input_size, found.chosen.width

@@ -26,7 +26,9 @@ from edge_ran.runs import BEST, CHECKPOINT, METRICS
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. ``top1`` and ``validation_top1`` are 0..1; validation values are None without a validation part."""
+    """One epoch. ``top1`` and ``validation_top1`` are 0..1; validation values are None without a validation part.
+
+    ``validation_balanced`` is the mean recall of the classes, 0..1, where it chooses the best epoch."""
 
     epoch: int
     loss: float
@@ -35,6 +37,7 @@ class EpochRecord:
     images_per_s: float
     validation_loss: float | None = None
     validation_top1: float | None = None
+    validation_balanced: float | None = None
 
     def numbers(self) -> dict[str, float]:
         """Return what was measured, by name, for a table or a plot."""

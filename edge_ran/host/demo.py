@@ -122,7 +122,7 @@ def demo(
     report.check()
     page, clip = folder / "report.html", folder / "clip.avi"
     refuse_existing(page, force)
-    run = run or runs.open_run(runs.SHIPPED).path
+    run = run or runs.open_run(runs.SHIPPED / runs.DEFAULT).path
     labelled = dataset.load(data) if data else None
 
     made = {}

@@ -19,9 +19,10 @@ def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
     Raises:
         InputError: it is no run folder, its files are damaged, or they do not belong together.
     """
-    if Path(run).suffix == ".tflite":
+    run = runs.named(Path(run))
+    if run.suffix == ".tflite":
         raise InputError(f"{run} is converted already", "give the run folder that it was made from")
-    if not Path(run).exists() and str(run).replace("-", "_") in architecture.NETWORKS:
+    if not run.exists() and str(run).replace("-", "_") in architecture.NETWORKS:
         raise InputError(f"{run} is a network, not a run", f"train it first: edge-ran train DATA --network {run}")
     folder = runs.open_run(run)
     card, model = folder.card(), networks.load(folder.model_path)

@@ -22,7 +22,8 @@ class RunSettings:
     """What decides the result of a run, and where its pictures were.
 
     ``architecture`` and ``balance`` are those of `train`, ``float_network`` (SHA-256 of the network's file) is that of
-    `quantize`; each is None for the other one. ``precision`` is the arithmetic in training, ``reading`` how the
+    `quantize`; each is None for the other one. ``start`` and ``teacher`` are the SHA-256 of the network that gave the
+    initial weights and of the teacher, None without. ``precision`` is the arithmetic in training, ``reading`` how the
     pictures were read.
     """
 
@@ -33,6 +34,8 @@ class RunSettings:
     architecture: Architecture | None = None
     balance: bool | None = None
     float_network: str | None = None
+    start: str | None = None
+    teacher: str | None = None
     precision: str | None = None
     reading: Reading = field(default_factory=Reading)
 

@@ -55,6 +55,12 @@ def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> tup
     return float(-np.log(np.maximum(picked, 1e-12)).mean()), float((probabilities.argmax(1) == labels).mean())
 
 
+def balanced_accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
+    """(N, classes) and (N,) -> mean recall of the classes that occur, 0..1."""
+    right = probabilities.argmax(1) == labels
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+
+
 def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
     """Return the temperature that minimises the negative log-likelihood (Guo et al. 2017, arXiv 1706.04599)."""
     logits = np.log(np.maximum(probabilities, 1e-12))

@@ -15,12 +15,12 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
-from edge_ran import plots
+from edge_ran import plots, start
 from edge_ran.architecture import Architecture
 from edge_ran.card import InputSpec
 from edge_ran.dataset import Reading
 from edge_ran.files import write_text
-from edge_ran.host import calibration, model_cards, networks, training_data
+from edge_ran.host import calibration, distillation, model_cards, networks, training_data, training_report, transfer
 from edge_ran.host.arithmetic import build_with, choose_precision
 from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.run_settings import RunSettings
@@ -29,7 +29,9 @@ from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, fit
 from edge_ran.recipe import Recipe, TrainOptions
 from edge_ran.run_output import RunOutput
-from edge_ran.runs import RunFolder
+from edge_ran.runs import CHECKPOINT, RunFolder
+
+UNEVEN = 1.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class TrainResult:
     precision: str
     seconds: float
     warning: str = ""
+    start: str = "none"
 
 
 def train(
@@ -72,6 +75,7 @@ def train(
 
     Raises:
         InputError: the pictures cannot be learnt from; the checkpoint is of another run.
+        InputError: ``options.start`` or ``options.teacher`` does not fit the network or the classes.
         UsageError: an option or a number of the recipe is out of range.
         OutputExists: the run folder is there and neither ``resume`` nor ``force`` was given.
         EnvironmentMissing: the disk is full; the last checkpoint is whole.
@@ -88,24 +92,49 @@ def train(
         reading=reading, cache=run, skip_bad=options.skip_bad, on_load=callbacks.on_load,
     )  # fmt: skip
     architecture = dataclasses.replace(architecture, classes=len(data.labels))
+    begun = start.find(options.start, architecture)
+    teacher = distillation.open_teacher(options.teacher, data.labels) if options.teacher else None
+    if teacher is not None and not how.distillation:
+        how = dataclasses.replace(how, distillation=distillation.SHARE)
+    balance = _is_uneven(data.train.labels) if options.balance is None else options.balance
     settings = RunSettings(
         recipe=how,
         seed=options.seed,
         data=data.record,
         source=str(Path(source).resolve()),
         architecture=architecture,
-        balance=options.balance,
+        balance=balance,
         reading=reading or Reading(),
         precision=choose_precision(output.folder if resume else None, options.precision, architecture, how),
+        start=begun.sha256 if begun else None,
+        teacher=teacher.sha256 if teacher else None,
     )
     model = _build(settings)
     output.begin()
     settings.write(output.folder)
     calibration.keep(output.folder, data.train)
-    model, history = _fit(model, output.folder, settings, data, spec, options, callbacks)
+    weights = _class_weights(data.train.labels, len(data.labels)) if balance else None
+    if begun and not (resume and (output.folder / CHECKPOINT).exists()):
+        transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage)
+    answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
+    task = Task(
+        train=data.train,
+        validation=data.validation,
+        spec=spec,
+        recipe=how,
+        folder=output.folder,
+        seed=options.seed,
+        class_weights=weights,
+        answers=answers,
+        uneven=_is_uneven(data.train.labels),
+        checkpoint_s=options.checkpoint_s,
+        identity=settings.identity,
+    )
+    model, history = _fit(model, settings, task, callbacks)
     result = _finish(output.folder, model, history, settings, data, spec)
     output.finish()
-    return dataclasses.replace(result, run=str(run), seconds=time.monotonic() - started)
+    seconds, name = time.monotonic() - started, begun.name if begun else "none"
+    return dataclasses.replace(result, run=str(run), seconds=seconds, start=name)
 
 
 def _build(settings: RunSettings) -> tf_keras.Model:
@@ -115,29 +144,12 @@ def _build(settings: RunSettings) -> tf_keras.Model:
 
 
 def _fit(
-    model: tf_keras.Model,
-    run: Path,
-    settings: RunSettings,
-    data: TrainingData,
-    spec: InputSpec,
-    options: TrainOptions,
-    callbacks: Callbacks,
+    model: tf_keras.Model, settings: RunSettings, task: Task, callbacks: Callbacks
 ) -> tuple[tf_keras.Model, list[EpochRecord]]:
     """Train the network. Returns it in float32, with the history."""
     architecture, precision = settings.built
-    task = Task(
-        train=data.train,
-        validation=data.validation,
-        spec=spec,
-        recipe=settings.recipe,
-        folder=run,
-        seed=settings.seed,
-        class_weights=_class_weights(data.train.labels, len(data.labels)) if options.balance else None,
-        checkpoint_s=options.checkpoint_s,
-        identity=settings.identity,
-    )
-    with contextlib.closing(tf.summary.create_file_writer(str(run / "tensorboard"))) as board:
-        history = fit(model, task, dataclasses.replace(callbacks, on_epoch=_draws(run, board, callbacks)))
+    with contextlib.closing(tf.summary.create_file_writer(str(task.folder / "tensorboard"))) as board:
+        history = fit(model, task, dataclasses.replace(callbacks, on_epoch=_draws(task.folder, board, callbacks)))
     if precision == "float32":
         return model, history
     whole = build_with("float32", architecture)
@@ -168,12 +180,13 @@ def _finish(
     card = model_cards.trained(architecture, data, spec, training=training, measured=measured, temperature=temperature)
     folder = RunFolder(run)
     networks.save(model, folder.model_path)
+    training_report.write(run, model, data, spec, history, temperature)
     write_text(folder.card_path, card.to_json())
     return TrainResult(
         run=str(run),
         network=architecture.name,
         parameters=model.count_params(),
-        epochs=settings.recipe.epochs,
+        epochs=len(history),
         train_images=len(data.train),
         validation_images=len(data.validation or ()),
         test_images=len(data.test or ()),
@@ -201,7 +214,14 @@ def _draws(run: Path, board: Any, callbacks: Callbacks) -> Callable[[Sequence[Ep
 
 
 def _rank(record: EpochRecord) -> tuple[float, float, float]:
-    return record.validation_top1 or 0.0, -(record.validation_loss or 0.0), record.epoch
+    chosen_by = record.validation_top1 if record.validation_balanced is None else record.validation_balanced
+    return chosen_by or 0.0, -(record.validation_loss or 0.0), record.epoch
+
+
+def _is_uneven(labels: NDArray[np.int32]) -> bool:
+    """Whether the largest class has more than ``UNEVEN`` times the pictures of the smallest."""
+    counts = np.bincount(labels)
+    return bool(counts.max() > UNEVEN * counts.min())
 
 
 def _class_weights(labels: NDArray[np.int32], classes: int) -> NDArray[np.float32]:

@@ -23,7 +23,8 @@ _BLOCK = 4096  # pictures hashed at once: a memory-mapped set may be larger than
 class TrainingData:
     """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
 
-    ``warning`` is a line about a split that flatters the accuracy, or empty.
+    ``judged_samples`` are the files of the part in ``judged_on``. ``warning`` is a line about a split that flatters the
+    accuracy, or empty.
     """
 
     labels: tuple[str, ...]
@@ -32,6 +33,7 @@ class TrainingData:
     test: Examples | None
     record: TrainingSet
     warning: str = ""
+    judged_samples: tuple[Sample, ...] = ()
 
     @property
     def judged_on(self) -> tuple[str, Examples | None]:
@@ -88,7 +90,8 @@ def read(
         test_images=len(parts["test"] or ()),
     )
     warning = dataset.frame_leak(samples["train"], train.pixels)
-    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, warning)
+    judged = samples["test"] or samples["val"]
+    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, warning, judged)
 
 
 def _split(labelled: Dataset, validation_fraction: float, seed: int) -> dict[str, tuple[Sample, ...]]:

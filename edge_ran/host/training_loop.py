@@ -22,8 +22,8 @@ from edge_ran.errors import InputError
 from edge_ran.files import sweep_temporaries
 from edge_ran.host import checkpoint
 from edge_ran.host.checkpoint import EpochRecord
-from edge_ran.host.scoring import Examples, predictor, scores
-from edge_ran.host.training_step import optimizer_of, train_step
+from edge_ran.host.scoring import Examples, balanced_accuracy, predictor, scores
+from edge_ran.host.training_step import averages_of, optimizer_of, train_step
 from edge_ran.recipe import Recipe
 from edge_ran.runs import BEST
 
@@ -59,7 +59,9 @@ class Task:
     """What is trained: pictures, how they become the input, the recipe, and the folder of the run.
 
     ``validation`` None keeps the last epoch instead of the best. ``class_weights`` (classes,) are factors on the loss.
-    ``teacher`` is a network whose answers are learnt, too (``recipe.distillation``). A checkpoint is written every
+    ``teacher`` is a network whose answers are learnt, too (``recipe.distillation``); ``answers`` (N, classes) are
+    probabilities that a teacher gave for the training pictures before, and replace it. ``uneven`` chooses the best
+    epoch by the mean recall of the classes instead of by top-1. A checkpoint is written every
     ``checkpoint_s`` seconds and after every epoch. ``identity`` is whatever must not change between a run and its
     continuation (data, recipe, seed).
     """
@@ -72,6 +74,8 @@ class Task:
     seed: int = 0
     class_weights: NDArray[np.float32] | None = None
     teacher: tf_keras.Model | None = None
+    answers: NDArray[np.float32] | None = None
+    uneven: bool = False
     checkpoint_s: float = 120.0
     identity: str = ""
 
@@ -105,9 +109,12 @@ class _Loop:
         weights = np.ones(int(model.output_shape[-1]), np.float32) if task.class_weights is None else task.class_weights
         optimizer = optimizer_of(model, task.recipe)
         optimizer.build(model.trainable_variables)
-        self.train_step = train_step(model, task.teacher, optimizer, task.spec, task.recipe, weights, task.seed)
+        self.averages = averages_of(model, task.recipe)
+        self.train_step = train_step(
+            model, task.teacher, optimizer, task.spec, task.recipe, weights, task.seed, self.averages
+        )
         self.classify = predictor(model, task.spec)
-        self.variables = [*model.variables, *optimizer.variables]
+        self.variables = [*model.variables, *optimizer.variables, *self.averages]
         self.state, self.history = checkpoint.restore(task.folder, self.variables, task.identity)
         self.saved_at = time.monotonic()
 
@@ -115,11 +122,25 @@ class _Loop:
         if self.state.step < self.steps:
             done = f"continuing after step {self.state.step} of" if self.state.step else "training,"
             self.callbacks.on_stage(f"{done} {self.steps} steps; the first one takes longest")
-        while self.state.step < self.steps:
+        while self.state.step < self.steps and not self._has_stopped_improving:
             self._finish_epoch(self._train_epoch())
         if self.task.validation is not None:
             checkpoint.restore_best(self.task.folder, self.model.variables)
+        elif self.averages:
+            self._swap_in_averages()
         return self.history
+
+    @property
+    def _has_stopped_improving(self) -> bool:
+        patience, best = self.task.recipe.patience, self.state.best_epoch
+        return bool(patience) and best > 0 and self.state.step // self.per_epoch - best >= patience
+
+    def _swap_in_averages(self) -> list[NDArray[np.float32]]:
+        """Put the averages, where there are any, into the network; return the weights that it had."""
+        before = [v.numpy() for v in self.model.variables] if self.averages else []
+        for variable, average in zip(self.model.variables, self.averages, strict=False):
+            variable.assign(average)
+        return before
 
     def _train_epoch(self) -> float:
         """Train what is left of the epoch that the state is in. Returns the pictures a second."""
@@ -150,6 +171,7 @@ class _Loop:
             tf.constant(state.step, tf.int32),
             tf.constant(recipe.learning_rate_at(state.step / self.steps), tf.float32),
             tf.constant(mix, tf.float32),
+            *(() if self.task.answers is None else (self.task.answers[rows],)),
         )
         state.loss_sum += float(loss)
         state.correct += float(correct)
@@ -167,13 +189,19 @@ class _Loop:
         """Judge the epoch on the validation pictures, write it down, and save."""
         state, validation = self.state, self.task.validation
         epoch = state.step // self.per_epoch
-        loss, top1 = None, None
+        loss, top1, balanced = None, None, None
         if validation is not None:
-            loss, top1 = scores(self.classify(validation.pixels), validation.labels)
+            before = self._swap_in_averages()
+            probabilities = self.classify(validation.pixels)
+            loss, top1 = scores(probabilities, validation.labels)
+            balanced = balanced_accuracy(probabilities, validation.labels) if self.task.uneven else None
             self._check_finite(loss)
-            if state.is_better(top1, loss):
-                state.best_epoch, state.best_top1, state.best_loss = epoch, top1, loss
+            rank = top1 if balanced is None else balanced
+            if state.is_better(rank, loss):
+                state.best_epoch, state.best_top1, state.best_loss = epoch, rank, loss
                 checkpoint.save_arrays(self.task.folder / BEST, self.model.variables)
+            for variable, value in zip(self.model.variables, before, strict=False):
+                variable.assign(value)
         self.history.append(
             EpochRecord(
                 epoch=epoch,
@@ -183,6 +211,7 @@ class _Loop:
                 images_per_s=images_per_s,
                 validation_loss=loss,
                 validation_top1=top1,
+                validation_balanced=balanced,
             )
         )
         state.loss_sum = state.correct = 0.0

@@ -5,7 +5,7 @@ The augmentation is a function of a seed alone, so that a resumed run sees the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +26,11 @@ def optimizer_of(model: tf_keras.Model, recipe: Recipe) -> tf_keras.optimizers.O
     return optimizer
 
 
+def averages_of(model: tf_keras.Model, recipe: Recipe) -> list[tf.Variable]:
+    """Return the variables of the moving average of the network's, in the same order; none where it is off."""
+    return [tf.Variable(v, trainable=False) for v in model.variables] if recipe.average else []
+
+
 def train_step(
     model: tf_keras.Model,
     teacher: tf_keras.Model | None,
@@ -34,14 +39,21 @@ def train_step(
     recipe: Recipe,
     class_weights: NDArray[np.float32],
     seed: int,
+    averages: Sequence[tf.Variable] = (),
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     classes = len(class_weights)
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
-    share = recipe.distillation if teacher is not None else 0.0
+    share = recipe.distillation
+    head = {id(v) for v in model.get_layer("logits").trainable_variables} if recipe.body_rate != 1 else set()
 
     @tf.function(reduce_retracing=True)
     def step(
-        pixels: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, rate: tf.Tensor, mix: tf.Tensor
+        pixels: tf.Tensor,
+        labels: tf.Tensor,
+        number: tf.Tensor,
+        rate: tf.Tensor,
+        mix: tf.Tensor,
+        answers: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         optimizer.learning_rate.assign(rate)
         x = augment(tf.cast(pixels, tf.float32), recipe, tf.stack([tf.constant(seed, tf.int32), number]))
@@ -53,18 +65,31 @@ def train_step(
             x = mix * x + (1 - mix) * x[::-1]
             target = mix * target + (1 - mix) * target[::-1]
             weight = mix * weight + (1 - mix) * weight[::-1]
+            if answers is not None:
+                answers = mix * answers + (1 - mix) * answers[::-1]
         with tf.GradientTape() as tape:
             probabilities = model(x, training=True)
             log = tf.math.log(tf.clip_by_value(probabilities, 1e-7, 1.0))
             loss = -tf.reduce_sum(target * log, 1)
-            if teacher is not None and share:
-                taught = _soften(teacher(x, training=False), recipe.distillation_temperature)
+            given = answers if answers is not None or teacher is None else teacher(x, training=False)
+            if share and given is not None:
+                taught = _soften(given, recipe.distillation_temperature)
                 said = tf.math.log(_soften(probabilities, recipe.distillation_temperature) + 1e-7)
                 distance = tf.reduce_sum(taught * (tf.math.log(taught + 1e-7) - said), 1)
                 loss = (1 - share) * loss + share * recipe.distillation_temperature**2 * distance
             loss = tf.reduce_mean(weight * loss)
         gradients = tape.gradient(loss, model.trainable_variables)
+        if head:  # a gradient scaled is a learning rate scaled, momentum included
+            gradients = [
+                g if id(v) in head else recipe.body_rate * g
+                for g, v in zip(gradients, model.trainable_variables, strict=True)
+            ]
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        if averages:
+            # The first steps count for more, so that the average does not carry the initial weights along.
+            keep = tf.minimum(recipe.average, tf.cast(number + 1, tf.float32) / tf.cast(number + 10, tf.float32))
+            for average, variable in zip(averages, model.variables, strict=True):
+                average.assign(keep * average + (1 - keep) * variable)
         hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
         return loss, tf.reduce_sum(tf.cast(hits, tf.float32))
 

@@ -50,12 +50,15 @@ class Phase:
     """``epochs`` at ``size`` pixels while the learning rate goes linearly from ``first`` to ``last``."""
 
     size: int
-    epochs: int
+    epochs: float
     first: float
     last: float
 
+    def steps(self, per_epoch: int) -> int:
+        return round(self.epochs * per_epoch)
 
-PHASES = (Phase(64, 6, 0.2, 0.05), Phase(96, 1, 0.05, 0.0))
+
+PHASES = (Phase(64, 6, 0.2, 0.05), Phase(96, 0.6, 0.05, 0.0))
 
 
 class Trainer:
@@ -155,7 +158,7 @@ def rate_at(step: int, per_epoch: int) -> float:
     """Learning rate of a step: linear within its phase, after a linear warm-up."""
     first = 0
     for phase in PHASES:
-        steps = phase.epochs * per_epoch
+        steps = phase.steps(per_epoch)
         if step < first + steps:
             rate = phase.first + (phase.last - phase.first) * (step - first) / steps
             return rate * min(1.0, (step + 1) / WARMUP_STEPS)
@@ -163,12 +166,13 @@ def rate_at(step: int, per_epoch: int) -> float:
     return 0.0
 
 
-def phase_of(epoch: int) -> Phase | None:
-    """The phase of an epoch (from 0), or None after the last."""
+def phase_of(step: int, per_epoch: int) -> tuple[Phase, int] | None:
+    """The phase of a step and the step after its last, or None after the last phase."""
+    end = 0
     for phase in PHASES:
-        if epoch < phase.epochs:
-            return phase
-        epoch -= phase.epochs
+        end += phase.steps(per_epoch)
+        if step < end:
+            return phase, end
     return None
 
 
@@ -202,13 +206,14 @@ def pretrain(places: pictures.Places, folder: Path) -> None:
     path = folder / "checkpoint.npz"
     step = int(np.load(path)["step"]) if path.exists() else 0
     saved = time.monotonic()
-    while (phase := phase_of(step // per_epoch)) is not None:
+    while (found := phase_of(step, per_epoch)) is not None:
+        phase, end = found
         if trainer is None or trainer.size != phase.size:
             trainer = Trainer(phase.size, len(places.classes), standard)
             step, history = restore(folder, trainer)
         epoch, begun, first, sums = step // per_epoch, time.monotonic(), step, np.zeros(2)
         order = np.random.default_rng((SEED, epoch)).permutation(rows)
-        while step < (epoch + 1) * per_epoch:
+        while step < min((epoch + 1) * per_epoch, end):
             chosen = np.sort(order[(step % per_epoch) * BATCH :][:BATCH])
             sums += [
                 float(v)
@@ -231,7 +236,7 @@ def pretrain(places: pictures.Places, folder: Path) -> None:
                 saved = time.monotonic()
         top1, top5 = trainer.validate(validation, labels)
         history.append({
-            "epoch": epoch + 1, "size": phase.size, "loss": sums[0] / done, "top1": sums[1] / done,
+            "epoch": step / per_epoch, "size": phase.size, "loss": sums[0] / done, "top1": sums[1] / done,
             "validation_top1": top1, "validation_top5": top5, "rate": rate_at(step - 1, per_epoch),
         })  # fmt: skip
         print(history[-1], flush=True)

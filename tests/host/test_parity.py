@@ -25,6 +25,9 @@ from edge_ran.preprocess import fit_pixels
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE, RunFolder
 from edge_ran.runtime import agreement, open_runtime
 
+EDGE50 = SHIPPED / "edge50"
+
+
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
 
@@ -32,7 +35,7 @@ def test_the_shipped_file_is_its_network_on_a_thousand_pictures(shared_data: Pat
     with zipfile.ZipFile(shared_data / "cifar10.zip") as archive:
         names = sorted(n for n in archive.namelist() if "/test/" in n and n.endswith(".webp"))[::5]
         frames = [cv2.imdecode(np.frombuffer(archive.read(n), np.uint8), cv2.IMREAD_COLOR) for n in names]
-    found = parity.check_parity(SHIPPED, SHIPPED / SHIPPED_TFLITE, frames, layers=False)  # type: ignore[arg-type]
+    found = parity.check_parity(EDGE50, EDGE50 / SHIPPED_TFLITE, frames, layers=False)  # type: ignore[arg-type]
     assert (found.reference, found.pictures) == (parity.FAKE_QUANTISED, 1000)
     assert found.agreement >= 0.995
 
@@ -83,7 +86,7 @@ def test_the_shipped_network_is_right_on_a_gpu_and_wrong_without_the_rewrite(
         pytest.skip(f"no software GPU: {SWIFTSHADER} is absent (apt install chromium chromium-common libvulkan1)")
     pytest.importorskip("ai_edge_litert")
     monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
-    run = RunFolder(SHIPPED)
+    run = RunFolder(EDGE50)
     spec = ModelCard.from_json(run.card_path.read_text()).input
     photos, _ = of_folder(None, spec, 120)
     pictures = np.concatenate([photos, photos[:80, :, ::-1]])  # 200
@@ -108,7 +111,7 @@ def test_the_shipped_network_is_right_on_a_gpu_and_wrong_without_the_rewrite(
             assert runtime.accelerator.actual == accelerator
             return [runtime.run(picture[None])[0].copy() for picture in pictures[:count]]
 
-    shipped = SHIPPED / SHIPPED_TFLITE
+    shipped = EDGE50 / SHIPPED_TFLITE
     with open_runtime(shipped) as runtime:
         tensor = runtime.outputs[0]
     rewritten = agreement.compare(answers(shipped, "cpu", 200), answers(shipped, "gpu", 200), tensor)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge_ran.host.latency_budget import BudgetResult
     from edge_ran.host.quantize import QuantizeResult
     from edge_ran.host.train import TrainResult
 
 
 def trained(result: TrainResult) -> str:
     """The network, its accuracies and the next command."""
-    lines = [f"{result.network}: {result.parameters:,} parameters, {result.epochs} epochs in {result.seconds:.0f} s"]
+    begun = "nothing" if result.start == "none" else result.start
+    done = f"{result.parameters:,} parameters, {result.epochs} epochs in {result.seconds:.0f} s"
+    lines = [f"{result.network} from {begun}: {done}"]
     for name, top1, images in (
         ("validation", result.validation_top1, result.validation_images),
         ("test", result.test_top1, result.test_images),
@@ -19,6 +22,18 @@ def trained(result: TrainResult) -> str:
         if top1 is not None:
             lines.append(f"{name}: top-1 {top1:.2%} of {images:,} pictures")
     lines.append(f"next: edge-ran convert --int8 {result.run}")
+    return "\n".join(lines)
+
+
+def candidates(found: BudgetResult) -> str:
+    """The networks that were measured for a latency budget, the fastest first."""
+    lines = [f"int8 inference on {found.device}, at most {found.budget_ms:g} ms:"]
+    for one in found.candidates:
+        verdict = "trained" if one == found.chosen else "fits" if one.fits else "too slow"
+        lines.append(
+            f"  {one.network:<10} {one.input_size:>4} px  width {one.width:<4g} {one.multiply_adds / 1e6:>6.1f} M "
+            f"multiply-adds {one.median_ms:>8.3f} ms  {verdict}"
+        )
     return "\n".join(lines)
 
 

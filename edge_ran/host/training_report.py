@@ -1,0 +1,81 @@
+"""``report.html`` of a run: what `train` made, on the pictures that it was judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tf_keras
+from numpy.typing import NDArray
+
+from edge_ran import attention, evaluation_page, report
+from edge_ran.attention import Look
+from edge_ran.card import InputSpec
+from edge_ran.host.checkpoint import EpochRecord
+from edge_ran.host.scoring import predict
+from edge_ran.host.training_data import TrainingData
+from edge_ran.preprocess import fit_pixels, seen
+
+FILE = "report.html"
+_MASK = "_mask_sigmoid"
+
+
+def write(
+    folder: Path,
+    model: tf_keras.Model,
+    data: TrainingData,
+    spec: InputSpec,
+    history: Sequence[EpochRecord],
+    temperature: float,
+) -> None:
+    """Write the page of a run on its test pictures, else on its validation pictures; nothing without either.
+
+    Args:
+        folder: of the run.
+        model: the network that was kept.
+        data: what it was trained on.
+        spec: its input.
+        history: its epochs.
+        temperature: divides the logarithms of its probabilities, as its card says.
+
+    Raises:
+        EnvironmentMissing: the disk is full.
+    """
+    split, part = data.judged_on
+    if part is None:
+        return
+    logits = np.log(np.maximum(predict(model, part.pixels, spec), 1e-12)) / temperature
+    scores = np.exp(logits - logits.max(1, keepdims=True))
+    scores /= scores.sum(1, keepdims=True)
+    answers = evaluation_page.Answers(data.labels, scores.astype(np.float32), data.judged_samples)
+    page = evaluation_page.make(
+        folder.name,
+        f"{model.name}, trained on {len(data.train):,} pictures; {len(part):,} {split} pictures below, in float.",
+        answers,
+        history=[record.numbers() for record in history],
+        notes=[data.warning] if data.warning else [],
+        look=_looking(model, spec),
+    )
+    report.write(page, folder / FILE)
+
+
+def _looking(model: tf_keras.Model, spec: InputSpec) -> evaluation_page.Look | None:
+    """Return a function that lays the mean of the soft masks over a frame; None for a network without masks."""
+    masks = [layer for layer in model.layers if layer.name.endswith(_MASK)]
+    if not masks:
+        return None
+    inner = tf_keras.Model(model.input, [layer.output for layer in masks])
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+
+    def tinted(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        x = (fit_pixels(frame, spec)[None].astype(np.float32) - mean) / std
+        values = inner(x, training=False)
+        values = values if isinstance(values, list) else [values]
+        region = seen(frame.shape[1], frame.shape[0], spec)
+        looks = [Look(layer.name, v.numpy()[0].mean(-1), region) for layer, v in zip(masks, values, strict=True)]
+        shown = frame.copy()
+        attention.tint(shown, attention.chosen(looks, attention.MEAN))
+        return shown
+
+    return tinted

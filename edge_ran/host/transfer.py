@@ -1,0 +1,99 @@
+"""`train --from`: the weights to start with, from a shipped network or any run of the same architecture.
+
+The classes and the input size may differ, since a residual attention network is convolutional up to its pooling: every
+layer but the last is taken over. The last is fitted to the new classes first, on what the layers below make of the
+pictures; the training of all layers then starts from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+
+from edge_ran import runs
+from edge_ran.card import InputSpec
+from edge_ran.host import networks
+from edge_ran.host.scoring import Examples
+from edge_ran.start import Start
+
+HEAD = "logits"
+HEAD_STEPS = 300
+HEAD_RATE = 0.02
+HEAD_DECAY = 1e-3
+
+
+def take_over(
+    model: tf_keras.Model,
+    start: Start,
+    train: Examples,
+    spec: InputSpec,
+    class_weights: NDArray[np.float32] | None,
+    on_stage: Callable[[str], None],
+) -> None:
+    """Give ``model`` the weights of ``start``, and fit its last layer to the training pictures.
+
+    Args:
+        model: of the architecture that ``start.find`` was asked for.
+        train: N pictures with labels.
+        class_weights: (classes,) factors on the loss, or None.
+        on_stage: called with a few words on what begins.
+    """
+    source = networks.load(runs.RunFolder(start.folder).model_path)
+    known = {layer.name: layer for layer in source.layers}
+    for layer in model.layers:
+        if layer.weights and layer.name != HEAD:
+            layer.set_weights(known[layer.name].get_weights())
+    on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
+    features = _features(model, train.pixels, spec)
+    kernel, bias = fit_head(features, train.labels, model.output_shape[-1], class_weights)
+    model.get_layer(HEAD).set_weights([kernel, bias])
+
+
+def _features(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """(N, H, W, 3) uint8 -> (N, channels): what the last layer sees of the pictures and their mirror images."""
+    inner = tf_keras.Model(model.input, model.get_layer(HEAD).input)
+    mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
+
+    @tf.function(reduce_retracing=True)
+    def forward(x: tf.Tensor) -> tf.Tensor:
+        x = (tf.cast(x, tf.float32) - mean) / std
+        both = inner(x, training=False) + inner(x[:, :, ::-1], training=False)
+        return tf.cast(both, tf.float32) / 2
+
+    parts = [forward(tf.constant(pixels[i : i + 128])).numpy() for i in range(0, len(pixels), 128)]
+    return np.concatenate(parts)
+
+
+def fit_head(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    classes: int,
+    class_weights: NDArray[np.float32] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Multinomial logistic regression on standardised features, all pictures in every step: kernel and bias."""
+    mean, std = features.mean(0), features.std(0) + 1e-3
+    x = tf.constant((features - mean) / std)
+    weights = np.ones(classes, np.float32) if class_weights is None else class_weights
+    weight = tf.constant(weights[labels] / weights[labels].sum())
+    kernel = tf.Variable(tf.zeros((features.shape[1], classes)))
+    bias = tf.Variable(tf.zeros(classes))
+    optimizer = tf_keras.optimizers.Adam(HEAD_RATE)
+    optimizer.build([kernel, bias])
+    target = tf.constant(labels)
+
+    @tf.function
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            logits = tf.matmul(x, kernel) + bias
+            loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
+            loss += HEAD_DECAY * tf.reduce_sum(kernel * kernel)
+        optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias], strict=True))
+
+    for _ in range(HEAD_STEPS):
+        step()
+    scaled = kernel.numpy() / std[:, None]
+    return scaled, bias.numpy() - mean @ scaled

@@ -1,0 +1,26 @@
+"""`train --budget`: real measurements of two small candidates; no time is asserted."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+
+from edge_ran.errors import EnvironmentMissing, GateError
+from edge_ran.host import latency_budget
+
+SMALL = (("edge50", 32, 0.25), ("edge50", 32, 0.5))
+
+
+def test_the_largest_that_fits_is_chosen_and_what_fits_nothing_is_said() -> None:
+    found = latency_budget.choose(1e6, "local", 3, candidates=SMALL)
+    assert found.chosen.width == 0.5
+    assert all(c.fits and c.median_ms > 0 for c in found.candidates)
+    assert [c.median_ms for c in found.candidates] == sorted(c.median_ms for c in found.candidates)
+    with pytest.raises(GateError, match=r"no network fits 1e-06 ms on local: the fastest, edge50 at 32 px"):
+        latency_budget.choose(1e-6, "local", 3, candidates=SMALL[:1])
+
+
+def test_a_device_that_is_not_there(tmp_path) -> None:
+    with pytest.raises(EnvironmentMissing, match="cannot be measured on nowhere"):
+        latency_budget._measure([tmp_path / "a.tflite"], "nowhere")

@@ -1,0 +1,147 @@
+"""Training from another network's weights and with a teacher: what is taken over, what is refused, and resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+
+from edge_ran import catalogue, start
+from edge_ran.architecture import Architecture, Stage
+from edge_ran.card import InputSpec
+from edge_ran.errors import InputError
+from edge_ran.host import networks, transfer
+from edge_ran.host.convert import convert
+from edge_ran.host.scoring import Examples, balanced_accuracy
+from edge_ran.host.train import train
+from edge_ran.host.training_loop import Callbacks, Progress
+from edge_ran.recipe import Recipe, TrainOptions
+
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+LONG = Recipe("long", epochs=12, batch_size=6, learning_rate=0.05, schedule="one-cycle", warmup=0.2)
+QUICK = Recipe("quick", 3, 6, 0.02, "cosine", body_rate=0.2, average=0.9)
+OPTIONS = TrainOptions(validation_fraction=0.25)
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pictures, eight of each of three colours."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("colours")
+    random = np.random.default_rng(0)
+    for label, colour in (("blue", (200, 40, 30)), ("green", (30, 190, 50)), ("red", (40, 30, 200))):
+        (folder / label).mkdir()
+        for index in range(8):
+            frame = np.clip(np.array(colour) + random.normal(0, 40, (20, 20, 3)), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / label / f"{index}.png"), frame)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "first"
+    train(colours, folder, TINY, LONG, OPTIONS)
+    return folder
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    return networks.load(folder / "model.keras").get_weights()
+
+
+def test_all_but_the_last_layer_is_taken_over_and_that_is_fitted(run: Path) -> None:
+    larger = dataclasses.replace(TINY, input_size=32, classes=2)
+    found = start.find(str(run), larger)
+    assert found is not None
+    model = networks.build(larger)
+    pixels = np.zeros((20, 32, 32, 3), np.uint8)
+    pixels[:10, ..., 0], pixels[10:, ..., 2] = 200, 200
+    labels = np.repeat([0, 1], 10).astype(np.int32)
+    spec = InputSpec(32, 32)
+    transfer.take_over(model, found, Examples(pixels, labels), spec, None, lambda text: None)
+    source = {layer.name: layer for layer in networks.load(run / "model.keras").layers}
+    for layer in model.layers:
+        if layer.name != "logits":
+            for ours, theirs in zip(layer.get_weights(), source[layer.name].get_weights(), strict=True):
+                assert np.array_equal(ours, theirs)
+    said = model((pixels.astype(np.float32) - 128) / 128).numpy()
+    assert (said.argmax(1) == labels).all()
+
+
+def test_a_killed_run_from_other_weights_resumes_to_the_same_bits(colours: Path, run: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, start=str(run), checkpoint_s=0.0)
+    train(colours, tmp_path / "whole", TINY, QUICK, options)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:  # in the second epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(colours, tmp_path / "killed", TINY, QUICK, options, callbacks=Callbacks(on_step=stop))
+    result = train(colours, tmp_path / "killed", TINY, QUICK, options, resume=True)
+    assert result.start == str(run)
+    for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_it_stops_when_nothing_gets_better(colours: Path, run: Path, tmp_path: Path) -> None:
+    patient = dataclasses.replace(QUICK, epochs=30, learning_rate=0.0, patience=2)
+    result = train(colours, tmp_path / "r", TINY, patient, dataclasses.replace(OPTIONS, start=str(run)))
+    assert result.epochs < 30
+
+
+def test_uneven_classes_are_weighed_and_judged_by_their_mean_recall(colours: Path, run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    uneven = shutil.copytree(colours, tmp_path / "uneven")
+    for index in range(4):
+        (uneven / "red" / f"{index}.png").unlink()
+    seen = []
+    options = dataclasses.replace(OPTIONS, start=str(run), balance=None)
+    train(uneven, tmp_path / "r", TINY, QUICK, options, callbacks=Callbacks(on_epoch=lambda h: seen.append(h[-1])))
+    assert all(record.validation_balanced is not None for record in seen)
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], np.float32)
+    assert balanced_accuracy(probabilities, np.array([0, 0, 0, 1], np.int32)) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["run", "tflite"])
+def test_a_teacher_is_learnt_from(kind: str, colours: Path, run: Path, tmp_path: Path) -> None:
+    teacher = run
+    if kind == "tflite":
+        teacher = tmp_path / "teacher.tflite"
+        convert(run, catalogue.converter("fp32"), teacher)
+    small = dataclasses.replace(TINY, input_size=8)
+    result = train(colours, tmp_path / "r", small, QUICK, dataclasses.replace(OPTIONS, teacher=str(teacher)))
+    assert result.epochs == 3
+
+
+class TestBadInput:
+    def test_another_architecture(self, run: Path) -> None:
+        with pytest.raises(InputError, match="its network is tiny, not other"):
+            start.find(str(run), dataclasses.replace(TINY, name="other"))
+        with pytest.raises(InputError, match="its attention is another"):
+            start.find(str(run), dataclasses.replace(TINY, attention="channel"))
+
+    def test_no_run(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="there is no run folder"):
+            start.find(str(tmp_path / "absent"), TINY)
+
+    def test_a_quantised_network(self) -> None:
+        from edge_ran.architecture import named
+
+        with pytest.raises(InputError, match="whose layers are merged"):
+            start.find("edge50", named("edge50"))
+        assert start.first_weights("auto", named("edge50")) == "none"
+
+    def test_a_teacher_with_other_classes(self, colours: Path, run: Path, tmp_path: Path) -> None:
+        import shutil
+
+        other = shutil.copytree(colours, tmp_path / "other")
+        (other / "red").rename(other / "pink")
+        with pytest.raises(InputError, match="has other classes: pink, red"):
+            train(other, tmp_path / "r", TINY, QUICK, dataclasses.replace(OPTIONS, teacher=str(run)))
+        assert not (tmp_path / "r").exists()
