@@ -28,8 +28,11 @@ def quantize(
     batch_size: Annotated[int | None, typer.Option(help="Pictures in a step.", show_default="128")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.002")] = None,
     distillation: Annotated[
-        float | None, typer.Option(help="Share of the float network's answers in the loss.", show_default="0.9")
+        float | None, typer.Option(help="Share of the teacher's answers in the loss.", show_default="0.9")
     ] = None,
+    teacher: Annotated[
+        str, typer.Option(metavar="RUN|FILE", help="Of the same classes.", show_default="the float network")
+    ] = "",
     flip: Annotated[bool | None, typer.Option(help="Mirror at random, as in training.")] = None,
     seed: Annotated[int, typer.Option(help="Decides order and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output after it stopped.")] = False,
@@ -39,11 +42,9 @@ def quantize(
     """Fine-tune a run with quantisation-aware training, so that convert --int8 loses little accuracy."""
     from edge_ran.cli.render import train as render
     from edge_ran.run_output import RunOutput
-    from edge_ran.runs import RUNS, RunFolder, default_run, named
+    from edge_ran.runs import RUNS, RunFolder, default_run
 
-    if run is not None:
-        run = named(run)
-    else:
+    if run is None:
         run = default_run(Path.cwd())
         if not output.quiet:
             say(f"quantising {run}")
@@ -63,6 +64,7 @@ def quantize(
                 target,
                 data,
                 how,
+                teacher=teacher,
                 seed=seed,
                 resume=resume,
                 force=output.force,

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import tf_keras
+from numpy.typing import NDArray
 
 from edge_ran import plots
 from edge_ran.card import Calibration, ModelCard, Quantisation
 from edge_ran.dataset import Reading
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256, write_text
-from edge_ran.host import calibration, fake_quant, model_cards, networks, rewrites, training_data
+from edge_ran.host import calibration, distillation, fake_quant, model_cards, networks, rewrites, training_data
 from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.read_run import read_run
 from edge_ran.host.rewrites.proof_pictures import proof_images
@@ -84,6 +85,7 @@ def quantize(
     source: Path | None = None,
     how: Recipe = QUANTIZE,
     *,
+    teacher: str = "",
     seed: int = 0,
     resume: bool = False,
     force: bool = False,
@@ -97,7 +99,8 @@ def quantize(
         output: the run folder to write; ``resume`` continues the one that is there, ``force`` starts it again.
         source: the labelled pictures that ``run`` was trained on; None takes them from where they were then. They are
             split as they were then, so that the validation part is still unseen.
-        how: its ``distillation`` is the share of the float network's answers in the loss.
+        how: its ``distillation`` is the share of the teacher's answers in the loss.
+        teacher: a run folder or ``.tflite`` of the same classes; empty takes the float network itself.
 
     Raises:
         InputError: the run cannot be read, is quantised already, or holds layers that have no integer arithmetic here;
@@ -117,6 +120,7 @@ def quantize(
     source = source or _training_pictures(Path(run))
     place = RunOutput(output, resume, force)
     data = _read(source, run, output, card, callbacks)
+    other = distillation.open_teacher(teacher, card.labels) if teacher else None
     settings = RunSettings(
         recipe=how,
         seed=seed,
@@ -124,12 +128,14 @@ def quantize(
         source=str(Path(source).resolve()),
         reading=_reading(run),
         float_network=sha256(RunFolder(Path(run)).model_path),
+        teacher=other.sha256 if other else None,
     )
     work = _Quantisation(rewritten, card, data, settings, callbacks)
     place.begin()
     settings.write(place.folder)
     calibration.keep(place.folder, data.train)
-    work.fine_tune(place.folder, checkpoint_s)
+    answers = other.answers(data, card.input, callbacks.on_stage) if other else None
+    work.fine_tune(place.folder, checkpoint_s, answers)
     result = work.finish(place.folder)
     place.finish()
     return replace(result, run=str(output), seconds=time.monotonic() - started)
@@ -197,7 +203,7 @@ class _Quantisation:
         self.calibrated_top1 = self._top1(self.network, self.judges)
         self.kept = "fine-tuned"
 
-    def fine_tune(self, folder: Path, checkpoint_s: float) -> None:
+    def fine_tune(self, folder: Path, checkpoint_s: float, answers: NDArray[np.float32] | None = None) -> None:
         """Train, keep the better weights, and round them to what an int8 file stores."""
         how, data, start = self.settings.recipe, self.data, self.network.get_weights()
         task = Task(
@@ -207,7 +213,8 @@ class _Quantisation:
             recipe=how,
             folder=folder,
             seed=self.settings.seed,
-            teacher=self.teacher if how.distillation else None,
+            teacher=self.teacher if how.distillation and answers is None else None,
+            answers=answers,
             checkpoint_s=checkpoint_s,
             identity=self.settings.identity,
         )

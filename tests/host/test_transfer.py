@@ -14,12 +14,15 @@ from edge_ran import catalogue, start
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
+from edge_ran.files import sha256
 from edge_ran.host import networks, transfer
 from edge_ran.host.convert import convert
+from edge_ran.host.quantize import quantize
+from edge_ran.host.run_settings import read_settings
 from edge_ran.host.scoring import Examples, balanced_accuracy
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks, Progress
-from edge_ran.recipe import Recipe, TrainOptions
+from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
 
 TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
 LONG = Recipe("long", epochs=12, batch_size=6, learning_rate=0.05, schedule="one-cycle", warmup=0.2)
@@ -117,6 +120,13 @@ def test_a_teacher_is_learnt_from(kind: str, colours: Path, run: Path, tmp_path:
     small = dataclasses.replace(TINY, input_size=8)
     result = train(colours, tmp_path / "r", small, QUICK, dataclasses.replace(OPTIONS, teacher=str(teacher)))
     assert result.epochs == 3
+
+
+def test_quantize_learns_from_a_teacher_too(colours: Path, run: Path, tmp_path: Path) -> None:
+    how = dataclasses.replace(QUANTIZE, epochs=1, batch_size=6)
+    result = quantize(run, tmp_path / "q", colours, how, teacher=str(run))
+    assert result.int8_tensors
+    assert read_settings(tmp_path / "q").teacher == sha256(run / "model.keras")
 
 
 class TestBadInput:
