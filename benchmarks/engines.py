@@ -380,7 +380,7 @@ def main() -> None:
             run = Path(trained[network]) if network in trained else None
             known = make_sources(network, run, folder, pythons.get("tf2onnx", sys.executable), note)
             if network in labelled:
-                pictures = write_labelled(run or runs.SHIPPED, Path(labelled[network]), folder)
+                pictures = write_labelled(run or runs.SHIPPED / "edge50", Path(labelled[network]), folder)
                 note(f"{network}: accuracy on {pictures:,} labelled pictures")
             reference = contenders(folder, "fp32", [OURS], pythons, note)[0].probabilities
             for precision in chosen.precision:

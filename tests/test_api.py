@@ -70,7 +70,7 @@ def test_submodules_do_not_hide_public_names():
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("api")
     pictures = sorted(catalogue.folder("calibration_data").glob("*.jpg"))
-    shutil.copy(ROOT / "edge_ran" / "shipped" / "int8.tflite", folder)
+    shutil.copy(ROOT / "edge_ran" / "shipped" / "edge50" / "int8.tflite", folder)
     shutil.copy(pictures[0], folder / "photo.jpg")
     for label, name in (("cat", "chelsea"), ("airplane", "rocket")):
         (folder / "photos" / label).mkdir(parents=True)

@@ -38,7 +38,7 @@ def web_runtime() -> Path:
 @pytest.fixture(scope="module")
 def site(web_runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "site"
-    return export_site([Path(str(SHIPPED / SHIPPED_TFLITE))], folder, SiteOptions(smoothing=0.0)).folder
+    return export_site([Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))], folder, SiteOptions(smoothing=0.0)).folder
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_pixels_are_those_of_the_preprocessor_byte_for_byte(browser: Any, site: 
 def test_the_camera_is_classified_as_in_python_and_offline_too(browser: Any, site: Path, camera: Path) -> None:
     capture = cv2.VideoCapture(str(camera))
     _, frame = capture.read()
-    with Classifier(Path(str(SHIPPED / SHIPPED_TFLITE))) as classifier:
+    with Classifier(Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))) as classifier:
         right = classifier.classify(np.asarray(frame, np.uint8))[0]
     with static_server(site) as url:
         browser.get(f"{url}?accelerator=cpu")

@@ -30,7 +30,7 @@ from edge_ran.phone.site import SiteOptions, export_site
 from edge_ran.picture import read_picture
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
-SHIPPED_FILE = Path(str(SHIPPED / SHIPPED_TFLITE))
+SHIPPED_FILE = Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_what_is_said_of_files(printed, labelled_model, pictures, tmp_path: Path
     model = labelled_model("int8")
     valid("inspect-model", printed("inspect", model, "--json"))
     valid("inspect-model", printed("inspect", model, "--json", "-v"))
-    valid("inspect-run", printed("inspect", ROOT / "edge_ran" / "shipped", "--json"))
+    valid("inspect-run", printed("inspect", ROOT / "edge_ran" / "shipped" / "edge50", "--json"))
     valid("dataset-check", printed("dataset", pictures, "--json", "-q"))
     valid("evaluate", printed("evaluate", model, pictures, "--json", "-q"))
     valid("evaluate", printed("evaluate", model, pictures, "--reference", model, "--json", "-q"))

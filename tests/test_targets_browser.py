@@ -25,7 +25,7 @@ from edge_ran.targets import Order
 from edge_ran.targets.address import browser_place as place
 from edge_ran.targets.browser import BrowserTarget, browser_name
 
-MODEL = Path(str(SHIPPED / SHIPPED_TFLITE))
+MODEL = Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))
 SPEC = DeviceSpec("browser", "a browser", "auto", "int8", target="browser")
 
 
