@@ -323,7 +323,7 @@ def test_a_release_is_named_by_all_that_it_is(labelled_model, tmp_path: Path):
     "name", ["../x/y.jpg", "a/../y.jpg", "/etc/x/y.jpg", "a/b", "a/b/c/d.jpg", "a\\..\\b/c/d.jpg", "\x1b[2Ja/..//c.jpg"]
 )
 def test_a_board_cannot_write_elsewhere_here(name: str, tmp_path: Path):
-    with pytest.raises(EnvironmentMissing, match="has a picture with a name that is none"):
+    with pytest.raises(EnvironmentMissing, match="has a picture with an invalid name"):
         fetch._place(tmp_path, "board", name)
     assert fetch._place(tmp_path, "b/x", "red/c1/1.jpg") == tmp_path / "red" / "b_x-c1" / "1.jpg"
 

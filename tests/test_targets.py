@@ -85,7 +85,7 @@ def test_names_and_files_are_devices_too(tmp_path: Path):
     assert targets.resolve("raspberry-pi-5").target == "ssh://pi@raspberrypi.local"
     mine = tmp_path / "mine.toml"
     mine.write_text('summary = "s"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "ssh://-x"\n')
-    with pytest.raises(UsageError, match="no address for ssh"):
+    with pytest.raises(UsageError, match="not an address for ssh"):
         targets.resolve(str(mine))
 
 

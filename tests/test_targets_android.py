@@ -186,7 +186,7 @@ def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answ
 
 
 def test_the_cpus_answer_is_not_taken_for_the_gpus(answer: Answer):
-    with pytest.raises(EnvironmentMissing, match="wrote 0 bytes of answers, 3 are due"):
+    with pytest.raises(EnvironmentMissing, match="wrote 0 bytes of outputs instead of 3"):
         answer("verify", options={"count": 1}, mute=True)
 
 

@@ -300,7 +300,7 @@ def test_the_page_that_a_device_serves_is_seen_here(edge_ran, board, sshd: Sshd,
     assert _is_one_error(taken, "in use here")
     started.process.send_signal(signal.SIGINT)
     assert started.end()[0] == 130
-    assert _is_one_error(edge_ran(*words, "--web", "0.0.0.0:8080"), "for this machine alone", 2)
+    assert _is_one_error(edge_ran(*words, "--web", "0.0.0.0:8080"), "for this machine only", 2)
 
 
 @pytest.mark.parametrize("how", ["cut", "ctrl-c", "killed"])
@@ -451,11 +451,11 @@ ESCAPES = "\\x1b]0;owned\\x07\\x1b[2J"
         ("run", 'self.wire.send(b"O", b"[" * 200000); return {"code": 0}', "not JSON"),
         ("run", f'self.wire.send(b"E", b"{ESCAPES}oh\\n"); return {{"code": 77}}', "status 77 there: oh"),
         ("run", 'return {"code": "no number"}', "status no number"),
-        ("run", 'self.wire.send(b"A", b"\\xff\\xfe"); return {}', "an answer that is none"),
+        ("run", 'self.wire.send(b"A", b"\\xff\\xfe"); return {}', "an invalid answer"),
         ("run", 'import os; os.write(1, b"\\x7f" * 100); return {}', "was lost"),
-        ("look", f'return {{"missing": ["{ESCAPES}x"], "system": 3}}', "an answer that is none"),
-        ("have", 'return {"missing": 3}', "an answer that is none"),
-        ("open", "return {}", "an answer that is none"),
+        ("look", f'return {{"missing": ["{ESCAPES}x"], "system": 3}}', "an invalid answer"),
+        ("have", 'return {"missing": 3}', "an invalid answer"),
+        ("open", "return {}", "an invalid answer"),
         ("look", 'import os; os.write(2, b"dying\\n"); os._exit(255)', "was lost"),
     ],
 )

@@ -91,6 +91,8 @@ def _place(folder: Path, device: str, name: str) -> Path:
     """Where a recorded picture comes to; its name is the board's word, and must not lead elsewhere."""
     parts = PurePosixPath(clean(name)).parts
     if len(parts) != 3 or any(part in ("..", ".", "") or "\\" in part or part.startswith("/") for part in parts):
-        raise EnvironmentMissing(f"{device} has a picture with a name that is none: {clean(name)[:80]!r}", "look at it")
+        raise EnvironmentMissing(
+            f"{device} has a picture with an invalid name: {clean(name)[:80]!r}", "remove it there"
+        )
     label, clip, file = parts
     return folder / label / f"{''.join(c if c.isalnum() or c in '-_.' else '_' for c in device)}-{clip}" / file

@@ -208,7 +208,7 @@ class Remote:
         try:
             found = records.read_document(Acceptance, parse(bytes(said)), "it")
         except InputError as error:
-            raise self.session.failed(f"gave an answer that is none: {error}") from error
+            raise self.session.failed(f"sent an invalid answer: {error}") from error
         gate(plan, self.spec, found)
         return found
 

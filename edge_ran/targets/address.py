@@ -38,7 +38,7 @@ def ssh_address(target: str) -> SshAddress:
     port = int(found[3] or 0) if found else -1
     if not found or not 0 <= port <= 65535 or found[3] in ("0", ""):
         raise UsageError(
-            f"{target!r} is no address for ssh", "for instance ssh://pi@raspberrypi.local or ssh://host:22"
+            f"{target!r} is not an address for ssh", "for instance ssh://pi@raspberrypi.local or ssh://host:22"
         )
     return SshAddress(found[2].strip("[]"), found[1] or "", port)
 
@@ -52,7 +52,9 @@ def adb_serial(target: str) -> str:
     """Read ``adb:SERIAL``; the serial is empty for the only phone there is. Raises UsageError."""
     serial = target.removeprefix("adb:")
     if not target.startswith("adb:") or not re.fullmatch(f"(?:{SERIAL})?", serial) or len(serial) > 128:
-        raise UsageError(f"{target!r} is no address for adb", "adb:SERIAL, as `adb devices` shows it; adb: is the only")
+        raise UsageError(
+            f"{target!r} is not an address for adb", "adb:SERIAL, as `adb devices` shows it; adb: is the only"
+        )
     return serial
 
 

@@ -1,14 +1,14 @@
-"""The other end of ``ssh``: what runs on the device for the time of one connection.
+"""The agent: the program that runs on a device for the time of one ssh connection and answers requests.
 
-It is sent over the connection itself, as it stands here, and needs nothing but Python 3.10. Whatever happens, the end
-of the connection is the end of everything that it started, and of its working folder. It speaks in frames: a letter,
-four bytes of length, and so many bytes.
+This file is sent over the connection and needs only Python 3.10. When the connection ends, for whatever reason, the
+agent ends everything that it started and removes its working folder. Both ends send frames: a letter, four bytes of
+length, then that many bytes.
 
-    to it     Q a request in JSON    D data of a put    S a signal for what runs    P nothing, to be heard
-    from it   A the answer in JSON   D data of a fetch  O what runs said on stdout  E on stderr
+    to the agent    Q request (JSON)   D data of a put    S signal for the command that runs   P sign of life
+    from the agent  A answer (JSON)    D data of a fetch  O stdout of the command              E its stderr
 
-Beside the working folders, ``pushed/`` keeps what was sent, each under its SHA-256, and ``environment/`` what
-``--install`` installed; all three lie in ``~/.cache/edge-ran``.
+In ``~/.cache/edge-ran``, ``work/`` has the working folders, ``pushed/`` what was sent, named by its SHA-256, and
+``environment/`` what ``--install`` installed.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ class PhoneRuntime:
         data = phone.get(answer, sum(sizes), folder)
         if len(data) != sum(sizes):
             raise EnvironmentMissing(
-                f"{self._program.binary.name} wrote {len(data)} bytes of answers, {sum(sizes)} are due",
+                f"{self._program.binary.name} wrote {len(data)} bytes of outputs instead of {sum(sizes)}",
                 "is the phone's storage full? else use another version of it",
             )
         answers, start = [], 0

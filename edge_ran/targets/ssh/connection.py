@@ -123,7 +123,7 @@ class Connection:
         try:
             record = parse(payload)
         except InputError as error:
-            raise EnvironmentMissing(f"{self._name} gave an answer that is none", "see what runs there") from error
+            raise EnvironmentMissing(f"{self._name} sent an invalid answer", "see what runs there") from error
         if "error" not in record:
             return record
         if record.get("errno") == 28:  # ENOSPC, of Linux

@@ -102,7 +102,7 @@ class Session:
         try:
             return records.read(kind, answer, "it")
         except InputError as error:
-            raise self.failed(f"gave an answer that is none: {error}") from error
+            raise self.failed(f"sent an invalid answer: {error}") from error
 
     def request(
         self,
