@@ -109,7 +109,7 @@ def trained(work: Path, data: Path, size: int, start: str, epochs: int | None) -
         return run
     how = preset("transfer" if start != "none" else "one-cycle")
     # From nothing the same number of pictures is too few: it gets one and a half times as many epochs.
-    how = dataclasses.replace(how, epochs=epochs or (12 if start != "none" else 18), batch_size=64, patience=0)
+    how = dataclasses.replace(how, epochs=epochs or (8 if start != "none" else 18), batch_size=64, patience=0)
     architecture = configure(NETWORK, input_size=size)
     options = TrainOptions(validation_fraction=0.15, balance=True, precision="bfloat16", start=start)
     train(data, run, architecture, how, options, resume=(run / "settings.json").is_file())
@@ -240,7 +240,7 @@ def latency(files: dict[str, Path]) -> dict[str, float]:
     from edge_ran.runtime import RuntimeOptions
 
     runtimes = {name: open_runtime(path, RuntimeOptions(accelerator="cpu", threads=1)) for name, path in files.items()}
-    inputs = {n: np.zeros(r.inputs[0].shape, r.inputs[0].dtype) for n, r in runtimes.items()}
+    inputs = {n: np.zeros(r.input.shape, r.input.dtype) for n, r in runtimes.items()}
     times: dict[str, list[float]] = {name: [] for name in files}
     for _ in range(ROUNDS):
         for name, runtime in runtimes.items():

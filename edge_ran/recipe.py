@@ -116,19 +116,19 @@ RECIPES: dict[str, Recipe] = {
         # Rises to a high rate and falls to zero in few epochs (Smith and Topin 2017, arXiv 1708.07120).
         Recipe("one-cycle", 30, 128, 0.2, "one-cycle", warmup=0.2, label_smoothing=0.1),
         Recipe("cosine", 30, 128, 0.1, "cosine", warmup=0.05, label_smoothing=0.1),
-        # From a network that has seen other pictures: its last layer is new, those below learn at a fifth of the rate.
+        # From a network that has seen other pictures: its last layer is new, those below learn at a tenth of the rate.
         Recipe(
             "transfer",
-            20,
+            12,
             64,
-            0.05,
+            0.01,
             "cosine",
             warmup=0.1,
             weight_decay=1e-4,
             label_smoothing=0.1,
             brightness=0.2,
             contrast=0.2,
-            body_rate=0.2,
+            body_rate=0.1,
             average=0.99,
             patience=8,
         ),

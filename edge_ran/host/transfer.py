@@ -23,7 +23,7 @@ from edge_ran.start import Start
 HEAD = "logits"
 HEAD_STEPS = 300
 HEAD_RATE = 0.02
-HEAD_DECAY = 1e-3
+HEAD_DECAY = 1e-2
 
 
 def take_over(
