@@ -43,7 +43,7 @@ def train(
     run: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder to write.", show_default="runs/DATA-NETWORK")
     ] = None,
-    network: Annotated[str, typer.Option(help="A network's name, see edge-ran inspect.")] = "edge50",
+    network: Annotated[str, typer.Option(help="A network's name, see edge-ran inspect.")] = "places38",
     fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch",
     start: Annotated[
         str, typer.Option("--from", metavar="NAME|RUN", help="First weights: auto, none, a shipped network, a run.")
