@@ -42,7 +42,8 @@ class Recipe:
     Beta distribution (0 = off). ``distillation`` is the weight of the teacher's answers in the loss, 0..1, and
     ``distillation_temperature`` softens them. ``body_rate`` is the learning rate of all layers but the last, as a share
     of the last one's. ``average`` above 0 judges and keeps a moving average of the weights, of which each step keeps
-    that share. ``patience`` above 0 stops after so many epochs without a better one.
+    that share. ``keep_statistics`` normalises with the statistics that the network came with, not with
+    those of each batch: few pictures of few places would shift what the layers below had learnt. ``patience`` above 0 stops after so many epochs without a better one.
 
     A recipe from a card is untrusted: ``check`` it before training with it.
     """
@@ -66,6 +67,7 @@ class Recipe:
     body_rate: float = 1.0
     average: float = 0.0
     patience: int = 0
+    keep_statistics: bool = False
 
     def check(self) -> None:
         """Raise UsageError where the schedule is unknown or a number is outside its limits."""
@@ -131,6 +133,7 @@ RECIPES: dict[str, Recipe] = {
             body_rate=0.1,
             average=0.99,
             patience=8,
+            keep_statistics=True,
         ),
         # Section 4.1: batch 64, 0.1 divided by ten at 64 k and 96 k of 160 k steps, decay 1e-4: 205 epochs of CIFAR-10.
         Recipe("paper", 205, 64, 0.1, "step", weight_decay=1e-4),

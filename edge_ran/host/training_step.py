@@ -68,7 +68,7 @@ def train_step(
             if answers is not None:
                 answers = mix * answers + (1 - mix) * answers[::-1]
         with tf.GradientTape() as tape:
-            probabilities = model(x, training=True)
+            probabilities = model(x, training=not recipe.keep_statistics)
             log = tf.math.log(tf.clip_by_value(probabilities, 1e-7, 1.0))
             loss = -tf.reduce_sum(target * log, 1)
             given = answers if answers is not None or teacher is None else teacher(x, training=False)
