@@ -42,8 +42,9 @@ class Recipe:
     Beta distribution (0 = off). ``distillation`` is the weight of the teacher's answers in the loss, 0..1, and
     ``distillation_temperature`` softens them. ``body_rate`` is the learning rate of all layers but the last, as a share
     of the last one's. ``average`` above 0 judges and keeps a moving average of the weights, of which each step keeps
-    that share. ``keep_statistics`` normalises with the statistics that the network came with, not with
-    those of each batch: few pictures of few places would shift what the layers below had learnt. ``patience`` above 0 stops after so many epochs without a better one.
+    that share. ``keep_statistics`` normalises with the statistics that the network came with, not with those of each
+    batch: few pictures of few places would shift what the layers below had learnt. ``patience`` above 0 stops after so
+    many epochs without a better one.
 
     A recipe from a card is untrusted: ``check`` it before training with it.
     """
