@@ -92,7 +92,7 @@ def test_a_killed_run_from_other_weights_resumes_to_the_same_bits(colours: Path,
 
 
 def test_it_stops_when_nothing_gets_better(colours: Path, run: Path, tmp_path: Path) -> None:
-    patient = dataclasses.replace(QUICK, epochs=30, learning_rate=0.0, patience=2)
+    patient = dataclasses.replace(QUICK, epochs=30, learning_rate=0.0, patience=2, keep_statistics=False)
     result = train(colours, tmp_path / "r", TINY, patient, dataclasses.replace(OPTIONS, start=str(run)))
     assert result.epochs < 30
 
