@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from edge_ran import dataset, report
 from edge_ran.dataset import CLIP_SUFFIXES, Progress
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
-from edge_ran.files import TEMPORARY_PREFIX, cannot_write, read_bytes, write_bytes, write_text
-from edge_ran.picture import PICTURE_SUFFIXES, eight_bit_bgr, read_picture
+from edge_ran.files import TEMPORARY_PREFIX, cannot_write, write_bytes, write_text
+from edge_ran.folder_walk import folders_in, walk
+from edge_ran.labels import clean_label
+from edge_ran.picture import HEIF_SUFFIXES, eight_bit_bgr, is_picture, read_picture
 
-HEIF_SUFFIXES = (".heic", ".heif")
 MANIFEST, PAGE = "manifest.csv", "contact-sheet.html"
 COLUMNS = ("image", "label", "group", "split", "visit", "source", "time_s", "sharpness")
 SHARPNESS_SIDE = 320  # pixels of the longer side at which sharpness is measured: grain of a large sensor does not count
@@ -201,21 +202,19 @@ def _files(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Counte
     """(label, visit, file) of every clip and photo, in a fixed order; and what was ignored, by name ending."""
     ignored: Counter[str] = Counter()
     found: list[tuple[str, str, Path]] = []
-    heif = _heif()
     for source in sources:
         if not source.is_dir():
             raise InputError(f"no such folder: {source}", "give folders of class folders: FOLDER/CLASS/CLIP.mp4")
         before = len(found)
-        for folder in sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")):
-            for place, inner, names in os.walk(folder):
-                inner[:] = sorted(name for name in inner if not name.startswith("."))
-                visit = Path(place).relative_to(folder).as_posix().removeprefix(".")
+        for folder in folders_in(source):
+            for place in walk(folder):
+                visit = place.folder.relative_to(folder).as_posix().removeprefix(".")
                 if len(sources) > 1:
                     visit = f"{source.name}/{visit}".rstrip("/")
-                for name in sorted(n for n in names if not n.startswith(".")):
+                for name in place.files:
                     suffix = Path(name).suffix.lower()
-                    if suffix in (*PICTURE_SUFFIXES, *CLIP_SUFFIXES) or (suffix in HEIF_SUFFIXES and heif):
-                        found.append((folder.name, visit, Path(place, name)))
+                    if is_picture(name) or suffix in CLIP_SUFFIXES:
+                        found.append((clean_label(folder.name), visit, place.folder / name))
                     else:
                         ignored[suffix or name] += 1
         if len(found) == before:
@@ -225,35 +224,10 @@ def _files(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Counte
     return found, ignored
 
 
-def _heif() -> bool:
-    """Whether Pillow can read HEIC photos."""
-    try:
-        import pillow_heif
-    except ModuleNotFoundError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
-
-
-def _photo(path: Path) -> NDArray[np.uint8]:
-    if path.suffix.lower() not in HEIF_SUFFIXES:
-        return read_picture(path)
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(read_bytes(path, "picture"))) as image:
-            rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except InputError:
-        raise
-    except Exception as error:  # Pillow and libheif raise their own kinds for broken bytes
-        raise InputError(f"picture {path} cannot be decoded", "copy it again, or export it as JPEG") from error
-    return np.ascontiguousarray(rgb[..., ::-1])
-
-
 def _look(label: str, visit: str, path: Path, choice: Choice) -> list[Candidate]:
     """The candidates of one file, each with its sharpness and hash."""
     if path.suffix.lower() not in CLIP_SUFFIXES:
-        frame = _photo(path)
+        frame = read_picture(path)
         return [_candidate(label, visit, path, 0.0, _sharpness(frame), frame, choice)]
     candidates = [
         _candidate(label, visit, path, time_s, sharpness, frame, choice)

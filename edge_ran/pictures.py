@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +11,7 @@ import numpy as np
 from edge_ran import catalogue
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import walk
-from edge_ran.picture import PICTURE_SUFFIXES
+from edge_ran.picture import PICTURE_SUFFIXES, is_picture
 
 _Item = TypeVar("_Item")
 
@@ -25,12 +24,7 @@ def pictures_in(folder: Path) -> list[Path]:
     """
     if not Path(folder).is_dir():
         raise InputError(f"{folder} is not a folder of pictures", "check the path")
-    found = [
-        place.folder / name
-        for place in walk(folder)
-        for name in place.files
-        if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
-    ]
+    found = [place.folder / name for place in walk(folder) for name in place.files if is_picture(name)]
     if not found:
         raise InputError(f"{folder} holds no pictures", f"put some there: {', '.join(PICTURE_SUFFIXES)}")
     return sorted(found)

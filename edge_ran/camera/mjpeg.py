@@ -25,7 +25,12 @@ from typing import Any
 from edge_ran.errors import CameraError, InputError
 
 MAX_PICTURE_BYTES = 64 << 20
-_START, _END = b"\xff\xd8", b"\xff\xd9"
+_LONGEST_HEADER = 1 << 16
+SNAPSHOTS_PER_S = 5.0  # asked of an address that answers with one picture, unless told otherwise
+_START = b"\xff\xd8\xff"
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"RIFF")  # what a picture begins with
+_PART = re.compile(rb":[^\r\n]*\r?\n\r?\n")  # the last header line of a part, and the empty line
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within coded data, FF 00 is a byte and FF D0..D7 a restart
 
 
 class HttpVideo:
@@ -40,6 +45,7 @@ class _Bytes:
 
     def __init__(self, more: Callable[[], bytes], name: str, timeout_s: float) -> None:
         self._more, self._name, self._timeout_s = more, name, timeout_s
+        self.delimiter = b""  # what begins a part, where it is known
         self._buffer = bytearray()
         self.begin()
 
@@ -47,21 +53,75 @@ class _Bytes:
         """Begin a picture."""
         self._until = time.monotonic() + self._timeout_s
 
-    def until(self, mark: bytes, limit: int = MAX_PICTURE_BYTES) -> bytes:
-        """Take everything up to and including ``mark``."""
-        searched = 0
-        while (at := self._buffer.find(mark, searched)) < 0:
-            searched = max(0, len(self._buffer) - len(mark) + 1)
-            if len(self._buffer) > limit:
-                self._buffer.clear()
-                raise InputError(f"{self._name} sent {limit} bytes without the end of a picture")
-            self._fill()
-        return self._take(at + len(mark))
+    def jpeg(self) -> bytes:
+        """Take the next JPEG, whatever stands before it: from its start to the end that its own marks tell.
 
-    def exactly(self, count: int) -> bytes:
+        Raises:
+            InputError: a part of the stream is no picture, or the picture has no end.
+        """
+        self._seek_picture()
+        at = len(_START) - 1
+        while True:
+            self._have(at + 2)
+            if self._buffer[at] != 0xFF:
+                at = self._next_marker(at)
+                continue
+            kind = self._buffer[at + 1]
+            if kind == 0xD9:
+                return self._take(at + 2)
+            if kind == 0xD8:
+                del self._buffer[:at]
+                raise InputError(f"{self._name} sent a broken picture")
+            if kind == 0xFF:  # a fill byte
+                at += 1
+            elif kind in (0x00, 0x01) or 0xD0 <= kind <= 0xD7:
+                at += 2
+            else:
+                self._have(at + 4)
+                at += 2 + int.from_bytes(self._buffer[at + 2 : at + 4], "big")
+                if kind == 0xDA:
+                    at = self._next_marker(at)
+
+    def feed(self, data: bytes) -> None:
+        """Put bytes that were read elsewhere at the front."""
+        self._buffer[:0] = data
+
+    def _next_marker(self, at: int) -> int:
+        """Return where the next mark stands in a JPEG's coded data. Raises InputError where the part ends before."""
+        while True:
+            found = _MARKER.search(self._buffer, at)
+            end = len(self._buffer) if found is None else found.start()
+            torn = self._buffer.find(self.delimiter, at, end) if self.delimiter else -1
+            if torn >= 0:
+                del self._buffer[:torn]
+                raise InputError(f"{self._name} sent a broken picture")
+            if found is not None:
+                return found.start()
+            at = max(at, end - max(1, len(self.delimiter)))
+            self._have(end + 1)
+
+    def _seek_picture(self) -> None:
+        """Drop what stands before a picture: a delimiter, header lines, padding."""
+        while True:
+            at = self._buffer.find(_START)
+            before = self._buffer if at < 0 else self._buffer[:at]
+            parts = [found.start() for found in _PART.finditer(before)]
+            if len(parts) > 1:
+                del self._buffer[: parts[1]]
+                raise InputError(f"{self._name} sent a part that is no picture")
+            if at >= 0:
+                del self._buffer[:at]
+                return
+            if len(self._buffer) > _LONGEST_HEADER:
+                del self._buffer[:-_LONGEST_HEADER]
+            self._fill()
+
+    def _have(self, count: int) -> None:
+        if count > MAX_PICTURE_BYTES:
+            self._buffer.clear()
+            raise InputError(f"{self._name} sent {MAX_PICTURE_BYTES} bytes without the end of a picture")
         while len(self._buffer) < count:
             self._fill()
-        return self._take(count)
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])
@@ -79,40 +139,51 @@ class _Bytes:
 
 
 class HttpCamera:
-    """MJPEG over HTTP (``multipart/x-mixed-replace``), or an address that answers each request with one JPEG."""
+    """MJPEG over HTTP (``multipart/x-mixed-replace``), or an address that answers each request with one picture.
 
-    def __init__(self, url: str, response: Any, fps: float, timeout_s: float) -> None:
-        self.name, self.fps = url, fps
+    Of a stream only the pictures' own bytes are believed: servers differ in delimiters, headers and lengths.
+    """
+
+    def __init__(self, url: str, response: Any, first: bytes, is_stream: bool, fps: float, timeout_s: float) -> None:
+        """Go on with an answer of which the bytes ``first`` are read already."""
+        self.name, self._wanted_fps = url, fps
         self._response, self._timeout_s = response, timeout_s
         self._stream = _Bytes(lambda: response.read1(1 << 16), without_password(url), timeout_s)
-        self._multipart = response.headers.get_content_maintype() == "multipart"
+        self._is_stream, self._first, self._pictures = is_stream, b"" if is_stream else first, 0
+        if is_stream:
+            self._stream.feed(first)
+            boundary = response.headers.get_param("boundary")
+            if isinstance(boundary, str) and len(boundary.strip("-")) > 3:
+                self._stream.delimiter = b"--" + boundary.strip("-").encode("latin-1", "replace")
         self._next_request = time.monotonic()
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second, as far as this side decides: 0 for a stream."""
+        return self._wanted_fps or (0.0 if self._is_stream else SNAPSHOTS_PER_S)
 
     def read(self) -> bytes:
         """Return the next JPEG. Raises InputError (a broken part) or CameraError (lost)."""
         self._stream.begin()
         try:
-            return self._part() if self._multipart else self._snapshot()
+            return self._next_of_stream() if self._is_stream else self._snapshot()
         except TimeoutError as error:
             what = f"{without_password(self.name)} sent nothing for {self._timeout_s:g} s"
             raise CameraError(what, "check the camera's power and network") from error
         except (OSError, HTTPException, ValueError) as error:  # ValueError: closed by another thread
             raise CameraError(f"{without_password(self.name)} was lost: {error}", "check the network") from error
 
-    def _part(self) -> bytes:
-        # Between parts stand a delimiter line, header lines and an empty line; servers differ in everything else.
-        length = 0
-        while not self._stream.until(b"\n", 1 << 16).startswith(b"--"):
-            pass
-        while line := self._stream.until(b"\n", 1 << 16).strip():
-            field, _, value = line.partition(b":")
-            if field.strip().lower() == b"content-length" and value.strip().isdigit():
-                length = int(value)
-        if length > MAX_PICTURE_BYTES:
-            raise CameraError(
-                f"{without_password(self.name)} announces a picture of {length} bytes", "is this a camera?"
-            )
-        return self._stream.exactly(length) if length else self._stream.until(_END)
+    def _next_of_stream(self) -> bytes:
+        try:
+            jpeg = self._stream.jpeg()
+        except CameraError:
+            if self._pictures != 1:
+                raise
+            self._is_stream = False  # what calls itself a stream gives one picture an answer
+            self._response.close()
+            return self._snapshot()
+        self._pictures += 1
+        return jpeg
 
     def _snapshot(self) -> bytes:
         time.sleep(max(0.0, self._next_request - time.monotonic()))
@@ -120,7 +191,8 @@ class HttpCamera:
         if self._response.closed:
             self._response = _request(self.name, self._timeout_s)
         with self._response as response:
-            picture, until = bytearray(), time.monotonic() + self._timeout_s
+            picture, until = bytearray(self._first), time.monotonic() + self._timeout_s
+            self._first = b""
             while len(picture) < MAX_PICTURE_BYTES and (block := response.read1(1 << 16)):
                 picture += block
                 if time.monotonic() > until:
@@ -135,9 +207,17 @@ class HttpCamera:
 def open_http(url: str, fps: float, timeout_s: float) -> HttpCamera | HttpVideo:
     """Connect and look at what is sent. Raises CameraError when nothing answers, InputError when it is no picture."""
     response = _request(url, timeout_s)
+    try:
+        first = response.read1(1 << 12)
+    except (OSError, HTTPException, ValueError) as error:
+        raise CameraError(f"{without_password(url)} sends nothing: {error}", "check the camera") from error
     kind = response.headers.get_content_type()
-    if kind == "multipart/x-mixed-replace" or kind == "image/jpeg":
-        return HttpCamera(url, response, fps or (0.0 if kind.startswith("multipart") else 5.0), timeout_s)
+    has_length = (response.headers.get("Content-Length") or "").strip().isdigit()
+    is_multipart = kind.startswith("multipart/") or first.lstrip().startswith(b"--")
+    if is_multipart or first.startswith(_PICTURES):
+        # A JPEG of no announced length may be the first of many.
+        is_stream = is_multipart or (first.startswith(_START) and not has_length)
+        return HttpCamera(url, response, first, is_stream, fps, timeout_s)
     response.close()
     if kind.startswith(("video/", "application/")):
         return HttpVideo()
@@ -165,8 +245,7 @@ class CsiCamera:
     def read(self) -> bytes:
         """Return the next JPEG. Raises InputError (broken) or CameraError (lost)."""
         self._stream.begin()
-        self._stream.until(_START)
-        return _START + self._stream.until(_END)
+        return self._stream.jpeg()
 
     def _more(self) -> bytes:
         pipe = self._process.stdout

@@ -16,6 +16,7 @@ import contextlib
 import glob
 import os
 import re
+import stat
 import sys
 import threading
 import time
@@ -31,9 +32,11 @@ from numpy.typing import NDArray
 from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http, without_password
 from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
-from edge_ran.picture import MOST_PIXELS, PICTURE_SUFFIXES, check_pixels, read_picture
+from edge_ran.folder_walk import check_name, walk
+from edge_ran.picture import MOST_PIXELS, PICTURE_SUFFIXES, check_pixels, decode_picture, is_picture, read_picture
 
 OPEN_TIMEOUT_S = 10.0
+_VIDEO4LINUX = 81  # the major number of its devices, whatever udev calls them
 
 # Small probes: FFmpeg's own take five seconds to open an RTSP stream. TCP first: UDP loses packets and smears pictures.
 _RTSP_OPTIONS = "fflags;nobuffer|flags;low_delay|analyzeduration;500000|probesize;500000"
@@ -106,7 +109,7 @@ def open_source(
         raise UsageError("--camera names nothing", "try --camera 0, a file, or rtsp://…")
     scheme, is_url, rest = text.partition("://")
     text, shown = scheme.lower() + is_url + rest if is_url else text, without_password(text)
-    if text.isdigit() or re.fullmatch(r"/dev/video\d+", text):
+    if text.isdigit() or re.fullmatch(r"/dev/video\d+", text) or _is_device(text):
         return Device(text, width, height, fps)
     if text.startswith("csi://"):
         return _Counted(CsiCamera(text, width or 1280, height or 720, fps or 30.0, timeout_s))
@@ -123,15 +126,22 @@ def open_source(
         raise UsageError(f"--camera cannot read {scheme}://", "use rtsp://, http://, https:// or csi://")
     path = Path(text.removeprefix("file://"))
     if path.is_dir():
-        return Pictures(text, sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES), fps)
+        return Pictures(text, pictures_directly_in(path), fps)
     if not path.exists() and glob.has_magic(str(path)):
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
-        return Pictures(text, [p for p in found if p.suffix.lower() in PICTURE_SUFFIXES], fps)
+        return Pictures(text, [p for p in found if is_picture(p) and p.is_file()], fps)
     if not path.exists():
         raise InputError(f"no such camera, video or folder: {text}", "try --camera 0, a file, or rtsp://…")
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    check_name(path)
+    if is_picture(path):
         return Pictures(text, [path], fps)
     return VideoFile(str(path), fps)
+
+
+def pictures_directly_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, without those below it, in the order of their names."""
+    place = next(walk(folder))
+    return [folder / name for name in place.files if is_picture(name)]
 
 
 class _Cv2Source(FrameSource):
@@ -189,10 +199,12 @@ class Device(_Cv2Source):
 
     def __init__(self, name: str, width: int, height: int, fps: float) -> None:
         linux = sys.platform.startswith("linux")
-        number = int(name) if name.isdigit() else int(name.removeprefix("/dev/video"))
+        path = Path(f"/dev/video{name}" if name.isdigit() else name)
         if linux:
-            _check_device(name, Path(f"/dev/video{number}"))
-        video = cv2.VideoCapture(number, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
+            _check_device(name, path)
+        number = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(path))
+        opened: int | str = int(number[1]) if number else os.path.realpath(path)
+        video = cv2.VideoCapture(opened, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
         if not video.isOpened():
             what = f"camera {name} cannot be opened"
             raise CameraError(what, "is another program using it, or is it no camera? " + _cameras_here())
@@ -215,10 +227,24 @@ class Device(_Cv2Source):
         return (position if stamped else arrived), position
 
 
+def _is_device(text: str) -> bool:
+    """Whether a path, or the link that it is, leads to a device, such as /dev/v4l/by-id/usb-….
+
+    What leads nowhere below /dev is a device that is not plugged in.
+    """
+    path = Path(text)
+    try:
+        return stat.S_ISCHR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return text.startswith("/dev/") and not text.startswith("/dev/shm/")
+
+
 def _check_device(name: str, path: Path) -> None:
     """Say what OpenCV does not: that there is no such camera, or that this user may not use it."""
     if not path.exists():
         raise CameraError(f"there is no camera {name}", _cameras_here())
+    if os.major(path.stat().st_rdev) != _VIDEO4LINUX:
+        raise CameraError(f"{name} is no camera", _cameras_here())
     if not os.access(path, os.R_OK | os.W_OK):
         raise CameraError(f"this user may not use {path}", "sudo usermod -aG video $USER, then log in again")
 
@@ -325,22 +351,29 @@ class _Counted(FrameSource):
         self._opened_at = time.monotonic()
 
     def read(self) -> Frame | None:
-        jpeg = self._camera.read()
+        picture = self._camera.read()
         arrived = time.monotonic()
-        # A whole JPEG begins and ends with its markers; libjpeg would paint the missing part grey without a word.
-        whole = jpeg.startswith(b"\xff\xd8") and jpeg.rstrip(b"\r\n\0").endswith(b"\xff\xd9")
-        if whole:
-            check_pixels(jpeg, self.name)
-        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if whole else None
-        if image is None:
-            raise InputError(f"{self.name} sent a broken picture")
+        image = _decoded(picture, self.name)
         decode_ms = (time.monotonic() - arrived) * 1e3
-        frame = Frame(np.asarray(image, np.uint8), self._index, arrived, arrived - self._opened_at, decode_ms)
+        frame = Frame(image, self._index, arrived, arrived - self._opened_at, decode_ms)
         self._index += 1
         return frame
 
     def close(self) -> None:
         self._camera.close()
+
+
+def _decoded(picture: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode what a camera sent: a JPEG that ends as it should by OpenCV, which is quicker, anything else by Pillow."""
+    if picture.startswith(b"\xff\xd8") and picture.rstrip(b"\r\n\0").endswith(b"\xff\xd9"):
+        check_pixels(picture, name)
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+        if image is not None:
+            return np.asarray(image, np.uint8)
+    try:
+        return decode_picture(picture, name)
+    except InputError as error:
+        raise InputError(f"{name} sent a broken picture") from error
 
 
 def _is_text(name: str) -> bool:

@@ -26,7 +26,8 @@ from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, TensorSpec, read_graph
 from edge_ran.phone import assets
-from edge_ran.picture import PICTURE_SUFFIXES, read_picture
+from edge_ran.picture import read_picture
+from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import Preprocessor, dequantise, fit_pixels
 from edge_ran.runtime import RuntimeOptions, agreement
 
@@ -284,9 +285,7 @@ def _table(spec: InputSpec, tensor: TensorSpec) -> tuple[int, ...]:
 
 def _check_frames() -> list[NDArray[np.uint8]]:
     folder = catalogue.folder("calibration_data")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    chosen = [paths[round(place)] for place in np.linspace(0, len(paths) - 1, CHECK_PICTURES)]
-    return [read_picture(path) for path in chosen]
+    return [read_picture(path) for path in some_pictures(folder, CHECK_PICTURES)]
 
 
 def _write_pages(folder: Path, runtime: Path, name: str) -> None:

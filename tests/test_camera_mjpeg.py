@@ -1,0 +1,152 @@
+"""Streams and pictures as cheap cameras send them: only the pictures' own bytes are believed."""
+
+from __future__ import annotations
+
+import http.server
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ran.camera import open_source
+from edge_ran.camera.mjpeg import _Bytes
+from edge_ran.errors import CameraError, InputError
+
+
+def jpeg(number: int = 0, extra: bytes = b"") -> bytes:
+    """A JPEG as bright as 20 ``number``, with ``extra`` bytes behind its start."""
+    picture = np.full((24, 32, 3), 20 * number, np.uint8)
+    picture[::3] //= 2
+    data: bytes = cv2.imencode(".jpg", picture)[1].tobytes()
+    return data[:2] + extra + data[2:]
+
+
+def thumbnail(number: int) -> bytes:
+    """An APP1 segment with a whole JPEG in it, as phones' EXIF blocks have."""
+    inner = b"Exif\0\0" + jpeg(number)
+    return b"\xff\xe1" + (len(inner) + 2).to_bytes(2, "big") + inner
+
+
+def pictures(stream: bytes, count: int, block: int = 7) -> list[bytes]:
+    blocks = iter([stream[at : at + block] for at in range(0, len(stream), block)])
+    source = _Bytes(lambda: next(blocks, b""), "camera", 10)
+    return [source.jpeg() for _ in range(count)]
+
+
+HEAD = b"Content-Type: image/jpeg\r\n"
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "lengths": lambda p: b"--frame\r\n" + HEAD + b"Content-Length: %d\r\n\r\n" % len(p) + p + b"\r\n",
+    "no lengths": lambda p: b"--frame\r\n" + HEAD + b"\r\n" + p + b"\r\n",
+    "too short a length": lambda p: b"--frame\r\n" + HEAD + b"Content-Length: %d\r\n\r\n" % (len(p) - 2) + p + b"\r\n",
+    "a length of nothing": lambda p: b"--frame\r\n" + HEAD + b"Content-Length: 0\r\n\r\n" + p + b"\r\n",
+    "no dashes": lambda p: b"frame\r\n" + HEAD + b"\r\n" + p + b"\r\n",
+    "plain line ends": lambda p: b"--frame\nContent-Type: image/jpeg\n\n" + p + b"\n",
+    "padding of zeros": lambda p: b"--frame\r\n" + HEAD + b"\r\n" + p + bytes(100),
+    "padding of ones": lambda p: b"--frame\r\n" + HEAD + b"\r\n" + p + b"\xff" * 33,
+    "nothing between": lambda p: p,
+}
+
+
+@pytest.mark.parametrize("block", [1, 7, 100_000])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_stream_gives_its_pictures(form: str, block: int) -> None:
+    wanted = [jpeg(number) for number in range(4)]
+    assert pictures(b"".join(map(FORMS[form], wanted)), 4, block) == wanted
+
+
+@pytest.mark.parametrize("extra", [thumbnail(3), b"\xff\xff\xff", b"\xff\xfe\x00\x02", thumbnail(1) + thumbnail(2)])
+def test_a_thumbnails_end_is_not_the_pictures(extra: bytes) -> None:
+    wanted = [jpeg(number, extra) for number in range(3)]
+    assert pictures(b"".join(map(FORMS["no lengths"], wanted)), 3) == wanted
+
+
+def test_a_part_that_is_no_picture_is_told() -> None:
+    blocks = iter([FORMS["lengths"](p) for p in (jpeg(1), b"no picture", b"", jpeg(2))])
+    source = _Bytes(lambda: next(blocks, b""), "camera", 10)
+    assert source.jpeg() == jpeg(1)
+    for _ in range(2):
+        with pytest.raises(InputError, match="a part that is no picture"):
+            source.jpeg()
+    assert source.jpeg() == jpeg(2)
+
+
+def test_a_torn_picture_is_told_and_the_next_one_is_whole() -> None:
+    stream = jpeg(1) + jpeg(2)[:-40] + jpeg(3)
+    blocks = iter([stream])
+    source = _Bytes(lambda: next(blocks, b""), "camera", 10)
+    assert source.jpeg() == jpeg(1)
+    with pytest.raises(InputError, match="camera sent a broken picture"):
+        source.jpeg()
+    assert source.jpeg() == jpeg(3)
+
+
+@contextmanager
+def server(kind: str, body: Callable[[int], bytes], has_length: bool = True) -> Iterator[str]:
+    """An HTTP server that answers each request with one body of that content type."""
+    asked = iter(range(100))
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = body(next(asked))
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            if has_length:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+def brightness(source: object, count: int) -> list[int]:
+    return [round(float(source.read().image[1].mean()) / 20) for _ in range(count)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "kind", ["image/jpg", "IMAGE/JPEG", "text/plain", "image/jpeg;size=3", "application/octet-stream"]
+)
+def test_a_picture_is_one_whatever_the_server_calls_it(kind: str) -> None:
+    with server(kind, jpeg) as url:
+        assert brightness(open_source(url, fps=100), 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".bmp"])
+def test_snapshots_of_other_formats(ending: str) -> None:
+    def picture(number: int) -> bytes:
+        data: bytes = cv2.imencode(ending, np.full((24, 32, 3), 20 * number, np.uint8))[1].tobytes()
+        return data
+
+    with server("image/x", picture) as url:
+        assert brightness(open_source(url, fps=100), 3) == [0, 1, 2]
+
+
+def test_a_stream_of_one_picture_is_asked_again() -> None:
+    with server("multipart/x-mixed-replace; boundary=x", jpeg, has_length=False) as url:
+        assert brightness(open_source(url, fps=100), 3) == [0, 1, 2]
+
+
+def test_a_page_is_no_camera() -> None:
+    with server("text/html", lambda number: b"<html>") as url, pytest.raises(InputError, match="sends text/html"):
+        open_source(url)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="device numbers of Linux")
+def test_a_link_to_a_device_is_asked_what_it_is(tmp_path: Path) -> None:
+    link = tmp_path / "cam_left"
+    link.symlink_to("/dev/null")
+    with pytest.raises(CameraError, match="cam_left is no camera"):
+        open_source(str(link))
+    for name in ("/dev/v4l/by-id/usb-ACME-video-index0", "/dev/video77"):
+        with pytest.raises(CameraError, match="there is no camera"):
+            open_source(name)
