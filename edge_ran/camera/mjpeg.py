@@ -28,7 +28,7 @@ MAX_PICTURE_BYTES = 64 << 20
 _LONGEST_HEADER = 1 << 16
 SNAPSHOTS_PER_S = 5.0  # asked of an address that answers with one picture, unless told otherwise
 _START = b"\xff\xd8\xff"
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"RIFF")  # what a picture begins with
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # what a picture begins with
 _PART = re.compile(rb":[^\r\n]*\r?\n\r?\n")  # the last header line of a part, and the empty line
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within coded data, FF 00 is a byte and FF D0..D7 a restart
 
@@ -207,16 +207,18 @@ class HttpCamera:
 def open_http(url: str, fps: float, timeout_s: float) -> HttpCamera | HttpVideo:
     """Connect and look at what is sent. Raises CameraError when nothing answers, InputError when it is no picture."""
     response = _request(url, timeout_s)
+    kind = response.headers.get_content_type()
+    if kind.startswith("multipart/"):  # its first picture may be long in coming
+        return HttpCamera(url, response, b"", True, fps, timeout_s)
     try:
         first = response.read1(1 << 12)
     except (OSError, HTTPException, ValueError) as error:
         raise CameraError(f"{without_password(url)} sends nothing: {error}", "check the camera") from error
-    kind = response.headers.get_content_type()
-    has_length = (response.headers.get("Content-Length") or "").strip().isdigit()
-    is_multipart = kind.startswith("multipart/") or first.lstrip().startswith(b"--")
-    if is_multipart or first.startswith(_PICTURES):
+    is_webp = first[:4] == b"RIFF" and first[8:12] == b"WEBP"  # an AVI begins with RIFF, too
+    if is_webp or first.startswith((b"--", *_PICTURES)):
         # A JPEG of no announced length may be the first of many.
-        is_stream = is_multipart or (first.startswith(_START) and not has_length)
+        has_length = (response.headers.get("Content-Length") or "").strip().isdigit()
+        is_stream = first.startswith(b"--") or (first.startswith(_START) and not has_length)
         return HttpCamera(url, response, first, is_stream, fps, timeout_s)
     response.close()
     if kind.startswith(("video/", "application/")):

@@ -202,6 +202,8 @@ class Device(_Cv2Source):
         path = Path(f"/dev/video{name}" if name.isdigit() else name)
         if linux:
             _check_device(name, path)
+            if not path.name.startswith("video") and os.major(path.stat().st_rdev) != _VIDEO4LINUX:
+                raise CameraError(f"{name} is no camera", _cameras_here())
         number = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(path))
         opened: int | str = int(number[1]) if number else os.path.realpath(path)
         video = cv2.VideoCapture(opened, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
@@ -243,8 +245,6 @@ def _check_device(name: str, path: Path) -> None:
     """Say what OpenCV does not: that there is no such camera, or that this user may not use it."""
     if not path.exists():
         raise CameraError(f"there is no camera {name}", _cameras_here())
-    if os.major(path.stat().st_rdev) != _VIDEO4LINUX:
-        raise CameraError(f"{name} is no camera", _cameras_here())
     if not os.access(path, os.R_OK | os.W_OK):
         raise CameraError(f"this user may not use {path}", "sudo usermod -aG video $USER, then log in again")
 
