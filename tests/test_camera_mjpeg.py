@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ran.camera import open_source
+from edge_ran.camera import open_source, source
 from edge_ran.camera.mjpeg import _Bytes
 from edge_ran.errors import CameraError, InputError
 
@@ -32,10 +33,10 @@ def thumbnail(number: int) -> bytes:
     return b"\xff\xe1" + (len(inner) + 2).to_bytes(2, "big") + inner
 
 
-def pictures(stream: bytes, count: int, block: int = 7) -> list[bytes]:
-    blocks = iter([stream[at : at + block] for at in range(0, len(stream), block)])
-    source = _Bytes(lambda: next(blocks, b""), "camera", 10)
-    return [source.jpeg() for _ in range(count)]
+def pictures(sent: bytes, count: int, block: int = 7) -> list[bytes]:
+    blocks = iter([sent[at : at + block] for at in range(0, len(sent), block)])
+    stream = _Bytes(lambda: next(blocks, b""), "camera", 10)
+    return [stream.jpeg() for _ in range(count)]
 
 
 HEAD = b"Content-Type: image/jpeg\r\n"
@@ -67,22 +68,22 @@ def test_a_thumbnails_end_is_not_the_pictures(extra: bytes) -> None:
 
 def test_a_part_that_is_no_picture_is_told() -> None:
     blocks = iter([FORMS["lengths"](p) for p in (jpeg(1), b"no picture", b"", jpeg(2))])
-    source = _Bytes(lambda: next(blocks, b""), "camera", 10)
-    assert source.jpeg() == jpeg(1)
+    stream = _Bytes(lambda: next(blocks, b""), "camera", 10)
+    assert stream.jpeg() == jpeg(1)
     for _ in range(2):
         with pytest.raises(InputError, match="a part that is no picture"):
-            source.jpeg()
-    assert source.jpeg() == jpeg(2)
+            stream.jpeg()
+    assert stream.jpeg() == jpeg(2)
 
 
 def test_a_torn_picture_is_told_and_the_next_one_is_whole() -> None:
-    stream = jpeg(1) + jpeg(2)[:-40] + jpeg(3)
-    blocks = iter([stream])
-    source = _Bytes(lambda: next(blocks, b""), "camera", 10)
-    assert source.jpeg() == jpeg(1)
+    sent = jpeg(1) + jpeg(2)[:-40] + jpeg(3)
+    blocks = iter([sent])
+    stream = _Bytes(lambda: next(blocks, b""), "camera", 10)
+    assert stream.jpeg() == jpeg(1)
     with pytest.raises(InputError, match="camera sent a broken picture"):
-        source.jpeg()
-    assert source.jpeg() == jpeg(3)
+        stream.jpeg()
+    assert stream.jpeg() == jpeg(3)
 
 
 @contextmanager
@@ -109,8 +110,8 @@ def server(kind: str, body: Callable[[int], bytes], has_length: bool = True) -> 
         running.shutdown()
 
 
-def brightness(source: object, count: int) -> list[int]:
-    return [round(float(source.read().image[1].mean()) / 20) for _ in range(count)]  # type: ignore[attr-defined]
+def brightness(opened: object, count: int) -> list[int]:
+    return [round(float(opened.read().image[1].mean()) / 20) for _ in range(count)]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -142,11 +143,17 @@ def test_a_page_is_no_camera() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="device numbers of Linux")
-def test_a_link_to_a_device_is_asked_what_it_is(tmp_path: Path) -> None:
+def test_a_link_to_a_device_is_asked_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = tmp_path / "cam_left"
     link.symlink_to("/dev/null")
-    with pytest.raises(CameraError, match="cam_left is no camera"):
+    with pytest.raises(InputError, match="a pipe or a device"):
         open_source(str(link))
+    monkeypatch.setattr(source, "_VIDEO4LINUX", os.major(Path("/dev/null").stat().st_rdev))
+    with pytest.raises(CameraError, match=r"camera .*cam_left cannot be opened"):
+        open_source(str(link))
+    monkeypatch.undo()
+    with pytest.raises(CameraError, match="/dev/null is no camera"):
+        open_source("/dev/null")
     for name in ("/dev/v4l/by-id/usb-ACME-video-index0", "/dev/video77"):
         with pytest.raises(CameraError, match="there is no camera"):
             open_source(name)

@@ -30,6 +30,7 @@ SNAPSHOTS_PER_S = 5.0  # asked of an address that answers with one picture, unle
 _START = b"\xff\xd8\xff"
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # what a picture begins with
 _PART = re.compile(rb":[^\r\n]*\r?\n\r?\n")  # the last header line of a part, and the empty line
+_ENOUGH_TO_TELL = 12  # bytes
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within coded data, FF 00 is a byte and FF D0..D7 a restart
 
 
@@ -211,11 +212,13 @@ def open_http(url: str, fps: float, timeout_s: float) -> HttpCamera | HttpVideo:
     if kind.startswith("multipart/"):  # its first picture may be long in coming
         return HttpCamera(url, response, b"", True, fps, timeout_s)
     try:
-        first = response.read1(1 << 12)
+        first, until = response.read1(1 << 12), time.monotonic() + timeout_s
+        while len(first) < _ENOUGH_TO_TELL and time.monotonic() < until and (more := response.read1(1 << 12)):
+            first += more
     except (OSError, HTTPException, ValueError) as error:
         raise CameraError(f"{without_password(url)} sends nothing: {error}", "check the camera") from error
     is_webp = first[:4] == b"RIFF" and first[8:12] == b"WEBP"  # an AVI begins with RIFF, too
-    if is_webp or first.startswith((b"--", *_PICTURES)):
+    if is_webp or kind.startswith("image/") or first.startswith((b"--", *_PICTURES)):
         # A JPEG of no announced length may be the first of many.
         has_length = (response.headers.get("Content-Length") or "").strip().isdigit()
         is_stream = first.startswith(b"--") or (first.startswith(_START) and not has_length)

@@ -230,13 +230,15 @@ class Device(_Cv2Source):
 
 
 def _is_device(text: str) -> bool:
-    """Whether a path, or the link that it is, leads to a device, such as /dev/v4l/by-id/usb-….
+    """Whether a path, or the link that it is, leads to a camera, such as /dev/v4l/by-id/usb-…, or to a device in /dev.
 
     What leads nowhere below /dev is a device that is not plugged in.
     """
     path = Path(text)
     try:
-        return stat.S_ISCHR(path.stat().st_mode)
+        status = path.stat()
+        is_camera = os.major(status.st_rdev) == _VIDEO4LINUX
+        return stat.S_ISCHR(status.st_mode) and (is_camera or text.startswith("/dev/"))
     except (OSError, ValueError):
         return text.startswith("/dev/") and not text.startswith("/dev/shm/")
 
