@@ -196,7 +196,7 @@ def test_what_cannot_be_quantised_is_one_line(
         quantize.quantize(quantised, tmp_path / "again")
     with pytest.raises(UsageError, match="is the run itself"):
         quantize.quantize(run, run)
-    with pytest.raises(InputError, match="labels"):
+    with pytest.raises(InputError, match="has the classes"):
         quantize.quantize(run, tmp_path / "other", make_pictures(tmp_path / "colours", size=(16, 16)))
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
