@@ -142,7 +142,7 @@ class TrainingSet:
     """The labelled pictures that a network was trained on.
 
     ``split_by`` is ``group`` or ``picture``; ``skipped`` counts unreadable pictures that were left out; ``sha256`` is
-    that of all pixels and labels.
+    that of all pixels and labels; ``pictures`` knows the training pictures by content, as ``dataset.sketch`` makes it.
     """
 
     dataset: str = ""
@@ -153,6 +153,7 @@ class TrainingSet:
     train_images: int = 0
     val_images: int = 0
     test_images: int = 0
+    pictures: str = ""
 
 
 @dataclass(frozen=True)

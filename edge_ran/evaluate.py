@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,9 +18,11 @@ from edge_ran import dataset, records
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.dataset import Dataset, Progress, Sample
+from edge_ran.dataset.sketch import Overlap, overlap, picture_hash
 from edge_ran.errors import GateError, InputError, UsageError
 from edge_ran.files import write_text
 from edge_ran.graph import read_card
+from edge_ran.preprocess import fit_pixels
 from edge_ran.runtime import Accelerator, RuntimeOptions
 from edge_ran.unknown import UnknownReport, auroc, false_alarms, threshold_keeping
 
@@ -136,19 +138,26 @@ def evaluate(
         scores = np.empty((len(samples), len(classifier.labels)), np.float32)
         reference_answers = np.empty(len(samples), np.int64)
         stages: dict[str, float] = defaultdict(float)
+        trained_on = classifier.card.training.pictures if classifier.card and not classifier.spec.is_open else ""
+        hashes: list[int] = []
         for index, frame in enumerate(dataset.frames(samples)):
             scores[index] = classifier.scores(frame)
             for stage, ms in classifier.stages_ms.items():
                 stages[stage] += ms / len(samples)
             if other is not None:
                 reference_answers[index] = _first(other.scores(frame))
+            if trained_on:
+                hashes.append(picture_hash(fit_pixels(frame, classifier.spec)))
             if progress is not None:
                 progress(index + 1, len(samples))
+        known = overlap(trained_on, hashes) if trained_on else None
         strange = np.array([classifier.scores(frame).max() for frame in dataset.frames(strangers)], np.float32)
         accelerator = classifier.runtime.accelerator
         runtime = f"{classifier.runtime.name} {classifier.runtime.version}"
 
-    order = np.argsort(-scores, axis=1, kind="stable")  # equal scores by index, as Classifier ranks them
+    # Outputs of one name are one class, the first of them; equal scores by index, as Classifier ranks them.
+    first = np.array([classifier.labels.index(label) for label in classifier.labels])
+    order = first[np.argsort(-scores, axis=1, kind="stable")]
     answers = order[:, 0]
     right = answers == truth
     top1 = float(right.mean())
@@ -157,7 +166,7 @@ def evaluate(
     classes = len(classifier.labels)
     cells = (classes * truth + answers).astype(np.intp)  # bincount takes no 64-bit integers on a 32-bit board
     confusion = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
-    per_class = {label: _class_report(confusion, i) for i, label in enumerate(classifier.labels)}
+    per_class = {label: _class_report(confusion, classifier.labels.index(label)) for label in classifier.labels}
     recalls = [c.recall for c in per_class.values() if c.recall is not None]
     drop, drop_interval = None, None
     if other is not None:
@@ -190,7 +199,7 @@ def evaluate(
         drop_points=drop,
         drop_interval=drop_interval,
         skipped=skipped,
-        warnings=tuple(_warnings(classifier, data, chosen, max_drop is not None and other is None)),
+        warnings=tuple(_warnings(classifier, data, chosen, known, max_drop is not None and other is None)),
         unknown=_unknown(unknown, strange, scores.max(1), right) if unknown else None,
         scores=scores,
         samples=samples,
@@ -297,7 +306,9 @@ def _calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_]
     return float(np.abs(gap).sum() / len(right))
 
 
-def _warnings(classifier: Classifier, data: Dataset, split: str, held_to_card: bool) -> list[str]:
+def _warnings(
+    classifier: Classifier, data: Dataset, split: str, known: Overlap | None, held_to_card: bool
+) -> list[str]:
     found = list(classifier.notes)
     absent = sorted(set(classifier.labels) - set(data.labels))
     if absent:
@@ -308,6 +319,11 @@ def _warnings(classifier: Classifier, data: Dataset, split: str, held_to_card: b
         found.append(f"the card's accuracy is of {of}: a drop against it means something on the same images only")
     if split == "train":
         found.append("these are training images: the accuracy flatters")
+    elif known is not None and known.known:
+        found.append(f"{known} are training images, by their content: the accuracy flatters")
+    found += dataset.ignored_notes(data)
+    if twice := sorted(label for label, count in Counter(classifier.labels).items() if count > 1):
+        found.append(f"several outputs have one name and count as one class: {', '.join(twice[:5])}")
     accelerator = classifier.runtime.accelerator
     if accelerator.fallback_reason:
         found.append(f"ran on {accelerator}")

@@ -4,18 +4,21 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from edge_ran import dataset
-from edge_ran.card import Overrides
+from edge_ran.card import InputSpec, ModelCard, Overrides, Training
 from edge_ran.classifier import Classifier
 from edge_ran.cli import app
+from edge_ran.dataset.sketch import sketch
 from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
 from edge_ran.evaluate import _by_group, _paired_drop, check_drop, evaluate, wilson, write_predictions
-from edge_ran.graph import read_card
+from edge_ran.graph import attach_card, read_card
 from edge_ran.picture import read_picture
+from edge_ran.preprocess import fit_pixels
 
 
 @pytest.fixture
@@ -213,3 +216,34 @@ def test_command_gate_prints_and_fails(labelled_model, mixed):
     assert json.loads(result.stdout)["drop_points"] == pytest.approx(11.5)
     assert isinstance(result.exception, GateError)
     assert result.exception.exit_code == 1
+
+
+def test_training_pictures_are_counted_aloud(test_models, pictures, make_pictures, tmp_path):
+    """By content: under another name, in another folder, as another format."""
+    spec = InputSpec(16, 16)
+    data = dataset.load(pictures)
+    trained_on = [s.path for s in data.samples[::2]]
+    known = sketch([fit_pixels(read_picture(path), spec) for path in trained_on])
+    card = ModelCard("colours", ("red", "green", "blue"), spec, training=Training(pictures=known))
+    model = tmp_path / "m.tflite"
+    model.write_bytes(attach_card((test_models / "int8.tflite").read_bytes(), card))
+    (said,) = (w for w in evaluate(model, data).warnings if "training images" in w)
+    assert said == "12 of the 24 images are training images, by their content: the accuracy flatters"
+    moved = tmp_path / "moved" / "red"
+    moved.mkdir(parents=True)
+    cv2.imwrite(str(moved / "x.bmp"), read_picture(trained_on[-1]))
+    assert "1 of the 1 images" in evaluate(model, dataset.load(moved.parent)).warnings[-1]
+    fresh = make_pictures(tmp_path / "fresh")
+    assert not [w for w in evaluate(model, dataset.load(fresh)).warnings if "training" in w]
+
+
+def test_two_outputs_of_one_name_are_one_class(test_models, pictures):
+    for path in (pictures / "green").iterdir():
+        path.rename(pictures / "blue" / f"green{path.name}")
+    (pictures / "green").rmdir()
+    names = Overrides(labels=("red", "blue", "blue"))
+    report = evaluate(test_models / "int8.tflite", dataset.load(pictures), overrides=names)
+    assert report.top1 == 1
+    assert report.per_class["blue"].images == 16
+    assert report.per_class["blue"].recall == 1
+    assert any("several outputs have one name" in warning for warning in report.warnings)

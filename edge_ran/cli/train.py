@@ -110,8 +110,8 @@ def train(
                 callbacks=callbacks,
             )
     emit(output.json, result, render.trained)
-    if result.warning:
-        print(f"warning: {result.warning}", file=sys.stderr)
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _budget_ms(budget: str, device: str) -> float | None:

@@ -49,7 +49,7 @@ class TrainResult:
     test_top1: float | None
     precision: str
     seconds: float
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
     start: str = "none"
 
 
@@ -194,7 +194,7 @@ def _finish(
         test_top1=test_top1,
         precision=precision,
         seconds=0.0,
-        warning=data.warning,
+        warnings=data.warnings,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from edge_ran import dataset
 from edge_ran.card import InputSpec, TrainingSet
 from edge_ran.dataset import Dataset, Sample
+from edge_ran.dataset.sketch import sketch
 from edge_ran.errors import InputError
 from edge_ran.host.scoring import Examples
 
@@ -23,8 +24,8 @@ _BLOCK = 4096  # pictures hashed at once: a memory-mapped set may be larger than
 class TrainingData:
     """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
 
-    ``judged_samples`` are the files of the part in ``judged_on``. ``warning`` is a line about a split that flatters the
-    accuracy, or empty.
+    ``judged_samples`` are the files of the part in ``judged_on``. ``warnings`` are sentences: what was ignored or
+    skipped, what the split does not cover, why an accuracy flatters.
     """
 
     labels: tuple[str, ...]
@@ -32,7 +33,7 @@ class TrainingData:
     validation: Examples | None
     test: Examples | None
     record: TrainingSet
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
     judged_samples: tuple[Sample, ...] = ()
 
     @property
@@ -63,10 +64,11 @@ def read(
     Raises:
         InputError: there is nothing to learn from, or a picture cannot be read.
     """
-    labelled, skipped = (reading or dataset.Reading()).load(source), 0
+    labelled = (reading or dataset.Reading()).load(source)
+    problems: tuple[str, ...] = ()
     if skip_bad:
         good, problems = dataset.readable(labelled.samples, progress=on_load)
-        labelled, skipped = dataclasses.replace(labelled, samples=good), len(problems)
+        labelled = dataclasses.replace(labelled, samples=good)
     samples = _split(labelled, validation_fraction, seed)
     parts: dict[str, Examples | None] = {}
     digest = hashlib.sha256()
@@ -83,15 +85,21 @@ def read(
         dataset=Path(source).resolve().stem,
         split_by="group" if any(s.group for s in labelled.samples) else "picture",
         validation_fraction=validation_fraction,
-        skipped=skipped,
+        skipped=len(problems),
         sha256=digest.hexdigest(),
         train_images=len(train),
         val_images=len(parts["val"] or ()),
         test_images=len(parts["test"] or ()),
+        pictures=sketch(train.pixels),
     )
-    warning = dataset.frame_leak(samples["train"], train.pixels)
+    notes = [
+        *dataset.ignored_notes(labelled),
+        *(f"skipped: {problem}" for problem in problems),
+        dataset.frame_leak(samples["train"], train.pixels),
+        dataset.not_covered(labelled.labels, samples["val"]),
+    ]
     judged = samples["test"] or samples["val"]
-    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, warning, judged)
+    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, tuple(filter(None, notes)), judged)
 
 
 def _split(labelled: Dataset, validation_fraction: float, seed: int) -> dict[str, tuple[Sample, ...]]:

@@ -54,7 +54,7 @@ def write(
         f"{model.name}, trained on {len(data.train):,} pictures; {len(part):,} {split} pictures below, in float.",
         answers,
         history=[record.numbers() for record in history],
-        notes=[data.warning] if data.warning else [],
+        notes=list(data.warnings),
         look=_looking(model, spec),
     )
     report.write(page, folder / FILE)

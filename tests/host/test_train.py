@@ -233,7 +233,7 @@ def test_frames_of_a_clip_held_out_one_by_one_are_warned_of(tmp_path: Path) -> N
             picture = np.clip(random.normal(40 + 6 * frame, 20 + shift, (24, 24, 3)), 0, 255).astype(np.uint8)
             cv2.imwrite(str(tmp_path / "walk" / name / f"{frame:03d}.png"), picture)
     how = Recipe("one", epochs=1, batch_size=16, learning_rate=0.01, schedule="constant")
-    assert "group" in train(tmp_path / "walk", tmp_path / "run", TINY, how).warning
+    assert "group" in train(tmp_path / "walk", tmp_path / "run", TINY, how).warnings[0]
 
 
 def test_schedules() -> None:
