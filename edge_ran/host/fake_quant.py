@@ -213,7 +213,7 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
 
     @tf.function(reduce_retracing=True)
     def extremes(x: tf.Tensor) -> tf.Tensor:
-        outputs = probe((tf.cast(x, tf.float32) - mean) / std, training=False)
+        outputs = tf.nest.flatten(probe((tf.cast(x, tf.float32) - mean) / std, training=False))  # one is no list
         return tf.stack([[tf.reduce_min(o), tf.reduce_max(o)] for o in outputs])
 
     found = np.mean([extremes(pixels[i : i + batch]).numpy() for i in range(0, len(pixels), batch)], axis=0)

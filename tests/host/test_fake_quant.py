@@ -175,8 +175,10 @@ def test_the_layers_of_other_scripts_are_rounded_as_the_file_rounds_them(end: st
         found = [runtime.run(prepare(np.ascontiguousarray(x[..., ::-1])))[0].astype(int) + 128 for x in pixels]
     difference = np.abs(np.concatenate(found) - expected)
     assert np.ptp(expected, axis=0).max() > 20
-    assert (difference.max(1) <= 2).mean() > 0.9
-    assert difference.max() < 16  # where a tie fell the other way, of logits that were spread widely
+    # Random weights spread the logits widely: a tie that falls the other way is a few steps of the softmax.
+    assert (difference.max(1) <= 4).mean() > 0.9
+    assert difference.max() < 16
+    assert (np.concatenate(found).argmax(1) == expected.argmax(1)).mean() > 0.9
 
 
 def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:

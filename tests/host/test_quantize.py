@@ -214,7 +214,6 @@ def test_what_cannot_be_quantised_is_one_line(
     ("build", "named"),
     [
         (lambda x: layers.Activation("softmax")(layers.Dense(3)(layers.Flatten()(layers.PReLU()(x)))), "PReLU"),
-        (lambda x: layers.Dense(3, activation="softmax")(layers.Flatten()(x)), "Dense with softmax"),
         (lambda x: layers.Dense(3)(layers.Flatten()(layers.Conv2DTranspose(4, 3)(x))), "Conv2DTranspose"),
         (lambda x: layers.Dense(3)(layers.LSTM(4)(layers.Reshape((16, 48))(x))), "LSTM"),
         (lambda x: layers.Dense(3)(layers.Flatten()(layers.ReLU(negative_slope=0.1)(x))), "ReLU"),
@@ -231,6 +230,17 @@ def test_a_network_that_has_no_integer_arithmetic_here_is_refused(
     with pytest.raises(InputError, match=named):
         quantize.quantize(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dense_layer_with_its_softmax_inside_is_split_and_quantised(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(run, folder)
+    image = layers.Input((16, 16, 3))
+    answer = layers.Dense(3, activation="softmax")(layers.Flatten()(image))
+    networks.save(tf_keras.Model(image, answer), folder / "model.keras")
+    made = quantize.quantize(folder, tmp_path / "out", how=quantize.recipe(folder).changed(epochs=1))
+    assert made.float_layers == ()
+    assert (tmp_path / "out" / "ranges.json").is_file()
 
 
 def test_the_recipe_keeps_the_augmentation_of_the_training(run: Path) -> None:

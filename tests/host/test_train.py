@@ -281,7 +281,7 @@ def test_command_line(pictures: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["run"] == "runs/pictures-edge50"
+    assert report["run"] == "runs/pictures-places38"
     assert "Traceback" not in done.stderr
     assert "oneDNN" not in done.stderr
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
