@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from sshd import Sshd
 
+pytestmark = pytest.mark.serial
+
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "edge_ran" / "shipped" / "edge50" / "int8.tflite"
 PICTURES = ROOT / "calibration_data"
@@ -93,7 +95,7 @@ def test_it_is_installed_whole(board: Machine):
     version = subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout
     assert version.startswith("edge-ran ")
     found = json.loads(board.edge_ran("doctor", "--json"))
-    assert found["healthy"]
+    assert found["is_healthy"]
     what = {finding["name"]: finding["what"] for finding in found["findings"]}
     assert "on aarch64 (emulated on " in what["python"]
     assert "litert" in what["runtime"]

@@ -12,6 +12,8 @@ import pytest
 from edge_ran.errors import AcceleratorError, GateError
 from edge_ran.runtime import RuntimeOptions, child_process, open_runtime, trial
 
+pytestmark = pytest.mark.serial
+
 TESTS = Path(__file__).parent
 FLOAT = TESTS / "models" / "float32.tflite"
 TAKES_LAST, TAKES_NOTHING, REFUSES, CRASHES, CRASHES_LATER, EXITS, HANGS, IS_RIGHT, TALKS = range(9)

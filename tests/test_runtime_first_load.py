@@ -15,7 +15,10 @@ from edge_ran.errors import InputError
 from edge_ran.graph import Graph, check_runnable, read_graph
 from edge_ran.runtime import child_process, first_load, interpreter, open_runtime, trial_cache
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and limits are POSIX's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="forks and limits are POSIX's"),
+    pytest.mark.serial,  # a process that has loaded TensorFlow is no place to fork from
+]
 
 Attempt = Callable[[Graph, interpreter.Package], str]
 

@@ -14,7 +14,7 @@ from edge_ran.cli.render import emit
 def logs(
     device: Annotated[DeviceOptions, Only("device")],
     output: Annotated[OutputOptions, Only("json")],
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the newest.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", min=1, help="How many of the newest.")] = 50,
 ) -> None:
     """Show the events and messages of a deployed model on a board."""
     from edge_ran.cli.render import deploy as render
