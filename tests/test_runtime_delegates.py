@@ -67,13 +67,13 @@ def test_a_wrong_delegate_is_doubted_and_a_right_one_is_not(build):
 
 def test_a_library_is_tried_once_until_it_changes(build, monkeypatch):
     library, asked, real = build(IS_RIGHT), [], child_process.ask
-    monkeypatch.setattr(child_process, "ask", lambda *words: asked.append(words) or real(*words))
+    monkeypatch.setattr(child_process, "ask", lambda *words: asked.append(words[0]) or real(*words))
     for _ in range(2):
         open_runtime(FLOAT, delegate=library).close()
-    assert len(asked) == 1
+    assert sum("trial:" in one for one in asked) == 1  # a first load may ask, too
     build(TAKES_NOTHING).replace(library)
     open_runtime(FLOAT, delegate=library).close()
-    assert len(asked) == 2
+    assert sum("trial:" in one for one in asked) == 2
 
 
 def test_a_delegate_that_hangs_is_given_up(build, monkeypatch):

@@ -17,8 +17,15 @@ from edge_ran.runtime import child_process, first_load, interpreter, open_runtim
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="forks and limits are POSIX's"),
-    pytest.mark.serial,  # a process that has loaded TensorFlow is no place to fork from
+    pytest.mark.serial,
 ]
+
+
+@pytest.fixture(autouse=True)
+def without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has loaded TensorFlow does not fork; other tests of the same process may have loaded it."""
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+
 
 Attempt = Callable[[Graph, interpreter.Package], str]
 

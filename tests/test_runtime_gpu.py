@@ -200,13 +200,13 @@ print(runtime.accelerator.actual)
         path = MODELS / "self_product.tflite"
         asked = []
         real = child_process.ask
-        monkeypatch.setattr(child_process, "ask", lambda *words: asked.append(words) or real(*words))
+        monkeypatch.setattr(child_process, "ask", lambda *words: asked.append(words[0]) or real(*words))
         for _ in range(2):
             with open_runtime(path, accelerator="gpu") as runtime:
                 assert (runtime.accelerator.requested, runtime.accelerator.actual) == ("gpu", "cpu")
                 assert "ended its process with status 1: Check failed" in runtime.accelerator.fallback_reason
                 assert "Check failed" in str(runtime.accelerator)
-        assert len(asked) == 1
+        assert sum("trial:" in one for one in asked) == 1  # a first load may ask, too
         with pytest.raises(GateError, match="Check failed"):
             open_runtime(path, accelerator="gpu", fallback=False)
         assert auto.settle(read_graph(path), RuntimeOptions(), lambda: inputs("float32")).accelerator == "cpu"
