@@ -233,7 +233,7 @@ def with_masks(path: Path, target: Path) -> Path:
     model, modules = add_masks(read_bytes(path, "model"), path)
     card = read_card(path)
     if card is None:
-        raise InputError(f"{path} carries no card", "edge-ran convert --attention RUN makes a file that does")
+        raise InputError(f"{path} carries no card", "make a file that does: edge-ran convert --attention RUN")
     target.write_bytes(attach_card(model, dataclasses.replace(card, masks=modules)))
     return target
 

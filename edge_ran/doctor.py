@@ -176,7 +176,7 @@ def _gpus() -> Iterator[Finding]:
     from edge_ran.runtime import gpu
 
     if sys.platform != "linux":
-        yield Finding("gpu", HINT, f"not checked on {sys.platform}", "edge-ran verify tries it")
+        yield Finding("gpu", HINT, f"not checked on {sys.platform}", "try it: edge-ran verify")
         return
     adapters, missing = vulkan.adapters()
     if missing:

@@ -32,10 +32,11 @@ _swept: set[Path] = set()  # once is enough: this process leaves nothing
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, note: str = "") -> Iterator[Path]:
     """Yield a temporary path beside ``target``; when the block ends well it becomes ``target``, else it vanishes.
 
-    The temporary name keeps the target's suffix, for writers that choose a format by it.
+    The temporary name keeps the target's suffix, for writers that choose a format by it, and begins with ``note``, for
+    whoever finds it when the writer was killed.
 
     Raises:
         EnvironmentMissing: the disk is full or the folder cannot be written to; ``target`` is as it was.
@@ -46,7 +47,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         if target.parent not in _swept:
             _swept.add(target.parent)
             sweep_temporaries(target.parent)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=target.suffix, dir=target.parent)
+        prefix = f"{TEMPORARY_PREFIX}{note}-" if note else TEMPORARY_PREFIX
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
         if sys.platform == "win32":
             os.close(handle)  # an open file cannot be replaced there
         else:

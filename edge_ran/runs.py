@@ -8,12 +8,15 @@ run under ``runs/`` of the working folder, else the network that ships inside th
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_ran.card import ModelCard
 from edge_ran.errors import InputError
 from edge_ran.files import TEMPORARY_PREFIX, read_bytes
+from edge_ran.printable import clean
 
 RUNS = "runs"
 # Files of a run that only training and conversion read.
@@ -22,6 +25,7 @@ CALIBRATION = "calibration.npz"
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 DEFAULT = "edge50"  # of the shipped networks
 SHIPPED_TFLITE = "int8.tflite"
+MAKE_ONE = "make one: edge-ran train DATA"
 NETWORK_SUFFIXES = (".h5", ".hdf5", ".keras", ".onnx", ".pt", ".pth", ".pb")
 
 
@@ -83,6 +87,21 @@ def named(path: Path) -> Path:
     return found or path
 
 
+def _to_finish(run: RunFolder) -> str:
+    """The command that goes on with a training that was stopped; empty where there is nothing to go on with."""
+    if not any(run.path.glob(f"**/{CHECKPOINT}")):
+        return ""
+    words = ["train", "DATA"]
+    try:
+        settings = json.loads(next(run.path.glob(f"**/{SETTINGS}")).read_bytes())
+        data = clean(str(settings["source"]))
+        words = ["quantize", "RUN", data] if settings.get("float_network") else ["train", data]
+    except (StopIteration, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    command = shlex.join(["edge-ran", *words, "--resume", "-o", str(run.path)])
+    return f"finish it with the options that it was begun with: {command}"
+
+
 def open_run(path: Path | str) -> RunFolder:
     """Return the run in the folder ``path``.
 
@@ -91,13 +110,14 @@ def open_run(path: Path | str) -> RunFolder:
     """
     run = RunFolder(named(Path(path)))
     if run.path.is_file() and is_network_file(path):
-        raise InputError(f"{path} is a network's file, no run folder", f"edge-ran import {path} makes one")
+        raise InputError(
+            f"{path} is a network's file, no run folder", f"make one: edge-ran import {shlex.quote(str(path))}"
+        )
     if not run.path.is_dir():
-        raise InputError(f"there is no run folder {path}", "edge-ran train makes one")
+        raise InputError(f"there is no run folder {path}", MAKE_ONE)
     if not run.is_finished:
         missing = " and ".join(p.name for p in (run.card_path, run.model_path) if not p.is_file())
-        remedy = f"finish it: edge-ran train --resume -o {path}" if any(run.path.glob("checkpoint*")) else ""
-        raise InputError(f"{path} is not a finished run: {missing} missing", remedy or "edge-ran train makes one")
+        raise InputError(f"{path} is not a finished run: {missing} missing", _to_finish(run) or MAKE_ONE)
     return run
 
 

@@ -18,6 +18,22 @@ from adb_device import adb_server, phone, phones  # noqa: F401 (fixtures)
 COLOURS = {"blue": (200, 40, 30), "green": (30, 190, 50), "red": (40, 30, 200)}  # BGR
 
 
+@pytest.fixture(autouse=True)
+def advice_can_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's command advises on stderr is a command line of ours, and options that its verb has."""
+    from remedies import faults, verb_of
+
+    from edge_ran import cli
+
+    complain = cli.complain
+
+    def watched(what: str, remedy: str) -> None:
+        assert not (wrong := faults(remedy, verb_of(sys.argv[1:]))), wrong
+        complain(what, remedy)
+
+    monkeypatch.setattr(cli, "complain", watched)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout: ``cifar10.zip``, ``ie_tower.zip``, ``clips/``. Optional."""

@@ -244,13 +244,13 @@ def test_save_needs_force_to_replace_and_holds_every_frame(edge_ran, tmp_path: P
     assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (12, 10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_finish_the_recording_and_print_the_summary(start, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 130)])
+def test_signals_finish_the_recording_and_print_the_summary(start, tmp_path: Path, number: int, expected: int) -> None:
     with MjpegServer(lambda n: jpeg(numbered(n, 320, 240)), fps=30) as server:
         run = start("--camera", server.url, "--json", "--save", "out.mp4", "--summary", "summary.json")
         wait_for(lambda: len(run.out) >= 15, 60)
         code, records, said = run.end(number)
-    assert code == 130, said
+    assert code == expected, said
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["classified"] == len(records)
     assert summary["captured"] == summary["classified"] + sum(summary["dropped"].values())
@@ -269,7 +269,7 @@ def test_a_signal_ends_a_run_whose_camera_does_not_answer(start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         run = start("--camera", f"rtsp://127.0.0.1:{mute.getsockname()[1]}/cam", "--json")
         mute.accept()  # it has connected, and waits for an answer
-        code, records, said = run.end(signal.SIGTERM)
+        code, records, said = run.end(signal.SIGINT)
     assert (code, records) == (130, [])
     assert "does not answer" not in said
 

@@ -74,9 +74,9 @@ def test_an_open_run_gives_its_card(tmp_path: Path):
 @pytest.mark.parametrize(
     ("names", "what", "remedy"),
     [
-        (("card.json",), "model.keras missing", "edge-ran train makes one"),
+        (("card.json",), "model.keras missing", "make one: edge-ran train DATA"),
         (("checkpoint.npz",), "card.json and model.keras missing", "--resume"),
-        (None, "there is no run folder", "edge-ran train makes one"),
+        (None, "there is no run folder", "make one: edge-ran train DATA"),
     ],
 )
 def test_what_is_no_finished_run_is_said(tmp_path: Path, names, what: str, remedy: str):

@@ -23,9 +23,10 @@ from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.runtime import Accelerator
-from edge_ran.stream import Decider, Result, Stream, StreamOptions, run_stream
-from edge_ran.stream.outputs import Drawing, Examples, OnChange, Recording, Window, _folder_name
+from edge_ran.stream import Decider, Result, Stream, StreamOptions, mp4, run_stream
+from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder_name
 from edge_ran.stream.overlay import Overlay
+from edge_ran.stream.recording import Recording
 
 pytestmark = pytest.mark.serial
 
@@ -435,7 +436,7 @@ def test_a_fault_while_drawing_ends_the_run_and_hangs_nobody() -> None:
         def close(self) -> None:
             pass
 
-    drawing = Drawing([Broken()], Overlay(CPU), live=False)
+    drawing = Drawing([Broken()], Overlay(CPU), live=False, complain=print)
 
     def draw_all() -> None:
         for index in range(100):  # more than wait for the thread
@@ -461,7 +462,7 @@ def test_slow_drawing_never_holds_a_live_stream_up_but_a_file_waits() -> None:
             self.closed = True
 
     slow = Slow()
-    drawing = Drawing([slow], Overlay(CPU), live=True)
+    drawing = Drawing([slow], Overlay(CPU), live=True, complain=print)
     for index in range(50):
         drawing.put(result(index))  # would never end if it waited
     slow.release.set()
@@ -471,7 +472,7 @@ def test_slow_drawing_never_holds_a_live_stream_up_but_a_file_waits() -> None:
     assert slow.indices == sorted(slow.indices)
 
     slow = Slow()
-    drawing = Drawing([slow], Overlay(CPU), live=False)
+    drawing = Drawing([slow], Overlay(CPU), live=False, complain=print)
     threading.Timer(0.1, slow.release.set).start()
     for index in range(20):
         drawing.put(result(index))
@@ -664,32 +665,97 @@ def test_the_rate_settles_on_the_sources(classifier: Classifier) -> None:
     assert rates[-1] > 0.8 * 20 / took  # all of the time counts; only the start is not in the rate
 
 
-def test_recordings_of_killed_runs_are_named_or_removed_by_the_next(tmp_path: Path) -> None:
-    """An AVI can be played without its end; an MP4 cannot, and is removed."""
-    script = """
+KILLED = """
 import os, sys
-import cv2, numpy as np
+import numpy as np
 from pathlib import Path
-from edge_ran import files
-with files.atomic_path(Path(sys.argv[1])) as temporary:
-    codec = "MJPG" if temporary.suffix == ".avi" else "mp4v"
-    writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), 10, (320, 240))
-    noise = np.random.default_rng(0)
-    for _ in range(60):
-        writer.write(noise.integers(0, 255, (240, 320, 3)).astype(np.uint8))
-    os.kill(os.getpid(), 9)
+from types import SimpleNamespace
+from edge_ran.stream.recording import Recording
+recording = Recording(Path(sys.argv[1]), fps=12.5, live=False)
+noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3)).astype(np.uint8)
+result = SimpleNamespace(frame=SimpleNamespace(captured_at=0.0))
+for index in range(150):
+    picture = noise.copy()
+    picture[:, :160] = index
+    recording.put(result, lambda: picture)
+os.kill(os.getpid(), 9)
 """
-    for name in ("out.avi", "out.mp4"):
-        subprocess.run([sys.executable, "-c", script, str(tmp_path / name)], stderr=subprocess.DEVNULL)
-    assert len(list(tmp_path.glob(".edge-ran-*"))) == 2
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4", ".mov"])
+def test_the_recording_of_a_killed_run_is_playable_after_the_next_run(tmp_path: Path, suffix: str) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / f"out{suffix}")], stderr=subprocess.DEVNULL)
+    assert len(list(tmp_path.glob(".edge-ran-*"))) == 1
     (recovered,) = Recording(tmp_path / "next.avi", 10, live=False).recovered
     assert [path.name for path in tmp_path.iterdir()] == [recovered.name]
-    assert recovered.suffix == ".avi"
+    assert recovered.suffix == suffix
     clip = cv2.VideoCapture(str(recovered), cv2.CAP_FFMPEG)
-    frames = 0
-    while clip.grab():
-        frames += 1
-    assert frames >= 50
+    assert clip.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    shades = []
+    while (read := clip.read())[0]:
+        assert read[1].shape == (240, 320, 3)
+        shades.append(float(read[1][:, 20:140].mean()))
+    assert len(shades) >= 75  # a cluster of MKV has up to five seconds
+    assert max(abs(shade - index) for index, shade in enumerate(shades)) < 4
+    if suffix in (".mp4", ".mov"):
+        assert clip.get(cv2.CAP_PROP_FRAME_COUNT) == len(shades)
+        clip.set(cv2.CAP_PROP_POS_FRAMES, 50)
+        assert abs(float(clip.read()[1][:, 20:140].mean()) - 50) < 4  # its key frames are found
+
+
+def test_what_is_no_unfinished_mp4_is_left_as_it_is(tmp_path: Path) -> None:
+    like = tmp_path / "like.mp4"
+    whole = Recording(like, fps=10, live=False)
+    for index in range(5):
+        whole.put(result(index), lambda index=index: numbered(index, 320, 240))
+    whole.close()
+    data = like.read_bytes()
+    for name, content in {
+        "whole": data,
+        "empty": b"",
+        "short": b"\0\0\0\x08free\0\0\0\0mdat",
+        "noise": bytes(range(256)) * 20,
+        "loops": b"\0\0\0\0free" * 3,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert mp4.finish(tmp_path / name, like) == 0
+        assert (tmp_path / name).read_bytes() == content
+    assert mp4.finish(like, tmp_path / "noise") == 0
+    unfinished = data[: data.index(b"moov") - 4].replace(data[36:44], b"\0\0\0\0mdat")
+    (tmp_path / "cut.mp4").write_bytes(unfinished[:-5])
+    assert mp4.finish(tmp_path / "cut.mp4", like) == 4  # the last one may be half there
+    assert cv2.VideoCapture(str(tmp_path / "cut.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+def test_a_recording_that_nothing_can_be_made_of_is_removed(tmp_path: Path) -> None:
+    for name in (".edge-ran-320x240at10.0-abcdefgh.mp4", ".edge-ran-abcdefgh.mp4", ".edge-ran-9x9at0.0-abcdefgh.mov"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x08free\0\0\0\0mdat" + bytes(1000))
+    assert Recording(tmp_path / "next.avi", 10, live=False).recovered == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_run(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [1 << 30]
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free[0]))
+    clip = write_clip(tmp_path / "clip.avi", 40, fps=200)
+    stream = Stream(classifier, lambda: open_source(str(clip)), realtime=False)
+    seen, said = [], []
+
+    def fill_at_ten(result: Result) -> None:
+        seen.append(result.frame.index)
+        if result.frame.index == 10:
+            free[0] = 1 << 20
+
+    wishes = StreamOptions(save=tmp_path / "out.mp4")
+    with pytest.raises(EnvironmentMissing, match="is full: its recording ends after"):
+        run_stream(stream, CPU, wishes, stop=threading.Event(), on_result=fill_at_ten, complain=said.append)
+    assert seen == list(range(40))
+    assert said[0].endswith("; the run goes on without it")
+    frames = cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT)
+    assert 5 <= frames <= 10
+    assert said[1] == f"{frames:.0f} frames recorded in {tmp_path / 'out.mp4'}"
 
 
 def test_a_label_names_no_other_folder() -> None:

@@ -69,7 +69,7 @@ class Axes:
                 raise UsageError(f"--{axis} {text!r}: give values that differ, with commas", EXAMPLES[axis])
             found[axis] = values if text else ()
         if not any(found.values()):
-            raise UsageError("nothing to vary", f"edge-ran sweep MODEL {EXAMPLES['threads']} {EXAMPLES['precision']}")
+            raise UsageError("nothing to vary", "for instance edge-ran sweep MODEL --threads 1,2,4")
         for value in found["threads"]:
             if not (value.isascii() and value.isdigit()):
                 raise UsageError(f"--threads: {value!r} is not a number of threads", EXAMPLES["threads"])

@@ -11,6 +11,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from edge_ran.cli import rules
+from edge_ran.errors import EdgeRanError
 
 _WIDEST = 30  # characters of an option with its value; what is longer has its explanation on the next line
 
@@ -22,7 +23,13 @@ class VerbCommand(TyperCommand):
         """Run the verb. Raises UsageError for options that have no effect together."""
         unset = {one.name for one in self.params if one.default is False and ctx.params.get(one.name) is False}
         rules.check(verb_of(ctx), given(ctx, *unset))  # --headless is no --show
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except EdgeRanError as error:
+            known = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
+            if error.remedy:
+                error.remedy = fitting(error.remedy, known | {"--help"}) or f"edge-ran {verb_of(ctx)} --help"
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the verb's own options, then each group."""
@@ -45,6 +52,16 @@ class VerbCommand(TyperCommand):
                 formatter.indent()
                 formatter.write_dl([(name.ljust(column), text) for name, text in rows], col_max=_WIDEST)
                 formatter.dedent()
+
+
+def fitting(remedy: str, options: set[str]) -> str:
+    """Return a remedy without what names an option that the verb lacks: several verbs raise the same error."""
+    kept = ""
+    for part, separator in re.findall(r"(.+?)(; |, or |$)", remedy):
+        of_ours = re.sub(r"\b(edge-ran|pip|npm) .*", "", part)  # a command of its own has options of its own
+        if set(re.findall(r"(?<![-\w])--[a-z][a-z0-9-]*", of_ours)) <= options:
+            kept += part + separator
+    return re.sub(r"(; |, or )$", "", kept)
 
 
 def verb_of(ctx: Any) -> str:

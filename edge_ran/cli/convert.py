@@ -57,7 +57,7 @@ def convert(
     named = [name for name, given in flags.items() if given]
     named += [name for name in (precision, converter, of_device) if name]
     if len(set(named)) > 1:
-        raise UsageError(f"one precision at a time, not {' and '.join(named)}", "run edge-ran convert once for each")
+        raise UsageError(f"one precision at a time, not {' and '.join(named)}", "convert once for each of them")
     how = catalogue.converter(named[0] if named else "int8")
     if run is None:
         run = default_run(Path.cwd())

@@ -56,7 +56,10 @@ def run_of(model: Path, quiet: bool = False) -> Path:
         remedy = f"edge-ran import {model} -o {run.path} --check-on FOLDER (of labelled pictures)"
         raise InputError(str(error), f"{remedy}, or with --labels FILE --preprocessing tf") from error
     if not quiet:
-        say(f"imported {model} to {run.path}, its {report.classes} classes by number: edge-ran import names them")
+        say(
+            f"imported {model} to {run.path}, its {report.classes} classes by number; to name them: "
+            f"edge-ran import {model} -o {run.path} --force --labels FILE"
+        )
     return run.path
 
 
@@ -71,7 +74,7 @@ def tflite_of(model: Path) -> Path:
         with host_packages("convert"):
             from edge_ran.host.convert import convert
         convert(run.path, catalogue.converter("fp32"), target, force=True)
-        say(f"converted it to {target}; edge-ran convert --int8 {run.path} makes the integer file")
+        say(f"converted it to {target}; for the integer file: edge-ran convert --int8 {run.path}")
     return target
 
 

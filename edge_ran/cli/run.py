@@ -18,7 +18,7 @@ from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOpti
 from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.render import run as render
 from edge_ran.cli.run_options import AnswerOptions, CameraOptions, LineOutputOptions, ResultOptions
-from edge_ran.cli.signals import stop_on_signals
+from edge_ran.cli.signals import exit_code, stop_on_signals
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _run_here(
             )
         except CameraError:
             if signals:  # nothing has begun that could be finished
-                raise typer.Exit(130) from None
+                raise typer.Exit(exit_code(signals)) from None
             raise
         try:
             run_stream(
@@ -127,7 +127,7 @@ def _run_here(
         finally:
             _summarise(stream, results.summary, output.quiet)
     if signals:
-        raise typer.Exit(130)
+        raise typer.Exit(exit_code(signals))
 
 
 def _summarise(stream: Stream, target: Path | None, quiet: bool) -> None:

@@ -298,7 +298,7 @@ class Board:
         return lines if tried.returncode == 0 else []
 
 
-UNIT_TEXT = """# Written by edge-ran deploy; edge-ran undeploy removes it.
+UNIT_TEXT = """# Written by edge-ran. To remove it: edge-ran undeploy --device NAME
 [Unit]
 Description=edge-ran: a camera classifier
 StartLimitIntervalSec=0

@@ -63,7 +63,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name in HERE_ONLY:
             if name in self.options:
-                raise UsageError(f"--{name.replace('_', '-')} is not for a service", "use edge-ran run --device")
+                raise UsageError(f"--{name.replace('_', '-')} is not for a service", "edge-ran run --device NAME")
         if self.record not in WHICH:
             raise UsageError(f"--record {self.record} is unknown", f"choose one of: {', '.join(WHICH[1:])}")
         if not 0 <= self.min_agreement <= 1:

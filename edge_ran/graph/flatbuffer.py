@@ -52,7 +52,7 @@ def open_model(data: bytes, path: Path | str) -> tflite.Model:
         InputError: ``data`` is something else, is cut short or is damaged.
     """
     if data[4:8] != MODEL_IDENTIFIER:
-        raise InputError(f"{path} is not a .tflite model", "edge-ran convert makes one")
+        raise InputError(f"{path} is not a .tflite model", "make one: edge-ran convert RUN")
     with untrusted(path):
         model = tflite.Model.GetRootAs(GuardedBytes(data))
         _Verifier(len(data)).table(model)

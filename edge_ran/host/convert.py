@@ -200,6 +200,6 @@ def _notes(source: _Source, made: graph.Graph) -> tuple[str, ...]:
         # Masks whose last convolution has grown without bounds: only what lies within ±8 makes a difference to them.
         notes.append(
             f"{len(steps)} of the soft masks get their numbers in steps of {max(steps):.2g}, too coarse for a sigmoid: "
-            "edge-ran evaluate tells what that costs, edge-ran quantize fine-tunes the network to it"
+            "what that costs: edge-ran evaluate MODEL DATA; to fine-tune the network to it: edge-ran quantize RUN DATA"
         )
     return tuple(notes)

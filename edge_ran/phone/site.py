@@ -266,7 +266,7 @@ def check_for_browsers(graph: Graph) -> None:
             raise InputError(f"{graph.path}: browsers cannot read or write {tensor.dtype} ({tensor.name})", remedy)
     if len(graph.inputs) != 1 or not graph.inputs[0].fixed or graph.inputs[0].shape[0] != 1:
         raise InputError(
-            f"{graph.path}: browsers need one input with a batch of 1", "edge-ran convert makes such files"
+            f"{graph.path}: browsers need one input with a batch of 1", "make such a file: edge-ran convert RUN"
         )
 
 

@@ -27,6 +27,7 @@ good one says --no-fallback, and ``Accelerator.warning`` goes wherever its name 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from edge_ran.runtime.types import Accelerator, Delegation, Inputs, Runtime, Run
 __all__ = ["Accelerator", "Delegation", "Runtime", "RuntimeOptions", "TensorSpec", "open_runtime"]
 
 DEFAULT = RuntimeOptions()
+MORE = "see what is missing: edge-ran doctor"
 
 
 def open_runtime(
@@ -77,14 +79,14 @@ def open_runtime(
     if options.delegate is not None and proof.failure:
         raise AcceleratorError(proof.failure, "check --delegate and --delegate-option; --cpu runs without it")
     if proof.failure:
-        remedy = "edge-ran verify names the operators" if proof.is_broken else "edge-ran doctor tells more"
+        remedy = _verify(graph) if proof.is_broken else MORE
         return _fall_back(graph, options, requested, proof.failure, proof.took_ms, remedy)
     if options.delegate is not None and proof.delegation is not None and not proof.delegation.delegated:
         reason = f"{proof.delegation.engine} takes no operator of this model"
         return _fall_back(graph, options, requested, reason, proof.took_ms)
     warning, more_ms = auto.doubt(graph, options, proof, inputs)
     if warning and not options.fallback:
-        raise GateError(f"{requested} was asked for, but {warning}", "edge-ran verify names the operators")
+        raise GateError(f"{requested} was asked for, but {warning}", _verify(graph))
     runtime: Runtime
     if options.delegate is not None:
         runtime = delegates.DelegateRuntime(graph, options)
@@ -126,13 +128,17 @@ def _gpu(graph: Graph, options: RuntimeOptions) -> gpu.GpuRuntime:
     return gpu.GpuRuntime(graph, package, options.threads, options.gpu_precision, options.verbose)
 
 
+def _verify(graph: Graph) -> str:
+    return f"see which operators: edge-ran verify {shlex.quote(str(graph.path))}"
+
+
 def _fall_back(
     graph: Graph,
     options: RuntimeOptions,
     requested: str,
     reason: str,
     trial_ms: float,
-    remedy: str = "edge-ran doctor tells more",
+    remedy: str = MORE,
 ) -> Runtime:
     if not options.fallback:
         raise GateError(f"{requested} was asked for, but {reason}", remedy)

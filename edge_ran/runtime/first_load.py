@@ -15,6 +15,7 @@ import dataclasses
 import faulthandler
 import os
 import select
+import shlex
 import signal
 import sys
 import tempfile
@@ -63,7 +64,8 @@ def check(graph: Graph, package: interpreter.Package) -> None:
         reason = _spawn(graph, package)
     if reason:
         raise InputError(
-            f"{graph.path}: {package.name} {reason}", "edge-ran inspect it, get it again, or convert it again"
+            f"{graph.path}: {package.name} {reason}",
+            f"get it again, or convert it again; to look at it: edge-ran inspect {shlex.quote(str(graph.path))}",
         )
     trial_cache.store(record, {"loads": True})
 

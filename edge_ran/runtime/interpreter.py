@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +162,10 @@ class InterpreterRuntime:
 
     def _refused(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split()) or "it takes too much memory"
-        return InputError(f"{self._path}: {self.name} cannot run it: {reason}", "edge-ran inspect it")
+        return InputError(
+            f"{self._path}: {self.name} cannot run it: {reason}",
+            f"look at it: edge-ran inspect {shlex.quote(str(self._path))}",
+        )
 
     def close(self) -> None:
         self._interpreter = None

@@ -7,7 +7,6 @@ they cannot keep up with is left out and counted. A file waits: its recording ha
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import queue
 import shlex
@@ -30,12 +29,7 @@ from edge_ran.printable import clean
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result
 
-_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 _ROOM = 4  # results that wait for the drawing thread
-_MEASURED = 10  # results of a live source whose pace a recording takes
-_PICTURES_A_SECOND = 2.0  # of a recording of single pictures
-_LEAST_FREE_BYTES, _INDEX_BYTES = 16 << 20, 32  # room kept for what ends a video: the index, an entry for each frame
-_SHORT = 0.9  # a recording with fewer of its frames was cut off; containers count them only nearly
 
 
 Picture = Callable[[], NDArray[np.uint8]]
@@ -54,20 +48,23 @@ class Output(Protocol):
 class Drawing:
     """Hands results to the outputs in a thread of its own, drawn where they want pictures.
 
+    An output that this machine cannot go on with, a recording on a full disk for instance, ends alone.
+
     Attributes:
         skipped: results of a live source that were not drawn because drawing or encoding fell behind.
     """
 
-    def __init__(self, outputs: list[Output], overlay: Overlay, live: bool) -> None:
-        self._outputs, self._overlay, self._live = outputs, overlay, live
+    def __init__(self, outputs: list[Output], overlay: Overlay, live: bool, complain: Callable[[str], None]) -> None:
+        self._outputs, self._overlay, self._live, self._complain = list(outputs), overlay, live, complain
         self._queue: queue.Queue[Result | None] = queue.Queue(_ROOM)
         self.skipped = 0
-        self._error: EdgeRanError | None = None
+        self._error: EdgeRanError | None = None  # ends the run
+        self._lost: EdgeRanError | None = None  # ended an output; told again at the end of the run
         self._thread = threading.Thread(target=self._work, name="edge-ran drawing", daemon=True)
         self._thread.start()
 
     def put(self, result: Result) -> None:
-        """Hand on a result. Raises what an output raised, a full disk for instance."""
+        """Hand on a result. Raises what an output raised, but for what ends that output only."""
         if self._error:
             raise self._error
         try:
@@ -79,17 +76,15 @@ class Drawing:
         """Draw what waits, then finish every output. Raises what an output raised."""
         self._queue.put(None)
         self._thread.join()
-        if self._error:
-            raise self._error
+        if error := self._error or self._lost:
+            raise error
 
     def _work(self) -> None:
         while result := self._queue.get():
             if self._error:
                 continue  # empty the queue: put must not block for ever
             try:
-                picture = _Drawn(result, self._overlay)
-                for output in self._outputs:
-                    output.put(result, picture)
+                self._draw(result)
             except EdgeRanError as error:
                 self._error = error
             except Exception as error:  # this thread must go on: put of a file waits for it
@@ -100,6 +95,17 @@ class Drawing:
                 output.close()
             except EdgeRanError as error:
                 self._error = self._error or error
+
+    def _draw(self, result: Result) -> None:
+        picture = _Drawn(result, self._overlay)
+        for output in tuple(self._outputs):
+            try:
+                output.put(result, picture)
+            except EnvironmentMissing as error:
+                self._outputs.remove(output)
+                self._lost = self._lost or error
+                self._complain(f"{error}; the run goes on without it")
+                output.close()
 
 
 class _Drawn:
@@ -115,149 +121,6 @@ class _Drawn:
             if self._picture is None:
                 self._picture = self._overlay(self._result)
             return self._picture
-
-
-class Recording:
-    """A video of the drawn pictures, at the pace of the frames; the file appears, whole, at the end."""
-
-    def __init__(self, path: Path, fps: float, live: bool, force: bool = False) -> None:
-        """Check the path; the file is opened with the first frame.
-
-        Args:
-            path: ``.mp4``, ``.mov``, ``.mkv`` or ``.avi``.
-            fps: the source's rate; 0 = unknown.
-            live: keep the pace of the results, which the network may slow down; a file's frames are written one by one
-                at the file's rate.
-
-        Raises:
-            UsageError: another suffix. OutputExists: it is there.
-
-        ``recovered`` are the recordings of runs that were killed, which were found in the folder and named.
-        """
-        if path.suffix.lower() not in _CODECS:
-            raise UsageError(f"--save {path} is not a video's name", f"end it in {', '.join(_CODECS)}")
-        files.refuse_existing(path, force)
-        self.recovered = finish_recordings(path.parent)
-        self._path, self._fps, self._live = path, fps, live
-        self._stack = contextlib.ExitStack()
-        self._temporary: Path | None = None
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._first: list[tuple[float, NDArray[np.uint8]]] = []
-        self._next_at = 0.0
-        self.frames = 0
-
-    def put(self, result: Result, picture: Picture) -> None:
-        """Write a picture as often as its time asks for.
-
-        Raises:
-            EnvironmentMissing: it cannot be written, or the disk is all but full; ``close`` then still finishes what
-                was recorded before.
-        """
-        free = shutil.disk_usage(self._path.parent).free if self._temporary else math.inf
-        if free < _LEAST_FREE_BYTES + _INDEX_BYTES * self.frames:  # the writer says nothing of a full disk
-            raise EnvironmentMissing(
-                f"the disk of {self._path} is full: its recording ends after {self.frames} frames", "free some space"
-            )
-        at = result.frame.captured_at
-        if self._writer is None:
-            self._first.append((at, picture()))
-            if not self._live or len(self._first) == _MEASURED:
-                self._open()
-        else:
-            self._write(at, picture())
-
-    def close(self) -> None:
-        """Finish the file. Raises EnvironmentMissing when what was written cannot be played, or is not all there."""
-        if self._writer is None and self._first:
-            self._open()
-        if self._writer is None:
-            return
-        self._writer.release()
-        assert self._temporary
-        check = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
-        playable = check.isOpened() and check.grab()
-        there = int(check.get(cv2.CAP_PROP_FRAME_COUNT))
-        check.release()
-        if not playable:
-            error = EnvironmentMissing(f"the recording {self._path} could not be written", "is the disk full?")
-            self._stack.__exit__(type(error), error, None)
-            raise error
-        self._stack.close()
-        if there < _SHORT * self.frames:
-            what = f"the recording {self._path} was cut off: it holds {max(0, there)} of {self.frames} frames"
-            raise EnvironmentMissing(what, "is the disk full?")
-
-    def _open(self) -> None:
-        fps = self._fps or (25.0 if self._live else _PICTURES_A_SECOND)
-        first, last = self._first[0][0], self._first[-1][0]
-        if self._live and last > first:
-            fps = min(fps, (len(self._first) - 1) / (last - first))
-        self._interval = 1 / max(1.0, min(120.0, fps))
-        height, width = self._first[0][1].shape[:2]
-        self._size = (width - width % 2, height - height % 2)  # MPEG-4 has even sides
-        self._temporary = self._stack.enter_context(files.atomic_path(self._path))
-        codec = cv2.VideoWriter.fourcc(*_CODECS[self._path.suffix.lower()])
-        self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, 1 / self._interval, self._size)
-        if not self._writer.isOpened():
-            raise EnvironmentMissing(f"OpenCV cannot write {self._path}", "choose another folder, or --save out.avi")
-        self._next_at = first
-        for at, picture in self._first:
-            self._write(at, picture)
-        self._first.clear()
-
-    def _write(self, at: float, picture: NDArray[np.uint8]) -> None:
-        """Keep the recording's clock with the frames': a picture is repeated, or left out, where they drift apart."""
-        assert self._writer
-        if not self._live:
-            at = self._next_at
-        if at - self._next_at > 1.0:
-            self._next_at = at  # a gap is not filled with pictures that never were
-        behind = round((at - self._next_at) / self._interval) + 1
-        if behind <= 0:
-            return
-        picture = _fitted(picture, self._size)
-        for _ in range(behind):
-            self._writer.write(picture)
-            self.frames += 1
-        self._next_at += behind * self._interval
-
-
-def finish_recordings(folder: Path) -> tuple[Path, ...]:
-    """Give the recordings that killed runs left in ``folder`` a name, where they can be played; remove the others.
-
-    An .avi or .mkv can be played up to its last second, an .mp4 or .mov only once it is finished.
-    """
-    found: list[Path] = []
-    for leftover in files.abandoned(folder):
-        if leftover.suffix.lower() not in files.RECORDINGS:
-            continue
-        check = cv2.VideoCapture(str(leftover), cv2.CAP_FFMPEG)
-        playable = check.isOpened() and check.grab()
-        check.release()
-        with contextlib.suppress(OSError):
-            if not playable:
-                leftover.unlink()
-                continue
-            began = time.strftime("%Y%m%d-%H%M%S", time.localtime(leftover.stat().st_mtime))
-            name = folder / f"recovered-{began}-{len(found) + 1}{leftover.suffix}"
-            if not name.exists():
-                os.replace(leftover, name)
-                found.append(name)
-    return tuple(found)
-
-
-def _fitted(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut one odd row or column off; fit a picture of another size in, with black borders."""
-    width, height = size
-    if picture.shape[0] - height in (0, 1) and picture.shape[1] - width in (0, 1):
-        return picture[:height, :width]
-    factor = min(width / picture.shape[1], height / picture.shape[0])
-    inner = max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA)
-    return canvas
 
 
 class Window:

@@ -202,7 +202,9 @@ class Stream:
         scores = classifier.infer(prepared.x)
         inferred_at = time.perf_counter()
         if not np.isfinite(scores).all():
-            raise InputError("the network's output is not a number", "edge-ran evaluate it; convert or train it again")
+            raise InputError(
+                "the network's output is not a number", "convert it again; if that does not help, train it again"
+            )
         smoothed, answer, changed = self._decide(scores, frame.captured_at)
         predictions = classifier.rank(smoothed, self._top_k)
         decided_at = time.perf_counter()

@@ -14,9 +14,10 @@ from edge_ran.camera import Limits, Notice, open_source
 from edge_ran.classifier import Classifier, MaskCost
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.decide import Decider
-from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Recording, Window
+from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Window
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result, Stream
+from edge_ran.stream.recording import Recording
 from edge_ran.stream.web import WebPage
 
 
@@ -135,6 +136,7 @@ def run_stream(
         if wishes.save:
             recording = Recording(wishes.save, stream.source_fps, stream.live, wishes.force)
             outputs.append(recording)
+            stack.callback(_tell_recorded, recording, complain)
             for path in recording.recovered:
                 complain(f"{path} is what a run recorded that was killed")
         if wishes.record:
@@ -149,7 +151,7 @@ def run_stream(
         change = OnChange(wishes.on_change, complain) if wishes.on_change else None
         if change:
             stack.callback(change.close)
-        drawing = Drawing(outputs, overlay, stream.live) if outputs else None
+        drawing = Drawing(outputs, overlay, stream.live, complain) if outputs else None
         if drawing:
             stack.callback(_finish, drawing, complain)
         for result in stream:
@@ -165,6 +167,11 @@ def run_stream(
 def _look(window: Window, stop: threading.Event) -> None:
     if not window.show():
         stop.set()
+
+
+def _tell_recorded(recording: Recording, complain: Callable[[str], None]) -> None:
+    if recording.frames and recording.path.exists():
+        complain(f"{recording.frames:,} frames recorded in {recording.path}")
 
 
 def _finish(drawing: Drawing, complain: Callable[[str], None]) -> None:

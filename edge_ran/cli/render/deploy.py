@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,10 @@ def _notes(one: BoardStatus) -> list[str]:
     if one.temperature_c is not None:
         notes.append(f"{one.temperature_c:.0f} °C")
     if one.recorded_files:
-        notes.append(f"{one.recorded_files:,} pictures recorded, {one.recorded_bytes / 1e6:.1f} MB: edge-ran fetch")
+        notes.append(
+            f"{one.recorded_files:,} pictures recorded, {one.recorded_bytes / 1e6:.1f} MB: "
+            f"edge-ran fetch FOLDER --device {shlex.quote(one.name)}"
+        )
     if one.clock_drift_s is not None and abs(one.clock_drift_s) > 5:
         notes.append(f"its clock is off by {one.clock_drift_s:+.0f} s")
     if one.page:

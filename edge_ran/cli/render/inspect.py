@@ -49,7 +49,7 @@ def tflite(found: ModelDescription) -> str:
     )
     lines.append(f"XNNPACK on the CPU takes {total - len(left_out)} of {total} operators")
     lines += _findings(left_out)
-    nothing = "GPU delegates: no known incompatibility; edge-ran verify compares results on the device"
+    nothing = "GPU delegates: no known incompatibility; to compare results on the device: edge-ran verify MODEL"
     lines.append("GPU delegates:" if found.gpu_warnings else nothing)
     lines += _findings(found.gpu_warnings)
     lines += [f"{op.index:>4} {op.operator}  {', '.join(map(_tensor, op.outputs))}" for op in found.operator_list or ()]

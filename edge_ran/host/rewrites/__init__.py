@@ -103,7 +103,7 @@ def check_difference(moved: float, name: str) -> None:
     """Raise InputError where logits moved by more than rounding; NaN is more."""
     if not moved <= MOST_DIFFERENCE:
         what = f"{name}: rewriting it moves its logits by {moved:.1e} of the largest, more than {MOST_DIFFERENCE:g}"
-        raise InputError(what, "edge-ran convert --no-rewrite takes it as it is; please report the network")
+        raise InputError(what, "take it as it is: edge-ran convert --no-rewrite RUN; and please report the network")
 
 
 def for_floats(rewritten: Rewritten, images: Array | None = None) -> Rewritten:

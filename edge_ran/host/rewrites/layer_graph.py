@@ -63,14 +63,17 @@ class LayerGraph:
         if not getattr(model, "_is_graph_network", False) or len(model.inputs) != 1 or len(model.outputs) != 1:
             raise InputError(f"{model.name} is not a functional network of one image input and one output")
         if None in model.input_shape[1:]:
-            raise InputError(f"{model.name} takes pictures of any size", "edge-ran import --input-size SIDE fixes it")
+            raise InputError(
+                f"{model.name} takes pictures of any size", "choose one: edge-ran import MODEL --input-size 224"
+            )
         nodes: dict[str, Node] = {}
         # A sequential model's list of layers lacks its input.
         flat = tf_keras.Model(model.inputs, model.outputs) if isinstance(model, tf_keras.Sequential) else model
         for layer in flat.layers:
             if isinstance(layer, tf_keras.Model) or len(layer.inbound_nodes) != 1:
                 raise InputError(
-                    f"layer {layer.name} of {model.name} is a nested model or used twice", "edge-ran import"
+                    f"layer {layer.name} of {model.name} is a nested model or used twice",
+                    "edge-ran import MODEL -o RUN",
                 )
             # In float32 whatever it was trained in; a kernel's costly random start would be overwritten anyway.
             config = {**layer.get_config(), "dtype": "float32"}
@@ -176,7 +179,7 @@ def _refuse_what_changes(layer: layers.Layer, config: dict[str, Any]) -> None:
         )
     if kwargs or len(node.call_args) > 1 or type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda"):
         what = f"layer {layer.name}, {type(layer).__name__}, is an operator with arguments, no plain layer"
-        raise InputError(what, "edge-ran import MODEL -o RUN makes plain layers of those that it knows")
+        raise InputError(what, "make plain layers of those that are known: edge-ran import MODEL -o RUN")
     if config.get("data_format") == "channels_first":
         raise InputError(f"layer {layer.name} has its channels first", "build the network with channels last")
     axes = config.get("axis") if isinstance(layer, layers.BatchNormalization) else None
