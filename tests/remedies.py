@@ -77,6 +77,8 @@ def _parse(text: str) -> str:
         while isinstance(command, TyperGroup):
             _, command, words = command.resolve_command(context, words)
             context = typer.Context(command, parent=context, info_name=command.name)
+        if "--help" in words:
+            return ""
         made = command.make_context(command.name, [_value(word) for word in words], parent=context.parent)
     except Exception as error:  # usage errors have no public name
         if not hasattr(error, "format_message"):

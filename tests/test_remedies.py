@@ -42,6 +42,7 @@ def test_advice_that_leads_nowhere_is_found(advice: str, wrong: str) -> None:
         "edge-ran sweep MODEL --threads 1,2,4",
         "pip install --force-reinstall numpy",
         "next: edge-ran dataset DATA",
+        "edge-ran inspect --help",
     ],
 )
 def test_advice_that_can_be_followed_is_none_of_them(advice: str) -> None:
