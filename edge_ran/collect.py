@@ -11,8 +11,6 @@ import csv
 import io
 import os
 import re
-import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +25,7 @@ from numpy.typing import NDArray
 from edge_ran import dataset, report
 from edge_ran.dataset import CLIP_SUFFIXES, Progress
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
-from edge_ran.files import TEMPORARY_PREFIX, cannot_write, write_bytes, write_text
+from edge_ran.files import atomic_folder, check_output_folder, write_bytes, write_text
 from edge_ran.folder_walk import folders_in, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import HEIF_SUFFIXES, eight_bit_bgr, is_picture, read_picture
@@ -160,24 +158,11 @@ def build(
             )
     judged = _divide(judged, choice.test_fraction, seed)
     problems = tuple(_problems(judged, ignored, choice))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in output.parent.glob(f"{TEMPORARY_PREFIX}collect-{output.name}-*"):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}collect-{output.name}-", dir=output.parent))
-        try:
-            names = _write(judged, temporary)
-            collection = _summary(judged, output, len(found), problems, ignored, page)
-            if page:
-                report.write(_page(judged, names, collection, choice), temporary / PAGE)
-            temporary.chmod(0o755)
-            if output.exists():
-                shutil.rmtree(output)
-            os.replace(temporary, output)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise cannot_write(output, error) from error
+    with atomic_folder(output) as temporary:
+        names = _write(judged, temporary)
+        collection = _summary(judged, output, len(found), problems, ignored, page)
+        if page:
+            report.write(_page(judged, names, collection, choice), temporary / PAGE)
     return collection
 
 
@@ -186,6 +171,7 @@ def _refuse(output: Path, force: bool) -> None:
         raise OutputExists(f"{output} exists", "add --force to replace it, or choose another name")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise OutputExists(f"{output} is not a data set that this command made", "choose another --output")
+    check_output_folder(output)
 
 
 def _imagehash() -> Any:

@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,16 +27,17 @@ if sys.platform != "win32":
 TEMPORARY_PREFIX = ".edge-ran-"
 RECORDINGS = (".mp4", ".mov", ".mkv", ".avi")  # what a killed run recorded is looked at before it is removed
 _FOLDER_PREFIX = "edge-ran-tmp-"  # and eight characters of tempfile's: nobody names a folder of theirs so
-_YOUNG_S = 600.0
+_NEW_FOLDER_PREFIX = f"{TEMPORARY_PREFIX}new-"
+_YOUNG_S, _SETTLING_S = 600.0, 2.0
 _swept: set[Path] = set()  # once is enough: this process leaves nothing
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path, note: str = "") -> Iterator[Path]:
+def atomic_path(target: Path, note: str = "", private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; when the block ends well it becomes ``target``, else it vanishes.
 
     The temporary name keeps the target's suffix, for writers that choose a format by it, and begins with ``note``, for
-    whoever finds it when the writer was killed.
+    whoever finds it when the writer was killed. ``private`` makes a file that only its owner can read.
 
     Raises:
         EnvironmentMissing: the disk is full or the folder cannot be written to; ``target`` is as it was.
@@ -61,9 +62,8 @@ def atomic_path(target: Path, note: str = "") -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        if not private:
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, target)
     except OSError as error:
         raise cannot_write(target, error) from error
@@ -71,6 +71,41 @@ def atomic_path(target: Path, note: str = "") -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         if sys.platform != "win32":
             os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target``; when the block ends well it takes its place, else it vanishes.
+
+    Raises:
+        EnvironmentMissing: the disk is full or the place cannot be written to; ``target`` is as it was.
+    """
+    target, handle = Path(target), -1
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(target.parent)
+        fresh = Path(tempfile.mkdtemp(prefix=_NEW_FOLDER_PREFIX, dir=target.parent))
+        handle = _lock_folder(fresh)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    try:
+        yield fresh
+        fresh.chmod(0o777 & ~_umask())
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(fresh, target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -139,7 +174,26 @@ def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = ()) -> N
     if target.is_dir():
         raise OutputExists(f"{target} is a folder", "give the name of a file")
     refuse_existing(target, force)
-    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    _check_place(target)
+
+
+def check_output_folder(target: Path) -> None:
+    """Make sure that files can be written to the folder ``target``, which need not exist, and beside it.
+
+    Call it before the long work.
+
+    Raises:
+        OutputExists: a file has this name.
+        EnvironmentMissing: it cannot be written to.
+    """
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise OutputExists(f"{target} is a file", "give the name of a folder")
+    _check_place(target / "new")
+
+
+def _check_place(target: Path) -> None:
+    folder = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
     try:
         tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX).close()
     except OSError as error:
@@ -148,6 +202,7 @@ def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = ()) -> N
 
 def sweep_temporaries(folder: Path) -> None:
     """Remove what killed writers left in ``folder``, but for recordings and for what a living process writes."""
+    _remove_abandoned(Path(folder).glob(f"{_NEW_FOLDER_PREFIX}{'?' * 8}"), _SETTLING_S)
     for leftover in abandoned(folder):
         if leftover.suffix.lower() not in RECORDINGS:
             with contextlib.suppress(OSError):
@@ -177,11 +232,7 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
     def __init__(self) -> None:
         _sweep_folders(Path(tempfile.gettempdir()))
         super().__init__(prefix=_FOLDER_PREFIX)
-        self._handle = -1
-        if sys.platform != "win32":
-            with contextlib.suppress(OSError):
-                self._handle = os.open(self.name, os.O_RDONLY)
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._handle = _lock_folder(Path(self.name))
 
     def cleanup(self) -> None:
         super().cleanup()
@@ -191,16 +242,33 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
 
 
 def _sweep_folders(place: Path) -> None:
-    """Remove the temporary folders of this user that nobody locks; the young may be about to be locked."""
-    if sys.platform == "win32" or place in _swept:
+    """Remove the temporary folders that nobody locks."""
+    if place not in _swept:
+        _swept.add(place)
+        _remove_abandoned(place.glob(f"{_FOLDER_PREFIX}{'?' * 8}"), _YOUNG_S)
+
+
+def _lock_folder(folder: Path) -> int:
+    """Return a file descriptor that keeps the folder locked while it is open; -1 where there are no such locks."""
+    if sys.platform == "win32":
+        return -1
+    handle = -1
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def _remove_abandoned(folders: Iterable[Path], young_s: float) -> None:
+    """Remove those of this user that nobody locks. The young may be about to be locked."""
+    if sys.platform == "win32":
         return
-    _swept.add(place)
-    for folder in place.glob(f"{_FOLDER_PREFIX}{'?' * 8}"):
+    for folder in folders:
         with contextlib.suppress(OSError):
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
                 continue
-            if time.time() - found.st_mtime < _YOUNG_S:
+            if time.time() - found.st_mtime < young_s:
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from edge_ran.errors import InputError, OutputExists
-from edge_ran.files import TEMPORARY_PREFIX
+from edge_ran.files import TEMPORARY_PREFIX, check_output_folder
 from edge_ran.runs import BEST, CALIBRATION, CHECKPOINT, METRICS, SETTINGS
 
 UNFINISHED = "unfinished"
@@ -42,8 +42,10 @@ class RunOutput:
         Raises:
             InputError: there is nothing to resume.
             OutputExists: there is a run, or something else, and ``force`` was not given.
+            EnvironmentMissing: the folder cannot be written to.
         """
         self.run, self.folder, self._starts_again = Path(run), Path(run), False
+        check_output_folder(self.run)
         inner = self.run / UNFINISHED
         if (inner / _CARD).is_file():  # it was whole, and the moving up was cut short
             _move_up(inner, self.run)

@@ -165,3 +165,44 @@ def test_temporary_folders_of_killed_processes_are_swept(tmp_path: Path, monkeyp
             assert Path(mine).is_dir()
         assert not Path(mine).exists()
         owner.communicate(b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX's")
+def test_a_new_folder_is_whole_or_absent_and_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    hold = "from edge_ran import files; import os, sys, pathlib\n"
+    hold += "with files.atomic_folder(pathlib.Path(sys.argv[1])) as fresh:\n    (fresh / 'x').touch(); "
+    killed, living = hold + "os.kill(os.getpid(), 9)", hold + "print('ready', flush=True); sys.stdin.read()"
+    subprocess.run([sys.executable, "-c", killed, str(target)])
+    (abandoned,) = tmp_path.iterdir()
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", living, str(target)], stdin=pipe, stdout=pipe) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        (held,) = set(tmp_path.iterdir()) - {abandoned}
+        for folder in (abandoned, held):
+            os.utime(folder, (1, 1))
+        with files.atomic_folder(target) as fresh:
+            assert not abandoned.exists()
+            assert held.is_dir()
+            (fresh / "mine").touch()
+            assert not target.exists()
+        assert [path.name for path in target.iterdir()] == ["mine"]
+        with pytest.raises(ValueError, match="mine"), files.atomic_folder(target) as fresh:
+            raise ValueError("a fault of mine")
+        assert [path.name for path in target.iterdir()] == ["mine"]
+        owner.communicate(b"")
+    assert [path.name for path in target.iterdir()] == ["x"]  # the last one stays
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    assert target.stat().st_mode & 0o777 == 0o777 & ~files._umask()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    files.check_output_folder(tmp_path / "new" / "newer")
+    files.check_output_folder(tmp_path)
+    with pytest.raises(OutputExists, match="is a file"):
+        files.check_output_folder(tmp_path / "file")
+    with pytest.raises(EnvironmentMissing, match="cannot write"):
+        files.check_output_folder(tmp_path / "file" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -7,14 +7,14 @@ import json as jsonlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
 from edge_ran.cli.render import discard_stdout
-from edge_ran.errors import RELAY, EnvironmentMissing, UsageError
+from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.printable import one_line, unguarded
 
 if TYPE_CHECKING:
@@ -154,6 +154,18 @@ def parse_seconds(text: str) -> float:
     if not match:
         raise UsageError(f"{text!r} is not a time", "write 30s, 500ms, 5m, 2h or forever")
     return float(match[1]) * {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+
+
+def write_each(jobs: Iterable[Callable[[], None]]) -> None:
+    """Write the files of a result. Where one fails, the others are written before its error is raised."""
+    failed: EdgeRanError | None = None
+    for job in jobs:
+        try:
+            job()
+        except EdgeRanError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 # Options of `run` whose value may be left out: what it then is, and what a value looks like.

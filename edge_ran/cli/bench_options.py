@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from edge_ran.errors import EdgeRanError, UsageError
+from edge_ran.cli.app import write_each
+from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_ran.bench import Bench, BenchReport, Plan
@@ -160,11 +161,4 @@ class ReportFiles:
             jobs.append(lambda: draw(picture))
         if (html := self.html) and page:
             jobs.append(lambda: report.write(page(), html))
-        failed: EdgeRanError | None = None
-        for job in jobs:
-            try:
-                job()
-            except EdgeRanError as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
+        write_each(jobs)

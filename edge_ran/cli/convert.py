@@ -49,7 +49,7 @@ def convert(
     """Convert a trained network to a .tflite with embedded labels and preprocessing."""
     from edge_ran import catalogue
     from edge_ran.cli.render import convert as render
-    from edge_ran.files import refuse_existing
+    from edge_ran.files import check_output
     from edge_ran.runs import default_run, tflite_path
 
     flags = {"int8": int8, "fp16": fp16, "fp32": fp32, "dynamic": dynamic, "int16x8": int16x8}
@@ -65,7 +65,9 @@ def convert(
             say(f"converting {run}")
     run = run_of(run, output.quiet)
     target = target or tflite_path(run, f"{how.name}-attention" if attention else how.name, Path.cwd())
-    refuse_existing(target, output.force)  # before TensorFlow's slow import
+    check_output(target, output.force, (".tflite",))  # before TensorFlow's slow import
+    if calibration_data is not None and not how.calibration:
+        raise UsageError(f"{how.name} needs no calibration pictures", "leave --calibration-data away")
     with on_interrupt(lambda: ("nothing was written; to start again:", command())):
         with host_packages("convert", output.quiet):
             from edge_ran.host.convert import convert as convert_run

@@ -23,11 +23,13 @@ def demo(
 ) -> None:
     """Convert, compare precisions, classify a clip and benchmark, and write one HTML page."""
     from edge_ran.cli.render import convert as render
+    from edge_ran.files import check_output_folder
 
     def note(text: str) -> None:
         if not output.quiet:
             say(text)
 
+    check_output_folder(folder)
     with on_interrupt(lambda: (f"no page was written to {folder}; to start again:", command())):
         with host_packages("demo", output.quiet):
             from edge_ran.host.demo import demo as show

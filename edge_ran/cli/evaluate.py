@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import progress_bar
+from edge_ran.cli.app import progress_bar, write_each
 from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import ON_CPU, AcceleratorOptions, ManifestOptions, MetadataOptions, OutputOptions, verb
 from edge_ran.cli.render import emit
@@ -52,11 +53,12 @@ def evaluate(
     from edge_ran import report as page
     from edge_ran.evaluate import check_drop, write_predictions
     from edge_ran.evaluate import evaluate as measure
-    from edge_ran.files import refuse_existing
+    from edge_ran.files import check_output
 
     options, overrides = accelerator.runtime(output.verbose), metadata.overrides()
-    for target in filter(None, (plot, predictions, html)):
-        refuse_existing(target, output.force)
+    for target, suffixes in ((plot, ()), (predictions, ()), (html, (".html", ".htm"))):
+        if target:
+            check_output(target, output.force, suffixes)
     if plot:
         plots.check_target(plot)
     if html:
@@ -76,14 +78,17 @@ def evaluate(
             unknown=unknown,
             progress=progress,
         )
-    if plot:
-        plots.confusion(report.confusion, report.labels, plot, f"{model.name}: top-1 {report.top1:.1%}")
-    if predictions:
-        write_predictions(report, predictions)
-    if html:
-        evaluation_page.write(report, html)
     for line in report.skipped:
         print(f"skipped: {line}", file=sys.stderr)
     emit(output.json, report, render.text)
+    jobs: list[Callable[[], None]] = []
+    if plot:
+        title = f"{model.name}: top-1 {report.top1:.1%}"
+        jobs.append(lambda: plots.confusion(report.confusion, report.labels, plot, title))
+    if predictions:
+        jobs.append(lambda: write_predictions(report, predictions))
+    if html:
+        jobs.append(lambda: evaluation_page.write(report, html))
+    write_each(jobs)
     if max_drop is not None:
         check_drop(report, max_drop)

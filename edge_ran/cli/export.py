@@ -29,7 +29,9 @@ def export(
     """Make a web app from a .tflite: a folder of static files that classifies in a browser, also offline."""
     if not web:
         raise UsageError("nothing says what to export to", "edge-ran export --web")
+    from edge_ran.files import check_output_folder
     from edge_ran.phone.site import export_site
 
+    check_output_folder(folder)
     made = export_site(tflites(models), folder, page.site(metadata), web_runtime=page.web_runtime, force=output.force)
     emit(output.json, made, render.text)

@@ -55,11 +55,13 @@ def import_(
     out: OutputOptions = OUTPUT,
 ) -> None:
     """Make a run folder from a network that another script trained, and compare both on pictures."""
+    from edge_ran.files import check_output_folder
     from edge_ran.runs import RUNS
 
     if fit not in ("stretch", "crop"):
         raise UsageError(f"--fit {fit!r} is unknown", "--fit stretch or crop")
     output = output or Path(RUNS) / (model.name.split(".")[0] or "imported")
+    check_output_folder(output)
     with host_packages("import"):
         from edge_ran.host.importing.importer import Answers, import_network
         from edge_ran.host.importing.lambdas import parse

@@ -45,10 +45,10 @@ def precisions(
     """Compare a run's precisions: size, accuracy, agreement with fp32, latency. --force converts again."""
     from edge_ran import plots
     from edge_ran.cli.render import convert as render
-    from edge_ran.files import refuse_existing
+    from edge_ran.files import check_output
 
     if plot:
-        refuse_existing(plot, output.force)
+        check_output(plot, output.force)
         plots.check_target(plot)
     saved = "files that were converted are kept; to continue:", command(leave_out=("--force", "-f"))
     with on_interrupt(lambda: saved):
@@ -65,8 +65,8 @@ def precisions(
             again=output.force,
             note=progress_note(output.quiet),
         )
+    emit(output.json, found, render.compared)
     if plot:
         host.draw(found, plot)
-    emit(output.json, found, render.compared)
     if max_drop is not None:
         host.check(found, max_drop)

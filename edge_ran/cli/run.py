@@ -76,13 +76,15 @@ def _run_here(
 ) -> None:
     from edge_ran.classifier import Classifier, mask_cost
     from edge_ran.errors import CameraError
-    from edge_ran.files import refuse_existing
+    from edge_ran.files import check_output, check_output_folder
     from edge_ran.stream import open_stream, run_stream
 
     limits, decide, duration_s = camera.limits(), answers.decider(), parse_seconds(answers.duration)
     wishes = results.stream_options(answers.threshold, output.force)
-    if results.summary:
-        refuse_existing(results.summary, output.force)
+    for target in filter(None, (results.summary, results.save)):
+        check_output(target, output.force)
+    if results.record:
+        check_output_folder(results.record)
     attention = bool(results.attention)
     overrides = metadata.overrides()
     with (
@@ -180,7 +182,7 @@ def _order(typed: dict[str, Any], own: dict[str, Any], model: Path, options: Run
     Only what was typed names files of this machine. What the device's description says, ``own``, is of the device: a
     description is a file that others write, and must not be able to fetch anything from here.
     """
-    from edge_ran.files import refuse_existing
+    from edge_ran.files import check_output, check_output_folder
     from edge_ran.stream.web import is_loopback, parse_address
     from edge_ran.targets import Order, Page
     from edge_ran.targets import Result as Returned
@@ -190,8 +192,10 @@ def _order(typed: dict[str, Any], own: dict[str, Any], model: Path, options: Run
     typed.pop("show", None)
     for name in ("save", "record", "summary"):
         if name in typed:
-            if name != "record":
-                refuse_existing(Path(typed[name]), force)
+            if name == "record":
+                check_output_folder(Path(typed[name]))
+            else:
+                check_output(Path(typed[name]), force)
             typed[name] = Returned(Path(typed[name]))
     if "web" in typed:
         page = Page(*parse_address(typed["web"]))

@@ -74,15 +74,15 @@ def _verify_network(
 ) -> None:
     from edge_ran import catalogue, plots
     from edge_ran.cli.render import verify as render
-    from edge_ran.files import refuse_existing
+    from edge_ran.files import check_output
 
     if plot:
-        refuse_existing(plot, output.force)
+        check_output(plot, output.force)
         plots.check_target(plot)
     with host_packages("verify --network", output.quiet):
         from edge_ran.host import parity
     found = parity.check_parity(run, model, parity.some_frames(images or catalogue.folder("calibration_data"), count))
+    emit(output.json, found, render.parity)
     if plot:
         parity.draw(found, plot)
-    emit(output.json, found, render.parity)
     parity.check(found)

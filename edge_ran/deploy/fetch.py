@@ -52,8 +52,9 @@ def fetch(spec: DeviceSpec, folder: Path, keep: bool = False, progress: Progress
         progress: called with (pictures done, pictures).
 
     Raises:
-        EnvironmentMissing: the board is lost, or a picture is not what it said.
+        EnvironmentMissing: the board is lost, a picture is not what it said, or ``folder`` cannot be written to.
     """
+    files.check_output_folder(folder)
     new, size, removed = 0, 0, 0
     with Remote(spec, lambda line: None) as remote:
         listed = remote.session.ask("records", _Recorded, timeout_s=600).files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from edge_ran.deploy.acceptance import Acceptance
 from edge_ran.deploy.release import Plan, new_payload, pack, record_answers
 from edge_ran.deploy.remote import Remote, error_text
 from edge_ran.errors import EdgeRanError, GateError
+from edge_ran.files import TemporaryFolder
 
 BACK_S = 60.0  # until the release before classifies again
 
@@ -84,7 +84,7 @@ def deploy(
     """
     outcomes: list[Outcome] = []
     work = plan_one if dry_run else deploy_one
-    with tempfile.TemporaryDirectory(prefix="edge-ran-") as folder:
+    with TemporaryFolder() as folder:
         answers = Path(folder) / "answers.npz"
         record_answers(plan, answers)
         groups = [chosen[:1], *(chosen[i : i + group] for i in range(1, len(chosen), max(1, group)))]

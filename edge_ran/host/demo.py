@@ -24,7 +24,7 @@ from edge_ran.card import ModelCard
 from edge_ran.classifier import Classifier
 from edge_ran.dataset import Dataset
 from edge_ran.errors import InputError
-from edge_ran.files import atomic_path, refuse_existing
+from edge_ran.files import atomic_path, check_output
 from edge_ran.graph import find_masks, read_graph
 from edge_ran.host.convert import ConvertResult, convert
 from edge_ran.picture import read_picture
@@ -121,7 +121,7 @@ def demo(
     began = time.perf_counter()
     report.check()
     page, clip = folder / "report.html", folder / "clip.avi"
-    refuse_existing(page, force)
+    check_output(page, force)
     run = run or runs.open_run(runs.SHIPPED / runs.DEFAULT).path
     labelled = dataset.load(data) if data else None
 

@@ -11,7 +11,6 @@ import functools
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from edge_ran import architecture, catalogue, start
 from edge_ran.architecture import Architecture
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import EnvironmentMissing, GateError
+from edge_ran.files import TemporaryFolder
 from edge_ran.graph import attach_card
 from edge_ran.host import calibration, convert, networks
 from edge_ran.host.flatbuffer import flatbuffer
@@ -84,7 +84,7 @@ def choose(
         EnvironmentMissing: the device cannot be measured on.
     """
     how = catalogue.converter(precision)
-    with tempfile.TemporaryDirectory(prefix="edge-ran-budget-") as folder:
+    with TemporaryFolder() as folder:
         files, work = [], []
         for name, size, width in candidates:
             on_stage(f"building {name}, {size} px, width {width:g}")

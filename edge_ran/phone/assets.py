@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 
 from edge_ran.errors import EnvironmentMissing, InputError
-from edge_ran.files import read_bytes
+from edge_ran.files import atomic_folder, read_bytes
 
 VERSION = "2.5.3"
 # Of the tarballs, as `npm pack` leaves them.
@@ -67,22 +65,15 @@ def unpack(source: Path, target: Path) -> None:
         found = hashlib.sha256(read_bytes(source / name, "tarball")).hexdigest()
         if found != wanted:
             raise InputError(f"{source / name} is not the pinned package: its SHA-256 is {found}", REMEDY)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".edge-ran-", dir=target.parent))
-    try:
-        core_path, utils_path = (source / name for name in TARBALLS)
-        with tarfile.open(core_path) as core, tarfile.open(utils_path) as utils:
-            index = _member(core, "package/dist/index.js")
-            if index.count(_IMPORT) != 1:
-                raise InputError(f"LiteRT.js {VERSION} imports its utilities in another way", "see CONTRIBUTING.md")
-            (fresh / "index.js").write_bytes(index.replace(_IMPORT, b'"./wasm-utils.js"'))
-            (fresh / "wasm-utils.js").write_bytes(_member(utils, "package/dist/index.js"))
-            for name in FILES[2:]:
-                (fresh / name).write_bytes(_member(core, f"package/wasm/{name}"))
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    core_path, utils_path = (source / name for name in TARBALLS)
+    with atomic_folder(target) as fresh, tarfile.open(core_path) as core, tarfile.open(utils_path) as utils:
+        index = _member(core, "package/dist/index.js")
+        if index.count(_IMPORT) != 1:
+            raise InputError(f"LiteRT.js {VERSION} imports its utilities in another way", "see CONTRIBUTING.md")
+        (fresh / "index.js").write_bytes(index.replace(_IMPORT, b'"./wasm-utils.js"'))
+        (fresh / "wasm-utils.js").write_bytes(_member(utils, "package/dist/index.js"))
+        for name in FILES[2:]:
+            (fresh / name).write_bytes(_member(core, f"package/wasm/{name}"))
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

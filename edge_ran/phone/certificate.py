@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from edge_ran.errors import EnvironmentMissing
-from edge_ran.files import TEMPORARY_PREFIX
+from edge_ran.files import atomic_path
 
 DAYS = 365  # iOS takes 825 at most
 _RENEW_BEFORE = datetime.timedelta(days=30)
@@ -58,14 +58,11 @@ def keep_folder() -> Path:
 def _keep(path: Path, pem: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)  # only its owner can read it
-        with os.fdopen(handle, "wb") as file:
-            file.write(pem)
-        os.replace(name, path)
-    except OSError as error:
-        raise EnvironmentMissing(
-            f"cannot keep a certificate in {path.parent}: {error.strerror}", "check its rights"
-        ) from error
+        with atomic_path(path, private=True) as temporary:
+            temporary.write_bytes(pem)
+    except (OSError, EnvironmentMissing) as error:
+        remedy = "set XDG_DATA_HOME to a folder that can be written to"
+        raise EnvironmentMissing(f"a certificate cannot be kept: {error}", remedy) from error
 
 
 def _is_valid(path: Path) -> bool:

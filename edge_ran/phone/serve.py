@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import ClassVar
 
 from edge_ran.classifier import Classifier
 from edge_ran.errors import EnvironmentMissing
+from edge_ran.files import TemporaryFolder
 from edge_ran.phone import certificate
 from edge_ran.phone.server import PhoneServer
 from edge_ran.phone.site import SiteOptions, export_site
@@ -73,7 +73,7 @@ def serving(
     outside = not is_loopback(host)
     tls, fingerprint = certificate.context(reached_at(host), certificate.keep_folder()) if outside else (None, "")
     with (
-        tempfile.TemporaryDirectory(prefix="edge-ran-") as folder,
+        TemporaryFolder() as folder,
         Classifier(models[0], runtime or RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier,
     ):
         site = export_site(models, Path(folder) / "site", options, web_runtime=web_runtime)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from edge_ran import catalogue, records
 from edge_ran.card import InputSpec, Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError, OutputExists
-from edge_ran.files import sha256
+from edge_ran.files import atomic_folder, sha256
 from edge_ran.graph import Graph, TensorSpec, read_graph
 from edge_ran.phone import assets
 from edge_ran.picture import read_picture
@@ -167,19 +166,11 @@ def export_site(
         what = "is there" if not force else "is no site of edge-ran's"
         raise OutputExists(f"{target} {what}", "choose another folder, or add --force to replace an earlier site")
     runtime = assets.find(web_runtime)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".edge-ran-", dir=target.parent))
-    try:
+    with atomic_folder(target) as fresh:
         config = _write_models(models, fresh, options)
         (fresh / "config.json").write_text(json.dumps(records.document(config), ensure_ascii=False), "utf-8")
         _write_pages(fresh, runtime, config.name)
         version, names = _write_service_worker(fresh)
-        fresh.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return Site(
         folder=target,
         version=version,

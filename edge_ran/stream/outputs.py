@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import shlex
 import shutil
 import subprocess
@@ -234,7 +235,7 @@ class OnChange:
     """
 
     def __init__(self, command: str, complain: Callable[[str], None]) -> None:
-        """Raises UsageError: an empty command, unbalanced quotes, or no such program."""
+        """Raises UsageError: an empty command, unbalanced quotes, no such program, or an unknown field."""
         try:
             self._words = shlex.split(command)
         except ValueError as error:
@@ -243,6 +244,11 @@ class OnChange:
             raise UsageError(
                 f"--on-change: there is no program {command!r}", "give its path; it is run without a shell"
             )
+        known = ("label", "score", "index", "previous")
+        for field in re.findall(r"\{(\w+)\}", " ".join(self._words)):
+            if field not in known:
+                fields = ", ".join(f"{{{name}}}" for name in known)
+                raise UsageError(f"--on-change: there is no {{{field}}}", f"it has {fields}")
         self._complain = complain
         self._complained = False
         self._queue: queue.Queue[dict[str, str] | None] = queue.Queue()

@@ -79,7 +79,7 @@ def _notes(one: BoardStatus) -> list[str]:
     if one.recorded_files:
         notes.append(
             f"{one.recorded_files:,} pictures recorded, {one.recorded_bytes / 1e6:.1f} MB: "
-            f"edge-ran fetch FOLDER --device {shlex.quote(one.name)}"
+            f"edge-ran fetch FOLDER --device {shlex.quote(one.device)}"
         )
     if one.clock_drift_s is not None and abs(one.clock_drift_s) > 5:
         notes.append(f"its clock is off by {one.clock_drift_s:+.0f} s")
