@@ -76,6 +76,17 @@ def test_a_part_that_is_no_picture_is_told() -> None:
     assert stream.jpeg() == jpeg(2)
 
 
+def test_a_picture_torn_anywhere_swallows_no_other() -> None:
+    whole, part = jpeg(1), FORMS["no lengths"]
+    for cut in range(3, len(whole) - 2):
+        blocks = [part(jpeg(2)), part(whole[:cut])]
+        stream = _Bytes(blocks.pop, "camera", 10)
+        stream.delimiter = b"--frame"
+        with pytest.raises(InputError, match="broken picture"):
+            stream.jpeg()
+        assert stream.jpeg() == jpeg(2), cut
+
+
 def test_a_torn_picture_is_told_and_the_next_one_is_whole() -> None:
     sent = jpeg(1) + jpeg(2)[:-40] + jpeg(3)
     blocks = iter([sent])

@@ -78,8 +78,7 @@ class _Bytes:
             elif kind in (0x00, 0x01) or 0xD0 <= kind <= 0xD7:
                 at += 2
             else:
-                self._have(at + 4)
-                at += 2 + int.from_bytes(self._buffer[at + 2 : at + 4], "big")
+                at = self._behind_segment(at)
                 if kind == 0xDA:
                     at = self._next_marker(at)
 
@@ -92,14 +91,28 @@ class _Bytes:
         while True:
             found = _MARKER.search(self._buffer, at)
             end = len(self._buffer) if found is None else found.start()
-            torn = self._buffer.find(self.delimiter, at, end) if self.delimiter else -1
-            if torn >= 0:
-                del self._buffer[:torn]
-                raise InputError(f"{self._name} sent a broken picture")
+            self._check_whole(at, end)
             if found is not None:
                 return found.start()
             at = max(at, end - max(1, len(self.delimiter)))
             self._have(end + 1)
+
+    def _behind_segment(self, at: int) -> int:
+        """Return where the segment that begins at ``at`` ends. Raises InputError where the part ends within it."""
+        self._have(at + 4)
+        end = at + 2 + int.from_bytes(self._buffer[at + 2 : at + 4], "big")
+        while True:
+            self._check_whole(at, end + len(self.delimiter))
+            if len(self._buffer) >= end:
+                return end
+            self._fill()
+
+    def _check_whole(self, at: int, end: int) -> None:
+        """Raise InputError where the next part begins between ``at`` and ``end``, and go on there."""
+        torn = self._buffer.find(self.delimiter, at, end) if self.delimiter else -1
+        if torn >= 0:
+            del self._buffer[:torn]
+            raise InputError(f"{self._name} sent a broken picture")
 
     def _seek_picture(self) -> None:
         """Drop what stands before a picture: a delimiter, header lines, padding."""
