@@ -22,7 +22,6 @@ import numpy as np
 import tf_keras
 from numpy.typing import NDArray
 
-from edge_ran import plots
 from edge_ran.card import Calibration, ModelCard, Quantisation
 from edge_ran.dataset import Reading
 from edge_ran.errors import InputError, UsageError
@@ -35,6 +34,7 @@ from edge_ran.host.run_settings import RunSettings, read_settings
 from edge_ran.host.scoring import Examples, fit_temperature, predict, top1
 from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, fit
+from edge_ran.host.training_report import Curves
 from edge_ran.pictures import spread
 from edge_ran.recipe import QUANTIZE, Recipe
 from edge_ran.run_output import RunOutput
@@ -218,7 +218,8 @@ class _Quantisation:
             checkpoint_s=checkpoint_s,
             identity=self.settings.identity,
         )
-        fit(self.network, task, replace(self.callbacks, on_epoch=functools.partial(self._draw, folder)))
+        curves = Curves(folder)
+        curves.finish(fit(self.network, task, replace(self.callbacks, on_epoch=functools.partial(self._draw, curves))))
         before, after = self.calibrated_top1, self._top1(self.network, data.validation)
         if before is not None and after is not None and after < before:
             self.network.set_weights(start)
@@ -272,7 +273,7 @@ class _Quantisation:
     def _top1(self, network: tf_keras.Model, examples: Examples | None) -> float | None:
         return top1(network, examples, self.card.input)
 
-    def _draw(self, folder: Path, history: Sequence[EpochRecord]) -> None:
-        plots.training_curves([record.numbers() for record in history], folder / "curves.png")
+    def _draw(self, curves: Curves, history: Sequence[EpochRecord]) -> None:
+        curves.update(history)
         if self.callbacks.on_epoch:
             self.callbacks.on_epoch(history)

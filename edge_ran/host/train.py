@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
-from edge_ran import plots, start
+from edge_ran import start
 from edge_ran.architecture import Architecture
 from edge_ran.card import InputSpec
 from edge_ran.dataset import Reading
@@ -149,7 +149,9 @@ def _fit(
     """Train the network. Returns it in float32, with the history."""
     architecture, precision = settings.built
     with contextlib.closing(tf.summary.create_file_writer(str(task.folder / "tensorboard"))) as board:
-        history = fit(model, task, dataclasses.replace(callbacks, on_epoch=_draws(task.folder, board, callbacks)))
+        curves = training_report.Curves(task.folder)
+        history = fit(model, task, dataclasses.replace(callbacks, on_epoch=_draws(curves, board, callbacks)))
+        curves.finish(history)
     if precision == "float32":
         return model, history
     whole = build_with("float32", architecture)
@@ -198,11 +200,11 @@ def _finish(
     )
 
 
-def _draws(run: Path, board: Any, callbacks: Callbacks) -> Callable[[Sequence[EpochRecord]], None]:
+def _draws(curves: training_report.Curves, board: Any, callbacks: Callbacks) -> Callable[[Sequence[EpochRecord]], None]:
     """Return what is done after every epoch: curves, TensorBoard's events, and the caller's own callback."""
 
     def after_epoch(history: Sequence[EpochRecord]) -> None:
-        plots.training_curves([record.numbers() for record in history], run / "curves.png")
+        curves.update(history)
         with board.as_default(step=history[-1].epoch):
             for name, value in history[-1].numbers().items():
                 tf.summary.scalar(name, value)

@@ -1,7 +1,8 @@
-"""``report.html`` of a run: what `train` made, on the pictures that it was judged on."""
+"""What a run shows: ``curves.png`` while it trains, and ``report.html`` of what `train` made."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import tf_keras
 from numpy.typing import NDArray
 
-from edge_ran import attention, evaluation_page, report
+from edge_ran import attention, evaluation_page, plots, report
 from edge_ran.attention import Look
 from edge_ran.card import InputSpec
 from edge_ran.host.checkpoint import EpochRecord
@@ -19,6 +20,30 @@ from edge_ran.preprocess import fit_pixels, seen
 
 FILE = "report.html"
 _MASK = "_mask_sigmoid"
+
+
+class Curves:
+    """Loss and accuracy of a run by epoch, as a picture in its folder.
+
+    Drawing takes longer than a short epoch, so that the picture is at most ``EVERY_S`` seconds behind the run.
+    """
+
+    EVERY_S = 5.0
+
+    def __init__(self, folder: Path) -> None:
+        self._target = folder / "curves.png"
+        self._drawn_at, self._drawn_epochs = 0.0, 0
+
+    def update(self, history: Sequence[EpochRecord]) -> None:
+        """Draw the epochs so far, unless the picture was drawn a moment ago."""
+        if time.monotonic() - self._drawn_at > self.EVERY_S:
+            self.finish(history)
+
+    def finish(self, history: Sequence[EpochRecord]) -> None:
+        """Draw the epochs that the picture lacks."""
+        if len(history) > self._drawn_epochs:
+            plots.training_curves([record.numbers() for record in history], self._target)
+            self._drawn_at, self._drawn_epochs = time.monotonic(), len(history)
 
 
 def write(
