@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from test_cli_help import VERBS
+from typer.core import TyperCommand
 
-from edge_ran.cli.interrupted import command, on_interrupt, resumable
+from edge_ran import cli
+from edge_ran.cli.interrupted import _LONG, command, interruptible, on_interrupt, resumable
 
 
 @pytest.fixture
@@ -54,3 +58,40 @@ def test_other_errors_pass(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="other"), on_interrupt(lambda: ("", "")):
         raise ValueError("other")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("verb", sorted(_LONG))
+def test_every_verb_that_takes_long_says_what_is_left(stopped: Callable[..., list[str]], verb: str) -> None:
+    lines = stopped(interruptible(verb), *verb.split(), "x y")
+    assert lines[0].startswith("edge-ran: stopped; ")
+    assert lines[-1] == f"  edge-ran {verb} 'x y'"
+    assert len(lines) == (3 if verb == "deploy" else 2)
+
+
+def test_what_was_said_is_not_said_again_and_short_verbs_say_nothing(stopped: Callable[..., list[str]]) -> None:
+    both = contextlib.ExitStack()
+    both.enter_context(interruptible("train"))
+    both.enter_context(on_interrupt(lambda: ("more precisely:", "edge-ran train x")))
+    assert stopped(both, "train", "x") == ["edge-ran: stopped; more precisely:", "  edge-ran train x"]
+    assert stopped(interruptible("logs"), "logs", "--follow") == []
+
+
+def test_ctrl_c_reaches_the_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through the application itself: the words come first, then exit code 130."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TyperCommand, "invoke", interrupted, raising=False)
+    for words in (["benchmark", "m.tflite"], ["dataset", "check", "x"], ["dataset", "x"], ["deploy", "m.tflite"]):
+        monkeypatch.setattr(sys, "argv", ["edge-ran", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 130
+        err = capsys.readouterr().err.splitlines()
+        assert err[0].startswith("edge-ran: stopped; ")
+        assert err[-1] == f"  edge-ran {' '.join(words)}"
+
+
+def test_the_verbs_that_take_long_exist() -> None:
+    assert set(_LONG) <= set(VERBS)

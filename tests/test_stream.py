@@ -23,7 +23,7 @@ from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.runtime import Accelerator
-from edge_ran.stream import Decider, Result, Stream, StreamOptions, mp4, run_stream
+from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, run_stream
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder_name
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.recording import Recording
@@ -336,6 +336,49 @@ def test_the_overlay_fits_pictures_of_every_size_and_leaves_the_frame_alone(size
     assert (picture != 120).any()
     other = Overlay(CPU)(result(image=image, score=0.2))
     assert (picture != other).any()
+
+
+def labelled(*labels: str) -> Result:
+    predictions = tuple(Prediction(label, 0.9 - 0.3 * place, place) for place, label in enumerate(labels))
+    return dataclasses.replace(result(image=np.full((480, 640, 3), 120, np.uint8)), predictions=predictions)
+
+
+def test_the_overlay_draws_other_scripts() -> None:
+    if lettering.font_for("Große зал") is None:
+        pytest.skip("no font here has Latin and Cyrillic letters")
+    said: list[str] = []
+    overlay = Overlay(CPU, complain=said.append)
+    drawn = [overlay(labelled(*labels)) for labels in (("Große", "зал"), ("Grose", "зал"), ("Große", "дом"))]
+    assert said == []
+    assert all((one != drawn[0]).any() for one in drawn[1:])
+    row = slice(480 - 20 * 4, 480 - 20 * 2 - 12)  # above the second label's bar
+    assert (drawn[0][row, 20:100] > 150).any()
+    assert (drawn[0][:, :400] == drawn[1][:, :400])[300:].mean() > 0.9  # the rest is the same
+
+
+def test_the_overlay_says_once_which_letters_its_fonts_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_fonts", lambda text: iter(()))
+    lettering.font_for.cache_clear()
+    said: list[str] = []
+    overlay = Overlay(CPU, complain=said.append)
+    lacking = overlay(labelled("大厅", "Große"))
+    assert (overlay(labelled("??", "Gro?e")) == lacking).all()
+    assert len(said) == 1
+    assert "no font of this machine has every letter of '大厅'" in said[0]
+    assert said[0].endswith("sudo apt install fonts-noto-cjk")
+    lettering.font_for.cache_clear()
+
+
+def test_a_long_name_in_another_script_stays_in_its_room() -> None:
+    if lettering.font_for("Ж") is None:
+        pytest.skip("no font here has Cyrillic letters")
+    for to_the_right in (False, True):
+        picture = np.zeros((60, 400, 3), np.uint8)
+        lettering.Lettering().write(picture, "Ж" * 40, 100, 40, 20, (255, 255, 255), 200, to_the_right)
+        assert picture[:, 95:305].any()
+        assert not picture[:, :95].any()
+        assert not picture[:, 305:].any()
+    lettering.Lettering().write(picture, "Ж", -5, 3, 20, (255, 255, 255), 200)  # half outside
 
 
 def test_the_overlay_says_what_really_ran() -> None:

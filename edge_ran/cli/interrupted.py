@@ -11,16 +11,61 @@ from pathlib import Path
 from edge_ran.cli.app import say
 
 
+class Told(KeyboardInterrupt):
+    """A Ctrl-C whose consequences were said."""
+
+
+# The verbs that take long, and what Ctrl-C leaves of each where the verb itself has not said it.
+_NOTHING = "nothing was written; to start again:"
+_LONG = {
+    **dict.fromkeys(
+        (
+            "train",
+            "import",
+            "quantize",
+            "convert",
+            "evaluate",
+            "precisions",
+            "verify",
+            "export",
+            "benchmark",
+            "profile",
+        ),
+        _NOTHING,
+    ),
+    **dict.fromkeys(("sweep", "sustain", "demo", "dataset check", "dataset build"), _NOTHING),
+    "deploy": "a board has the release that it had, or the new one, whole; to see which, and to go on:",
+    "fetch": "the pictures that have come are whole, and stay; to go on:",
+}
+
+
+@contextlib.contextmanager
+def interruptible(verb: str) -> Iterator[None]:
+    """On Ctrl-C in a verb that takes long, say what is left of its work, unless that was said more precisely."""
+    try:
+        yield
+    except Told:
+        raise
+    except KeyboardInterrupt:
+        if verb in _LONG:
+            _tell(_LONG[verb], *(["edge-ran status"] if verb == "deploy" else []), command())
+        raise
+
+
+def _tell(what: str, *remedies: str) -> None:
+    say(f"stopped; {what}")
+    for remedy in remedies:
+        print(f"  {remedy}", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def on_interrupt(saved: Callable[[], tuple[str, str]]) -> Iterator[None]:
     """While a verb works: on Ctrl-C, print what was saved and the command that goes on, as ``saved`` returns them."""
     try:
         yield
-    except KeyboardInterrupt:
-        what, remedy = saved()
-        say(f"stopped; {what}")
-        print(f"  {remedy}", file=sys.stderr)
-        raise
+    except KeyboardInterrupt as interrupt:
+        _tell(*saved())
+        raise Told from interrupt
 
 
 def resumable(run: Path) -> contextlib.AbstractContextManager[None]:

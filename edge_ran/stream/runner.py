@@ -127,7 +127,7 @@ def run_stream(
     with contextlib.ExitStack() as stack:
         stack.enter_context(stream)
         outputs: list[Output] = []
-        overlay = Overlay(accelerator, wishes.mask, stream.took)
+        overlay = Overlay(accelerator, wishes.mask, stream.took, complain)
         window = Window(f"edge-ran {stream.name}", {"a": overlay.toggle}) if wishes.show else None
         if window:
             outputs.append(window)
