@@ -249,7 +249,13 @@ def _cameras() -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    for folder in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir()))):
+    places = [Path.cwd()]
+    try:
+        places.append(Path(tempfile.gettempdir()))
+    except OSError:
+        remedy = "set TMPDIR to a folder that can"
+        yield Finding("disk", HINT, "no folder for temporary files can be written to", remedy)
+    for folder in dict.fromkeys(places):
         free = shutil.disk_usage(folder).free
         state = GOOD if free >= LEAST_FREE_BYTES else FAULT
         remedy = "" if state == GOOD else "free some space, or set TMPDIR"

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 
@@ -223,15 +223,50 @@ def abandoned(folder: Path) -> Iterator[Path]:
                 yield leftover
 
 
+def scratch_file() -> BinaryIO:
+    """Return an open file without a name, for reading and writing; in memory where no folder can be written to.
+
+    Raises:
+        EnvironmentMissing: there is no place at all.
+    """
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=_temporary_place()))
+    except (OSError, EnvironmentMissing):
+        if not hasattr(os, "memfd_create"):
+            raise
+        return open(os.memfd_create("edge-ran"), "w+b")
+
+
+def _temporary_place() -> str:
+    """The folder for temporary files: the system's, else the one in memory that read-only containers have.
+
+    Raises:
+        EnvironmentMissing: there is none.
+    """
+    try:
+        return tempfile.gettempdir()
+    except OSError as error:
+        if os.access("/dev/shm", os.W_OK | os.X_OK):
+            return "/dev/shm"
+        what = "no folder for temporary files can be written to"
+        raise EnvironmentMissing(what, "set TMPDIR to a folder that can be written to") from error
+
+
 class TemporaryFolder(tempfile.TemporaryDirectory[str]):
     """A folder for temporary files, removed at the end of its ``with`` block, or by the next one of another process.
 
     It is locked while its owner lives; the folders of owners that were killed are found by that and by their age.
+
+    Raises EnvironmentMissing where there is no place for it.
     """
 
     def __init__(self) -> None:
-        _sweep_folders(Path(tempfile.gettempdir()))
-        super().__init__(prefix=_FOLDER_PREFIX)
+        place = _temporary_place()
+        _sweep_folders(Path(place))
+        try:
+            super().__init__(prefix=_FOLDER_PREFIX, dir=place)
+        except OSError as error:
+            raise cannot_write(Path(place) / "", error) from error
         self._handle = _lock_folder(Path(self.name))
 
     def cleanup(self) -> None:
@@ -276,6 +311,15 @@ def _remove_abandoned(folders: Iterable[Path], young_s: float) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(handle)
+
+
+def home() -> Path:
+    """Return this user's home folder. Raises EnvironmentMissing for a user who has none, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        remedy = "set HOME to a folder that can be written to"
+        raise EnvironmentMissing("this user has no home folder", remedy) from error
 
 
 def sha256(path: Path) -> str:

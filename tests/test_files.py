@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_ran import files
+from edge_ran import cli, files
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
 
 
@@ -119,7 +119,7 @@ def test_sha256_of_every_python_version(tmp_path: Path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from edge_ran import files
+from edge_ran import cli, files
 with files.atomic_path(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("ready", flush=True)
@@ -206,3 +206,59 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path:
     with pytest.raises(EnvironmentMissing, match="cannot write"):
         files.check_output_folder(tmp_path / "file" / "below")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container without a home, in which nothing can be written."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nonexistent"])
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **how: not mode & os.W_OK and may(path, mode, **how))
+    monkeypatch.setattr(Path, "home", homeless)
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc/nonexistent")
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no files in memory here")
+def test_where_nothing_can_be_written_networks_run_and_the_rest_is_one_line(
+    nowhere: None, labelled_model, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files.scratch_file() as file:
+        file.write(b"kept")
+        file.seek(0)
+        assert file.read() == b"kept"
+    with pytest.raises(EnvironmentMissing, match="no folder for temporary files"):
+        files.TemporaryFolder()
+    with pytest.raises(EnvironmentMissing, match="no home"):
+        files.home()
+    model = str(labelled_model("int8"))
+    ends = {
+        f"run {model} --camera {pictures / 'red'} --headless": (0, ""),
+        f"evaluate {model} {pictures}": (0, ""),
+        f"benchmark {model} --cpu --num-runs 3 --min-secs 0": (0, ""),
+        f"export {model} --web -o {pictures / 'site'}": (3, "no home folder"),
+        "status": (3, "no home folder"),
+    }
+    for line, (code, words) in ends.items():
+        monkeypatch.setattr(sys, "argv", ["edge-ran", *line.split()])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        err = capsys.readouterr().err
+        assert (end.value.code, words in err) == (code, True), (line, err)
+
+
+def test_a_container_whose_only_writable_place_is_in_memory(
+    nowhere: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/shm").is_dir():
+        pytest.skip("no /dev/shm")
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: path == "/dev/shm")
+    with files.TemporaryFolder() as folder:
+        assert Path(folder).parent == Path("/dev/shm")
+    assert not Path(folder).exists()

@@ -68,4 +68,4 @@ def _lasting(device: str) -> str:
 
 def _file() -> Path:
     state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "edge-ran" / "boards.json"
+    return (Path(state) if state else files.home() / ".local" / "state") / "edge-ran" / "boards.json"

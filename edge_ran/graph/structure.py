@@ -15,6 +15,7 @@ import numpy as np
 import tflite
 
 from edge_ran.files import read_bytes
+from edge_ran.folder_walk import check_name
 from edge_ran.graph.flatbuffer import enumeration, open_model, untrusted
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -177,8 +178,9 @@ def read_graph(path: Path | str) -> Graph:
     """Read the graph of a ``.tflite``. A file that passes is sound enough for the runtimes' unchecked loaders.
 
     Raises:
-        InputError: the file is missing, cut short, damaged or something else.
+        InputError: the file is missing, cut short, damaged or something else, or the runtimes cannot read its name.
     """
+    check_name(Path(path))
     return parse_graph(read_bytes(Path(path), "model"), path)
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
+
+from edge_ran.files import scratch_file
 
 
 def _import_tensorflow_quietly() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as said:
+    with scratch_file() as said:
         os.dup2(said.fileno(), 2)
         try:
             import tensorflow  # noqa: F401

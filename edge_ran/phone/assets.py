@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 from edge_ran.errors import EnvironmentMissing, InputError
-from edge_ran.files import atomic_folder, read_bytes
+from edge_ran.files import atomic_folder, home, read_bytes
 
 VERSION = "2.5.3"
 # Of the tarballs, as `npm pack` leaves them.
@@ -51,7 +51,7 @@ def find(given: Path | None = None) -> Path:
 
 def cache() -> Path:
     """Return where ``unpack`` keeps the runtime for this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    base = os.environ.get("XDG_CACHE_HOME") or str(home() / ".cache")
     return Path(base) / "edge-ran" / f"litertjs-{VERSION}"
 
 

@@ -18,7 +18,6 @@ import select
 import shlex
 import signal
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -107,7 +106,7 @@ def _spawn(graph: Graph, package: interpreter.Package) -> str:
 def _fork(graph: Graph, package: interpreter.Package) -> str | None:
     """Why the file cannot be run, empty where it can; None where the fork itself may be at fault."""
     interpreter.load(package)  # before, so that no child does it again
-    with tempfile.TemporaryFile() as said, warnings.catch_warnings():
+    with files.scratch_file() as said, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forks of processes with threads; see above
         reading, writing = os.pipe()
         parent, child = os.getpid(), os.fork()

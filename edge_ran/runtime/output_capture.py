@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
+
+from edge_ran.files import scratch_file
 
 # Where what is said is kept meanwhile; None: in a file without a name. A process that may not live to the end of the
 # block sets it, for its last words to be found.
@@ -29,7 +30,7 @@ def captured(show: bool = False) -> Iterator[CapturedOutput]:
     """
     chatter = CapturedOutput()
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(place, "w+b") if place else tempfile.TemporaryFile())  # noqa: SIM115
+        file = stack.enter_context(open(place, "w+b") if place else scratch_file())  # noqa: SIM115
         _flush()
         kept = [(fd, os.dup(fd)) for fd in (1, 2) if _is_open(fd)]
         try:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import files, machine, records, vulkan
-from edge_ran.errors import AcceleratorError, InputError
+from edge_ran.errors import AcceleratorError, EnvironmentMissing, InputError
 from edge_ran.files import TemporaryFolder
 from edge_ran.graph import Graph, read_graph
 from edge_ran.runtime import child_process, delegates, gpu, interpreter, trial_cache
@@ -90,7 +90,11 @@ def try_accelerator(graph: Graph, options: RuntimeOptions, inputs: Inputs | None
         with contextlib.suppress(InputError):  # a damaged one
             return dataclasses.replace(Trial.from_record(record), is_remembered=True)
     start = time.perf_counter()
-    found = attempt(graph, options, inputs() if inputs else ())
+    given = inputs() if inputs else ()
+    try:
+        found = attempt(graph, options, given)
+    except EnvironmentMissing as error:  # no place for what the child process is given
+        return Trial(f"{_name(options)} cannot be tried: {error}")
     if not (options.delegate and found.failure):
         trial_cache.store(file, found.record())
     return dataclasses.replace(found, took_ms=1e3 * (time.perf_counter() - start))

@@ -22,7 +22,8 @@ def folder() -> Path:
     """Return where records are kept; it need not exist."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
     if not os.path.isabs(base):  # nobody's home
-        base = tempfile.gettempdir()
+        with contextlib.suppress(OSError):
+            base = tempfile.gettempdir()
     return Path(base) / "edge-ran" / "trials"
 
 
