@@ -2,7 +2,7 @@
 # make test    every test; ARGS="-k wall" passes words on to pytest
 # make lint    ruff and mypy
 # make wheel   dist/: the wheel and the source archive
-# Each makes .venv first when it is missing or older than what it is made from. PYTHON=python3.12 chooses a Python.
+# Each makes .venv first when it is missing or older than what it is made from; wheel makes .venv-wheel, which is small. PYTHON=python3.12 chooses a Python.
 
 PYTHON ?=
 export PYTHON
@@ -23,9 +23,13 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
-wheel: $(READY)
-	$(VENV)/bin/python -m hatchling build
+wheel: $(VENV)-wheel/.ready
+	$(VENV)-wheel/bin/python -m hatchling build
 
 $(READY): scripts/setup pyproject.toml constraints.txt
 	@scripts/setup
+	@touch $@
+
+$(VENV)-wheel/.ready: scripts/setup constraints.txt
+	@scripts/setup wheel
 	@touch $@

@@ -12,7 +12,9 @@ import http.cookies
 import http.server
 import ipaddress
 import json
+import os
 import re
+import secrets
 import socket
 import ssl
 import threading
@@ -26,6 +28,7 @@ MAX_CONNECTIONS = 64
 HEAD_S = 10.0
 BODY_S = 60.0
 COOKIE = "edge-ran"
+TOKEN = "EDGE_RAN_WEB_TOKEN"  # a variable of the environment, which no other user of the machine can read
 
 
 def parse_address(text: str, option: str, default: str) -> tuple[str, int]:
@@ -41,6 +44,18 @@ def parse_address(text: str, option: str, default: str) -> tuple[str, int]:
     if not match or port > 65535:
         raise UsageError(f"{option} {text!r} is not an address", f"for instance {option} {default}")
     return host, port
+
+
+def choose_token() -> str:
+    """Return what visitors must show: the token in the environment, which outlasts a restart, else a fresh one.
+
+    Raises:
+        UsageError: the one in the environment is short, or cannot stand in an address.
+    """
+    token = os.environ.get(TOKEN, "").strip()
+    if token and not re.fullmatch(r"[A-Za-z0-9_-]{12,200}", token):
+        raise UsageError(f"{TOKEN} is no token", "give it 12 or more letters, digits, - and _")
+    return token or secrets.token_urlsafe(16)
 
 
 def is_loopback(host: str) -> bool:

@@ -297,3 +297,15 @@ def test_a_broken_package_is_two_lines(tmp_path: Path):
     assert done.stdout == ""
     assert done.stderr.splitlines()[-2:] == ["edge-ran: a package cannot be imported", "  edge-ran doctor"]
     assert "Traceback" not in done.stderr
+
+
+def test_the_labels_of_a_file_alone(labelled_model, test_models: Path, monkeypatch, capsys):
+    assert called(monkeypatch, "inspect", str(labelled_model("int8")), "--labels") == 0
+    assert capsys.readouterr().out == "red\ngreen\nblue\n"
+    assert called(monkeypatch, "inspect", "edge50", "--labels") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["airplane", "automobile"]
+    for name in (test_models / "int8.tflite", "no-such-network"):
+        assert called(monkeypatch, "inspect", str(name), "--labels") == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert two_lines(err)

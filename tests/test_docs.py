@@ -85,8 +85,8 @@ def test_the_make_targets_of_the_documents_exist():
 
 def test_the_extras_and_the_version_of_the_readme_exist():
     project = catalogue.tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    installs = re.findall(r"^pip install '?(edge_ran-([\d.]+)-py3-none-any\.whl)(?:\[([\w-]+)\])?'?", README, re.M)
-    assert len(installs) == 3
+    installs = re.findall(r"^\| `'?(edge_ran-([\d.]+)-py3-none-any\.whl)(?:\[([\w-]+)\])?'?` \|", README, re.M)
+    assert {extra for _, _, extra in installs} == {"", *project["optional-dependencies"]} - {"dev"}
     assert {version for _, version, _ in installs} == {__version__}
     assert {extra for _, _, extra in installs if extra} <= set(project["optional-dependencies"])
 

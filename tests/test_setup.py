@@ -26,23 +26,25 @@ def machine(tmp_path: Path):
     (tools / "sleep").write_text("#!/bin/sh\n")
     (tools / "sleep").chmod(0o755)
 
-    def run(pythons: dict[str, tuple[str, bool, bool]], **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        pythons: dict[str, tuple[str, bool, bool]], *words: str, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         for name, (version, venv, pip) in pythons.items():
             (tools / name).write_text(
                 "#!/bin/sh\n"
                 'case "$*" in\n'
                 f"  *version_info*) echo {version} ;;\n"
                 f"  *ensurepip*) exit {0 if venv else 1} ;;\n"
-                '  "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;\n'
+                '  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;\n'
                 '  *"pip --version"*) exit 0 ;;\n'
                 f'  *install*) echo the last words of pip; echo "$*" >> calls; exit {0 if pip else 1} ;;\n'
                 "  *) exit 9 ;;\n"
                 "esac\n"
             )
             (tools / name).chmod(0o755)
-        words = [str(checkout / "scripts" / "setup")]
+        command = [str(checkout / "scripts" / "setup"), *words]
         return subprocess.run(
-            words, env={"PATH": str(tools), **variables}, capture_output=True, text=True, cwd=tmp_path, timeout=30
+            command, env={"PATH": str(tools), **variables}, capture_output=True, text=True, cwd=tmp_path, timeout=30
         )
 
     run.checkout = checkout  # type: ignore[attr-defined]
@@ -106,3 +108,12 @@ def test_a_virtual_environment_whose_python_is_gone_is_made_again(machine):
     (machine.checkout / ".venv" / "old").touch()
     assert machine({"python3": ("3.11", True, True)}).returncode == 0
     assert not (machine.checkout / ".venv" / "old").exists()
+
+
+def test_the_wheel_needs_its_builder_only(machine):
+    done = machine({"python3": ("3.11", True, True)}, "wheel")
+    assert done.returncode == 0, done.stderr
+    (call,) = (machine.checkout / "calls").read_text().splitlines()
+    assert call.endswith("--constraint constraints.txt hatchling")
+    assert (machine.checkout / ".venv-wheel" / "bin" / "python").is_file()
+    assert not (machine.checkout / ".venv").exists()

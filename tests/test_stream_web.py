@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from loopback import MjpegServer, jpeg, number_of, numbered, wait_for
 
+from edge_ran import web_server
 from edge_ran.camera import Frame, Notice
 from edge_ran.classifier import Prediction
 from edge_ran.cli.app import spell_out
@@ -330,3 +331,36 @@ def test_run_serves_the_page_with_the_masks_and_ends_it(labelled_model) -> None:
             process.terminate()
             process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def test_a_token_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(web_server.TOKEN, "kitchen-camera_1")
+    page = WebPage("0.0.0.0:0", Accelerator("cpu", "cpu"), "cam")
+    try:
+        assert page.url.endswith("/?token=kitchen-camera_1")
+        assert page.elsewhere == ""  # anyone can open it
+        port = int(page.url.rpartition(":")[2].partition("/")[0])
+        for token, status in (("kitchen-camera_1", 303), ("kitchen-camera_2", 403)):
+            visit = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            visit.request("GET", f"/?token={token}")
+            assert visit.getresponse().status == status
+    finally:
+        page.close()
+    for bad in ("short", "with spaces in it", "umlaut-ä-umlaut", "quote'quote'quote"):
+        monkeypatch.setenv(web_server.TOKEN, bad)
+        with pytest.raises(UsageError, match="EDGE_RAN_WEB_TOKEN is no token"):
+            WebPage("0.0.0.0:0", Accelerator("cpu", "cpu"), "cam")
+    WebPage("127.0.0.1:0", Accelerator("cpu", "cpu"), "cam").close()  # which needs none
+    monkeypatch.setenv(web_server.TOKEN, "")
+    assert len(web_server.choose_token()) >= 20
+    assert web_server.choose_token() != web_server.choose_token()
+
+
+def test_how_to_open_the_page_from_another_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22")
+    monkeypatch.setenv("LOGNAME", "pi")
+    page = WebPage("127.0.0.1:0", Accelerator("cpu", "cpu"), "cam")
+    page.close()
+    port = page.url.rpartition(":")[2].strip("/")
+    ssh = f"ssh -L {port}:localhost:{port} pi@192.0.2.1"
+    assert page.elsewhere == f"from another machine: {ssh}, then open that address there; or --web 0.0.0.0:{port}"

@@ -13,7 +13,7 @@ from edge_ran.cli.command import given
 from edge_ran.cli.options import NetworkOptions, Only, OutputOptions, verb
 from edge_ran.cli.render import emit
 from edge_ran.cli.rules import spelt
-from edge_ran.errors import UsageError
+from edge_ran.errors import InputError, UsageError
 
 
 @verb
@@ -26,6 +26,7 @@ def inspect(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="List every operator of a .tflite; show tracebacks of errors.")
     ] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Print the classes alone, one a line.")] = False,
     output: Annotated[OutputOptions, Only("json")],
 ) -> None:
     """Show the operators, cost and metadata of a network, run or model file, and which accelerators do not run it."""
@@ -33,10 +34,12 @@ def inspect(
     from edge_ran.runs import is_network_file
 
     path = Path(model)
-    options = [name for name in given(context, "model", "json", "verbose") if path.exists()]
+    options = [name for name in given(context, "model", "json", "verbose", "labels") if path.exists()]
     if options:
         raise UsageError(f"{spelt(options[0])} has no effect: {model} is a file", f"leave out {spelt(options[0])}")
-    if path.is_dir():
+    if labels:
+        typer.echo("\n".join(_labels(path)))
+    elif path.is_dir():
         from edge_ran.runs import describe_run, open_run
 
         emit(output.json, describe_run(open_run(path)), render.run_folder)
@@ -55,3 +58,15 @@ def inspect(
         with host_packages("inspect NETWORK"):
             from edge_ran.host import networks
         emit(output.json, networks.summarise(architecture), render.network)
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    """The classes of a .tflite or a run. Raises InputError where it names none."""
+    from edge_ran.graph import describe
+    from edge_ran.runs import named, open_run
+
+    path = named(path)
+    card = open_run(path).card() if path.is_dir() else describe(path).card
+    if card is None or not card.labels:
+        raise InputError(f"{path} names no classes", "give them where it is used: --labels FILE, one a line")
+    return card.labels

@@ -49,6 +49,8 @@ RULES: tuple[Needs | Excludes, ...] = (
     # benchmark
     Needs("max_regression", ("baseline",), verbs=("benchmark",)),
     Excludes("mlperf", ("num_runs", "warmup_runs", "min_secs", "max_secs", "until"), verbs=("benchmark", "sweep")),
+    # inspect
+    Excludes("labels", ("json", "verbose"), verbs=("inspect",)),  # --json has them, too
     # verify
     Needs("plot", ("network",), verbs=("verify",)),
     Excludes("network", ("device", "install", "threads", "delegate", "delegate_option"), verbs=("verify",)),

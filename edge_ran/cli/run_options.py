@@ -85,7 +85,7 @@ class ResultOptions:
         typer.Option(
             "--web",
             metavar="[HOST:PORT]",
-            help="Serve a live page.",
+            help="Serve a live page; beyond this machine with the token in EDGE_RAN_WEB_TOKEN, else a fresh one.",
             show_default="off; without a value: 127.0.0.1:8080",
         ),
     ] = ""

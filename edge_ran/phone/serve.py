@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from edge_ran.phone import certificate
 from edge_ran.phone.server import PhoneServer
 from edge_ran.phone.site import SiteOptions, export_site
 from edge_ran.runtime import RuntimeOptions
-from edge_ran.web_server import is_loopback, reached_at
+from edge_ran.web_server import choose_token, is_loopback, reached_at
 
 DEFAULT_ADDRESS = "0.0.0.0:8443"
 
@@ -77,7 +76,7 @@ def serving(
         Classifier(models[0], runtime or RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier,
     ):
         site = export_site(models, Path(folder) / "site", options, web_runtime=web_runtime)
-        token = secrets.token_urlsafe(16) if outside else ""
+        token = choose_token() if outside else ""
         server = PhoneServer((host, port), site.folder, classifier, token, tls)
         server.start()
         try:

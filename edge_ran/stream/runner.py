@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from edge_ran.attention import MEAN
 from edge_ran.camera import Limits, Notice, open_source
 from edge_ran.classifier import Classifier, MaskCost
+from edge_ran.errors import RELAY
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.decide import Decider
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Window
@@ -148,6 +150,8 @@ def run_stream(
             outputs.append(page)
             stream.listeners.append(page.notice)
             complain(f"watch at {page.url}")
+            if page.elsewhere and not os.environ.get(RELAY):  # where another edge-ran asked for it, it leads there
+                complain(page.elsewhere)
         change = OnChange(wishes.on_change, complain) if wishes.on_change else None
         if change:
             stack.callback(change.close)

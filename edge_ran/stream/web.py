@@ -7,7 +7,9 @@ a second at most. A slow client misses pictures, and one that takes nothing is d
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import secrets
 import socket
 import threading
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from edge_ran import web_server
 from edge_ran.camera import Notice
 from edge_ran.errors import EnvironmentMissing
+from edge_ran.printable import clean
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.pipeline import Result
 from edge_ran.web_server import is_loopback
@@ -44,13 +47,18 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class WebPage:
-    """Serves the page until closed. ``url`` is what to open; it has the token where one is needed."""
+    """Serves the page until closed.
+
+    Attributes:
+        url: what to open; it has the token where one is needed.
+        elsewhere: how to open it from another machine, where only this one can; empty where anyone can.
+    """
 
     def __init__(self, address: str, accelerator: Accelerator, source: str) -> None:
         """Start serving.
 
         Args:
-            address: ``HOST:PORT``; port 0 takes any that is free. Beyond loopback a fresh token is asked of visitors.
+            address: ``HOST:PORT``; port 0 takes any that is free. Beyond loopback a token is asked of visitors.
             accelerator: what the page says ran the network.
             source: the camera's name, for the page's head.
 
@@ -59,12 +67,13 @@ class WebPage:
         """
         host, port = parse_address(address)
         self.board = _Board(accelerator, source)
-        token = "" if is_loopback(host) else secrets.token_urlsafe(16)
+        token = "" if is_loopback(host) else web_server.choose_token()
         try:
             self._server = _Server(host, port, self.board, token)
         except EnvironmentMissing as error:
             raise EnvironmentMissing(f"--web {error}", "choose another: --web HOST:PORT") from error
         self.url = self._server.url()
+        self.elsewhere = _from_elsewhere(self._server.port) if is_loopback(host) else ""
         self._server.start()
 
     def put(self, result: Result, picture: Picture) -> None:
@@ -79,6 +88,17 @@ class WebPage:
         """Stop serving; open connections end."""
         self.board.close()
         self._server.close()
+
+
+def _from_elsewhere(port: int) -> str:
+    address = os.environ.get("SSH_CONNECTION", "").split(" ")  # whose third word is where the user came in
+    host = clean(address[2]) if len(address) == 4 else socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without a name
+        user = "USER"
+    tunnel = f"ssh -L {port}:localhost:{port} {user}@{host}"
+    return f"from another machine: {tunnel}, then open that address there; or --web 0.0.0.0:{port}"
 
 
 class _Board:
