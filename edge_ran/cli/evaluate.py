@@ -64,7 +64,7 @@ def evaluate(
     if html:
         page.check()
     images = manifest.load(data)
-    model = tflite_or_default(model)
+    model = tflite_or_default(model, data)
     with progress_bar("classifying", output.quiet) as progress:
         report = measure(
             model,

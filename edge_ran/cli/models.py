@@ -8,13 +8,16 @@ from edge_ran.cli.app import host_packages, say
 from edge_ran.errors import InputError, UsageError
 
 
-def tflite_or_default(model: Path | None) -> Path:
-    """The file to run: the one named, the newest of the run folder named, or the default, which stderr is told."""
+def tflite_or_default(model: Path | None, pictures: Path | None = None) -> Path:
+    """The file to run: the one named, the newest of the run folder named, or the default, which stderr is told.
+
+    ``pictures`` are labelled ones, see ``run_of``.
+    """
     from edge_ran.runs import RunFolder, default_tflite, is_network_file, named
 
     model = named(model) if model else None
     if model is not None and is_network_file(model):  # of another script
-        return tflite_of(model)
+        return tflite_of(model, pictures)
     if model is not None and model.is_dir():
         found = RunFolder(model).tflites()
         if not found:
@@ -27,10 +30,11 @@ def tflite_or_default(model: Path | None) -> Path:
     return chosen
 
 
-def run_of(model: Path, quiet: bool = False) -> Path:
+def run_of(model: Path, quiet: bool = False, pictures: Path | None = None) -> Path:
     """Return a run folder for what a verb was given: itself, or, for another script's file, what `import` makes of it.
 
-    The run is ``runs/NAME``; one that is there already, of the same file, is taken as it is.
+    The run is ``runs/NAME``; one that is there already, of the same file, is taken as it is. ``pictures`` are labelled
+    ones that the verb works on: they name the classes, and tell how pixels are scaled where the file does not.
 
     Raises:
         InputError: the file leaves something open: its error names the `edge-ran import` that answers it.
@@ -44,31 +48,38 @@ def run_of(model: Path, quiet: bool = False) -> Path:
         raise InputError(f"there is no file {model}", "check the path")
     run = RunFolder(Path(RUNS) / (model.name.split(".")[0] or "imported"))
     if run.is_finished and _imported_from(run.path, model):
+        if pictures is not None and run.card().labels == tuple(map(str, range(len(run.card().labels)))):
+            what = f"{run.path} was imported from {model} with numbers for its classes, which {pictures} names"
+            raise InputError(what, f"edge-ran import {model} -o {run.path} --check-on {pictures} --force")
         return run.path
     with host_packages("import"):
         from edge_ran.host.importing.importer import NUMBERS, Answers, import_network
     report = None
     try:
-        report = import_network(model, run.path, Answers(labels=NUMBERS))
+        labels = NUMBERS if pictures is None else None
+        report = import_network(model, run.path, Answers(labels=labels), check_on=pictures)
     except UsageError as error:
-        if not error.remedy.startswith("--"):
+        if not any(option in error.remedy for option in ("--labels", "--preprocessing", "--input-size", "--lambda")):
             raise
+        if pictures is not None:
+            remedy = f"edge-ran import {model} -o {run.path} --check-on {pictures} --labels FILE --preprocessing tf"
+            raise InputError(f"{error}; {error.remedy}", remedy) from error
         remedy = f"edge-ran import {model} -o {run.path} --check-on FOLDER (of labelled pictures)"
         raise InputError(str(error), f"{remedy}, or with --labels FILE --preprocessing tf") from error
     if not quiet:
-        say(
-            f"imported {model} to {run.path}, its {report.classes} classes by number; to name them: "
-            f"edge-ran import {model} -o {run.path} --force --labels FILE"
-        )
+        names = f"named as the folders of {pictures}"
+        if pictures is None:
+            names = f"by number; to name them: edge-ran import {model} -o {run.path} --force --labels FILE"
+        say(f"imported {model} to {run.path}, pixels {report.preprocessing}; its {report.classes} classes {names}")
     return run.path
 
 
-def tflite_of(model: Path) -> Path:
+def tflite_of(model: Path, pictures: Path | None = None) -> Path:
     """Return the float file of another script's network: imported and converted to fp32 unless that was done before."""
     from edge_ran import catalogue
     from edge_ran.runs import RunFolder
 
-    run = RunFolder(run_of(model))
+    run = RunFolder(run_of(model, pictures=pictures))
     target = run.path / "fp32.tflite"
     if not target.is_file() or target.stat().st_mtime_ns < run.model_path.stat().st_mtime_ns:
         with host_packages("convert"):

@@ -55,7 +55,7 @@ def precisions(
         with host_packages("precisions", output.quiet):
             from edge_ran.host import precisions as host
         found = host.compare(
-            run_of(run, output.quiet),
+            run_of(run, output.quiet, data),
             manifest.load(data),
             Path.cwd(),
             quantised=quantised,

@@ -48,7 +48,7 @@ def quantize(
         run = default_run(Path.cwd())
         if not output.quiet:
             say(f"quantising {run}")
-    run = run_of(run, output.quiet)
+    run = run_of(run, output.quiet, data)
     if target is None:
         target = Path(RUNS) / "shipped-qat" if RunFolder(run).is_shipped else run.with_name(f"{run.resolve().name}-qat")
     RunOutput(target, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded

@@ -27,24 +27,34 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
-from tensorflow_model_optimization.quantization.keras import QuantizeConfig, QuantizeWrapperV2, quantizers
+from tensorflow_model_optimization.quantization.keras import QuantizeWrapperV2, quantizers
 from tf_keras import layers
 
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes, write_text
+from edge_ran.host.integer_layers import IntegerLayer, file_step, is_integer
 from edge_ran.host.networks import SpatialNormalization
+from edge_ran.host.quantizers import (
+    LEVELS,
+    WEIGHT_LIMIT,
+    WEIGHTED,
+    HalfAway,
+    HalfUp,
+    Range,
+    Rounding,
+    channel_axes,
+    largest,
+    step,
+)  # fmt: skip
 
 Ranges = Mapping[str, tuple[float, float]]
 
-LEVELS = 255  # steps between the ends of an int8 range
-WEIGHT_LIMIT = 127  # symmetric: -128 is not used
 PROBABILITY = (0.0, 255 / 256)  # scale 1/256, zero point -128: what runtimes demand of sigmoid and softmax
 _NARROWEST, _WIDEST = 1e-30, 1e30  # of a range
 UNIT = (-1.0, 127 / 128)  # scale 1/128, zero point 0: what they demand of an L2 normalisation
 
-_WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
-_FUSES_RELU = (*_WEIGHTED, layers.Add, layers.Multiply)
+_FUSES_RELU = (*WEIGHTED, layers.Add, layers.Multiply)
 # Every output is one of the inputs, or 0, which every range holds: they keep their input's scale.
 _KEEPING = (
     *(layers.MaxPooling2D, layers.GlobalMaxPooling2D, layers.Flatten, layers.Reshape, layers.ZeroPadding2D),
@@ -224,12 +234,6 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
     return ranges
 
 
-def step(limits: tuple[float, float]) -> float:
-    """Return the scale of an int8 tensor of that range."""
-    low, high = limits
-    return (high - low) / LEVELS
-
-
 def save_ranges(ranges: Ranges, path: Path) -> None:
     """Write the ranges as JSON, atomically."""
     write_text(path, json.dumps({name: list(limits) for name, limits in ranges.items()}, indent=1))
@@ -255,7 +259,9 @@ def load_ranges(path: Path) -> Ranges:
 # ----------------------------------------------------------------------------------------- the rounding network
 
 
-def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool = False) -> tf_keras.Model:
+def fake_quantise(
+    model: tf_keras.Model, ranges: Ranges, *, for_converter: bool = False, exact: bool = False
+) -> tf_keras.Model:
     """Wrap every layer so that it computes what the integer file computes, in float32, and can be trained.
 
     Args:
@@ -264,6 +270,7 @@ def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool 
         for_converter: leave the resized tensors' rounding to the converter, which knows that they keep their scale;
             the arithmetic that breaks ties as runtimes do would become operators of the file. Weights are rounded
             here and now: the converter finds their scales, but does not fold the arithmetic of large ones away.
+        exact: compute integers (``integer_layers``), to compare with the file and not to be trained.
 
     Returns:
         (H, W, 3) float32 -> (classes,) float32 probabilities, not rounded, so that their logarithm can be learnt.
@@ -272,13 +279,17 @@ def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool 
         InputError: a stored tensor has no range.
     """
 
-    def range_of(layer: layers.Layer) -> quantizers.Quantizer:
-        owner, is_image = scale_owner(layer).name, isinstance(layer, layers.InputLayer)
+    def limits_of(layer: layers.Layer) -> tuple[float, float]:
+        owner = scale_owner(layer).name
         if owner not in ranges:
             raise InputError(f"layer {owner} has no range: the ranges are of another network", "quantise the run again")
-        kind = _HalfUp if isinstance(layer, layers.UpSampling2D) or (is_image and not for_converter) else _Range
-        kind = _HalfAway if isinstance(layer, layers.AveragePooling2D) else kind
-        return kind(ranges[owner])
+        return ranges[owner]
+
+    def range_of(layer: layers.Layer) -> quantizers.Quantizer:
+        is_image = isinstance(layer, layers.InputLayer)
+        kind = HalfUp if isinstance(layer, layers.UpSampling2D) or (is_image and not for_converter) else Range
+        kind = HalfAway if isinstance(layer, layers.AveragePooling2D) else kind
+        return kind(limits_of(layer))
 
     tensors: dict[str, Any] = {}
     for layer in model.layers:
@@ -294,9 +305,14 @@ def fake_quantise(model: tf_keras.Model, ranges: Ranges, *, for_converter: bool 
             if layer.weights:
                 inner.build(layer.input_shape)
                 inner.set_weights(layer.get_weights())
+        if exact and is_integer(layer) and not _chooses(layer):
+            written = layer if rounded else _readers(layer)[0]
+            steps = [file_step(limits_of(source)) for source in _sources(layer)]
+            tensors[layer.name] = IntegerLayer(inner, steps, file_step(limits_of(written)), output)(x)
+            continue
         if for_converter:
             _round_kernel(inner)
-        rounding = _Rounding(output, inner.weights, rounds_weights=not for_converter)
+        rounding = Rounding(output, inner.weights, rounds_weights=not for_converter)
         wrapper = QuantizeWrapperV2(inner, rounding, name_prefix="")
         wrapper.call = tf.autograph.experimental.do_not_convert(wrapper.call)  # nothing to convert, and 20 ms a layer
         tensors[layer.name] = wrapper(x)
@@ -312,7 +328,7 @@ def take_weights(model: tf_keras.Model, trained: tf_keras.Model) -> None:
 
 def weight_scales(layer: layers.Layer) -> NDArray[np.float32]:
     """Return the scale of each output channel of a convolution or dense layer, (channels,)."""
-    limits = _limits(tf.convert_to_tensor(layer.get_weights()[0]), _channel_axes(layer))
+    limits = largest(tf.convert_to_tensor(layer.get_weights()[0]), channel_axes(layer))
     return np.asarray(limits, np.float32).ravel() / np.float32(WEIGHT_LIMIT)
 
 
@@ -323,7 +339,7 @@ def snap(model: tf_keras.Model, ranges: Ranges) -> None:
     biases are. Afterwards the network's numbers are the file's numbers.
     """
     for layer in model.layers:
-        if not isinstance(layer, _WEIGHTED):
+        if not isinstance(layer, WEIGHTED):
             continue
         scales = weight_scales(layer)
         kernel, *biases = layer.get_weights()
@@ -341,116 +357,7 @@ def as_deployed(model: tf_keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 def _round_kernel(layer: layers.Layer) -> None:
     """Put a layer's kernel on its int8 grid, in place."""
-    if isinstance(layer, _WEIGHTED) and layer.trainable:
+    if isinstance(layer, WEIGHTED) and layer.trainable:
         kernel, *bias = layer.get_weights()
-        scale = _limits(tf.convert_to_tensor(kernel), _channel_axes(layer)).numpy() / np.float32(WEIGHT_LIMIT)
+        scale = largest(tf.convert_to_tensor(kernel), channel_axes(layer)).numpy() / np.float32(WEIGHT_LIMIT)
         layer.set_weights([np.round(kernel / scale) * scale, *bias])
-
-
-def _channel_axes(layer: layers.Layer) -> tuple[int, ...]:
-    """The axes of a kernel that tell its output channels apart."""
-    return (2, 3) if isinstance(layer, layers.DepthwiseConv2D) else (-1,)
-
-
-def _limits(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
-    kept = {axis % kernel.shape.rank for axis in axes}
-    others = [i for i in range(kernel.shape.rank) if i not in kept]
-    return tf.maximum(tf.reduce_max(tf.abs(kernel), others, keepdims=True), 1e-12)
-
-
-class _Weights(quantizers.Quantizer):
-    """Symmetric int8 with a scale for each output channel, from the weights as they are at this step."""
-
-    def __init__(self, axes: tuple[int, ...]) -> None:
-        self.axes = axes
-
-    def build(self, tensor_shape: Any, name: str, layer: layers.Layer) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
-        scale = tf.stop_gradient(_limits(inputs, self.axes) / WEIGHT_LIMIT)
-        # No value lies outside the range, so the gradient passes straight through. Plain arithmetic instead of a
-        # fake-quantisation operator: the converter folds it into a constant and finds the same scales, for dense
-        # layers as well, where it fails on an operator with a scale for each channel.
-        return inputs + tf.stop_gradient(tf.round(inputs / scale) * scale - inputs)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"axes": self.axes}
-
-
-class _Range(quantizers.Quantizer):
-    """int8 between two ends, measured before training; what lies outside is clipped and has no gradient."""
-
-    def __init__(self, limits: tuple[float, float]) -> None:
-        self.limits = limits
-
-    def build(self, tensor_shape: Any, name: str, layer: layers.Layer) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
-        return tf.quantization.fake_quant_with_min_max_args(inputs, *self.limits)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"limits": self.limits}
-
-
-class _HalfUp(_Range):
-    """A resized or averaged tensor's rounding: its input's range, ties upwards as XNNPACK's interpolation has them.
-
-    Of a picture with the mean 127.5, too: each pixel lies half a step between two, and takes the upper one as in
-    ``preprocess.quantise``.
-
-    Bilinear doubling mixes steps in sixteenths, so that a sixteenth of the values are ties, which float32 noise would
-    break at random; the next values lie a sixteenth of a step away.
-    """
-
-    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
-        return super().__call__(inputs + step(self.limits) / 64, training, weights)
-
-
-class _HalfAway(_Range):
-    """An average's rounding in integers: ties away from the number 0 of the tensor, which is not the value 0."""
-
-    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
-        scale = step(self.limits)
-        number_zero = (LEVELS // 2 + 1 - round(-self.limits[0] / scale)) * scale
-        away = tf.where(inputs >= number_zero, np.float32(scale / 64), np.float32(-scale / 64))
-        return super().__call__(inputs + away, training, weights)
-
-
-class _Rounding(QuantizeConfig):
-    """What one layer rounds: its weights, if it has any, and its output, if the file stores it."""
-
-    def __init__(
-        self, output: quantizers.Quantizer | None, variables: list[tf.Variable], rounds_weights: bool = True
-    ) -> None:
-        self.output = output
-        self.rounds_weights = rounds_weights
-        self.variables = list(variables)  # the wrapper puts tensors in their place
-
-    def get_weights_and_quantizers(self, layer: layers.Layer) -> list[tuple[Any, quantizers.Quantizer]]:
-        if not (
-            self.rounds_weights and isinstance(layer, _WEIGHTED) and layer.trainable
-        ):  # the ones and zeros of a choice are exact
-            return []
-        return [(getattr(layer, self._kernel(layer)), _Weights(_channel_axes(layer)))]
-
-    def get_activations_and_quantizers(self, layer: layers.Layer) -> list[Any]:
-        return []
-
-    def set_quantize_weights(self, layer: layers.Layer, quantize_weights: list[Any]) -> None:
-        for kernel in quantize_weights:
-            setattr(layer, self._kernel(layer), kernel)
-
-    def set_quantize_activations(self, layer: layers.Layer, quantize_activations: list[Any]) -> None:
-        pass
-
-    def get_output_quantizers(self, layer: layers.Layer) -> list[quantizers.Quantizer]:
-        return [self.output] if self.output else []
-
-    def get_config(self) -> dict[str, Any]:
-        return {}
-
-    @staticmethod
-    def _kernel(layer: layers.Layer) -> str:
-        return "depthwise_kernel" if isinstance(layer, layers.DepthwiseConv2D) else "kernel"

@@ -161,7 +161,7 @@ def _reference(network: tf_keras.Model, run: RunFolder, rounded: bool) -> tuple[
         return rewrites.rewrite(network).model, FLOAT
     from edge_ran.host import fake_quant  # tensorflow-model-optimization takes seconds to import
 
-    return fake_quant.fake_quantise(network, fake_quant.load_ranges(run.ranges_path)), FAKE_QUANTISED
+    return fake_quant.fake_quantise(network, fake_quant.load_ranges(run.ranges_path), exact=True), FAKE_QUANTISED
 
 
 def _network_values(

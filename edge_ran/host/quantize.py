@@ -227,7 +227,7 @@ class _Quantisation:
         self.model = tf_keras.models.clone_model(self.teacher)
         fake_quant.take_weights(self.model, self.network)
         fake_quant.snap(self.model, self.ranges)
-        self.network = fake_quant.fake_quantise(self.model, self.ranges)
+        self.network = fake_quant.fake_quantise(self.model, self.ranges, exact=True)
 
     def finish(self, run: Path) -> QuantizeResult:
         """Judge the network, and write it with its ranges and its card."""

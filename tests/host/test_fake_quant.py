@@ -138,6 +138,9 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
     # Bit for bit nearly always: float32 noise tips a value over a tie now and then, which may spread.
     assert (difference.max(1) == 0).mean() > 0.8
     assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.95
+    exact = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, exact=True))
+    integers = np.round(exact(normalised(pixels)).numpy() * 256)
+    np.testing.assert_array_equal(actual, integers)
 
 
 def foreign(end: str = "sigmoid") -> tf_keras.Model:
@@ -179,6 +182,9 @@ def test_the_layers_of_other_scripts_are_rounded_as_the_file_rounds_them(end: st
     assert (difference.max(1) <= 4).mean() > 0.9
     assert difference.max() < 16
     assert (np.concatenate(found).argmax(1) == expected.argmax(1)).mean() > 0.9
+    exact = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, exact=True))
+    integers = np.round(exact((pixels - 127.5) / 127.5) * 256)
+    np.testing.assert_array_equal(np.concatenate(found), integers)
 
 
 def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:

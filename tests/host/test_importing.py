@@ -20,8 +20,10 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 import tf_keras
 from tf_keras import layers
+from typer.testing import CliRunner
 
 from edge_ran.card import ModelCard
+from edge_ran.cli import app
 from edge_ran.errors import EdgeRanError, GateError, InputError
 from edge_ran.host import networks, rewrites
 from edge_ran.host.importing import importer, lambdas, translate
@@ -330,14 +332,20 @@ def test_a_configuration_cannot_ask_for_more_than_the_file_holds(tmp_path: Path)
             read(tmp_path / "big.keras")
 
 
-def test_the_way_to_scale_pixels_is_found_on_labelled_pictures(pictures: Path, tmp_path: Path) -> None:
-    """The network answers the largest colour after caffe's scaling, BGR: under another, it is wrong or as unsure."""
+def tells_colours(path: Path) -> Any:
+    """Save a network that answers the largest colour after caffe's scaling, BGR; return it."""
     image = layers.Input((8, 8, 3))
     dense = layers.Dense(3, activation="softmax")
     model = tf_keras.Model(image, dense(layers.GlobalAveragePooling2D()(image)))
     means = np.array([[178.0, 20, 30], [-73, 73, -73], [-63, -76, 76]])  # of the three folders' colours, about
     dense.set_weights([means.T / 100, -(means**2).sum(1) / 200])
-    model.save(tmp_path / "m.h5")
+    model.save(path)
+    return model
+
+
+def test_the_way_to_scale_pixels_is_found_on_labelled_pictures(pictures: Path, tmp_path: Path) -> None:
+    """Under another scaling than caffe's it is wrong, or as unsure."""
+    tells_colours(tmp_path / "m.h5")
     report = import_network(tmp_path / "m.h5", tmp_path / "run", Answers(), check_on=pictures)
     assert report.preprocessing.startswith(report.trials[0].name)
     assert report.trials[0].top1 == 1
@@ -399,3 +407,60 @@ def test_other_verbs_take_such_a_file_when_it_leaves_nothing_open(
     assert len(done.stderr.strip().splitlines()) == 2
     done = edge_ran(tmp_path, "inspect", "open.h5")
     assert "import asks for --preprocessing" in done.stdout
+
+
+def test_labelled_pictures_name_the_classes_of_such_a_file(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quantize, evaluate and precisions get them anyway; the way to scale pixels is found on them, too."""
+    model = tells_colours(tmp_path / "m.h5")
+    monkeypatch.chdir(tmp_path)
+    made = CliRunner().invoke(app, ["quantize", "m.h5", str(pictures), "--epochs", "1", "--batch-size", "4"])
+    assert made.exception is None, made.stderr
+    assert RunFolder(tmp_path / "runs" / "m").card().labels == ("blue", "green", "red")
+    assert RunFolder(tmp_path / "runs" / "m-qat").ranges_path.is_file()
+    judged = CliRunner().invoke(app, ["evaluate", "m.h5", str(pictures), "--json"])
+    assert json.loads(judged.stdout)["top1"] == 1, judged.stderr
+    model.save(tmp_path / "numbers.h5")
+    import_network(tmp_path / "numbers.h5", tmp_path / "runs" / "numbers", Answers("numbers", "caffe"))
+    refused = CliRunner().invoke(app, ["precisions", "numbers.h5", str(pictures)])
+    assert isinstance(refused.exception, InputError)
+    assert "--check-on" in refused.exception.remedy
+
+
+def test_a_subclassed_model_and_a_layer_of_its_author_are_named(tmp_path: Path) -> None:
+    """Their graph is Python code; what is refused says what to write in the script."""
+
+    @tf_keras.saving.register_keras_serializable("mine")
+    class Squash(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x / (1 + abs(x))
+
+    image = layers.Input((8, 8, 3))
+    model = tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(Squash(name="squash")(image))))
+    model.save(tmp_path / "own.keras")
+    model.save(tmp_path / "own.h5")
+
+    @tf_keras.saving.register_keras_serializable("mine")
+    class Net(tf_keras.Model):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.dense = layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(layers.Flatten()(x))
+
+    net = Net()
+    net(np.zeros((1, 8, 8, 3)))
+    net.save(tmp_path / "net.keras")
+    net.save_weights(tmp_path / "net.weights.h5")
+    for name, words in (
+        ("own.keras", "layer squash is a Squash, a class of its author"),
+        ("own.h5", "layer squash is a .*Squash"),
+        ("net.keras", "subclassed model"),
+        ("net.weights.h5", "no architecture"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            import_network(tmp_path / name, tmp_path / "run", KNOWN)
+        assert "\n" not in f"{caught.value}{caught.value.remedy}"
+        assert caught.value.remedy
