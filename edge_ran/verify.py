@@ -35,6 +35,7 @@ SEARCH_PICTURES = 3
 # Rounding moves a quantised number by a step or two in one operator and by some in a slice.
 FEWEST_STEPS = 4
 MOST_REFUSED = 8  # then it is the driver, not the operators
+MOST_TOGETHER = 8  # accelerators merge a few neighbours; over a longer run of right ones it is rounding that adds up
 
 Progress = Callable[[int, int], None]
 # Answers a part of a graph, on an accelerator: for each run an array for each input -> for each run every output.
@@ -174,7 +175,7 @@ def _check_gpu(
     anyway = any(f.wrong for f in known.values())
     check = _check("gpu", graph, options, inputs, progress, {*suspects, *known}, search_anyway=anyway)
     wrong = tuple(
-        dataclasses.replace(one, remedy=known[one.index].remedy if one.index in known else "")
+        dataclasses.replace(one, remedy=known[one.index].remedy if one.index in known else one.remedy)
         for one in check.wrong_operators
     )
     return dataclasses.replace(check, wrong_operators=wrong)
@@ -310,6 +311,9 @@ class _Search:
         if len(self.found) == before:  # each half is right: they are wrong together
             together = self.narrow(part)
             wrong = _wrong_operator(together[-1], *self.judge(together))
+            if len(together) > MOST_TOGETHER and wrong.relative_error:
+                self.found.append(_added_up(wrong, together))
+                return
             others = ", ".join(f"{op.index} {op.name}" for op in together[:-1])
             self.found.append(dataclasses.replace(wrong, what=f"{wrong.what}, together with {others} before it"))
 
@@ -365,6 +369,17 @@ def _wrong_operator(operator: Operator, error: float, refusal: str) -> WrongOper
     dtype = operator.outputs[0].dtype
     what = f"refused: {refusal}" if refusal else f"its {dtype} output is {error:.0%} off, given the CPU's inputs"
     return WrongOperator(operator.index, operator.name, operator.outputs[0].name, shapes, error, what)
+
+
+def _added_up(last: WrongOperator, together: Sequence[Operator]) -> WrongOperator:
+    """Say of a long run of operators, each of them right, what makes the last one's output differ."""
+    first = together[0]
+    what = f"{last.what}: rounding that adds up over {len(together)} operators, from {first.index} {first.name} on; "
+    return dataclasses.replace(
+        last,
+        what=f"{what}none is wrong alone or with its neighbours",
+        remedy="convert with --fp16 for it: it computes in float, and rounds to int8 in other places than the CPU",
+    )
 
 
 def _cpu(graph: Graph, options: RuntimeOptions) -> interpreter.InterpreterRuntime:

@@ -105,6 +105,22 @@ def test_an_accelerator_that_is_the_cpu_has_no_wrong_operator():
     assert judged[-1] == (len(graph.operators),) * 2
 
 
+def test_rounding_that_adds_up_is_no_wrong_operator(monkeypatch):
+    """The whole is off, and every part of at most half of it is right."""
+    monkeypatch.setattr(sys.modules["edge_ran.verify"], "MOST_TOGETHER", 3)
+    graph = read_graph(MODELS / "int8.tflite")
+    package, whole = interpreter.package(), len(graph.operators)
+
+    def rounded(part, fed):
+        off = np.int8(50 if len(part.operators) > whole // 2 + 1 else 0)
+        return [[output ^ off for output in outputs] for outputs in answers(part, package, fed)]
+
+    x = [np.full(graph.inputs[0].shape, value, np.int8) for value in (-50, 50)]
+    (found,) = find_wrong_operators(graph, rounded, x)
+    assert "adds up" in found.what
+    assert "--fp16" in found.remedy
+
+
 def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pictures):
     found = verify(MODELS / "float32.tflite", RuntimeOptions(delegate=wrong_delegate), pictures)
     (check,) = found.checks
