@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    pictures = sample(given.pictures, *((150, 50) if given.quick else (400, 200)))
+    pictures = sample(given.pictures, *((150, 50) if given.quick else (200, 200)))
     rows = []
     for name in given.networks or (QUICK if given.quick else NETWORKS):
         with tempfile.TemporaryDirectory() as folder:
