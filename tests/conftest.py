@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from adb_device import adb_server, phone, phones  # noqa: F401 (fixtures)
 
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as edge_ran.host does, for tests that import TensorFlow first
+
 COLOURS = {"blue": (200, 40, 30), "green": (30, 190, 50), "red": (40, 30, 200)}  # BGR
 
 

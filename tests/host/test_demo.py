@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 from edge_ran import dataset
-from edge_ran.architecture import configure
+from edge_ran.architecture import Architecture, Stage
 from edge_ran.bench import Plan
 from edge_ran.card import Accuracy, InputSpec, ModelCard
 from edge_ran.errors import InputError, OutputExists
@@ -32,7 +32,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with an untrained network that has statistics to fold, for the converter deletes what is 0 and 1."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     run.mkdir()
-    architecture = configure("edge50", width=0.125, classes=3)
+    stages = (Stage(8, 4, 1, 1, 1), Stage(8, 4, 2, 1, 1), Stage(8, 4, 2, 1, 1))
+    architecture = Architecture("tiny", 32, 3, 3, 8, 1, 2, stages, (), t=1, bottleneck_ratio=2, mask_pool=2)
     networks.tf_keras.utils.set_random_seed(0)  # the same network whatever ran before
     model = networks.build(architecture)
     random = np.random.default_rng(0)

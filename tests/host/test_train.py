@@ -50,6 +50,7 @@ def weights(run: Path) -> list[np.ndarray]:
     return networks.load(run / "model.keras").get_weights()
 
 
+@pytest.mark.usefixtures("with_page")
 def test_a_run_folder_holds_everything(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     report = train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25))
@@ -65,6 +66,9 @@ def test_a_run_folder_holds_everything(pictures: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [r["epoch"] for r in rows] == ["1", "2"]
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    page = (run / "report.html").read_text()
+    assert "6 validation pictures below" in page
+    assert page.count("<svg") == 3  # curves, confusion, confidence
     assert any(p.name.startswith("events") for p in (run / "tensorboard").iterdir())
     assert not list(run.glob(".edge-ran-*"))
     model = networks.load(run / "model.keras")
