@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def _pages() -> Iterator[list[bool]]:
+    """A list that is not empty while trainings shall write their page."""
+    from edge_ran.host import training_report
+
+    wanted: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        write = training_report.write
+        patch.setattr(training_report, "write", lambda *arguments: write(*arguments) if wanted else None)
+        yield wanted
+
+
+@pytest.fixture(autouse=True, scope="session")
+def trainings_without_page(_pages: list[bool]) -> None:
+    """Leave ``report.html`` out, which takes longer than a training of these tests."""
+
+
+@pytest.fixture
+def with_page(_pages: list[bool]) -> Iterator[None]:
+    """Have trainings write their ``report.html``, as they do elsewhere."""
+    _pages.append(True)
+    yield
+    _pages.clear()
