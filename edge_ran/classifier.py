@@ -148,10 +148,24 @@ class Classifier:
             InputError: an answer is not a finite number.
         """
         ready = time.perf_counter()
-        self._outputs = self.runtime.run(x)
-        done = time.perf_counter()
-        scores = self._postprocess(self._outputs[0])
-        self.stages_ms = {"inference": 1e3 * (done - ready), "postprocess": 1e3 * (time.perf_counter() - done)}
+        outputs = self.runtime.run(x)
+        inference_ms = 1e3 * (time.perf_counter() - ready)
+        scores = self.take(outputs)
+        self.stages_ms = {"inference": inference_ms, **self.stages_ms}
+        return scores
+
+    def take(self, outputs: list[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return ``scores`` for outputs in the form of ``runtime.outputs``, which another device may have computed.
+
+        ``stages_ms`` then has ``postprocess`` only.
+
+        Raises:
+            InputError: an answer is not a finite number.
+        """
+        began = time.perf_counter()
+        self._outputs = outputs
+        scores = self._postprocess(outputs[0])
+        self.stages_ms = {"postprocess": 1e3 * (time.perf_counter() - began)}
         return scores
 
     def classify(self, frame: NDArray[np.uint8]) -> tuple[Prediction, ...]:

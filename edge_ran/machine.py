@@ -248,7 +248,7 @@ class Conditions:
 
     ``others_busy`` and ``own_busy`` are the cores' worth of work of other processes and of this one, ``steal`` what the
     hypervisor gave to other machines; ``preempted`` is how often this process had to wait for another, ``quota_stops``
-    how often a CPU quota of its container stopped it."""
+    how often a CPU quota of its container stopped it. ``battery_before`` and ``battery_after`` are its charge, 0..1."""
 
     seconds: float
     own_busy: float | None
@@ -261,6 +261,9 @@ class Conditions:
     temperature_c_after: float | None
     throttled: bool | None
     quota_stops: int | None = None
+    battery_before: float | None = None
+    battery_after: float | None = None
+    charging: bool | None = None
 
 
 class ConditionsMonitor:

@@ -69,15 +69,27 @@ def is_loopback(host: str) -> bool:
 
 
 def reached_at(host: str) -> str:
-    """Return the address by which others reach this machine, where it listens on every address; else ``host``."""
-    outside = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}.get(host)  # of documentation; nothing is sent there
-    if not outside:
+    """Return the address by which others reach this machine, where it listens on every address; else ``host``.
+
+    Without a network it is this machine's name.
+    """
+    if host not in ("0.0.0.0", "::"):
         return host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect((outside, 9))
-        return str(probe.getsockname()[0])
-    return socket.gethostname()
+    found = [address for address in own_addresses() if (":" in address) == (":" in host)]
+    return found[0] if found else socket.gethostname()
+
+
+def own_addresses() -> tuple[str, ...]:
+    """Return the addresses by which other machines may reach this one, the likeliest first."""
+    found = []
+    for family, outside in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        # Addresses of documentation: nothing is sent there, but the system says from where it would be.
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((outside, 9))
+            found.append(str(probe.getsockname()[0]))
+    with contextlib.suppress(OSError):  # a network without a way out, such as a hot spot of this machine
+        found += [str(one[4][0]) for one in socket.getaddrinfo(socket.gethostname(), None)]
+    return tuple(dict.fromkeys(one for one in found if not is_loopback(one)))
 
 
 class Server(http.server.ThreadingHTTPServer):

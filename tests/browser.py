@@ -80,6 +80,14 @@ def wait_for(browser: Any, what: str) -> dict[str, str]:
     raise AssertionError(f"no {what} after {PATIENCE_S:.0f} s: {data}")
 
 
+def wait_until(browser: Any, condition: str) -> None:
+    """Wait until the JavaScript expression is true in the page."""
+    until = time.monotonic() + PATIENCE_S
+    while not browser.execute_script(f"return Boolean({condition})"):
+        assert time.monotonic() < until, f"not within {PATIENCE_S:.0f} s: {condition}"
+        time.sleep(0.1)
+
+
 def write_y4m(path: Path, frame: NDArray[np.uint8], frames: int = 10) -> None:
     """Write a still (H, W, 3) BGR picture as an uncompressed video that Chromium plays as a camera."""
     import cv2

@@ -84,6 +84,15 @@ def labelled_model(test_models: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def mediapipe_python() -> str:
+    """A Python of its own that has MediaPipe, which wants other versions of much that we use."""
+    given = os.environ.get("EDGE_RAN_MEDIAPIPE_PYTHON", "")
+    if not given:
+        pytest.skip("python -m venv V && V/bin/pip install mediapipe; then set EDGE_RAN_MEDIAPIPE_PYTHON=V/bin/python")
+    return given
+
+
+@pytest.fixture(scope="session")
 def make_pictures() -> Callable[..., Path]:
     """A function that fills a folder with class folders of noisy one-colour PNGs, (height, width) in pixels."""
 

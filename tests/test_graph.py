@@ -621,15 +621,6 @@ print(json.dumps({category.category_name: category.score for category in found})
 """
 
 
-@pytest.fixture(scope="session")
-def mediapipe_python() -> str:
-    """A Python of its own that has MediaPipe, which wants other versions of much that we use."""
-    given = os.environ.get("EDGE_RAN_MEDIAPIPE_PYTHON", "")
-    if not given:
-        pytest.skip("python -m venv V && V/bin/pip install mediapipe; then set EDGE_RAN_MEDIAPIPE_PYTHON=V/bin/python")
-    return given
-
-
 @pytest.mark.parametrize("name", ["float32", "uint8", "int8_float_io"])
 def test_mediapipe_reads_our_file(tmp_path: Path, mediapipe_python: str, name: str):
     litert = pytest.importorskip("ai_edge_litert.interpreter")

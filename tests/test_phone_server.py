@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import ssl
 import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -19,13 +22,17 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ran import catalogue
+from edge_ran import catalogue, web_server
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
-from edge_ran.phone import assets, certificate
+from edge_ran.graph import TensorSpec
+from edge_ran.phone import assets, certificate, site
+from edge_ran.phone.camera_stream import as_outputs
+from edge_ran.phone.messages import TimedRuns
 from edge_ran.phone.serve import Serving, qr_code, serving
-from edge_ran.phone.sessions import Sessions, TimedRuns
+from edge_ran.phone.server import MAX_RECORD_BYTES
+from edge_ran.phone.sessions import Invitation, Session, Sessions
 from edge_ran.phone.site import SiteOptions, export_site
 from edge_ran.picture import read_picture
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
@@ -141,8 +148,6 @@ def test_beyond_this_machine_it_is_https_with_a_token_and_its_own_certificate(we
 
 
 def test_a_client_that_says_nothing_over_tls_keeps_nobody_waiting(web_runtime: None) -> None:
-    import socket
-
     with serving([SHIPPED_FILE], ("0.0.0.0", 0)) as served:
         silent = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(5)]
         url = f"https://127.0.0.1:{served.server.port}/classify?{served.address.url.partition('?')[2]}"
@@ -172,14 +177,14 @@ def test_the_qr_code_of_the_terminal_decodes_to_the_address() -> None:
 
 
 def test_a_site_is_whole_or_not_there(web_runtime: None, test_models: Path, tmp_path: Path) -> None:
-    site = export_site([SHIPPED_FILE], tmp_path / "site")
-    assert set(site.files) == {p.relative_to(site.folder).as_posix() for p in site.folder.rglob("*") if p.is_file()}
-    worker = (site.folder / "sw.js").read_text("utf-8")
-    assert site.version in worker
+    made = export_site([SHIPPED_FILE], tmp_path / "site")
+    assert set(made.files) == {p.relative_to(made.folder).as_posix() for p in made.folder.rglob("*") if p.is_file()}
+    worker = (made.folder / "sw.js").read_text("utf-8")
+    assert made.version in worker
     assert '"model/int8.tflite"' in worker
     with pytest.raises(OutputExists):
         export_site([SHIPPED_FILE], tmp_path / "site")
-    assert export_site([SHIPPED_FILE], tmp_path / "site", force=True).version == site.version
+    assert export_site([SHIPPED_FILE], tmp_path / "site", force=True).version == made.version
     (tmp_path / "mine").mkdir()
     with pytest.raises(OutputExists, match="no site"):
         export_site([SHIPPED_FILE], tmp_path / "mine", force=True)
@@ -206,6 +211,99 @@ def test_files_that_browsers_cannot_run_are_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_too_large_for_a_browser_is_one_line(
+    web_runtime: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "LARGEST_MODEL_BYTES", 1000)
+    with pytest.raises(InputError, match=r"more than a phone's browser takes"):
+        export_site([SHIPPED_FILE], tmp_path / "site")
+    assert not list(tmp_path.iterdir())
+
+
+def edge_ran(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """The command, as typed; what it says in vain would be more than a line and a remedy."""
+    command = [sys.executable, "-m", "edge_ran", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **more}, timeout=60)
+
+
+def test_a_port_in_use_is_one_line_and_a_remedy(web_runtime: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = edge_ran("serve", SHIPPED_FILE, "--address", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 3
+    what, remedy = done.stderr.splitlines()
+    assert "cannot listen on 127.0.0.1" in what
+    assert "0 takes any that is free" in remedy
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "what"),
+    [
+        ("segno", ("--device", "phone:0"), "a QR code needs the package segno"),
+        ("cryptography", ("--device", "phone:0"), "https needs the package cryptography"),
+    ],
+)
+def test_a_missing_library_is_one_line_and_what_to_install(
+    web_runtime: None, tmp_path: Path, package: str, words: tuple[str, ...], what: str
+) -> None:
+    (tmp_path / package).mkdir()  # stands before the real one, and cannot be imported
+    code = f"raise ModuleNotFoundError(name={package!r})"
+    (tmp_path / package / "__init__.py").write_text(code, encoding="utf-8")
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = edge_ran("benchmark", SHIPPED_FILE, *words, PYTHONPATH=path)
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [f"edge-ran: {what}", "  pip install 'edge-ran[phone]'"]
+
+
+def test_without_a_network_one_line_says_so(web_runtime: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "own_addresses", lambda: ())
+    with (
+        pytest.raises(EnvironmentMissing, match="in no network that a phone could reach") as caught,
+        serving([SHIPPED_FILE], ("0.0.0.0", 0)),
+    ):
+        pass
+    assert "--adb" in caught.value.remedy
+
+
+def test_a_body_that_drips_keeps_nobody_waiting_and_is_given_up(
+    local: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "BODY_S", 1.0)
+    host, port = "127.0.0.1", local.server.port
+    head = f"POST /classify HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n\r\n".encode()
+    slow = [socket.create_connection((host, port)) for _ in range(10)]
+    try:
+        for one in slow:
+            one.sendall(head + b"x")
+        assert post(f"{local.address.url}classify", picture().read_bytes())[0] == 200  # meanwhile
+        one = slow[0]
+        one.settimeout(0.2)
+        answer, until = b"", time.monotonic() + 30
+        while not answer and time.monotonic() < until:
+            try:
+                one.sendall(b"x")
+                answer = one.recv(100)
+            except TimeoutError:
+                continue
+            except OSError:  # it was ended before it had read everything
+                answer = b"ended"
+        assert answer
+    finally:
+        for one in slow:
+            one.close()
+
+
+def test_a_stranger_learns_of_no_session_and_a_huge_record_is_refused(local: Serving) -> None:
+    url = f"{local.address.url}api/session/"
+    for what in ("hello", "result", "part"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(urllib.request.Request(f"{url}guessed/{what}", b"{}"), timeout=20)
+        assert caught.value.code == 404
+    with socket.create_connection(("127.0.0.1", local.server.port)) as raw:
+        huge = MAX_RECORD_BYTES + 1
+        raw.sendall(f"POST /api/session/x/part HTTP/1.1\r\nHost: localhost\r\nContent-Length: {huge}\r\n\r\n".encode())
+        assert b" 400 " in raw.recv(100)
+
+
 def test_only_the_pinned_web_runtime_is_taken(tmp_path: Path) -> None:
     for name in assets.TARBALLS:
         (tmp_path / name).write_bytes(b"another package")
@@ -227,31 +325,102 @@ def test_export_without_a_kind_is_a_usage_error() -> None:
     assert "edge-ran export --web" in done.stderr
 
 
+ACCELERATOR = {"actual": "cpu", "adapter": "", "reason": "", "is_software": False, "file": "", "checks": {}}
+HELLO = {
+    "user_agent": "Chrome/140", "model": "a phone", "platform": "", "cores": 4, "memory_gb": None, "load_ms": 1,
+    "abilities": dict.fromkeys(("relaxed_simd", "jspi", "webgpu", "isolated"), False), "accelerator": ACCELERATOR,
+}  # fmt: skip
+TIMES = {"sessions_ms": [[1.0, 2.0]], "load_ms": [5], "first_ms": [3], "seconds": 1, "clock_step_ms": 0.1}
+TIMED = {**TIMES, "hidden": False, "accelerator": ACCELERATOR, "battery": [None, {"level": 0.5, "charging": True}]}
+
+
+def come(sessions: Sessions, invitation: Invitation) -> tuple[str, Session]:
+    answer = sessions.take(invitation.name, "hello", json.dumps(HELLO).encode())
+    assert answer is not None
+    session = invitation.sessions[[one.name for one in invitation.sessions].index(answer["session"])]
+    return session.name, session
+
+
+def asking(session: Session, found: list[Any], **words: Any) -> threading.Thread:
+    def ask() -> None:
+        try:
+            found.append(session.ask(TimedRuns, "benchmark", 30, runs=3, **words))
+        except EnvironmentMissing as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
 def test_a_page_gets_its_tasks_and_what_it_sends_is_checked() -> None:
-    sessions = Sessions()
-    name, session = sessions.open()
-    found: list[Any] = []
-    asking = threading.Thread(
-        target=lambda: found.append(session.ask(TimedRuns, "benchmark", 30, runs=3, most_ms=1000, warmup_runs=1))
-    )
-    asking.start()
+    sessions, found = Sessions(), list[Any]()
+    name, session = come(sessions, sessions.invite())
+    thread = asking(session, found)
     task = sessions.next_task(name)
     assert task is not None
     assert (task["kind"], task["runs"]) == ("benchmark", 3)
     assert sessions.next_task("another") is None
-    wrong = {"task": task["id"], "index": "x"}
-    accelerator = {"actual": "cpu", "adapter": "", "reason": "", "is_software": False, "file": "", "checks": {}}
-    times = {"sessions_ms": [[1.0, 2.0]], "load_ms": [5], "first_ms": [3], "seconds": 1, "clock_step_ms": 0.1}
-    right = {"task": task["id"], **times, "hidden": False, "accelerator": accelerator}
-    right["battery"] = [None, {"level": 0.5, "charging": True}]
-    with pytest.raises(InputError):
-        sessions.take(name, "result", b"[1]")
-    assert not sessions.take(name, "nonsense", b"{}")
-    assert not sessions.take("another", "result", json.dumps(right).encode())
-    assert sessions.take(name, "result", json.dumps({**right, "task": 99}).encode())  # of a page loaded before
-    assert sessions.take(name, "result", json.dumps(right).encode())
-    asking.join(30)
+    right = {"task": task["id"], **TIMED}
+    for wrong in (b"[1]", b"not", b"[" * 100_000):
+        with pytest.raises(InputError):
+            sessions.take(name, "result", wrong)
+    assert sessions.take(name, "nonsense", b"{}") is None
+    assert sessions.take("another", "result", json.dumps(right).encode()) is None
+    assert sessions.take(name, "result", json.dumps({**right, "task": 99}).encode()) == {}  # of a task before
+    assert sessions.take(name, "part", json.dumps({"task": task["id"], "part": {}}).encode()) == {"go_on": False}
+    assert sessions.take(name, "result", json.dumps(right).encode()) == {}
+    thread.join(30)
     assert found[0].sessions_ms == ((1.0, 2.0),)
     assert found[0].battery[1].level == 0.5
     with pytest.raises(InputError):
-        sessions.take(name, "frame", json.dumps(wrong).encode())
+        sessions.take(name, "hello", json.dumps({**HELLO, "cores": "x"}).encode())
+
+
+def test_a_page_that_was_loaded_again_in_the_middle_gets_its_task_again() -> None:
+    sessions, found = Sessions(), list[Any]()
+    name, session = come(sessions, sessions.invite())
+    thread = asking(session, found)
+    task = sessions.next_task(name)
+    assert task is not None
+    assert sessions.take(name, "hello", json.dumps(HELLO).encode()) == {"session": name}  # loaded again
+    assert sessions.next_task(name) == task
+    assert sessions.take(name, "result", json.dumps({"task": task["id"], **TIMED}).encode()) == {}
+    thread.join(30)
+    assert found[0].seconds == 1
+    session.end()
+    assert (sessions.next_task(name) or {})["kind"] == "end"
+
+
+def test_what_a_page_could_not_do_is_one_line() -> None:
+    sessions, found = Sessions(), list[Any]()
+    name, session = come(sessions, sessions.invite())
+    thread = asking(session, found)
+    task = sessions.next_task(name) or {}
+    assert sessions.take(name, "result", json.dumps({"task": task["id"], "error": "no\x1b[2J camera"}).encode()) == {}
+    thread.join(30)
+    assert isinstance(found[0], EnvironmentMissing)
+    assert str(found[0]) == "the phone could not do it: no camera"
+    closed = asking(session, found, silence_s=0.1)
+    closed.join(30)
+    assert "page was closed" in str(found[1])
+
+
+def test_each_phone_gets_a_session_and_no_more_phones_than_were_invited() -> None:
+    sessions = Sessions()
+    two, one = sessions.invite(2), sessions.invite()
+    first, second = come(sessions, two)[0], come(sessions, two)[0]
+    assert first != second
+    assert sessions.take(two.name, "hello", json.dumps(HELLO).encode()) is None
+    assert sessions.take(two.name, "result", b"{}") is None
+    assert [one.name for one in (two.next(1), two.next(1)) if one] == [first, second]
+    assert two.next(0.01) is None
+    assert come(sessions, one) == come(sessions, one)  # a single place goes to the newest page
+
+
+def test_what_a_phone_tells_becomes_the_outputs_of_the_runtime() -> None:
+    tensor = TensorSpec("scores", (1, 2), "uint8", 1 / 256, 0)
+    (output,) = as_outputs(((0.5, 3.0),), (tensor,))
+    assert (output.dtype, output.tolist()) == (np.uint8, [[128, 255]])
+    with pytest.raises(EnvironmentMissing, match="another size"):
+        as_outputs(((0.5,),), (tensor,))

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
-from browser import chromium
+from browser import chromium, wait_for, write_y4m
 
-from edge_ran.bench import Plan, read_bench
+from edge_ran import catalogue
+from edge_ran.bench import Plan, read_bench, read_sustained
 from edge_ran.catalogue import DeviceSpec
+from edge_ran.classifier import Classifier
 from edge_ran.errors import EnvironmentMissing, GateError, UsageError
 from edge_ran.phone import assets
+from edge_ran.picture import read_picture
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets import Order
@@ -30,22 +40,33 @@ SPEC = DeviceSpec("browser", "a browser", "auto", "int8", target="browser")
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(cat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     try:
         assets.find()
     except EnvironmentMissing as error:
         pytest.skip(f"{error}: python scripts/web_runtime.py")
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+    # The phone's owner accepts the certificate once; this flag does it here.
+    with chromium(tmp_path_factory.mktemp("profile"), cat, True, "--ignore-certificate-errors") as driver:
         yield driver
 
 
-def asked(visit: Callable[[str], None], order: Order) -> dict[str, Any]:
-    """Ask the target, and open the address that it says as a person would."""
+@pytest.fixture(scope="module")
+def cat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A camera that sees a cat, 320x240."""
+    picture = read_picture(Path(str(catalogue.folder("calibration_data") / "chelsea-00.jpg")))
+    path = tmp_path_factory.mktemp("camera") / "cat.y4m"
+    write_y4m(path, np.asarray(cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA), np.uint8))
+    return path
+
+
+def asked(visit: Callable[[str], None], order: Order, said: list[str] | None = None) -> dict[str, Any]:
+    """Ask the target, and open the address that it says as a person would; ``said`` gets its lines."""
     addresses: list[str] = []
     found: list[Any] = []
     told = threading.Event()
 
     def say(line: str) -> None:
+        (said if said is not None else []).append(line)
         if line.startswith("open "):
             addresses.append(line.removeprefix("open "))
             told.set()
@@ -91,6 +112,126 @@ def test_verify_compares_the_browsers_answers_with_this_machines(browser: Any) -
     assert gpu["is_software"]
 
 
+@contextlib.contextmanager
+def command(folder: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start edge-ran as typed; yields it and the address that it tells people to open."""
+    line = [sys.executable, "-m", "edge_ran", *map(str, words)]
+    with open(folder / "stderr", "w", encoding="utf-8") as errors:
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder)
+    try:
+        until = time.monotonic() + 60
+        while not (found := re.search(r"^open (\S+)$", (folder / "stderr").read_text("utf-8"), re.MULTILINE)):
+            assert process.poll() is None, (folder / "stderr").read_text("utf-8")
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.browser
+def test_run_tells_and_keeps_here_what_the_phones_camera_sees(browser: Any, cat: Path, tmp_path: Path) -> None:
+    told = [sys.executable, "-c", "import sys; open('changes', 'a').write(sys.argv[1] + ' ')", "{label}"]
+    words = ["--json", "--cpu", "--max-frames", "6", "--record", "kept", "--summary", "summary.json"]
+    with command(tmp_path, "run", MODEL, "--device", "phone:0", *words, "--on-change", shlex.join(told)) as (
+        process,
+        url,
+    ):
+        assert url.startswith("https://")
+        assert "token=" in url
+        browser.get(url)
+        lines, _ = process.communicate(timeout=90)
+        errors = (tmp_path / "stderr").read_text("utf-8")
+        assert process.returncode == 0, errors
+    assert "█" in errors  # the QR code
+    records = [json.loads(line) for line in lines.splitlines()]
+    _, frame = cv2.VideoCapture(str(cat)).read()
+    with Classifier(MODEL) as classifier:
+        right = classifier.classify(np.asarray(frame, np.uint8))[0]
+        kept = sorted((tmp_path / "kept" / right.label).rglob("*.jpg"))
+        again = [classifier.classify(read_picture(path))[0].label for path in kept]
+    assert [record["label"] for record in records] == [right.label] * 6
+    assert [record["index"] for record in records] == list(range(6))
+    assert abs(records[0]["score"] - right.score) < 0.08  # its decoder's colours differ by 3 of 255
+    assert records[0]["accelerator"]["adapter"] == "WebAssembly (default)"
+    assert records[0]["stages_ms"]["inference"] > 0
+    assert set(again) == {right.label}
+    assert len(again) >= 3  # what cannot be drawn in time is left out
+    assert (tmp_path / "changes").read_text("utf-8") == f"{right.label} "
+    summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert (summary["classified"], summary["ended_by"]) == (6, "frames")
+    assert summary["captured"] == summary["classified"] + sum(summary["dropped"].values())
+
+
+@pytest.mark.browser
+def test_run_ends_by_its_time_and_says_what_the_phone_could_not_do(browser: Any, tmp_path: Path) -> None:
+    with command(tmp_path, "run", MODEL, "--device", "browser", "--cpu", "--duration", "1s") as (process, url):
+        browser.get(url)
+        lines, _ = process.communicate(timeout=90)
+        assert process.returncode == 0
+    assert "WebAssembly" in lines
+    browser.execute_cdp_cmd("Browser.setPermission", {"permission": {"name": "camera"}, "setting": "denied"})
+    try:
+        with command(tmp_path, "run", MODEL, "--device", "browser", "--cpu") as (process, url):
+            browser.get(url)
+            process.communicate(timeout=90)
+            assert process.returncode == 3
+    finally:
+        browser.execute_cdp_cmd("Browser.resetPermissions", {})
+    said = (tmp_path / "stderr").read_text("utf-8")
+    assert "the phone could not do it: The camera was not allowed" in said
+
+
+@pytest.mark.browser
+def test_two_phones_at_once_make_one_table(browser: Any, tmp_path: Path) -> None:
+    words = ["--phones", "2", "--cpu", "--num-runs", "60", "--min-secs", "0.1", "--result-json", "both.json"]
+    with (
+        chromium(tmp_path / "profile") as other,
+        command(tmp_path, "benchmark", MODEL, "--device", "browser", *words) as (process, url),
+    ):
+        browser.get(url)
+        other.get(url)
+        table, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, (tmp_path / "stderr").read_text("utf-8")
+    found = read_bench(json.loads((tmp_path / "both.json").read_text("utf-8")))
+    first, second = found.reports
+    assert first.device != second.device
+    assert second.device.endswith("(2)")
+    assert found.ratios[0].baseline == first.device
+    assert first.samples_ms != second.samples_ms
+    assert all(line in table for line in (first.device, second.device, "median ms"))
+
+
+@pytest.mark.browser
+def test_a_sustained_run_comes_back_in_windows(browser: Any) -> None:
+    order = Order("sustain", (MODEL,), {}, RuntimeOptions(accelerator="cpu"), seconds=2.0)
+    found = read_sustained(asked(browser.get, order))
+    assert len(found.windows) == 4
+    assert found.seconds == pytest.approx(2.0, abs=1.0)
+    assert all(window.runs > 1 for window in found.windows)
+    assert found.accelerator.adapter == "WebAssembly (default)"
+    assert found.runtime.name == "LiteRT.js"
+    battery = found.windows[0].conditions
+    assert battery.battery_after is None or 0 <= battery.battery_after <= 1
+
+
+@pytest.mark.browser
+def test_a_page_that_is_loaded_again_in_the_middle_measures_again(browser: Any) -> None:
+    def visit(url: str) -> None:
+        browser.get(url)
+        wait_for(browser, "measured")
+        before = wait_for(browser, "session")["session"]
+        browser.refresh()
+        assert wait_for(browser, "session")["session"] == before
+
+    plan = Plan(num_runs=600, warmup_runs=2, min_secs=3.0, max_secs=20.0)
+    record = asked(visit, Order("benchmark", (MODEL,), {}, RuntimeOptions(accelerator="cpu"), plan))
+    (report,) = read_bench(record).reports
+    assert report.timing.sessions == 6
+    assert report.latency.runs == len(report.samples_ms) >= 600
+
+
 OTHER_BROWSERS = {
     "firefox": (("firefox-esr", "firefox"), ("--headless", "--no-remote", "--profile", "HOME")),
     "webkit": (("/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser",), ()),  # without relaxed SIMD: the compat build
@@ -114,8 +255,9 @@ def test_other_browsers_answer_bit_for_bit_on_their_cpu(browser: Any, name: str,
         quiet = subprocess.DEVNULL
         started.append(subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True))
 
+    said: list[str] = []
     try:
-        record = asked(visit, Order("verify", (MODEL,), {}, RuntimeOptions()))
+        record = asked(visit, Order("verify", (MODEL,), {}, RuntimeOptions()), said)
     finally:
         for process in started:
             with contextlib.suppress(ProcessLookupError):
@@ -126,6 +268,7 @@ def test_other_browsers_answer_bit_for_bit_on_their_cpu(browser: Any, name: str,
     assert cpu["agreement"]["largest_difference"] == 0
     assert cpu["adapter"] == ("WebAssembly (default)" if name == "firefox" else "WebAssembly (compat)")
     assert "WebGPU" in gpu["reason"]
+    assert not any("changes the pixels" in line for line in said)  # a known picture gave the same input
 
 
 @pytest.mark.browser
@@ -147,12 +290,31 @@ def test_a_strict_gpu_that_the_page_refuses_is_a_gate(browser: Any, test_models:
         (Order("benchmark", (MODEL, MODEL)), "one model at a time"),
         (Order("benchmark", (MODEL,), {}, RuntimeOptions(threads=2)), "--threads"),
         (Order("benchmark", (MODEL,), {"images": "folder"}), "--images"),
+        (Order("benchmark", (MODEL,), {"phones": 17}), "--phones 17"),
+        (Order("sustain", (MODEL,)), "a time above 0"),
         (Order("profile", (MODEL,)), "cannot profile"),
     ],
 )
 def test_what_a_browser_cannot_do_is_one_line(order: Order, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         BrowserTarget(SPEC).answer(order)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("run", "--device", "phone", "--camera", "0"), "--camera cannot be had of a phone"),
+        (("run", "--device", "phone", "--no-realtime"), "--no-realtime cannot be had of a phone"),
+        (("run", "--device", "phone", "--install"), "--install is for boards"),
+        (("benchmark", "--phones", "2"), "--phones is for phones that scan one code"),
+        (("benchmark", "--device", "phone", "--phones", "2", "--baseline", "x.json"), "--baseline is for one model"),
+    ],
+)
+def test_options_that_a_phone_has_not_are_refused_in_one_line(words: tuple[str, ...], what: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "edge_ran", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert what in done.stderr.splitlines()[0]
+    assert len(done.stderr.splitlines()) == 2
 
 
 def test_places_and_names() -> None:

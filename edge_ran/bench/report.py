@@ -246,9 +246,19 @@ def _notes(report: BenchReport) -> tuple[str, ...]:
         found.append("the GPU computed in fp32")
     if report.environment.virtual:
         found.append("this is a virtual machine: the load from others cannot be measured")
+    if (battery := battery_words(report.conditions)) is not None:
+        found.append(battery)
     if report.environment.cpu_quota_cores is not None:
         found.append(f"the container's CPU quota is {report.environment.cpu_quota_cores:g} cores")
     return tuple(found)
+
+
+def battery_words(around: Conditions) -> str | None:
+    """What is known of the battery, in words."""
+    if around.battery_before is None or around.battery_after is None:
+        return None
+    course = f"{around.battery_before:.0%} at first, {around.battery_after:.0%} at the end"
+    return f"the battery was being charged: {course}" if around.charging else f"it ran on its battery: {course}"
 
 
 def _session_medians(report: BenchReport) -> tuple[float, ...]:

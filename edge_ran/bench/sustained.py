@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from array import array
@@ -91,6 +92,14 @@ class Sustained:
         word = "slower" if self.slowdown > 0 else "faster"
         why = f": {'; '.join(self.reasons)}" if self.reasons else ""
         return f"{abs(self.slowdown):.0%} {word} in the last quarter of {minutes} than in the first{why}"
+
+    @property
+    def battery(self) -> machine.Conditions:
+        """The conditions of the whole run, as far as the battery goes."""
+        first, last = self.windows[0].conditions, self.windows[-1].conditions
+        charged = [one.conditions.charging for one in self.windows if one.conditions.charging is not None]
+        charging = any(charged) if charged else None
+        return dataclasses.replace(last, battery_before=first.battery_before, charging=charging)
 
     def _quarters(self) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
         quarter = max(1, len(self.windows) // 4)

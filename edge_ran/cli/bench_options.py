@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -104,13 +104,29 @@ class DevicesOptions:
             "--device",
             "-d",
             metavar="DEVICE",
-            help="ssh://user@host[:port], adb:SERIAL, NAME or FILE.toml; several give one table.",
+            help="ssh://user@host[:port], adb:SERIAL, phone, browser, NAME or FILE.toml; several give one table.",
             show_default="local",
         ),
     ] = None
+    phones: Annotated[
+        int, typer.Option("--phones", min=1, max=16, help="With --device phone: so many at once, in one table.")
+    ] = 1
     install: Annotated[
         bool, typer.Option("--install", help="Let pip install missing packages there, in a folder of its own.")
     ] = False
+
+    def check_phones(self, places: Sequence[str], has_baseline: bool) -> None:
+        """Raise UsageError where several phones are asked for and cannot be."""
+        from edge_ran.targets.address import is_browser
+
+        if self.phones == 1:
+            return
+        if len(places) > 1 or not is_browser(places[0]):
+            raise UsageError(
+                "--phones is for phones that scan one code", "edge-ran benchmark --device phone --phones 2"
+            )
+        if has_baseline:
+            raise UsageError("--baseline is for one model on one device", "leave --phones out")
 
 
 @dataclass(frozen=True)

@@ -78,13 +78,14 @@ def benchmark(
     allowed, specs = gate.allowed(), [targets.resolve(name) for name in devices.device or ["local"]]
     paths = tuple(map(tflite_or_default, models)) if models else (tflite_or_default(None),)
     _check(files, output, [spec.target for spec in specs], len(paths), gate.baseline)
+    devices.check_phones([spec.target for spec in specs], gate.baseline is not None)
     before = bench.read_report(gate.baseline) if gate.baseline else None
     request = measurements.Request(
         models=paths,
         runtime=accelerator.runtime(output.verbose),
         overrides=metadata.overrides(),
         images=feed.images,
-        typed=given(context, *HERE, "baseline", "max_regression"),
+        typed=given(context, *HERE, "baseline", "max_regression", *(("phones",) if devices.phones == 1 else ())),
         install=devices.install,
         note=progress_note(output.quiet),
         talk=talk(output.quiet),

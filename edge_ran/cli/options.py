@@ -193,7 +193,12 @@ class DeviceOptions:
 
     device: Annotated[
         str,
-        typer.Option("--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], adb:SERIAL, NAME or FILE.toml."),
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEVICE",
+            help="ssh://user@host[:port], adb:SERIAL, phone, browser, NAME or FILE.toml.",
+        ),
     ] = "local"
     install: Annotated[
         bool, typer.Option("--install", help="Let pip install missing packages there, in a folder of its own.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,15 +18,16 @@ from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOptions, verb
 from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.render import run as render
+from edge_ran.cli.run_elsewhere import order_of, refuse_for_phones
 from edge_ran.cli.run_options import AnswerOptions, CameraOptions, LineOutputOptions, ResultOptions
 from edge_ran.cli.signals import exit_code, stop_on_signals
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
-    from edge_ran.classifier import Classifier
+    from edge_ran.catalogue import DeviceSpec
+    from edge_ran.phone.camera_stream import PhoneStream
     from edge_ran.runtime import RuntimeOptions
     from edge_ran.stream import Result, Stream
-    from edge_ran.targets import Order
 
 
 @verb
@@ -45,6 +47,7 @@ def run(
 ) -> None:
     """Classify the frames of a camera, stream, video or folder."""
     from edge_ran import targets
+    from edge_ran.targets.address import is_browser
 
     spec = targets.resolve(device.device)
     typed = given(context, "model", "device", "install", "json", "force")
@@ -53,19 +56,22 @@ def run(
     if "camera" not in typed:
         own["camera"] = source = spec.camera
     options = accelerator.suited(own).runtime(output.verbose)
-    if spec.target != "local":
+    if is_browser(spec.target):
+        refuse_for_phones(typed, device.install)
+    elif spec.target != "local":
         if output.json:
             typed["json"] = True
-        order = _order(typed, own, tflite_or_default(model), options, output.force)
+        order = order_of(typed, own, tflite_or_default(model), options, output.force)
         # Not quiet here: the device is told to be, and a fallback is to be seen all the same.
         with targets.open_target(spec, talk(False), device.install) as target:
             target.follow(order, _print_or_end)
         return
-    _run_here(model, source, options, camera, answers, results, metadata, output)
+    _run_here(model, spec, source, options, camera, answers, results, metadata, output)
 
 
 def _run_here(
     model: Path | None,
+    spec: DeviceSpec,
     source: str,
     options: RuntimeOptions,
     camera: CameraOptions,
@@ -77,53 +83,52 @@ def _run_here(
     from edge_ran.classifier import Classifier, mask_cost
     from edge_ran.errors import CameraError
     from edge_ran.files import check_output, check_output_folder
+    from edge_ran.runtime import RuntimeOptions
     from edge_ran.stream import open_stream, run_stream
+    from edge_ran.targets.address import is_browser
+    from edge_ran.targets.browser import BrowserTarget
 
-    limits, decide, duration_s = camera.limits(), answers.decider(), parse_seconds(answers.duration)
-    wishes = results.stream_options(answers.threshold, output.force)
+    words, wishes = _words(camera, answers), results.stream_options(answers.threshold, output.force)
     for target in filter(None, (results.summary, results.save)):
         check_output(target, output.force)
     if results.record:
         check_output_folder(results.record)
     attention = bool(results.attention)
-    overrides = metadata.overrides()
+    on_phone = is_browser(spec.target)
+    here = RuntimeOptions(accelerator="cpu") if on_phone else options
     with (
-        Classifier(tflite_or_default(model), options, overrides, attention=attention) as classifier,
+        Classifier(tflite_or_default(model), here, metadata.overrides(), attention=attention) as classifier,
         stop_on_signals() as (stop, signals),
+        contextlib.ExitStack() as stack,
     ):
-        announce(classifier.runtime.accelerator, output.quiet)
+        words["stop"] = stop
+        if not on_phone:
+            announce(classifier.runtime.accelerator, output.quiet)
         for note in classifier.notes:
             say(note)
         if attention:
             check_mask(results.attention, classifier.modules)
         try:
-            stream = open_stream(
-                classifier,
-                source,
-                width=camera.width,
-                height=camera.height,
-                fps=camera.fps,
-                decide=decide,
-                top_k=answers.top_k,
-                realtime=camera.realtime,
-                limits=limits,
-                max_frames=answers.max_frames,
-                duration_s=duration_s,
-                notify=lambda notice: say(notice.text),
-                stop=stop,
-                masks=mask_cost(classifier) if attention else None,
-            )
+            if on_phone:
+                phone = stack.enter_context(BrowserTarget(spec, talk(False)))
+                pictures = bool(wishes.save or wishes.record or wishes.web or wishes.show)
+                stream: Stream | PhoneStream = phone.stream(classifier, options, pictures=pictures, **words)
+            else:
+                masks = mask_cost(classifier) if attention else None
+                stream = open_stream(classifier, source, **camera.mode(), masks=masks, **words)
         except CameraError:
             if signals:  # nothing has begun that could be finished
                 raise typer.Exit(exit_code(signals)) from None
             raise
+        if on_phone:
+            announce(stream.accelerator, output.quiet)
         try:
             run_stream(
                 stream,
-                classifier.runtime.accelerator,
+                stream.accelerator,
                 wishes,
                 stop=stop,
-                on_result=_printer(classifier, output.json, stop),
+                on_result=_printer(classifier.labels, stream, output.json, stop),
                 complain=say,
             )
         finally:
@@ -132,7 +137,19 @@ def _run_here(
         raise typer.Exit(exit_code(signals))
 
 
-def _summarise(stream: Stream, target: Path | None, quiet: bool) -> None:
+def _words(camera: CameraOptions, answers: AnswerOptions) -> dict[str, Any]:
+    """What every kind of stream takes."""
+    return {
+        "limits": camera.limits(),
+        "decide": answers.decider(),
+        "top_k": answers.top_k,
+        "max_frames": answers.max_frames,
+        "duration_s": parse_seconds(answers.duration),
+        "notify": lambda notice: say(notice.text),
+    }
+
+
+def _summarise(stream: Stream | PhoneStream, target: Path | None, quiet: bool) -> None:
     from edge_ran import records
     from edge_ran.files import write_text
 
@@ -143,14 +160,16 @@ def _summarise(stream: Stream, target: Path | None, quiet: bool) -> None:
         print(render.summary(report), file=sys.stderr)
 
 
-def _printer(classifier: Classifier, json: bool, stop: threading.Event) -> Callable[[Result], None]:
+def _printer(
+    labels: Sequence[str], stream: Stream | PhoneStream, json: bool, stop: threading.Event
+) -> Callable[[Result], None]:
     """Return what prints a result at once, and sets ``stop`` when nobody reads any more."""
     from edge_ran import records
 
-    got = classifier.runtime.accelerator
-    column = max(len(text) for text in (*classifier.labels, "unknown"))
+    column = max(len(text) for text in (*labels, "unknown"))
 
     def on_result(result: Result) -> None:
+        got = stream.accelerator
         if not _print(
             jsonlib.dumps(records.document(result.record(got)), allow_nan=False)
             if json
@@ -174,39 +193,6 @@ def _print(line: str) -> bool:
 def _print_or_end(line: str) -> None:
     if not _print(line):
         raise typer.Exit
-
-
-def _order(typed: dict[str, Any], own: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:
-    """What another device is asked to do: files of this machine go along, and what it writes comes back at the end.
-
-    Only what was typed names files of this machine. What the device's description says, ``own``, is of the device: a
-    description is a file that others write, and must not be able to fetch anything from here.
-    """
-    from edge_ran.files import check_output, check_output_folder
-    from edge_ran.stream.web import is_loopback, parse_address
-    from edge_ran.targets import Order, Page
-    from edge_ran.targets import Result as Returned
-
-    if typed.get("show"):
-        raise UsageError("--show opens its window on this machine only", "use --web, or --save FILE")
-    typed.pop("show", None)
-    for name in ("save", "record", "summary"):
-        if name in typed:
-            if name == "record":
-                check_output_folder(Path(typed[name]))
-            else:
-                check_output(Path(typed[name]), force)
-            typed[name] = Returned(Path(typed[name]))
-    if "web" in typed:
-        page = Page(*parse_address(typed["web"]))
-        if not is_loopback(page.host) or not page.port:
-            raise UsageError(f"--web {typed['web']}: with --device the page is for this machine only", "--web 8080")
-        typed["web"] = page
-    if "labels" in typed:
-        typed["labels"] = Path(typed["labels"])
-    if "camera" in typed and (Path(typed["camera"]).is_file() or Path(typed["camera"]).is_dir()):
-        typed["camera"] = Path(typed["camera"])  # of this machine; any other is the device's
-    return Order("run", (model,), {**typed, **own}, options)
 
 
 def check_mask(which: str, modules: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -46,6 +46,10 @@ class CameraOptions:
         from edge_ran.camera import Limits
 
         return Limits(parse_seconds(self.stall), parse_seconds(self.frozen), parse_seconds(self.reconnect))
+
+    def mode(self) -> dict[str, Any]:
+        """Return what is asked of a camera or file, as ``stream.open_stream`` takes it."""
+        return {"width": self.width, "height": self.height, "fps": self.fps, "realtime": self.realtime}
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def verify(
         if images is not None:
             wanted["images"] = targets.Parcel(images, tuple(some_pictures(images, count)))
         with targets.open_target(spec, talk(output.quiet), device.install) as target:
-            record = target.answer(targets.Order("verify", (path,), wanted, options))
+            record = target.answer(targets.Order("verify", (path,), wanted, options, overrides=metadata.overrides()))
         with believing(spec):
             found = records.read_document(Verification, record, "verification")
     emit(output.json, found, render.verification)

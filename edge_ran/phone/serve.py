@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from edge_ran import web_server
 from edge_ran.classifier import Classifier
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import TemporaryFolder
@@ -65,11 +66,16 @@ def serving(
 
     Raises:
         InputError: browsers cannot run a model.
-        EnvironmentMissing: no web runtime, no cryptography, or the address is taken.
+        EnvironmentMissing: no web runtime, no cryptography, no network, or the address is taken.
     """
     options = options or SiteOptions()
     host, port = address
     outside = not is_loopback(host)
+    if outside and not web_server.own_addresses():
+        raise EnvironmentMissing(
+            "this machine is in no network that a phone could reach",
+            "join one, or with a phone on USB: edge-ran serve --adb adb:",
+        )
     tls, fingerprint = certificate.context(reached_at(host), certificate.keep_folder()) if outside else (None, "")
     with (
         TemporaryFolder() as folder,

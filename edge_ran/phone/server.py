@@ -128,7 +128,6 @@ class _PhoneHandler(Handler):
         if body is None and what == "task":
             task = self.server.sessions.next_task(name)
             self.send_json(task) if task is not None else self.send_error(404)
-        elif body is not None and self.server.sessions.take(name, what, body):
-            self.send_json({})
-        else:
-            self.send_error(404)
+            return
+        answer = self.server.sessions.take(name, what, body) if body is not None else None
+        self.send_json(answer) if answer is not None else self.send_error(404)

@@ -1,249 +1,239 @@
-"""Work that a page on a phone does for this machine: it fetches tasks, and sends raw samples and answers back.
+"""Work that pages on phones do for this machine: they fetch tasks, and send raw samples and answers back.
 
-All statistics are computed here. What a page sends is a stranger's: every value is read as what it should be.
+All statistics are computed here. An invitation is an address that is shown to people; each page that opens it gets a
+session of its own, and keeps it when it is loaded again.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 import queue
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from edge_ran import records
 from edge_ran.errors import EnvironmentMissing, InputError
+from edge_ran.phone.messages import Hello
+from edge_ran.printable import clean
 
 POLL_S = 10.0  # how long a page's question for work waits for an answer
-GONE_S = 45.0  # without a question or a frame for so long, a page is taken to be closed
+GONE_S = 45.0  # without a question or an answer for so long, a page is taken to be closed
+_TICK_S = 0.2
 
-
-@dataclass(frozen=True)
-class Abilities:
-    """What a browser can do."""
-
-    relaxed_simd: bool
-    jspi: bool
-    webgpu: bool
-    isolated: bool
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """How far answers are from the right ones, as ``runtime.agreement.Agreement``."""
-
-    pictures: int
-    top1: float
-    largest_difference: float
-    relative_error: float
-    answers_range: float
-    masks_difference: float
-    is_right: bool
-
-
-@dataclass(frozen=True)
-class PageAccelerator:
-    """What runs the network on a page, and why nothing else does."""
-
-    actual: Literal["cpu", "gpu"]
-    adapter: str
-    reason: str
-    is_software: bool
-    file: str
-    checks: dict[str, CheckResult]
-    false_pixels: bool = False
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What a page says of the phone and the browser that it is in; a browser may leave things out."""
-
-    user_agent: str
-    model: str
-    platform: str
-    cores: int
-    memory_gb: float | None
-    abilities: Abilities
-    accelerator: PageAccelerator
-    load_ms: float
-
-
-@dataclass(frozen=True)
-class Battery:
-    """Charge 0..1, and whether it is being charged."""
-
-    level: float
-    charging: bool
-
-
-@dataclass(frozen=True)
-class TimedRuns:
-    """Samples of inferences back to back, every output read inside the timer; a list for each load of the file."""
-
-    sessions_ms: tuple[tuple[float, ...], ...]
-    load_ms: tuple[float, ...]
-    first_ms: tuple[float, ...]
-    seconds: float
-    hidden: bool
-    clock_step_ms: float
-    battery: tuple[Battery | None, Battery | None]
-    accelerator: PageAccelerator
-
-
-@dataclass(frozen=True)
-class PageAnswers:
-    """The outputs for the site's check pictures: [picture][output][value], None where there is no such accelerator.
-
-    ``cpu_ms`` and ``gpu_ms`` are medians of a few runs.
-    """
-
-    cpu: tuple[tuple[tuple[float, ...], ...], ...] | None
-    gpu: tuple[tuple[tuple[float, ...], ...], ...] | None
-    cpu_ms: float
-    gpu_ms: float | None
-    accelerator: PageAccelerator
-
-
-@dataclass(frozen=True)
-class PageFrame:
-    """One frame that a phone's camera saw: ``outputs`` [output][value], the picture's size in pixels."""
-
-    index: int
-    outputs: tuple[tuple[float, ...], ...]
-    stages_ms: dict[str, float]
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class FramesDone:
-    """The end of a run of ``frames`` frames."""
-
-    frames: int
+OnPart = Callable[[Any], bool]
 
 
 class Session:
-    """One page at work. Use ``hello``, then ``ask`` for each task; ``end`` tells the page that all is done."""
+    """One page at work. ``ask`` gives it a task; ``end`` tells it that all is done.
 
-    def __init__(self) -> None:
+    A page asks for work only when it does none. So a task that has no answer is given to whoever asks: to the page
+    that was loaded again in the middle, too.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.hello: Hello | None = None
-        self.came = threading.Event()
-        self._tasks: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._results: queue.Queue[Any] = queue.Queue()
-        self._number = 0
-        self._on_frame: Callable[[PageFrame], None] | None = None
         self.seen_at = time.monotonic()
+        self._changed = threading.Condition()
+        self._task: dict[str, Any] | None = None
+        self._number = 0
+        self._part: tuple[type[Any], OnPart] | None = None
+        self._results: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._ended = False
 
     def ask(
         self,
         kind: type[Any],
         task: str,
         timeout_s: float,
-        on_frame: Callable[[PageFrame], None] | None = None,
+        *,
+        silence_s: float = GONE_S,
+        part: tuple[type[Any], OnPart] | None = None,
         **words: Any,
     ) -> Any:
         """Have the page do a task, and return what it found as a ``kind``.
+
+        Args:
+            kind: the record of the answer.
+            task: what to do; ``words`` tell how.
+            timeout_s: how long it may take.
+            silence_s: a page that says nothing for so long is taken to be closed.
+            part: what the page sends while it works, and what is called with it, in a thread of the server; False ends
+                the task.
 
         Raises:
             EnvironmentMissing: the page was closed, did not answer in time, or failed.
             InputError: its answer is not one.
         """
-        self._number += 1
-        self._on_frame = on_frame
-        self._tasks.put({"kind": task, "id": self._number, **words})
+        with self._changed:
+            self._number += 1
+            self._part, self.seen_at = part, time.monotonic()
+            self._task = {"kind": task, "id": self._number, **words}
+            self._changed.notify_all()
+        try:
+            told = self._answer(timeout_s, silence_s)
+        finally:
+            with self._changed:
+                self._task = self._part = None
+        if isinstance(told.get("error"), str):
+            what = f"the phone could not do it: {clean(told['error'])[:200]}"
+            raise EnvironmentMissing(what, "edge-ran serve MODEL shows more on the phone")
+        return records.read(kind, told, "phone")
+
+    def _answer(self, timeout_s: float, silence_s: float) -> dict[str, Any]:
         until = time.monotonic() + timeout_s
         while True:
             try:
-                told = self._results.get(timeout=0.5)
+                told = self._results.get(timeout=_TICK_S)
             except queue.Empty:
                 now = time.monotonic()
                 if now > until:
                     raise EnvironmentMissing("the phone did not answer in time", "keep the page in front") from None
-                if now - self.seen_at > GONE_S and task != "benchmark":
-                    raise EnvironmentMissing(
-                        "the phone's page was closed", "open it again, and keep it in front"
-                    ) from None
+                if now - self.seen_at > silence_s:
+                    remedy = "open it again, and keep it in front"
+                    raise EnvironmentMissing("the phone's page was closed", remedy) from None
                 continue
-            if told.get("task") != self._number:
-                continue  # of a page that was loaded again in the middle
-            if isinstance(told.get("error"), str):
-                raise EnvironmentMissing(
-                    f"the phone could not do it: {told['error'][:200]}", "edge-ran serve shows more"
-                )
-            return records.read(kind, told, "phone")
+            if told.get("task") == self._number:
+                return told
 
     def end(self) -> None:
         """Tell the page that there is no more work."""
-        self._tasks.put({"kind": "end", "id": 0})
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def next_task(self) -> dict[str, Any]:
-        """Return the page's next task; ``wait`` when there was none for a while."""
+        """Return the page's task; ``wait`` when there was none for a while."""
         self.seen_at = time.monotonic()
-        try:
-            return self._tasks.get(timeout=POLL_S)
-        except queue.Empty:
-            return {"kind": "wait", "id": 0}
+        with self._changed:
+            self._changed.wait_for(lambda: self._task or self._ended, POLL_S)
+            if self._task:
+                return self._task
+            return {"kind": "end" if self._ended else "wait", "id": 0}
 
-    def take(self, what: str, told: dict[str, Any]) -> bool:
-        """Take in what the page sent. Returns False where ``what`` is nothing that pages send."""
+    def take(self, what: str, told: dict[str, Any]) -> dict[str, Any] | None:
+        """Take in what the page sent, and return what it is answered; None where ``what`` is nothing that pages send.
+
+        Raises:
+            InputError: it is not what it should be.
+        """
         self.seen_at = time.monotonic()
-        if what == "hello":
-            self.hello = records.read(Hello, told, "phone")
-            self.came.set()
-        elif what == "frame":
-            frame = records.read(PageFrame, told, "phone")
-            if self._on_frame:
-                self._on_frame(frame)
-        elif what == "result":
+        with self._changed:
+            is_now = self._task is not None and told.get("task") == self._number
+            part = self._part
+        if what == "part":
+            # Not of this task: of a page that was loaded before, or of a task that has ended.
+            go_on = is_now and part is not None and part[1](records.read(part[0], told.get("part"), "phone"))
+            return {"go_on": go_on}
+        if what != "result":
+            return None
+        if is_now:
+            with self._changed:
+                self._task = None
             self._results.put(told)
-        else:
-            return False
-        return True
+        return {}
+
+
+class Invitation:
+    """Pages that are asked to come: the first ``places`` get a session each."""
+
+    def __init__(self, name: str, places: int) -> None:
+        self.name, self.places = name, places
+        self.sessions: list[Session] = []
+        self._came: queue.Queue[Session] = queue.Queue()
+        self._lock = threading.Lock()
+
+    def next(self, timeout_s: float, stop: threading.Event | None = None) -> Session | None:
+        """Return the next session that a page has opened; None where none came, or ``stop`` was set."""
+        until = time.monotonic() + timeout_s
+        while not (stop and stop.is_set()) and (left := until - time.monotonic()) > 0:
+            try:
+                return self._came.get(timeout=min(_TICK_S, left))
+            except queue.Empty:
+                continue
+        return None
+
+    def welcome(self, hello: Hello) -> Session | None:
+        """Return the session of a page that comes for the first time; None where every place is taken.
+
+        A single place goes to the newest page, one of several to a newcomer when its page is gone.
+        """
+        with self._lock:
+            if len(self.sessions) < self.places:
+                session = Session(secrets.token_urlsafe(9))
+                session.hello = hello
+                self.sessions.append(session)
+                self._came.put(session)
+                return session
+            patience_s = GONE_S if self.places > 1 else -math.inf
+            oldest = min(self.sessions, key=lambda one: one.seen_at)
+            if time.monotonic() - oldest.seen_at < patience_s:
+                return None
+            oldest.hello, oldest.seen_at = hello, time.monotonic()
+            return oldest
+
+    def end(self) -> None:
+        """Tell every page that there is no more work."""
+        for session in self.sessions:
+            session.end()
 
 
 class Sessions:
-    """The sessions of a server, by their names, which are as hard to guess as a token."""
+    """The sessions and invitations of a server, by their names, which are as hard to guess as a token."""
 
     def __init__(self) -> None:
+        self._invitations: dict[str, Invitation] = {}
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def open(self) -> tuple[str, Session]:
-        """Make a session. Returns its name, for the address, and the session."""
-        name, session = secrets.token_urlsafe(9), Session()
+    def invite(self, places: int = 1) -> Invitation:
+        """Make an invitation; its name is for the address."""
+        made = Invitation(secrets.token_urlsafe(9), places)
         with self._lock:
-            self._sessions[name] = session
-        return name, session
+            self._invitations[made.name] = made
+        return made
 
     def next_task(self, name: str) -> dict[str, Any] | None:
         """Return the next task of the session called ``name``; None where there is no such session."""
         session = self._find(name)
         return session.next_task() if session else None
 
-    def take(self, name: str, what: str, body: bytes) -> bool:
-        """Give the session what its page sent. Raises InputError where it is not what it should be."""
+    def take(self, name: str, what: str, body: bytes) -> dict[str, Any] | None:
+        """Take in what a page sent to a session, or its ``hello`` to an invitation.
+
+        Returns:
+            What the page is answered; None where there is no such session or invitation, or no place.
+
+        Raises:
+            InputError: it is not what it should be.
+        """
         session = self._find(name)
-        if session is None:
-            return False
+        invitation = self._invitations.get(name)
+        if session is None and invitation is None:
+            return None
         try:
             told = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise InputError("a page sent what is no JSON") from error
         if not isinstance(told, dict):
             raise InputError("a page sent what is no record")
-        return session.take(what, told)
+        if what != "hello":
+            return session.take(what, told) if session else None
+        hello = records.read(Hello, told, "phone")
+        if session:  # loaded again
+            session.hello, session.seen_at = hello, time.monotonic()
+        elif invitation:
+            session = invitation.welcome(hello)
+            if session is None:
+                return None
+            with self._lock:
+                self._sessions[session.name] = session
+        return {"session": session.name} if session else None
 
     def _find(self, name: str) -> Session | None:
         with self._lock:
             return self._sessions.get(name)
-
-
-def facts(hello: Hello) -> dict[str, str]:
-    """Return what is known of the phone, in words, for a report."""
-    memory = f"{hello.memory_gb:g} GB" if hello.memory_gb else ""
-    shown = {**dataclasses.asdict(hello), "memory": memory}
-    return {key: str(shown[key]) for key in ("model", "platform", "user_agent", "memory") if shown[key]}

@@ -48,7 +48,8 @@ class SiteTensor:
 
 @dataclass(frozen=True)
 class SiteFile:
-    """One model file of the site. ``table`` is the input's bytes for pixel values 0..255 of the three channels."""
+    """One model file of the site. ``table`` is the input's bytes for pixel values 0..255 of the three channels;
+    ``allowed_error`` the relative error up to which a browser's answers differ by rounding only."""
 
     path: str
     sha256: str
@@ -60,6 +61,7 @@ class SiteFile:
     outputs: tuple[SiteTensor, ...]
     table: tuple[int, ...]
     answers: str
+    allowed_error: float
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,6 @@ class AnswerRule:
 class Limits:
     """What still counts as agreement: ``runtime.agreement``'s limits."""
 
-    largest_error: float = agreement.LARGEST_ERROR
     largest_difference: float = agreement.LARGEST_DIFFERENCE
     fewest_levels: int = agreement.FEWEST_LEVELS
 
@@ -232,6 +233,7 @@ def _write_model(
         outputs=tuple(_tensor(one) for one in graph.outputs),
         table=_table(spec, graph.inputs[0]),
         answers=answers_path,
+        allowed_error=agreement.allowed(graph.precision, "fp16"),  # a browser may choose half precision on its GPU
     )
     return SiteConfig(
         name=card.name if card else path.stem,

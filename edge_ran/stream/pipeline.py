@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,10 +153,8 @@ class Stream:
         Raises:
             CameraError, InputError, UsageError: the source cannot be opened, or a number is out of range.
         """
-        if top_k < 1 or max_frames < 0 or duration_s < 0:
-            raise UsageError("--top-k must be 1 or more, --max-frames and --duration 0 or more")
-        self._classifier, self._decide, self._top_k = classifier, decide or Decider(), top_k
-        self._max_frames, self._duration_s = max_frames, duration_s
+        check_numbers(top_k, max_frames, duration_s)
+        self._classifier, self._max_frames, self._duration_s = classifier, max_frames, duration_s
         self._stop, self._masks = stop or threading.Event(), masks
         self.listeners = [notify]
         self._capture = Capture(
@@ -165,12 +163,7 @@ class Stream:
         )  # fmt: skip
         self._ahead = Prefetcher(self._capture, classifier.prepare, self._stop)
         self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
-        self._times = {stage: _Times() for stage in (*STAGES, *DRAWN)}
-        self._classified = 0
-        self._began_at = time.monotonic()
-        self._ended_at: float | None = None
-        self._ended_by = "fault"
-        self._last_result_at, self._interval_s = 0.0, 0.0
+        self._tally = Tally(classifier, decide, top_k)  # its clock starts when the source is open
 
     def __iter__(self) -> Iterator[Result]:
         """Yield a result for every frame that is classified.
@@ -179,69 +172,35 @@ class Stream:
             CameraError: a live source is lost for good.
             InputError: a file of which not one frame can be read, or a network that gives no numbers.
         """
-        until = self._began_at + self._duration_s
-        while not self._max_frames or self._classified < self._max_frames:
+        tally = self._tally
+        until = tally.began_at + self._duration_s
+        while not self._max_frames or tally.classified < self._max_frames:
             prepared = self._ahead.next(until)
             if prepared is None:
                 break
             yield self._classify(prepared)
-        self._ended_by = (
-            "stop"
-            if self._stop.is_set()
-            else "frames"
-            if self._max_frames and self._classified >= self._max_frames
-            else "duration"
-            if time.monotonic() >= until
-            else "end"
-        )
-        if self._ended_by == "end" and not self._classified:
+        tally.ended_by = ended_by(self._stop, bool(self._max_frames and tally.classified >= self._max_frames), until)
+        if tally.ended_by == "end" and not tally.classified:
             raise InputError(f"not one frame of {self.name} can be read", "check the file")
 
     def _classify(self, prepared: Prepared) -> Result:
-        classifier, frame = self._classifier, prepared.frame
-        scores = classifier.infer(prepared.x)
-        inferred_at = time.perf_counter()
-        if not np.isfinite(scores).all():
-            raise InputError(
-                "the network's output is not a number", "convert it again; if that does not help, train it again"
-            )
-        smoothed, answer, changed = self._decide(scores, frame.captured_at)
-        predictions = classifier.rank(smoothed, self._top_k)
-        decided_at = time.perf_counter()
-        looks = classifier.looks(frame.image)
-        attention = {"attention": (time.perf_counter() - decided_at) * 1e3} if looks else {}
-        now = time.monotonic()
-        stages_ms = {
-            "capture": frame.capture_ms,
-            "preprocess": prepared.prepare_ms,
-            "inference": classifier.stages_ms["inference"],
-            "postprocess": classifier.stages_ms["postprocess"] + (decided_at - inferred_at) * 1e3,
-            **attention,
-            "end_to_end": (now - frame.captured_at) * 1e3,
-        }
-        for stage, milliseconds in stages_ms.items():
-            self.took(stage, milliseconds)
-        self._classified += 1
-        label = "unknown" if answer == UNKNOWN else classifier.labels[answer]
-        score = predictions[0].score if answer == UNKNOWN else float(smoothed[answer])
-        return Result(frame, predictions, label, score, changed, stages_ms, self._rate(now), looks)
+        frame = prepared.frame
+        scores = self._classifier.infer(prepared.x)
+        stages_ms = {"capture": frame.capture_ms, "preprocess": prepared.prepare_ms, **self._classifier.stages_ms}
+        return self._tally.result(frame, scores, stages_ms)
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What runs the network."""
+        return self._classifier.runtime.accelerator
 
     def took(self, stage: str, milliseconds: float) -> None:
         """Note a time of a stage, such as ``draw``, for the summary; from any thread."""
-        self._times[stage].add(milliseconds)
+        self._tally.took(stage, milliseconds)
 
     def _notify(self, notice: Notice) -> None:
         for listener in self.listeners:
             listener(notice)
-
-    def _rate(self, now: float) -> float:
-        interval, self._last_result_at = now - self._last_result_at, now
-        if self._classified < 2:
-            return 0.0
-        # The mean of the first intervals, then one that forgets over about twenty.
-        weight = max(0.05, 1 / (self._classified - 1))
-        self._interval_s += weight * (interval - self._interval_s)
-        return 1 / self._interval_s if self._interval_s > 0 else 0.0
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """Have the thread that iterates call this, about ten times a second, while no frame comes."""
@@ -249,8 +208,7 @@ class Stream:
 
     def close(self) -> None:
         """End the capture. May be called twice."""
-        if self._ended_at is None:
-            self._ended_at = time.monotonic()
+        self._tally.end()
         self._ahead.close()
 
     def __enter__(self) -> Stream:
@@ -261,22 +219,125 @@ class Stream:
 
     def summary(self) -> Summary:
         """Return the run in numbers; complete after ``close``."""
-        seconds = (self._ended_at or time.monotonic()) - self._began_at
+        dropped = {reason: count for reason, count in self._ahead.dropped.items()}
+        return self._tally.summary(
+            self.name, self._ahead.captured, dropped, self._capture.gaps, self.accelerator, self._masks
+        )
+
+
+class Tally:
+    """Makes results of scores, and keeps the numbers of a run for its summary.
+
+    Attributes:
+        classified: results until now.
+        began_at: when it was made, ``time.monotonic``.
+        ended_by: as in ``Summary``.
+    """
+
+    def __init__(self, classifier: Classifier, decide: Decider | None, top_k: int) -> None:
+        """Take what ranks scores, what makes an answer of them (None: each frame for itself), predictions a result."""
+        self._classifier, self._decide, self._top_k = classifier, decide or Decider(), top_k
+        self._times = {stage: _Times() for stage in (*STAGES, *DRAWN)}
+        self.classified = 0
+        self.began_at = time.monotonic()
+        self.ended_by = "fault"
+        self._ended_at: float | None = None
+        self._last_result_at, self._interval_s = 0.0, 0.0
+
+    def result(self, frame: Frame, scores: NDArray[np.float32], before_ms: dict[str, float]) -> Result:
+        """Return what became of a frame.
+
+        Args:
+            frame: whose scores these are; the classifier was asked for no others since.
+            scores: (classes,) float32.
+            before_ms: the stages up to now.
+
+        Raises:
+            InputError: a score is not a number.
+        """
+        inferred_at = time.perf_counter()
+        if not np.isfinite(scores).all():
+            raise InputError(
+                "the network's output is not a number", "convert it again; if that does not help, train it again"
+            )
+        smoothed, answer, changed = self._decide(scores, frame.captured_at)
+        predictions = self._classifier.rank(smoothed, self._top_k)
+        decided_at = time.perf_counter()
+        looks = self._classifier.looks(frame.image)
+        attention = {"attention": (time.perf_counter() - decided_at) * 1e3} if looks else {}
+        now = time.monotonic()
+        stages_ms = {
+            **before_ms,
+            "postprocess": before_ms.get("postprocess", 0.0) + (decided_at - inferred_at) * 1e3,
+            **attention,
+            "end_to_end": (now - frame.captured_at) * 1e3,
+        }
+        for stage, milliseconds in stages_ms.items():
+            self.took(stage, milliseconds)
+        self.classified += 1
+        label = "unknown" if answer == UNKNOWN else self._classifier.labels[answer]
+        score = predictions[0].score if answer == UNKNOWN else float(smoothed[answer])
+        return Result(frame, predictions, label, score, changed, stages_ms, self._rate(now), looks)
+
+    def took(self, stage: str, milliseconds: float) -> None:
+        """Note a time of a stage, from any thread."""
+        self._times[stage].add(milliseconds)
+
+    def _rate(self, now: float) -> float:
+        interval, self._last_result_at = now - self._last_result_at, now
+        if self.classified < 2:
+            return 0.0
+        # The mean of the first intervals, then one that forgets over about twenty.
+        weight = max(0.05, 1 / (self.classified - 1))
+        self._interval_s += weight * (interval - self._interval_s)
+        return 1 / self._interval_s if self._interval_s > 0 else 0.0
+
+    def end(self) -> None:
+        """Stop the clock; may be called twice."""
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+
+    def summary(
+        self,
+        source: str,
+        captured: int,
+        dropped: dict[str, int],
+        gaps: Iterable[Gap],
+        accelerator: Accelerator,
+        masks: MaskCost | None = None,
+    ) -> Summary:
+        """Return the run in numbers."""
+        seconds = (self._ended_at or time.monotonic()) - self.began_at
         latency = self._times["end_to_end"].kept()
         return Summary(
-            source=self.name,
-            captured=self._ahead.captured,
-            classified=self._classified,
-            dropped={reason: count for reason, count in self._ahead.dropped.items()},
+            source=source,
+            captured=captured,
+            classified=self.classified,
+            dropped=dropped,
             seconds=seconds,
-            fps=self._classified / seconds if seconds > 0 else 0.0,
+            fps=self.classified / seconds if seconds > 0 else 0.0,
             latency=LatencyStats.from_ms(latency.tolist()) if latency.size else None,
             stages_ms={stage: float(np.median(t.kept())) for stage, t in self._times.items() if t.kept().size},
-            gaps=tuple(self._capture.gaps),
-            accelerator=self._classifier.runtime.accelerator,
-            ended_by=self._ended_by,
-            masks=self._masks,
+            gaps=tuple(gaps),
+            accelerator=accelerator,
+            ended_by=self.ended_by,
+            masks=masks,
         )
+
+
+def check_numbers(top_k: int, max_frames: int, duration_s: float) -> None:
+    """Raise UsageError where a number of a run is out of range."""
+    if top_k < 1 or max_frames < 0 or duration_s < 0:
+        raise UsageError("--top-k must be 1 or more, --max-frames and --duration 0 or more")
+
+
+def ended_by(stop: threading.Event, all_frames: bool, until: float) -> str:
+    """Return what ended a run, as in ``Summary``; ``all_frames``: there are as many results as were asked for."""
+    if stop.is_set():
+        return "stop"
+    if all_frames:
+        return "frames"
+    return "duration" if time.monotonic() >= until else "end"
 
 
 class _Times:

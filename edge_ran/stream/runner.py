@@ -6,9 +6,10 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edge_ran.attention import MEAN
 from edge_ran.camera import Limits, Notice, open_source
@@ -43,6 +44,21 @@ class StreamOptions:
     on_change: str = ""
     web: str = ""
     mask: str = MEAN
+
+
+class AnyStream(Protocol):
+    """What ``run_stream`` needs of a stream: ``Stream`` is one, the frames of a phone's camera another."""
+
+    name: str
+    live: bool
+    source_fps: float
+    listeners: list[Callable[[Notice], None]]
+
+    def __enter__(self) -> AnyStream: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def __iter__(self) -> Iterator[Result]: ...
+    def took(self, stage: str, milliseconds: float) -> None: ...
+    def when_idle(self, call: Callable[[], None]) -> None: ...
 
 
 def open_stream(
@@ -102,7 +118,7 @@ def open_stream(
 
 
 def run_stream(
-    stream: Stream,
+    stream: AnyStream,
     accelerator: Accelerator,
     wishes: StreamOptions,
     *,

@@ -7,38 +7,34 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
-import re
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import records, verify
-from edge_ran.bench import Bench, BenchReport, Plan
-from edge_ran.bench.figures import (
-    BenchLatency,
-    ColdStart,
-    EnergyUse,
-    MemoryUse,
-    RuntimeFacts,
-    Throughput,
-    Timing,
-    Warmup,
-)
-from edge_ran.bench.measure import model_facts
+from edge_ran import bench, records, verify
+from edge_ran.bench import Bench, FailedDevice, Plan
+from edge_ran.bench.sustained import WINDOWS
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.errors import EnvironmentMissing, GateError, UsageError
+from edge_ran.classifier import Classifier
+from edge_ran.errors import CameraError, EnvironmentMissing, GateError, UsageError
 from edge_ran.graph import read_graph
-from edge_ran.latency import LatencyStats
-from edge_ran.machine import Conditions, Machine
 from edge_ran.phone import assets
+from edge_ran.phone.camera_stream import PhoneStream
+from edge_ran.phone.messages import PageAccelerator, PageAnswers, PageWindow, SustainDone, TimedRuns
 from edge_ran.phone.serve import Serving, qr_code, serving
-from edge_ran.phone.sessions import Hello, PageAccelerator, PageAnswers, Session, TimedRuns
-from edge_ran.runtime import Accelerator, Delegation
-from edge_ran.runtime.agreement import compare_all
+from edge_ran.phone.sessions import Invitation, Session
+from edge_ran.phone.site import SiteOptions
+from edge_ran.runtime import RuntimeOptions
+from edge_ran.runtime.agreement import allowed, compare_all
+from edge_ran.targets import browser_records
 from edge_ran.targets.address import browser_place
 from edge_ran.targets.sanitize import clean
 from edge_ran.targets.target import Order, Probe
@@ -46,6 +42,7 @@ from edge_ran.targets.target import Order, Probe
 SESSIONS = 6  # the extremes of six hold the median with 97 % confidence
 WAIT_S = 600.0  # for somebody to scan the code
 ANSWER_S = 300.0
+MOST_PHONES = 16
 
 Note = Callable[[str], None]
 
@@ -73,62 +70,166 @@ class BrowserTarget:
         return Probe(False, "it answers when its page is opened", f"edge-ran benchmark --device {self.spec.name}")
 
     def answer(self, order: Order) -> dict[str, Any]:
-        """Benchmark or verify there, once somebody has opened the page."""
-        if order.runtime.delegate is not None or order.runtime.threads:
-            raise UsageError("--delegate and --threads cannot be had of a browser", "leave them out")
+        """Benchmark, run for minutes or verify there, once somebody has opened the page."""
+        check_runtime(order.runtime)
         if len(order.models) > 1:
             raise UsageError("a browser measures one model at a time", "name one")
-        if order.verb == "benchmark":
-            return self._benchmark(order)
-        if order.verb == "verify":
-            return self._verify(order)
-        raise UsageError(f"a browser cannot {order.verb}", "benchmark and verify work with it")
+        if order.options.get("images"):
+            raise UsageError("--images cannot be had of a browser: its page brings pictures", "leave it out")
+        verbs = {"benchmark": self._benchmark, "sustain": self._sustain, "verify": self._verify}
+        if order.verb not in verbs:
+            raise UsageError(f"a browser cannot {order.verb}", "benchmark, sustain, verify and run work with it")
+        return verbs[order.verb](order)
 
     def follow(self, order: Order, on_line: Note) -> None:
-        """Refuses: the page shows its camera's answers itself."""
-        raise UsageError("a phone shows what its camera sees on its own screen", "edge-ran serve MODEL")
+        """Refuses: what its camera sees becomes results here, see ``stream``."""
+        raise UsageError(f"a browser cannot {order.verb} by itself", f"edge-ran run --device {self.spec.name}")
 
     def clean(self) -> int:
         """A browser keeps the page as it keeps any; there is nothing to remove from here."""
         return 0
 
-    def _open(self, order: Order, accelerator: str) -> tuple[Serving, Session, Hello]:
-        served = self._stack.enter_context(serving(order.models, self._place))
-        name, session = served.server.sessions.open()
-        self._stack.callback(session.end)
-        url = f"{served.session_url(name)}&accelerator={accelerator}"
+    def stream(
+        self,
+        classifier: Classifier,
+        runtime: RuntimeOptions,
+        stop: threading.Event,
+        *,
+        pictures: bool,
+        **words: Any,
+    ) -> PhoneStream:
+        """Return what its camera sees, once somebody has opened the page; it ends with this target.
+
+        Args:
+            classifier: of the file that the page is to run.
+            runtime: what was asked of the runtime.
+            stop: ends the waiting, and the stream.
+            pictures: whether the frames are to be sent as well.
+            words: for ``PhoneStream``.
+
+        Raises:
+            UsageError: a browser cannot do that.
+            CameraError: nobody opened the page, or ``stop`` was set.
+        """
+        check_runtime(runtime)
+        _, invitation = self._invite((classifier.path,), runtime, SiteOptions(overrides=classifier.overrides))
+        session = invitation.next(WAIT_S, stop)
+        if session is None:
+            raise CameraError("stopped before a phone came" if stop.is_set() else _nobody(), "scan the code")
+        self._greet(session, runtime)
+        return PhoneStream(
+            classifier,
+            session,
+            lambda told: browser_records.accelerator(runtime, told),
+            pictures=pictures,
+            stop=stop,
+            **words,
+        )
+
+    def _invite(
+        self, models: Sequence[Path], runtime: RuntimeOptions, options: SiteOptions | None = None, phones: int = 1
+    ) -> tuple[Serving, Invitation]:
+        served = self._stack.enter_context(serving(models, self._place, options))
+        invitation = served.server.sessions.invite(phones)
+        self._stack.callback(invitation.end)
+        url = f"{served.session_url(invitation.name)}&accelerator={runtime.accelerator}"
         if not self.spec.target.startswith("browser"):
             for line in qr_code(url).splitlines():
                 self._say(line)
         self._say(f"open {url}")
-        if not session.came.wait(WAIT_S) or session.hello is None:
-            raise EnvironmentMissing(f"nobody opened the page within {WAIT_S / 60:.0f} minutes", "scan the code")
-        hello = session.hello
-        self._say(f"{_name(hello)}: {clean(hello.accelerator.adapter)}")
-        _check_accelerator(order, hello.accelerator)
-        return served, session, hello
+        return served, invitation
+
+    def _greet(self, session: Session, runtime: RuntimeOptions) -> None:
+        """Tell who has come. Raises GateError where it has not the accelerator that it must have."""
+        assert session.hello is not None
+        name = browser_records.name(session.hello)
+        self._say(f"{name}: {clean(session.hello.accelerator.adapter)}")
+        if session.hello.accelerator.false_pixels:
+            self._say(f"{name} changes the pixels of pictures, as a protection against tracking: answers may differ")
+        _check_accelerator(runtime, session.hello.accelerator)
+
+    def _only(self, order: Order, accelerator: str) -> tuple[Serving, Session]:
+        """Invite one phone, and wait for it."""
+        served, invitation = self._invite(
+            order.models, dataclasses.replace(order.runtime, accelerator=accelerator), _options(order)
+        )
+        session = invitation.next(WAIT_S)
+        if session is None:
+            raise EnvironmentMissing(_nobody(), "scan the code")
+        self._greet(session, order.runtime)
+        return served, session
 
     def _benchmark(self, order: Order) -> dict[str, Any]:
-        if order.options.get("images"):
-            raise UsageError("--images cannot be had of a browser: its page brings pictures", "leave it out")
+        phones = int(order.options.get("phones", 1))
+        if not 1 <= phones <= MOST_PHONES:
+            raise UsageError(f"--phones {phones} is not 1 to {MOST_PHONES}", "for instance --phones 2")
+        _, invitation = self._invite(order.models, order.runtime, _options(order), phones)
+        jobs: dict[str, Future[Bench]] = {}
+        for number in range(1, phones + 1):  # each phone begins when it comes
+            session = invitation.next(WAIT_S)
+            if session is None:
+                break
+            assert session.hello is not None
+            name = browser_records.name(session.hello)
+            name = f"{name} ({number})" if name in jobs else name
+            jobs[name] = _started(functools.partial(self._measure, order, session))
+        if not jobs:
+            raise EnvironmentMissing(_nobody(), "scan the code")
+        if phones == 1:
+            (job,) = jobs.values()
+            return job.result().document()
+        return _table(jobs, phones).document()
+
+    def _measure(self, order: Order, session: Session) -> Bench:
         plan = order.plan or Plan()
-        _, session, hello = self._open(order, order.runtime.accelerator)
+        self._greet(session, order.runtime)
         found = session.ask(
             TimedRuns,
             "benchmark",
             plan.max_secs + ANSWER_S,
+            silence_s=math.inf,  # what talks while it measures measures itself
             sessions=SESSIONS,
             runs=math.ceil(plan.num_runs / SESSIONS),
             warmup_runs=max(1, plan.warmup_runs),
             least_ms=1000 * plan.min_secs / SESSIONS,
             most_ms=1000 * plan.max_secs / SESSIONS,
         )
-        return Bench((report(order, plan, hello, found),)).document()
+        session.end()
+        assert session.hello is not None
+        return Bench((browser_records.report(order.models[0], order.runtime, plan, session.hello, found),))
+
+    def _sustain(self, order: Order) -> dict[str, Any]:
+        seconds = order.seconds
+        if not 0 < seconds < math.inf:
+            raise UsageError("a sustained run needs a time above 0", "for instance --duration 10m")
+        _, session = self._only(order, order.runtime.accelerator)
+        windows: list[PageWindow] = []
+
+        def take(window: PageWindow) -> bool:
+            if window.index == 0:
+                windows.clear()  # the page was loaded again, and begins anew
+            windows.append(window)
+            return True
+
+        count = max(4, min(WINDOWS, int(seconds)))
+        words = {"seconds": seconds, "windows": count, "warmup_runs": Plan().warmup_runs}
+        done = session.ask(
+            SustainDone,
+            "sustain",
+            2 * seconds + ANSWER_S,
+            silence_s=seconds / count + ANSWER_S,
+            part=(PageWindow, take),
+            **words,
+        )
+        assert session.hello is not None
+        return records.document(
+            browser_records.sustained(order.models[0], order.runtime, session.hello, done.accelerator, windows)
+        )
 
     def _verify(self, order: Order) -> dict[str, Any]:
         path = order.models[0]
         graph = read_graph(path)
-        served, session, hello = self._open(order, "gpu")
+        served, session = self._only(order, "gpu")
         found = session.ask(PageAnswers, "verify", ANSWER_S)
         site = served.server.site
         file = json.loads((site / "config.json").read_text("utf-8"))["files"][0]
@@ -145,7 +246,9 @@ class BrowserTarget:
             if [[len(v) for v in one] for one in answers] != [sizes] * len(right):
                 raise EnvironmentMissing(f"{self.spec.name} sent answers of another size", "open the page again")
             tensors = [dataclasses.replace(tensor, scale=0.0) for tensor in graph.outputs]
-            agreement = compare_all(right, answers, tensors)
+            agreement = compare_all(right, answers, tensors, allowed(graph.precision, "fp16"))
+            hello = session.hello
+            assert hello is not None
             adapter = clean(hello.accelerator.adapter) if hello.accelerator.actual == device else ""
             checks.append(
                 verify.Check(device, "", adapter, "", hello.accelerator.is_software, agreement, ms, found.cpu_ms)
@@ -153,98 +256,55 @@ class BrowserTarget:
         return records.document(verify.Verification(str(path), "LiteRT.js", assets.VERSION, tuple(checks)))
 
 
-def report(order: Order, plan: Plan, hello: Hello, found: TimedRuns) -> BenchReport:
-    """Make the report of what a page measured.
-
-    Raises:
-        EnvironmentMissing: it measured nothing.
-    """
-    graph = read_graph(order.models[0])
-    sessions = [list(one) for one in found.sessions_ms if one]
-    samples = [ms for one in sessions for ms in one]
-    if not samples or not found.load_ms or not found.first_ms or min(samples) < 0:
-        raise EnvironmentMissing("the page measured nothing", "keep it in front, and try again")
-    stats = LatencyStats.from_ms([max(ms, 1e-6) for ms in samples], found.first_ms[0], sessions)
-    gmacs = graph.multiply_adds / stats.p50_ms / 1e6 if graph.multiply_adds else None
-    on_gpu = found.accelerator.actual == "gpu"
-    return BenchReport(
-        name=order.models[0].name,
-        model=model_facts(graph),
-        accelerator=_accelerator(order, found),
-        delegation=Delegation("WebGPU" if on_gpu else "XNNPACK", len(graph.operators), None, None),
-        runtime=RuntimeFacts("LiteRT.js", assets.VERSION, 1),
-        latency=BenchLatency(**vars(stats), init_ms=found.load_ms[0], warmup_runs=plan.warmup_runs * len(sessions)),
-        cold_start=ColdStart(None, None, found.load_ms[0], found.first_ms[0]),
-        warmup=Warmup(plan.warmup_runs * len(sessions), None, None),
-        stages_ms=None,
-        timing=Timing(
-            includes_output_read=True,
-            clock=f"performance.now, in steps of {found.clock_step_ms:.3g} ms",
-            sessions=len(sessions),
-            turns=len(sessions),
-            session_medians_ms=tuple(float(np.median(one)) for one in sessions),
-            wall_ms=1e3 * found.seconds,
-            wall_per_run_ms=1e3 * found.seconds / len(samples),
-        ),
-        energy=EnergyUse(),
-        memory=MemoryUse(),
-        throughput=Throughput(1e3 / stats.p50_ms, gmacs),
-        environment=_machine(hello),
-        conditions=Conditions(found.seconds, None, None, None, None, None, None, None, None, None),
-        plan=plan,
-        input="pictures of the page",
-        samples_ms=tuple(round(ms, 5) for ms in samples),
-    )
+def check_runtime(runtime: RuntimeOptions) -> None:
+    """Raise UsageError where the runtime is asked for what a browser has not."""
+    if runtime.delegate is not None or runtime.threads:
+        raise UsageError("--delegate and --threads cannot be had of a browser", "leave them out")
 
 
-def _accelerator(order: Order, found: TimedRuns) -> Accelerator:
-    told, wanted = found.accelerator, order.runtime.accelerator
-    reason = clean(told.reason)
-    warnings = ["the page was in the background for a time"] if found.hidden else []
-    if told.false_pixels:
-        warnings.append("the browser changes the pixels of pictures")
-    return Accelerator(
-        requested=wanted,
-        actual=told.actual,
-        adapter=clean(told.adapter),
-        is_software=told.is_software,
-        fallback_reason=reason if wanted == "gpu" and told.actual == "cpu" else "",
-        auto_reason=reason if wanted == "auto" else "",
-        warning="; ".join(warnings),
-    )
+def _started(work: Callable[[], Bench]) -> Future[Bench]:
+    """Do it in a thread of its own, which does not keep the program from ending."""
+    future: Future[Bench] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="edge-ran phone", daemon=True).start()
+    return future
 
 
-def _check_accelerator(order: Order, told: PageAccelerator) -> None:
-    if order.runtime.accelerator == "gpu" and told.actual == "cpu" and not order.runtime.fallback:
+def _options(order: Order) -> SiteOptions:
+    return SiteOptions(overrides=order.overrides)
+
+
+def _nobody() -> str:
+    return f"nobody opened the page within {WAIT_S / 60:.0f} minutes"
+
+
+def _table(jobs: dict[str, Future[Bench]], phones: int) -> Bench:
+    """Put the phones side by side; those that failed, or did not come, are named with the reason."""
+    failed: list[FailedDevice] = []
+    benches: dict[str, Bench] = {}
+    for name, job in jobs.items():
+        try:
+            benches[name] = job.result()
+        except EnvironmentMissing as error:  # one that was closed must not cost the others' figures
+            failed.append(FailedDevice(name, str(error)))
+    missing = range(len(jobs) + 1, phones + 1)
+    failed += [FailedDevice(f"phone {number}", _nobody()) for number in missing]
+    if not benches:
+        raise EnvironmentMissing(
+            f"no phone could be measured: {failed[0].reason}", "scan the code, and keep the page in front"
+        )
+    return dataclasses.replace(bench.across(benches), failed=tuple(failed))
+
+
+def _check_accelerator(runtime: RuntimeOptions, told: PageAccelerator) -> None:
+    if runtime.accelerator == "gpu" and told.actual == "cpu" and not runtime.fallback:
         raise GateError(f"the GPU was asked for, but {clean(told.reason)}", "leave --no-fallback out, or choose --cpu")
-
-
-def _machine(hello: Hello) -> Machine:
-    return Machine(
-        board=_name(hello),
-        cpu=clean(hello.platform) or "unknown",
-        architecture=None,
-        cores=max(1, hello.cores),
-        memory_mb=int(1000 * hello.memory_gb) if hello.memory_gb else None,
-        governor=None,
-        virtual=None,
-        emulated_on=None,
-        os=browser_name(hello.user_agent),
-        python=None,
-        load_average=None,
-    )
-
-
-def _name(hello: Hello) -> str:
-    return clean(hello.model)[:80] or browser_name(hello.user_agent)
-
-
-def browser_name(user_agent: str) -> str:
-    """Return the browser and its version out of what it calls itself; the whole, shortened, where that says neither."""
-    for name in ("Edg", "OPR", "SamsungBrowser", "Firefox", "Chrome", "HeadlessChrome", "Version"):
-        if found := re.search(rf"\b{name}/(\d+)", user_agent):
-            return f"{'Safari' if name == 'Version' else name} {found[1]}"
-    return clean(user_agent)[:60] or "a browser"
 
 
 def _split(values: NDArray[np.float32], sizes: Sequence[int]) -> list[list[NDArray[np.float32]]]:

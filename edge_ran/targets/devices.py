@@ -152,5 +152,7 @@ def open_target(spec: DeviceSpec, say: Callable[[str], None] = lambda line: None
     if spec.target == "local":
         raise UsageError(f"{spec.name} is this machine", "leave out --device")
     if is_browser(spec.target):
+        if install:
+            raise UsageError("--install is for boards over ssh: a browser needs no Python", "leave it out")
         return BrowserTarget(spec, say)
     return SshTarget(spec, say, install)

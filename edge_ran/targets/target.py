@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_ran.bench import Plan
+from edge_ran.card import Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.runtime import RuntimeOptions
 
@@ -40,13 +41,15 @@ class Order:
     """What a verb is to do on a device.
 
     Attributes:
-        verb: ``benchmark``, ``verify`` or ``run``.
+        verb: ``benchmark``, ``sustain``, ``verify``, ``run`` or another that measures.
         models: the ``.tflite`` files, of this machine.
         options: the verb's options that were given, by the name of their parameter (``num_runs``); those that were not
             have the verb's own default. A Path or Parcel is of this machine and must go along, a Result comes back, a
             Page is seen here; a str is as typed, also where it names a file of the device.
         runtime: the options of the runtime, read.
         plan: how long a benchmark is to last, read.
+        seconds: how long a sustained run is to last, read.
+        overrides: what the models' metadata lacks, read.
         beside: files that lie in the first model's folder and must do so there, too.
     """
 
@@ -56,6 +59,8 @@ class Order:
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
     plan: Plan | None = None
     beside: tuple[Path, ...] = ()
+    seconds: float = 0.0
+    overrides: Overrides = field(default_factory=Overrides)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def pictures(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     return ((pixels - 128) / 128).astype(np.float32), classes
 
 
-def convert(model: tf_keras.Model, quantised: bool, io: type = tf.float32) -> bytes:
+def convert(model: tf_keras.Model, quantised: bool, io: type = tf.float32, weights: type = tf.float32) -> bytes:
     signature = tf.TensorSpec((1, 16, 16, 3), tf.float32, name="image")
     function = tf.function(lambda x: model(x, training=False), input_signature=[signature])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
@@ -81,6 +81,9 @@ def convert(model: tf_keras.Model, quantised: bool, io: type = tf.float32) -> by
         converter.representative_dataset = lambda: ([picture] for picture in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = io
+    if weights == tf.float16:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
     return converter.convert()
 
 
@@ -188,6 +191,7 @@ def main(chosen: list[str]) -> None:
     logits.set_weights(good.get_weights())
     made: dict[str, Callable[[], bytes]] = {
         "float32.tflite": lambda: convert(good, quantised=False),
+        "float16.tflite": lambda: convert(good, quantised=False, weights=tf.float16),
         "int8.tflite": lambda: convert(good, quantised=True, io=tf.int8),
         "uint8.tflite": lambda: convert(good, quantised=True, io=tf.uint8),
         "int8_float_io.tflite": lambda: convert(good, quantised=True),

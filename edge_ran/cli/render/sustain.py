@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_ran.bench import Sustained
+from edge_ran.bench.report import battery_words
 
 
 def sustained(course: Sustained) -> str:
@@ -19,6 +20,8 @@ def sustained(course: Sustained) -> str:
         f"clock        {_course([c.clock_mhz_after for c in around], 'MHz')}",
         f"temperature  {_course([c.temperature_c_after for c in around], '°C')}",
     ]
+    if (battery := battery_words(course.battery)) is not None:
+        lines.append(f"battery      {battery}")
     return "\n".join(lines)
 
 

@@ -3,9 +3,10 @@
 
 /**
  * Compare every output: class scores first, masks after them.
- * reference, answers: [input][output] -> Float32Array of real values; tensors: [{scale}]; limits: of config.json.
+ * reference, answers: [input][output] -> Float32Array of real values; tensors: [{scale}]; limits: of config.json;
+ * allowed_error: the relative error that rounding may make.
  */
-export function compareAll(reference, answers, tensors, limits) {
+export function compareAll(reference, answers, tensors, limits, allowed_error) {
   const found = compare(reference.map((r) => r[0]), answers.map((a) => a[0]), tensors[0]);
   let masks = 0;
   for (let i = 1; i < tensors.length; i++) {
@@ -14,7 +15,7 @@ export function compareAll(reference, answers, tensors, limits) {
   }
   found.masks_difference = masks;
   const small = found.largest_difference <= limits.largest_difference * found.answers_range || found.largest_difference === 0;
-  found.is_right = small && found.relative_error <= limits.largest_error && masks <= limits.largest_difference;
+  found.is_right = small && found.relative_error <= allowed_error && masks <= limits.largest_difference;
   return found;
 }
 

@@ -94,7 +94,7 @@ export class Engine {
     this.cpu = await this.open("wasm", build, file);
     const answers = await this.answers(this.cpu, this.check.pixels);
     const expected = await this.expected(file);
-    const found = compareAll(expected, answers, file.outputs, this.config.limits);
+    const found = compareAll(expected, answers, file.outputs, this.config.limits, file.allowed_error);
     this.accelerator = {
       actual: "cpu", adapter: `WebAssembly (${build})`, reason: "", is_software: false, file: file.path, checks: { cpu: found }, load_ms: this.cpu.load_ms,
     };
@@ -128,8 +128,11 @@ export class Engine {
       const { pixels } = this.check;
       const answers = await this.answers(this.gpu, [...pixels, pixels[0]]);
       const again = answers.pop();
-      const found = compareAll(this.reference, answers, file.outputs, this.config.limits);
-      const last = compareAll([this.reference[0]], [again], file.outputs, this.config.limits);
+      // Of another file than the CPU's, the answers that the host recorded.
+      this.gpu.reference = file === this.cpu.file ? this.reference : await this.expected(file);
+      const compare = (right, mine) => compareAll(right, mine, file.outputs, this.config.limits, file.allowed_error);
+      const found = compare(this.gpu.reference, answers);
+      const last = compare([this.gpu.reference[0]], [again]);
       this.accelerator.checks.gpu = found;
       if (!found.is_right) return `its answers are wrong: ${words(found)}`;
       if (!last.is_right) return `its first answer is right, a later one wrong: ${words(last)}`;
@@ -139,7 +142,7 @@ export class Engine {
       return error.message;
     }
     if (this.wanted === "auto" && this.gpu.median_ms >= this.cpu.median_ms) {
-      return `it is slower: ${this.gpu.median_ms.toFixed(1)} ms, the CPU takes ${this.cpu.median_ms.toFixed(1)} ms`;
+      return `it (${this.gpu.adapter || "unnamed"}) is slower: ${this.gpu.median_ms.toFixed(1)} ms, the CPU takes ${this.cpu.median_ms.toFixed(1)} ms`;
     }
     const { adapter, is_software, load_ms } = this.gpu;
     Object.assign(this.accelerator, { actual: "gpu", adapter: `WebGPU ${adapter}`.trim(), is_software, file: file.path, load_ms });
@@ -210,7 +213,8 @@ export class Engine {
   async checkAgain() {
     this.checked_at = performance.now();
     const [answer] = await this.answers(this.gpu, [this.check.pixels[0]]);
-    const found = compareAll([this.reference[0]], [answer], this.gpu.file.outputs, this.config.limits);
+    const { reference, file } = this.gpu;
+    const found = compareAll([reference[0]], [answer], file.outputs, this.config.limits, file.allowed_error);
     if (!found.is_right) this.leaveGpu(`its answers became wrong: ${words(found)}`);
   }
 

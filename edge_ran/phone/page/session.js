@@ -1,36 +1,90 @@
-// Work that a computer asked this phone for: `edge-ran benchmark|verify|run --device phone`. The page sends raw samples
-// and answers; the computer does the statistics, with the code that every device's report uses.
+// Work that a computer asked this phone for: `edge-ran benchmark|sustain|verify|run --device phone`. The page sends raw
+// samples and answers; the computer does the statistics, with the code that every device's report uses.
 
 import { abilities } from "./engine.js";
 
 const BATCH_RUNS = 200;
+const TRY_AGAIN_MS = 1000;
+const GIVE_UP_MS = 30_000;
+const KEY = "edge-ran session";
 
-export async function serveSession(state, session, say, show) {
-  const api = new URL(`api/session/${encodeURIComponent(session)}/`, document.baseURI).href;
-  const send = (what, record) =>
-    fetch(`${api}${what}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(record) });
-  await send("hello", await describe(state));
+/** Work for the computer that invited this page, until it says that all is done. */
+export async function serveSession(state, invitation, say, show) {
+  const post = (name, what, record) =>
+    fetch(api(name, what), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(record) });
+  const session = await enter(state, invitation, post);
+  if (!session) return say("Enough phones have come, or the session has ended. This page can be closed.");
+  document.body.dataset.session = session;
+  const send = async (what, record) => {
+    const answer = await post(session, what, record);
+    if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `HTTP ${answer.status}`);
+    return answer.json();
+  };
+  let heard = performance.now();
   for (;;) {
-    const answer = await fetch(`${api}task`);
-    if (!answer.ok) return say("The computer has ended the session. This page can be closed.");
-    const task = await answer.json();
-    if (task.kind === "wait") continue;
-    if (task.kind === "end") return say("Done. This page can be closed.");
     try {
-      await send("result", { task: task.id, ...(await tasks[task.kind](state, task, say, show, send)) });
+      const answer = await fetch(api(session, "task"));
+      if (!answer.ok) return say("The computer has ended the session. This page can be closed.");
+      heard = performance.now();
+      const task = await answer.json();
+      if (task.kind === "wait") continue;
+      if (task.kind === "end") return say("Done. This page can be closed.");
+      await send("result", { task: task.id, ...(await work(state, task, say, show, send)) });
     } catch (error) {
-      await send("result", { task: task.id, error: error.message });
+      // No network for a moment: the task is given again to a page that asks.
+      if (performance.now() - heard > GIVE_UP_MS) return say("The computer cannot be reached any more. This page can be closed.");
+      say(`The computer cannot be reached (${error.message}). Trying again.`);
+      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
     }
   }
 }
 
+function api(name, what) {
+  return new URL(`api/session/${encodeURIComponent(name)}/${what}`, document.baseURI).href;
+}
+
+// A session of this page's own: the one that it had before it was loaded again, else a new one. null: there is no place.
+async function enter(state, invitation, post) {
+  const hello = await describe(state);
+  const kept = remembered(invitation);
+  if (kept && (await post(kept, "hello", hello)).ok) return kept;
+  const answer = await post(invitation, "hello", hello);
+  if (!answer.ok) return null;
+  const { session } = await answer.json();
+  try {
+    localStorage.setItem(KEY, JSON.stringify({ invitation, session }));
+  } catch {
+    // This browser keeps nothing: a page that is loaded again is a new one.
+  }
+  return session;
+}
+
+function remembered(invitation) {
+  try {
+    const kept = JSON.parse(localStorage.getItem(KEY));
+    return kept?.invitation === invitation ? kept.session : null;
+  } catch {
+    return null;
+  }
+}
+
+async function work(state, task, say, show, send) {
+  const lock = await navigator.wakeLock?.request("screen").catch(() => null);
+  try {
+    return await tasks[task.kind](state, task, say, show, (part) => send("part", { task: task.id, part }));
+  } catch (error) {
+    return { error: error.message };
+  } finally {
+    await lock?.release().catch(() => {});
+  }
+}
+
 const tasks = {
-  /** Samples of inferences back to back, by load. {sessions, runs, most_ms, warmup_runs} -> {sessions_ms, ...} */
+  /** Samples of inferences back to back, by load. {sessions, runs, least_ms, most_ms, warmup_runs} -> {sessions_ms, ...} */
   async benchmark(state, task, say) {
     const { engine } = state;
     const { pixels } = engine.check;
     say("Measuring. Keep this page in front and the screen on.");
-    const lock = await navigator.wakeLock?.request("screen").catch(() => null);
     const battery = await batteryOf();
     const found = { sessions_ms: [], load_ms: [], first_ms: [], seconds: 0, hidden: document.hidden };
     for (let session = 0; session < task.sessions; session++) {
@@ -50,9 +104,33 @@ const tasks = {
       found.seconds += spent() / 1000;
       found.sessions_ms.push(samples);
       say(`Measured ${session + 1} of ${task.sessions}. Keep this page in front and the screen on.`);
+      document.body.dataset.measured = session + 1;
     }
-    await lock?.release();
+    await stillRight(engine);
     return { ...found, clock_step_ms: clockStep(), battery: [battery, await batteryOf()], accelerator: engine.accelerator };
+  },
+
+  /** Inferences without a pause, a part for each window of time. {seconds, windows} -> {accelerator} */
+  async sustain(state, task, say, show, part) {
+    const { engine } = state;
+    const { pixels } = engine.check;
+    const { worker } = engine.serving;
+    const time = async (runs, most_ms) => (await worker.ask("time", { pixels, runs, most_ms }, most_ms + 60_000)).samples_ms;
+    await time(task.warmup_runs, 60_000);
+    const began = performance.now();
+    let sent = Promise.resolve({ go_on: true });
+    for (let index = 0; index < task.windows; index++) {
+      const left = began + (1000 * task.seconds * (index + 1)) / task.windows - performance.now();
+      const samples_ms = await time(1e9, Math.max(1, left));
+      if (!(await sent).go_on) break;
+      const at_s = (performance.now() - began) / 1000;
+      sent = part({ index, at_s, samples_ms, hidden: document.hidden, battery: await batteryOf() });
+      say(`${Math.round(task.seconds - at_s)} s left. Keep this page in front and the screen on.`);
+      document.body.dataset.windows = index + 1;
+    }
+    await sent;
+    await stillRight(engine);
+    return { accelerator: engine.accelerator };
   },
 
   /** Outputs for the site's check pictures on both accelerators. -> {cpu, gpu} as arrays of numbers */
@@ -63,22 +141,66 @@ const tasks = {
     return { cpu, gpu, cpu_ms: engine.cpu.median_ms, gpu_ms: engine.gpu?.median_ms ?? null, accelerator: engine.accelerator };
   },
 
-  /** Frames of this phone's camera, one record each. {frames} -> {frames} */
-  async run(state, task, say, show, send) {
-    await state.camera.open();
+  /** Frames of this phone's camera, a part for each, until the computer wants no more. {pictures} -> {frames} */
+  async run(state, task, say, show, part) {
+    const { camera, engine } = state;
+    await camera.open();
     say("");
-    for (let index = 0; index < task.frames; index++) {
-      const bitmap = await state.camera.picture();
-      if (!bitmap) continue;
-      const size = { width: bitmap.width, height: bitmap.height };
-      const found = await state.engine.frame(bitmap);
+    let frames = 0;
+    let sent = Promise.resolve({ go_on: true });
+    while ((await sent).go_on) {
+      const found = await nextFrame(state, say, task.pictures);
       if (!found) continue;
+      const { size, arrived, picture } = found;
       show(found, size);
-      await send("frame", { task: task.id, index, outputs: found.outputs.map((o) => Array.from(o)), stages_ms: found.stages_ms, ...size });
+      const stages_ms = { ...found.stages_ms, end_to_end: performance.now() - arrived };
+      const { checks, ...accelerator } = engine.accelerator;
+      const outputs = found.outputs.map((o) => Array.from(o));
+      sent = part({ outputs, stages_ms, ...size, picture, accelerator: { ...accelerator, checks: {} } });
+      document.body.dataset.sent = ++frames;
     }
-    return { frames: task.frames };
+    camera.close();
+    return { frames };
   },
 };
+
+// Classify the camera's next picture; null where there is none. A lost camera is opened again.
+async function nextFrame(state, say, wantsPicture) {
+  const { camera, engine } = state;
+  if (camera.track?.readyState !== "live") {
+    say("The camera was lost. Trying to open it again.");
+    await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
+    await camera.open().then(() => say(""), (error) => say(error.message));
+    return null;
+  }
+  const bitmap = await camera.picture();
+  if (!bitmap) return null;
+  const arrived = performance.now();
+  const size = { width: bitmap.width, height: bitmap.height };
+  const picture = wantsPicture ? await jpegOf(bitmap) : "";
+  const found = await engine.frame(bitmap);
+  return found && { ...found, size, arrived, picture };
+}
+
+async function jpegOf(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  const blob = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+  const url = await new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+  return url.slice(url.indexOf(",") + 1);
+}
+
+// Times of a GPU that has become wrong meanwhile are of no use.
+async function stillRight(engine) {
+  if (engine.accelerator.actual !== "gpu") return;
+  await engine.checkAgain();
+  if (engine.accelerator.actual !== "gpu") throw new Error(engine.accelerator.reason);
+}
 
 async function describe(state) {
   const hints = await navigator.userAgentData?.getHighEntropyValues(["model", "platform", "platformVersion"]).catch(() => null);

@@ -1,0 +1,57 @@
+"""What `edge-ran run --device` asks of another device, and what cannot be asked of a phone's page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_ran.errors import UsageError
+
+if TYPE_CHECKING:
+    from edge_ran.runtime import RuntimeOptions
+    from edge_ran.targets import Order
+
+NOT_OF_PHONES = ("camera", "width", "height", "fps", "realtime", "frozen", "threads", "delegate", "delegate_option")
+
+
+def refuse_for_phones(typed: dict[str, Any], install: bool) -> None:
+    """Raise UsageError where an option was typed that a phone's page cannot have."""
+    for name in NOT_OF_PHONES:
+        if name in typed:
+            option = "--no-realtime" if name == "realtime" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} cannot be had of a phone: its page uses the phone's own camera", "leave it out")
+    if install:
+        raise UsageError("--install is for boards over ssh: a browser needs no Python", "leave it out")
+
+
+def order_of(typed: dict[str, Any], own: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:
+    """What another device is asked to do: files of this machine go along, and what it writes comes back at the end.
+
+    Only what was typed names files of this machine. What the device's description says, ``own``, is of the device: a
+    description is a file that others write, and must not be able to fetch anything from here.
+    """
+    from edge_ran.files import check_output, check_output_folder
+    from edge_ran.stream.web import is_loopback, parse_address
+    from edge_ran.targets import Order, Page
+    from edge_ran.targets import Result as Returned
+
+    if typed.get("show"):
+        raise UsageError("--show opens its window on this machine only", "use --web, or --save FILE")
+    typed.pop("show", None)
+    for name in ("save", "record", "summary"):
+        if name in typed:
+            if name == "record":
+                check_output_folder(Path(typed[name]))
+            else:
+                check_output(Path(typed[name]), force)
+            typed[name] = Returned(Path(typed[name]))
+    if "web" in typed:
+        page = Page(*parse_address(typed["web"]))
+        if not is_loopback(page.host) or not page.port:
+            raise UsageError(f"--web {typed['web']}: with --device the page is for this machine only", "--web 8080")
+        typed["web"] = page
+    if "labels" in typed:
+        typed["labels"] = Path(typed["labels"])
+    if "camera" in typed and (Path(typed["camera"]).is_file() or Path(typed["camera"]).is_dir()):
+        typed["camera"] = Path(typed["camera"])  # of this machine; any other is the device's
+    return Order("run", (model,), {**typed, **own}, options)
