@@ -1,7 +1,8 @@
-"""Draws the README's pictures: ``python docs/pictures.py [flow] [module] [attention] [live] [report FILE.html]``.
+"""Draws the README's pictures: ``python docs/pictures.py [flow] [module] [attention] [live] [phone] [report PAGE]``.
 
 ``flow.svg`` and ``attention-module.svg`` need nothing; ``attention.webp`` and ``live.webp`` show the shipped network;
-``report.webp`` needs Chromium and a page that ``edge-ran demo`` made.
+``phone.webp`` is the page of ``edge-ran export --web`` in Chromium, in a phone's size; ``report.webp`` needs Chromium
+and a page that ``edge-ran demo`` made.
 """
 
 from __future__ import annotations
@@ -206,6 +207,39 @@ def live() -> None:
     cv2.imwrite(str(HERE / "live.webp"), sheet, [cv2.IMWRITE_WEBP_QUALITY, 80])
 
 
+def phone() -> None:
+    """The page on a phone: Chromium in a phone's size, whose camera plays a picture of ``calibration_data/``."""
+    import cv2
+    import numpy as np
+
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from browser import chromium, static_server, wait_for, write_y4m
+
+    from edge_ran import catalogue
+    from edge_ran.classifier import with_masks
+    from edge_ran.phone.site import SiteOptions, export_site
+    from edge_ran.picture import read_picture
+    from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
+
+    width, height = 360, 640
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1.5, "mobile": True}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        picture = read_picture(catalogue.folder("calibration_data") / "chelsea-00.jpg")
+        write_y4m(
+            folder / "cat.y4m", np.asarray(cv2.resize(picture, (480, 480), interpolation=cv2.INTER_AREA), np.uint8)
+        )
+        model = with_masks(SHIPPED / "edge50" / SHIPPED_TFLITE, folder / "edge50.tflite")
+        site = export_site([model], folder / "site", SiteOptions(threshold=0.5))
+        with static_server(site.folder) as url, chromium(folder / "profile", folder / "cat.y4m") as browser:
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+            browser.get(f"{url}?accelerator=cpu")
+            while int(wait_for(browser, "frames")["frames"]) < 20:
+                pass
+            data = np.frombuffer(browser.get_screenshot_as_png(), np.uint8)
+    cv2.imwrite(str(HERE / "phone.webp"), cv2.imdecode(data, cv2.IMREAD_COLOR), [cv2.IMWRITE_WEBP_QUALITY, 80])
+
+
 def report(page: Path) -> None:
     """The top of a demo page as Chromium shows it."""
     import cv2
@@ -220,7 +254,7 @@ def report(page: Path) -> None:
 def main(words: list[str]) -> None:
     if "report" in words:
         report(Path(words[words.index("report") + 1]))
-    for name, draw in (("flow", flow), ("module", module), ("attention", attention), ("live", live)):
+    for name, draw in (("flow", flow), ("module", module), ("attention", attention), ("live", live), ("phone", phone)):
         if name in words:
             draw()
 

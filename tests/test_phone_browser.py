@@ -116,6 +116,11 @@ def test_the_camera_is_classified_as_in_python_and_offline_too(browser: Any, sit
         assert browser.find_element("id", "accelerator").text.startswith("CPU, WebAssembly")
         ready = "navigator.serviceWorker.ready.then(() => arguments[0](true))"
         assert browser.execute_async_script(ready)
+        browser.get(f"{url}?accelerator=cpu&session=none")  # which must not run what was kept of another site
+        wait_until(browser, 'document.getElementById("message").textContent.includes("the session has ended")')
+        assert browser.execute_script("return navigator.serviceWorker.controller") is None
+        browser.get(f"{url}?accelerator=cpu")
+        assert browser.execute_async_script(ready)
     browser.get(f"{url}?accelerator=cpu")  # the server is gone
     assert wait_for(browser, "label")["label"] == right.label
 

@@ -201,6 +201,7 @@ def test_a_site_is_whole_or_not_there(web_runtime: None, test_models: Path, tmp_
         ("uint8.tflite", None, "no labels"),
         ("two_inputs.tflite", None, "one input"),
         ("any_batch.tflite", ("a", "b", "c"), "batch"),
+        ("float16_io.tflite", ("a", "b", "c"), "cannot read or write float16"),
     ],
 )
 def test_files_that_browsers_cannot_run_are_one_line(
@@ -298,10 +299,13 @@ def test_a_stranger_learns_of_no_session_and_a_huge_record_is_refused(local: Ser
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(urllib.request.Request(f"{url}guessed/{what}", b"{}"), timeout=20)
         assert caught.value.code == 404
-    with socket.create_connection(("127.0.0.1", local.server.port)) as raw:
-        huge = MAX_RECORD_BYTES + 1
-        raw.sendall(f"POST /api/session/x/part HTTP/1.1\r\nHost: localhost\r\nContent-Length: {huge}\r\n\r\n".encode())
-        assert b" 400 " in raw.recv(100)
+    known = local.server.sessions.invite().name
+    for name, status in (("guessed", b" 404 "), (known, b" 400 ")):
+        length = MAX_RECORD_BYTES + 1
+        head = f"POST /api/session/{name}/part HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", local.server.port)) as raw:
+            raw.sendall(head.encode())
+            assert status in raw.recv(100)
 
 
 def test_only_the_pinned_web_runtime_is_taken(tmp_path: Path) -> None:

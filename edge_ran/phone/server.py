@@ -75,7 +75,7 @@ class _PhoneHandler(Handler):
         try:
             if path == "/classify":
                 self._classify()
-            elif path.startswith("/api/session/"):
+            elif path.startswith("/api/session/") and self.server.sessions.knows(path.split("/")[3]):
                 self._session(path, self.body(MAX_RECORD_BYTES))
             else:
                 self.send_error(404)

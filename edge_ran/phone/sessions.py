@@ -197,6 +197,11 @@ class Sessions:
             self._invitations[made.name] = made
         return made
 
+    def knows(self, name: str) -> bool:
+        """Whether there is such a session or invitation; nothing that others send is read."""
+        with self._lock:
+            return name in self._sessions or name in self._invitations
+
     def next_task(self, name: str) -> dict[str, Any] | None:
         """Return the next task of the session called ``name``; None where there is no such session."""
         session = self._find(name)

@@ -85,7 +85,10 @@ def benchmark(
     if len({spec.name for spec in specs}) < len(specs):
         raise UsageError("the same --device was given twice", "name each once")
     if len(specs) == 1:
-        return _benchmark(specs[0], request, plan)
+        found = _benchmark(specs[0], request, plan)
+        for one in found.failed:  # of several phones
+            on_failure(EnvironmentMissing(f"{one.device}: {one.reason}", "keep its page in front, the screen on"))
+        return found
     benches: dict[str, Bench] = {}
     failed = []
     for spec in specs:

@@ -15,13 +15,30 @@ function say(text) {
   at("message").textContent = text;
 }
 
+// Keep the site for use without a network. What was kept may be another site of this address: a newer one is shown at
+// once, and for a session, which measures, nothing that was kept is used. Returns false where the page loads again.
+async function keepOffline(hasSession) {
+  const { serviceWorker } = navigator;
+  if (!serviceWorker) return true;
+  if (!hasSession) {
+    if (serviceWorker.controller) serviceWorker.addEventListener("controllerchange", () => location.reload());
+    serviceWorker.register("sw.js").catch(() => {}); // no offline use then
+    return true;
+  }
+  const kept = await serviceWorker.getRegistrations().catch(() => []);
+  for (const one of kept) await one.unregister();
+  for (const name of kept.length ? await caches.keys() : []) await caches.delete(name);
+  if (kept.length) location.reload();
+  return !kept.length;
+}
+
 async function start() {
-  if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // no offline use then
+  const asked = new URLSearchParams(location.search);
+  if (!(await keepOffline(asked.has("session")))) return;
   const config = await (await fetch(`${BASE}config.json`)).json();
   state.config = config;
   state.smoother = new Smoother(config.answer);
   document.title = `${config.name} – edge-ran`;
-  const asked = new URLSearchParams(location.search);
   state.engine = new Engine(BASE, config, { accelerator: asked.get("accelerator") ?? "auto", tell: say, changed: showAccelerator });
   await state.engine.start();
   if (!(await state.engine.pixelsAreTrue())) {

@@ -20,19 +20,20 @@ export async function serveSession(state, invitation, say, show) {
     if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `HTTP ${answer.status}`);
     return answer.json();
   };
-  let heard = performance.now();
+  let failing = 0; // since when
   for (;;) {
     try {
       const answer = await fetch(api(session, "task"));
       if (!answer.ok) return say("The computer has ended the session. This page can be closed.");
-      heard = performance.now();
+      failing = 0;
       const task = await answer.json();
       if (task.kind === "wait") continue;
       if (task.kind === "end") return say("Done. This page can be closed.");
       await send("result", { task: task.id, ...(await work(state, task, say, show, send)) });
     } catch (error) {
       // No network for a moment: the task is given again to a page that asks.
-      if (performance.now() - heard > GIVE_UP_MS) return say("The computer cannot be reached any more. This page can be closed.");
+      failing ||= performance.now();
+      if (performance.now() - failing > GIVE_UP_MS) return say("The computer cannot be reached any more. This page can be closed.");
       say(`The computer cannot be reached (${error.message}). Trying again.`);
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
     }
