@@ -231,7 +231,7 @@ const [base, done] = arguments;
 (async () => {
   const { Engine } = await import(`${base}engine.js`);
   const config = await (await fetch(`${base}config.json`)).json();
-  const engine = new Engine(base, config, { accelerator: "cpu" });
+  const engine = new Engine(base, config, { accelerator: "gpu" });
   await engine.start();
   const outputs = await engine.answers(engine.cpu, engine.check.pixels);
   done({ ...engine.accelerator, outputs: outputs.map((one) => one.map((values) => Array.from(values))) });
@@ -243,7 +243,7 @@ const [base, done] = arguments;
     ("name", "largest"),
     [("float32", 2e-6), ("float16", 2e-6), ("int8_float_io", 0.0), ("uint8", 0.0), ("logits", 2e-5)],
 )
-def test_each_kind_of_file_answers_as_in_python(
+def test_each_kind_of_file_answers_as_in_python_on_cpu_and_gpu(
     browser: Any, web_runtime: Path, labelled_model: Any, camera: Path, tmp_path: Path, name: str, largest: float
 ) -> None:
     model = labelled_model(name)
@@ -256,7 +256,8 @@ def test_each_kind_of_file_answers_as_in_python(
         right = np.fromfile(folder / config["files"][0]["answers"], "<f4").reshape(config["check"]["pictures"], -1)
         off = np.abs(np.concatenate([np.concatenate(one) for one in found["outputs"]]) - right.reshape(-1)).max()
         assert off <= largest, name
-        assert found["checks"]["cpu"]["is_right"]
+        assert found["actual"] == "gpu", found["reason"]
+        assert found["checks"]["gpu"]["is_right"]
         browser.get(f"{url}?accelerator=cpu")
         assert wait_for(browser, "label")["label"] == seen_in_python(model, camera)[0]
 
