@@ -33,7 +33,8 @@ from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets import Order
 from edge_ran.targets.address import browser_place as place
-from edge_ran.targets.browser import BrowserTarget, browser_name
+from edge_ran.targets.browser import BrowserTarget
+from edge_ran.targets.browser_records import browser_name
 
 MODEL = Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))
 SPEC = DeviceSpec("browser", "a browser", "auto", "int8", target="browser")
@@ -171,14 +172,16 @@ def test_run_ends_by_its_time_and_says_what_the_phone_could_not_do(browser: Any,
         lines, _ = process.communicate(timeout=90)
         assert process.returncode == 0
     assert "WebAssembly" in lines
-    browser.execute_cdp_cmd("Browser.setPermission", {"permission": {"name": "camera"}, "setting": "denied"})
+    # This browser allows every camera; the one of tests/test_phone_browser.py that allows none is another.
+    refusing = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError'); }"
+    made = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": refusing})
     try:
         with command(tmp_path, "run", MODEL, "--device", "browser", "--cpu") as (process, url):
             browser.get(url)
             process.communicate(timeout=90)
             assert process.returncode == 3
     finally:
-        browser.execute_cdp_cmd("Browser.resetPermissions", {})
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
     said = (tmp_path / "stderr").read_text("utf-8")
     assert "the phone could not do it: The camera was not allowed" in said
 

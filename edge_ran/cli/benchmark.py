@@ -76,9 +76,9 @@ def benchmark(
     from edge_ran.targets import measurements
 
     allowed, specs = gate.allowed(), [targets.resolve(name) for name in devices.device or ["local"]]
+    devices.check_phones([spec.target for spec in specs], gate.baseline is not None)
     paths = tuple(map(tflite_or_default, models)) if models else (tflite_or_default(None),)
     _check(files, output, [spec.target for spec in specs], len(paths), gate.baseline)
-    devices.check_phones([spec.target for spec in specs], gate.baseline is not None)
     before = bench.read_report(gate.baseline) if gate.baseline else None
     request = measurements.Request(
         models=paths,
