@@ -73,7 +73,7 @@ def wait_for(browser: Any, what: str) -> dict[str, str]:
     """Wait until ``document.body`` has ``data-what``, or has failed; returns all its data."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
-        data: dict[str, str] = browser.execute_script("return {...document.body.dataset}")
+        data: dict[str, str] = browser.execute_script("return {...document.body?.dataset}")
         if what in data or "failed" in data:
             return data
         time.sleep(0.1)
@@ -83,7 +83,7 @@ def wait_for(browser: Any, what: str) -> dict[str, str]:
 def wait_until(browser: Any, condition: str) -> None:
     """Wait until the JavaScript expression is true in the page."""
     until = time.monotonic() + PATIENCE_S
-    while not browser.execute_script(f"return Boolean({condition})"):
+    while not browser.execute_script(f"try {{ return Boolean({condition}); }} catch {{ return false; }}"):
         assert time.monotonic() < until, f"not within {PATIENCE_S:.0f} s: {condition}"
         time.sleep(0.1)
 

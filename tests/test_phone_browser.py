@@ -43,6 +43,13 @@ def site(web_runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def small_site(web_runtime: Path, labelled_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a network whose GPU programs are quickly compiled."""
+    folder = tmp_path_factory.mktemp("site") / "site"
+    return export_site([labelled_model("float32")], folder, SiteOptions(smoothing=0.0)).folder
+
+
+@pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A camera that sees a cat, 320x240."""
     folder = catalogue.folder("calibration_data")
@@ -163,10 +170,11 @@ def with_broken_gpu(site: Path, folder: Path, how: str) -> Path:
     ids=["wrong", "right once", "wrong at the end", "hangs"],
 )
 def test_a_gpu_that_is_wrong_or_stuck_is_not_used_and_the_reason_is_shown(
-    browser: Any, site: Path, tmp_path: Path, how: str, reason: str
+    browser: Any, small_site: Path, tmp_path: Path, how: str, reason: str
 ) -> None:
-    folder = with_broken_gpu(site, tmp_path / "site", how)
-    change(folder / "engine.js", "LOAD_MS = 60_000", "LOAD_MS = 9_000")
+    folder = with_broken_gpu(small_site, tmp_path / "site", how)
+    if "no answer" in reason:
+        change(folder / "engine.js", "LOAD_MS = 60_000", "LOAD_MS = 9_000")
     with static_server(folder) as url:
         browser.get(f"{url}?accelerator=gpu")
         assert wait_for(browser, "frames")["ready"] == "cpu"
@@ -179,9 +187,9 @@ def test_a_gpu_that_is_wrong_or_stuck_is_not_used_and_the_reason_is_shown(
     ids=["wrong", "hangs"],
 )
 def test_a_gpu_that_becomes_wrong_or_stuck_while_it_runs_is_left(
-    browser: Any, site: Path, tmp_path: Path, how: str, reason: str
+    browser: Any, small_site: Path, tmp_path: Path, how: str, reason: str
 ) -> None:
-    folder = with_broken_gpu(site, tmp_path / "site", f"if (runs > 30) {how}")
+    folder = with_broken_gpu(small_site, tmp_path / "site", f"if (runs > 30) {how}")
     change(folder / "engine.js", "CHECK_EVERY_MS = 20_000", "CHECK_EVERY_MS = 300")
     change(folder / "engine.js", "RUN_MS = 8_000", "RUN_MS = 1_000")
     with static_server(folder) as url:
@@ -294,7 +302,8 @@ def test_soft_attention_is_drawn_where_python_sees_it(
         drawn = np.array(cells["data"], np.uint8).reshape(240, 320, 4)
         middles = drawn[7::15, 10::20].astype(float)  # of the 16x16 cells
         yellow = middles[..., 0] + middles[..., 1]  # grows from violet to yellow
-        assert np.corrcoef(yellow.ravel(), mean.ravel())[0, 1] > 0.95
+        ranks = [np.argsort(np.argsort(values.ravel())) for values in (yellow, mean)]
+        assert np.corrcoef(*ranks)[0, 1] > 0.95
         browser.find_element("id", "masks").click()
         wait_until(
             browser,

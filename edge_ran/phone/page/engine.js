@@ -172,9 +172,9 @@ export class Engine {
     );
   }
 
-  async answers(one, pixels) {
+  async answers(one, pixels, limit_ms = LOAD_MS) {
     const found = [];
-    for (const picture of pixels) found.push((await one.worker.ask("run", { pixels: picture }, LOAD_MS)).outputs);
+    for (const picture of pixels) found.push((await one.worker.ask("run", { pixels: picture }, limit_ms)).outputs);
     return found;
   }
 
@@ -212,7 +212,7 @@ export class Engine {
 
   async checkAgain() {
     this.checked_at = performance.now();
-    const [answer] = await this.answers(this.gpu, [this.check.pixels[0]]);
+    const [answer] = await this.answers(this.gpu, [this.check.pixels[0]], RUN_MS);
     const { reference, file } = this.gpu;
     const found = compareAll([reference[0]], [answer], file.outputs, this.config.limits, file.allowed_error);
     if (!found.is_right) this.leaveGpu(`its answers became wrong: ${words(found)}`);
