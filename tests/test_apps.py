@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_ran import catalogue
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.classifier import Classifier
-from edge_ran.graph import attach_card
+from edge_ran.graph import attach_card, read_card
 from edge_ran.picture import read_picture
 from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import fit_pixels
@@ -106,16 +106,18 @@ def test_what_mediapipe_tasks_does_with_our_files(mediapipe_python: str, test_mo
         [(SHIPPED_FILE, frames), (SHIPPED_FILE, shrunk), (cropped, wide), (warm, square), (int8, square)],
     )
     # Pictures of the network's own size are answered as we answer them.
-    right = ours(SHIPPED_FILE, frames)
+    card = read_card(SHIPPED_FILE)
+    assert card is not None
+    assert card.temperature != 1
+    uncalibrated = tmp_path / "uncalibrated.tflite"
+    uncalibrated.write_bytes(attach_card(SHIPPED_FILE.read_bytes(), dataclasses.replace(card, temperature=1.0)))
+    right = ours(uncalibrated, frames)
     assert [best(one) for one in prepared] == [best(one) for one in right]
     assert largest_difference(prepared, right) < 0.01
-    # Larger ones are shrunk by nearest neighbour, or something as coarse, and many get another answer.
-    kept = sum(best(one) == best(other) for one, other in zip(raw, right, strict=True))
-    print(f"MediaPipe's own shrinking: {kept} of {PICTURES} keep their answer")
-    print("as nearest neighbour:", largest_difference(raw, ours(SHIPPED_FILE, nearest)))
-    assert kept <= 0.8 * PICTURES
+    # Larger ones are shrunk by nearest neighbour, and many get another answer: 9 of 20 when this was written.
+    assert largest_difference(raw, ours(uncalibrated, nearest)) < 0.01
+    assert sum(best(one) == best(other) for one, other in zip(raw, right, strict=True)) <= 0.8 * PICTURES
     # It does not know "crop", nor the temperature of our scores.
     assert largest_difference(of_crop, ours(plain, wide)) < largest_difference(of_crop, ours(cropped, wide))
     assert largest_difference(of_warm, ours(cool, square)) < 0.02 < largest_difference(of_warm, ours(warm, square))
-    assert isinstance(refused, str)
-    print(refused)
+    assert "INT8" in refused
