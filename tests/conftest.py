@@ -20,6 +20,19 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as edge_ran.host does, for 
 COLOURS = {"blue": (200, 40, 30), "green": (30, 190, 50), "red": (40, 30, 200)}  # BGR
 
 
+# The files that take longest, in this order: what begins last should be short, for the other processes wait for it.
+LONGEST = (
+    "test_train", "test_transfer", "test_quantize", "test_convert", "test_deploy", "test_arm64", "test_docs",
+    "test_importing_reference", "test_networks", "test_fake_quant", "test_targets_ssh", "test_phone_browser",
+    "test_targets_browser", "test_importing", "test_parity", "test_demo", "test_latency_budget",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(autouse=True)
 def advice_can_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test's command advises on stderr is a command line of ours, and options that its verb has."""

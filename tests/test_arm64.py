@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 from sshd import Sshd
 
-pytestmark = pytest.mark.serial
-
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "edge_ran" / "shipped" / "edge50" / "int8.tflite"
 PICTURES = ROOT / "calibration_data"
