@@ -95,3 +95,9 @@ def test_ctrl_c_reaches_the_words(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 def test_the_verbs_that_take_long_exist() -> None:
     assert set(_LONG) <= set(VERBS)
+
+
+def test_passwords_are_not_repeated(stopped: Callable[..., list[str]]) -> None:
+    words = ("deploy", "m.tflite", "--camera", "rtsp://me:secret@cam/1", "--camera=rtsp://me:secret@cam/2")
+    lines = stopped(interruptible("deploy"), *words)
+    assert lines[-1] == "  edge-ran deploy m.tflite --camera rtsp://cam/1 --camera=rtsp://cam/2"

@@ -13,7 +13,7 @@ import pytest
 
 from edge_ran import dataset
 from edge_ran.card import InputSpec
-from edge_ran.dataset import Sample
+from edge_ran.dataset import Sample, checks, load, summarise
 from edge_ran.errors import EnvironmentMissing, InputError
 
 
@@ -386,3 +386,27 @@ class TestSummarise:
         assert dataset.frame_leak(grouped.samples, x) == ""
         photos = dataset.load(cifar_pictures)
         assert dataset.frame_leak(photos.samples, dataset.pixels(photos.samples, InputSpec(32, 32))) == ""
+
+
+def test_a_set_of_unreadable_pictures_only_is_described(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.jpg").write_bytes(b"no picture at all")
+    found = summarise(load(tmp_path))
+    assert (found.images, found.sizes, len(found.unreadable)) == (0, {}, 2)
+    assert "class 'a' has no readable picture" in found.problems
+
+
+def test_many_rows_of_one_picture_are_one_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "x.png"), np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype(np.uint8))
+    rows = "".join(f"x.png,{'ab'[index % 2]}\n" for index in range(3000))
+    (tmp_path / "rows.csv").write_text("image,label\n" + rows)
+    compared = []
+    distance = checks._distance
+    monkeypatch.setattr(checks, "_distance", lambda *pair: compared.append(0) or distance(*pair))
+    found = summarise(load(tmp_path / "rows.csv"))
+    assert found.images == 3000
+    assert [problem for problem in found.problems if "almost equal" in problem] == [
+        f"1 pairs of almost equal pictures under two labels, the first: {tmp_path / 'x.png'} and {tmp_path / 'x.png'}"
+    ]
+    assert len(compared) == 1

@@ -355,6 +355,31 @@ def test_vectors_that_overlap_take_no_time():
         parse_graph(bytes(b.Output()))
 
 
+def test_a_megabyte_of_operators_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = flatbuffers.Builder(1 << 20)
+    tflite.OperatorStart(b)
+    operator = tflite.OperatorEnd(b)
+    b.StartVector(4, 240_000, 4)
+    for _ in range(240_000):
+        b.PrependUOffsetTRelative(operator)
+    operators = b.EndVector()
+    tflite.SubGraphStart(b)
+    tflite.SubGraphAddOperators(b, operators)
+    subgraph = tflite.SubGraphEnd(b)
+    tflite.ModelStartSubgraphsVector(b, 1)
+    b.PrependUOffsetTRelative(subgraph)
+    subgraphs = b.EndVector()
+    tflite.ModelStart(b)
+    tflite.ModelAddSubgraphs(b, subgraphs)
+    b.Finish(tflite.ModelEnd(b), b"TFL3")
+    looked_at = []
+    read = tflite.Operator.OpcodeIndex
+    monkeypatch.setattr(tflite.Operator, "OpcodeIndex", lambda item: looked_at.append(0) or read(item))
+    with pytest.raises(InputError, match="a list of more than 100,000 tables"):
+        parse_graph(bytes(b.Output()))
+    assert len(looked_at) < 10
+
+
 # ------------------------------------------------------------------------------------------------------- the card
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from edge_ran import targets
+from edge_ran import cli, targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import InputError, UsageError
 from edge_ran.targets import agent
@@ -215,3 +216,27 @@ def test_what_is_needed_there_is_what_the_package_requires():
     old = packages.requirements("tflite-runtime")
     assert any(line.startswith("tflite-runtime") for line in old)
     assert not any(line.startswith("ai-edge-litert") for line in old)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "ssh://pi:Secret77@board.invalid",
+        "ssh://pi:Secret77@board.invalid:22",
+        "ssh://pi:Sec:ret77@board.invalid:99999",
+        "ssh://pi:Secret77/x@board.invalid",
+        "pi:Secret77@board.invalid",
+        "http://pi:Secret77@board.invalid",
+    ],
+)
+@pytest.mark.parametrize("verb", ["devices", "benchmark --device", "status --device", "logs --device"])
+def test_a_password_in_a_devices_address_is_not_repeated(
+    verb: str, device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["edge-ran", *verb.split(), device])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    told = capsys.readouterr()
+    assert "ret77" not in told.out + told.err
+    assert "board.invalid" in told.err

@@ -85,5 +85,13 @@ def resumable(run: Path) -> contextlib.AbstractContextManager[None]:
 
 def command(*more: str, leave_out: tuple[str, ...] = ()) -> str:
     """Return this command as it was typed, less some options, and more of others that it does not have."""
-    words = [word for word in sys.argv[1:] if word not in leave_out]
+    from edge_ran.camera.mjpeg import without_password
+
+    words = [_hidden(word, without_password) for word in sys.argv[1:] if word not in leave_out]
     return shlex.join(["edge-ran", *words, *(word for word in more if word not in words)])
+
+
+def _hidden(word: str, without_password: Callable[[str], str]) -> str:
+    """The word without the password of an address in it, with or without its option: ``--camera=rtsp://…``."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{without_password(value)}"

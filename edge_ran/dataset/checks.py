@@ -44,9 +44,15 @@ def summarise(dataset: Dataset, *, progress: Progress | None = None) -> DatasetS
     sizes = np.zeros((len(samples), 2), np.int64)
     thumbs = np.zeros((len(samples), THUMB, THUMB, 3), np.uint8)
 
+    last: list[tuple[object, NDArray[np.uint8]]] = [(None, thumbs[:0])]  # many rows may name one picture
+
     def look(position: int, frame: NDArray[np.uint8]) -> None:
+        of, thumb = last[0]
+        if frame is not of:
+            thumb = np.asarray(cv2.resize(frame, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
+            last[0] = frame, thumb
         sizes[position] = frame.shape[:2]
-        thumbs[position] = cv2.resize(frame, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+        thumbs[position] = thumb
 
     unreadable = decode(samples, look, progress)
     good = sizes[:, 0] > 0
@@ -148,7 +154,16 @@ def _count_problems(dataset: Dataset, counts: Counter[str]) -> Iterator[str]:
 
 
 def _twins(samples: Sequence[Sample], thumbs: NDArray[np.uint8]) -> Iterator[str]:
-    """Find (almost) equal pictures under two labels or in two splits, by a coarse brightness pattern, then closely."""
+    """Find (almost) equal pictures under two labels or in two splits, by a coarse brightness pattern, then closely.
+
+    Equal pictures of one label and split count as one.
+    """
+    if not len(thumbs):
+        return
+    first: dict[tuple[str, str, bytes], int] = {}
+    for index, sample in enumerate(samples):
+        first.setdefault((sample.split, sample.label, thumbs[index].tobytes()), index)
+    samples, thumbs = [samples[index] for index in first.values()], thumbs[list(first.values())]
     coarse = thumbs.reshape(-1, 8, THUMB // 8, 8, THUMB // 8, 3).mean((2, 4, 5))
     patterns = np.packbits(coarse > np.median(coarse, axis=(1, 2), keepdims=True), axis=None).reshape(-1, 8)
     buckets: dict[bytes, list[int]] = defaultdict(list)

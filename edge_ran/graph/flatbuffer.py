@@ -59,6 +59,9 @@ def open_model(data: bytes, path: Path | str) -> tflite.Model:
         return model
 
 
+MOST_TABLES = 100_000  # in a list of operators, tensors or buffers; the deepest network here has 4,000 operators
+
+
 class _Verifier:
     """Walks over everything that can be reached from the root. A table or vector element costs one of a budget of as
     many as the file has bytes: honest ones do not overlap, so only a hostile file, made to take for ever, runs out.
@@ -97,6 +100,8 @@ class _Verifier:
                 for i in range(count):
                     value = one(item, i)
                     if hasattr(value, "_tab"):
+                        if count > MOST_TABLES:  # said at once: walking over them takes seconds
+                            raise ValueError(f"it has a list of more than {MOST_TABLES:,} tables")
                         self.table(value)
         for kind, read, members in unions:
             value = read(item)

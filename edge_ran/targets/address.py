@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from edge_ran.camera.mjpeg import without_password
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import UsageError
 
@@ -36,9 +37,11 @@ def ssh_address(target: str) -> SshAddress:
     """Read ``ssh://[user@]host[:port]``; an IPv6 address stands in brackets. Raises UsageError."""
     found = re.fullmatch(rf"ssh://(?:({_USER})@)?({_HOST})(?::([0-9]{{1,5}}))?/?", target)
     port = int(found[3] or 0) if found else -1
+    shown = without_password(target)
+    secret = ", which asks for a password itself" if shown != target and re.match(r"\w+://[^/@]*:", target) else ""
     if not found or not 0 <= port <= 65535 or found[3] in ("0", ""):
         raise UsageError(
-            f"{target!r} is not an address for ssh", "for instance ssh://pi@raspberrypi.local or ssh://host:22"
+            f"{shown!r} is not an address for ssh{secret}", "for instance ssh://pi@raspberrypi.local or ssh://host:22"
         )
     return SshAddress(found[2].strip("[]"), found[1] or "", port)
 

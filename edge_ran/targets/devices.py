@@ -29,8 +29,8 @@ def resolve(device: str) -> DeviceSpec:
     """
     if device.startswith(("ssh://", "adb:")) or is_browser(device):
         spec = DeviceSpec(device, device, "auto", "int8", target=device)
-    elif "://" in device or not device:
-        raise UsageError(f"--device {device!r} is no device", EXAMPLES)
+    elif "://" in device or not device or without_password(device) != device:
+        raise UsageError(f"--device {without_password(device)!r} is no device", EXAMPLES)
     else:
         spec = catalogue.device(device)
     check(spec)
