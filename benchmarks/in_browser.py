@@ -4,8 +4,8 @@
 
 FILE: `.tflite` files with float or uint8 inputs; the shipped int8 network without one. A round measures each file with
 `edge-ran benchmark FILE --cpu --threads 1` and with `edge-ran benchmark FILE --cpu --device browser` in a headless
-Chromium, one after the other, and lets `edge-ran compare` read both records. The ratio is the browser's median by
-Python's. `--kept` keeps the records.
+Chromium, one after the other, and lets `edge-ran compare` read both records. The ratio is the browser's time by
+Python's, of the medians and of the p5, which other processes disturb less. `--kept` keeps the records.
 
 WebAssembly has vectors of 128 bits; native code takes what the processor has. How much of a ratio that explains is
 measured as well: a single float32 convolution, which is one kernel of the same library (XNNPACK) in both, as a file of
@@ -34,6 +34,7 @@ from browser import chromium, static_server  # noqa: E402
 
 from edge_ran import machine  # noqa: E402
 from edge_ran.bench import convolution, read_report  # noqa: E402
+from edge_ran.latency import LatencyStats  # noqa: E402
 from edge_ran.phone.site import export_site  # noqa: E402
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE  # noqa: E402
 from edge_ran.runtime import interpreter  # noqa: E402
@@ -125,26 +126,29 @@ def main() -> None:
             with static_server(site.folder) as url:
                 browser.get(f"{url}manifest.webmanifest")
                 expected = kernels(browser, url)
-            print(f"\n{'network':<36} {'Python':>8} {'browser':>8} ms      {'ratio':>6}")
+            print(f"\n{'network':<30} {'':<6} {'Python':>8} {'browser':>8} ms      {'ratio':>6}")
             for number, file in enumerate(files):
                 measure(browser, folder, file, number, options.rounds)
     print(f"\nThe convolutions take {min(expected):.1f} to {max(expected):.1f} times as long in the browser.")
 
 
 def measure(browser: Any, folder: Path, file: Path, number: int, rounds: int) -> None:
-    """Measure a file in turns, and print its line and what `compare` says of the last round."""
-    medians: tuple[list[float], list[float]] = ([], [])
+    """Measure a file in turns, and print its lines and what `compare` says of the last round."""
     here, there = folder / f"{number}-python.json", folder / f"{number}-browser.json"
+    found: list[tuple[LatencyStats, LatencyStats]] = []
     for _ in range(rounds):
         measured_here(folder, file, here)
         measured_in(browser, folder, file, there)
-        for record, kept in zip((here, there), medians, strict=True):
-            kept.append(read_report(record).latency.p50_ms)
-    python_ms, browser_ms = (statistics.median(kept) for kept in medians)
-    ratios = [b / p for p, b in zip(*medians, strict=True)]
-    name = f"{file.parent.name}/{file.name}"[-36:]
-    print(f"{name:<36} {python_ms:8.3f} {browser_ms:8.3f}         {browser_ms / python_ms:6.2f}", end="  ")
-    print(f"rounds {min(ratios):.2f} to {max(ratios):.2f}")
+        found.append((read_report(here).latency, read_report(there).latency))
+    name = f"{file.parent.name}/{file.name}"[-30:]
+    for what in ("p50_ms", "p5_ms"):
+        times = [(getattr(one, what), getattr(other, what)) for one, other in found]
+        ratios = sorted(other / one for one, other in times)
+        python_ms, browser_ms = (statistics.median(kept) for kept in zip(*times, strict=True))
+        print(
+            f"{name:<30} {what:<6} {python_ms:8.3f} {browser_ms:8.3f}         {statistics.median(ratios):6.2f}", end=""
+        )
+        print(f"  rounds {ratios[0]:.2f} to {ratios[-1]:.2f}")
     compared = json.loads(finished(edge_ran(folder, "compare", here, there, "--json")))
     print(f"  compare: ratio {compared['ratio']:.2f}, {compared['low']:.2f} to {compared['high']:.2f}")
     for line in (*compared["cautions"], *compared["doubts"]):

@@ -221,7 +221,7 @@ def phone() -> None:
     from edge_ran.picture import read_picture
     from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
-    width, height = 360, 640
+    width, height = 360, 680
     screen = {"width": width, "height": height, "deviceScaleFactor": 1.5, "mobile": True}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -233,7 +233,7 @@ def phone() -> None:
         site = export_site([model], folder / "site", SiteOptions(threshold=0.5))
         with static_server(site.folder) as url, chromium(folder / "profile", folder / "cat.y4m") as browser:
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-            browser.get(f"{url}?accelerator=cpu")
+            browser.get(url)
             while int(wait_for(browser, "frames")["frames"]) < 20:
                 pass
             data = np.frombuffer(browser.get_screenshot_as_png(), np.uint8)

@@ -35,6 +35,7 @@ from edge_ran.phone.server import MAX_RECORD_BYTES
 from edge_ran.phone.sessions import Invitation, Session, Sessions
 from edge_ran.phone.site import SiteOptions, export_site
 from edge_ran.picture import read_picture
+from edge_ran.preprocess import dequantise, fit_pixels
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
 SHIPPED_FILE = Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))
@@ -306,6 +307,19 @@ def test_a_stranger_learns_of_no_session_and_a_huge_record_is_refused(local: Ser
         with socket.create_connection(("127.0.0.1", local.server.port)) as raw:
             raw.sendall(head.encode())
             assert status in raw.recv(100)
+
+
+def test_an_app_can_be_checked_with_the_files_that_docs_apps_names(web_runtime: None, tmp_path: Path) -> None:
+    check = export_site([SHIPPED_FILE], tmp_path / "site").folder / "check"
+    pixels = np.fromfile(check / "pixels.u8", np.uint8).reshape(8, 32, 32, 3)
+    answers = np.fromfile(check / "0.f32", "<f4").reshape(8, -1)
+    frame = read_picture(check / "probe.png")
+    with Classifier(SHIPPED_FILE) as classifier:
+        assert np.fromfile(check / "probe.u8", np.uint8).tobytes() == pixels[0].tobytes()
+        assert fit_pixels(frame, classifier.spec).tobytes() == pixels[0].tobytes()
+        for fitted, right in zip(pixels, answers, strict=True):
+            (output,) = classifier.runtime.run(fitted[None])
+            assert dequantise(output, classifier.runtime.outputs[0]).ravel().tolist() == right.tolist()
 
 
 def test_only_the_pinned_web_runtime_is_taken(tmp_path: Path) -> None:

@@ -137,14 +137,14 @@ def machine(hello: Hello) -> Machine:
     """What a phone and its browser tell of themselves."""
     return Machine(
         board=name(hello),
-        cpu=clean(hello.platform) or "unknown",
+        cpu="unknown",  # browsers do not tell it
         architecture=None,
         cores=max(1, hello.cores),
         memory_mb=int(1000 * hello.memory_gb) if hello.memory_gb else None,
         governor=None,
         virtual=None,
         emulated_on=None,
-        os=browser_name(hello.user_agent),
+        os=" on ".join(filter(None, (browser_name(hello.user_agent), clean(hello.platform)[:40]))),
         python=None,
         load_average=None,
     )
