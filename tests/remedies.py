@@ -85,7 +85,7 @@ def _parse(text: str) -> str:
             raise
         return f"edge-ran {text}: {error.format_message()}"
     given = [made.params[one.name] for one in command.params if one.param_type_name == "argument"]
-    prose = [word for word in map(str, given) if re.fullmatch(r"[a-z]+", word)]
+    prose = [word for word in map(str, given) if re.fullmatch(r"[a-z]+", word) and not Path(word).exists()]
     return f"edge-ran {text}: {prose[0]!r} is no name of a file" if prose else ""
 
 

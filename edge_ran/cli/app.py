@@ -182,8 +182,20 @@ def spell_out(words: list[str]) -> list[str]:
     spelt = []
     for word, following in zip(words, [*words[1:], ""], strict=False):
         default, value = _BARE.get(word, ("", ""))
-        spelt.append(f"{word}={default}" if default and not re.fullmatch(value, following) else word)
+        if not default or re.fullmatch(value, following):
+            spelt.append(word)
+        elif word == "--web" and _is_no_model(following):
+            spelt.append(word)  # an address with a fault in it, which is said when it is read
+        else:
+            spelt.append(f"{word}={default}")
     return spelt
+
+
+def _is_no_model(word: str) -> bool:
+    from edge_ran.runs import shipped
+
+    is_path = word.startswith("-") or word.endswith(".tflite") or os.path.exists(word)
+    return bool(word) and not is_path and shipped(word) is None
 
 
 def announce(accelerator: Any, quiet: bool) -> None:

@@ -64,6 +64,9 @@ def pixels(
     return pixels
 
 
+REMEDY = "mend or delete what cannot be read, or skip it aloud with --skip-bad"
+
+
 def readable(
     samples: Sequence[Sample], *, progress: Progress | None = None
 ) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
@@ -83,6 +86,13 @@ def frames(samples: Sequence[Sample], ahead: int = 16) -> Iterator[NDArray[np.ui
     Raises:
         InputError: a picture is unreadable.
     """
+    try:
+        yield from _frames(samples, ahead)
+    except InputError as error:
+        raise InputError(str(error), REMEDY) from error
+
+
+def _frames(samples: Sequence[Sample], ahead: int) -> Iterator[NDArray[np.uint8]]:
     runs = [list(run) for _, run in itertools.groupby(samples, key=lambda s: (s.path, s.row < 0))]
     arrays = open_arrays(samples)
     pictures = ThreadPoolExecutor(_threads())
@@ -111,7 +121,7 @@ def _fill(out: NDArray[np.uint8], samples: Sequence[Sample], spec: InputSpec, pr
     problems = decode(samples, put, progress)
     if problems:
         count = f"{len(problems)} files cannot be read; the first: " if len(problems) > 1 else ""
-        raise InputError(f"{count}{problems[0]}", "mend or delete them, or skip them aloud with --skip-bad")
+        raise InputError(f"{count}{problems[0]}", REMEDY)
 
 
 def decode(

@@ -32,7 +32,8 @@ class Decider:
         if not 0 <= smoothing < 1:
             raise UsageError(f"--smoothing {smoothing:g} is not in 0 <= smoothing < 1", "0.8 is a good start")
         if not (0 <= threshold <= 1 and 0 <= margin <= 1):
-            raise UsageError("--threshold and the margin are scores, 0 to 1", "for instance --threshold 0.5")
+            what = f"the margin {margin}" if 0 <= threshold <= 1 else f"--threshold {threshold:g}"
+            raise UsageError(f"{what} is no score from 0 to 1", "for instance --threshold 0.5")
         self._smoothing, self._threshold = smoothing, threshold
         self._margin = margin if smoothing else 0.0
         self._scores: NDArray[np.float32] | None = None
