@@ -56,7 +56,7 @@ class Sshd:
         killed = 0
         for pid in children(self._daemon.pid):
             for one in (*children(pid), pid):  # the part without privileges, then its monitor
-                if _command(one).startswith("sshd"):
+                if command_line(one).startswith("sshd"):
                     os.kill(one, signal.SIGKILL)
                     killed += 1
         return killed
@@ -71,7 +71,7 @@ class Sshd:
             except OSError:
                 continue
             if where.startswith(str(self.cache)):
-                found.append(f"{process.name}: {_command(int(process.name))}")
+                found.append(f"{process.name}: {command_line(int(process.name))}")
         return found
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def _command(pid: int) -> str:
+def command_line(pid: int) -> str:
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

@@ -5,7 +5,9 @@ Made with ``mmdebstrap`` and ``systemd-nspawn``, which need root. The archive of
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,9 +15,10 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from sshd import children
+from sshd import children, command_line
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -23,6 +26,41 @@ PACKAGES = (
 )
 ARCHIVE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-ran-ci" / f"board-{SUITE}.tar"
 PYTHON = (3, 11)  # of that Debian
+HOME_MB = 200  # the size of the user's disk
+# Imported by every Python of the board: its clock is as many seconds off as the file says, and can be set at any time.
+FAKED_CLOCK = """
+import time
+
+real = time.time
+
+def faked():
+    try:
+        with open("/opt/clock") as file:
+            return real() + float(file.read())
+    except (OSError, ValueError):
+        return real()
+
+time.time = faked
+"""
+# Times that suit a test, set as the owner of a board may set them (devices/README.md).
+SHORTER = """[Service]
+Environment=EDGE_RAN_LONGEST_PAUSE_S=0.2 EDGE_RAN_LEAST_FREE_MB=20
+RestartSec=100ms
+WatchdogSec=6
+TimeoutStopSec=3
+"""
+UNNEEDED = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "console-getty.service",
+    "systemd-journal-flush.service",
+)
+MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")  # of control groups' first version
 NSPAWN = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "0", "SYSTEMD_SECCOMP": "0"}
 
 
@@ -70,7 +108,7 @@ class Board:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        self.home = self.files / "home" / "pi"
+        self.home, self._clock = self.files / "home" / "pi", self.files / "opt" / "clock"
         self._process: subprocess.Popen[bytes] | None = None
         self._prepare()
 
@@ -78,6 +116,8 @@ class Board:
         key, files = self.folder / f"{self.name}-key", self.files
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         subprocess.run(["chroot", files, "useradd", "-m", "-s", "/bin/bash", "pi"], check=True)
+        words = ["mount", "-t", "tmpfs", "-o", f"size={HOME_MB}m,mode=755,uid=1000,gid=1000", "home", self.home]
+        subprocess.run(words, check=True)  # a disk of its own, which can be full and outlives a power cut
         secret = self.home / ".ssh"
         secret.mkdir(mode=0o700)
         shutil.copy(f"{key}.pub", secret / "authorized_keys")
@@ -87,7 +127,15 @@ class Board:
         linger = files / "var/lib/systemd/linger"
         linger.mkdir(parents=True, exist_ok=True)
         (linger / "pi").touch()  # what `loginctl enable-linger pi` does
-        (files / "usr/lib/python3/dist-packages/here.pth").write_text("/opt/packages\n")
+        for unit in UNNEEDED:
+            (files / "etc/systemd/system" / unit).unlink(missing_ok=True)
+            (files / "etc/systemd/system" / unit).symlink_to("/dev/null")
+        shorter = files / "etc/systemd/user/edge-ran.service.d"
+        shorter.mkdir(parents=True)
+        (shorter / "shorter.conf").write_text(SHORTER)
+        modules = files / "usr/lib/python3/dist-packages"
+        (modules / "here.pth").write_text("/opt/packages\nimport faked_clock\n")
+        (modules / "faked_clock.py").write_text(FAKED_CLOCK)
         (files / "opt/packages").mkdir()
         kind, public = (files / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
         known = self.folder / f"{self.name}-known"
@@ -105,6 +153,7 @@ class Board:
 
     def __exit__(self, *exc: object) -> None:
         self.power_off()
+        subprocess.run(["umount", self.home], check=True)
 
     def start(self) -> None:
         """Switch it on; returns when ssh and the user's systemd answer."""
@@ -135,6 +184,43 @@ class Board:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def set_clock(self, seconds: float) -> None:
+        """Set its clock: as many seconds ahead of this machine's."""
+        self._clock.write_text(str(seconds))
+
+    def processes(self, words: str) -> list[int]:
+        """Return the processes there whose command line holds ``words``, by their numbers here."""
+        assert self._process is not None
+        found, waiting = [], [self._process.pid]
+        while waiting:
+            below = children(waiting.pop())
+            waiting += below
+            found += [pid for pid in below if words in command_line(pid)]
+        return found
+
+    @contextlib.contextmanager
+    def short_of_memory(self, limit_mb: int) -> Iterator[None]:
+        """Give what its user's systemd starts from now on only so much memory together, as MemoryMax would.
+
+        Control groups of the second version would do it by the unit; here the kernel is asked from outside.
+        """
+        (manager,) = self.processes("systemd --user")
+        before = re.search(r":memory:(.*)", Path(f"/proc/{manager}/cgroup").read_text())
+        assert before
+        group, usual = MEMORY_GROUPS / f"edge-ran-{self.name}-{os.getpid()}", MEMORY_GROUPS / before[1].lstrip("/")
+        group.mkdir()
+        try:
+            (group / "memory.limit_in_bytes").write_text(f"{limit_mb}M")
+            (group / "cgroup.procs").write_text(str(manager))
+            yield
+        finally:
+            (group / "memory.limit_in_bytes").write_text("-1")
+            while pids := (group / "cgroup.procs").read_text().split():
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        (usual / "cgroup.procs").write_text(pid)
+            group.rmdir()
 
     def ssh(self, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a script there as its user."""

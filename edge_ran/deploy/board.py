@@ -27,6 +27,7 @@ HARDENED = (
     "RestrictSUIDSGID=yes",
     "UMask=0077",
     "MemoryMax=80%",
+    "OOMPolicy=continue",  # the service tells why its child ended, and starts it again
     "TasksMax=256",
     "LimitCORE=0",
 )
@@ -165,24 +166,27 @@ class Board:
         pairs = (line.partition("=") for line in shown.stdout.splitlines()) if shown else ()
         unit = {key: value for key, _, value in pairs}
         live = read_json(self.layout.live)
+        reported = live.pop("reported", None)
         release = self.layout.release(identity)
-        recorded = [path.stat() for path in self.layout.records.rglob("*.jpg")] if identity else []
-        since = 0.0
-        with contextlib.suppress(OSError):
-            since = self.layout.current.lstat().st_mtime
+        recorded = []
+        for path in self._pictures() if identity else ():
+            with contextlib.suppress(OSError):  # the oldest go at any time
+                recorded.append(path.stat().st_size)
+        failed, failures, reason = self.layout.read_failures()
         return {
             "release": identity,
             "confirmed": self.layout.confirmed_id(),
-            "since": since,
+            "since": self.layout.since() if identity else 0.0,
             "model": str(release.get("model_name", "")),
             "model_sha256": str(release.get("model_sha256", "")),
             "unit": unit.get("ActiveState", ""),
+            "silent_s": time.monotonic() - reported if isinstance(reported, float) else None,
             "live": live if live.get("release") == identity else None,
-            "failures": self.layout.read_failures()[1],
-            "reason": self.layout.read_failures()[2],
+            "failures": failures if failed == identity else 0,
+            "reason": reason,
             "page": _text(self.layout.page),
             "recorded_files": len(recorded),
-            "recorded_bytes": sum(one.st_size for one in recorded),
+            "recorded_bytes": sum(recorded),
             "free_bytes": shutil.disk_usage(_existing(self.layout.home)).free,
             "temperature_c": _temperature_c(),
             "time": time.time(),
@@ -233,19 +237,21 @@ class Board:
     def do_records(self) -> dict[str, Any]:
         """List what was recorded: name, size, and SHA-256."""
         found = []
-        for path in sorted(self.layout.records.rglob("*.jpg")):
+        for path in sorted(self._pictures()):
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 data = file.read()
                 found.append([str(path.relative_to(self.layout.records)), len(data), hashlib.sha256(data).hexdigest()])
         return {"files": found}
 
     def do_send(self, name: str) -> dict[str, Any]:
-        """Send a recorded file."""
-        path = self._record(name)
-        with open(path, "rb") as file:
-            while block := file.read(1 << 16):
-                self.agent.wire.send(b"D", block)
-        return {}
+        """Send a recorded file; ``gone``: it was removed since it was listed, as the oldest are."""
+        try:
+            with open(self._record(name), "rb") as file:
+                while block := file.read(1 << 16):
+                    self.agent.wire.send(b"D", block)
+        except FileNotFoundError:
+            return {"gone": True}
+        return {"gone": False}
 
     def do_forget(self, files: list[list[str]]) -> dict[str, Any]:
         """Remove recorded files that are still what they were: name and SHA-256 of each."""
@@ -272,6 +278,10 @@ class Board:
     def _stop(self) -> None:
         self.systemctl("disable", UNIT)
         self.systemctl("stop", UNIT)
+
+    def _pictures(self) -> list[Path]:
+        """What was recorded; not what is being written, or was when the power was cut."""
+        return list(self.layout.records.rglob("[!.]*.jpg"))
 
     def _record(self, name: str) -> Path:
         path = self.layout.records / name

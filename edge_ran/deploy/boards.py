@@ -40,9 +40,12 @@ def forget(device: str) -> None:
 def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, DeviceSpec]]:
     """The boards that were named, or with ``every`` all that are known.
 
+    A known board with a TOML file may be called by the file's name alone.
+
     Raises:
         UsageError: none was named, none is known, or one is not a board over ssh.
     """
+    by_name = {Path(word).stem: word for word in known() if word.endswith(".toml")}
     words = [*devices, *(known() if every or not devices else [])]
     if not words:
         raise UsageError("no board is named, and nothing was deployed from here yet", "add --device NAME")
@@ -51,9 +54,13 @@ def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, DeviceSpec]]:
         try:
             spec = resolve(word)
         except EdgeRanError:
-            if word in devices:
+            if word in by_name:
+                word = by_name[word]
+                spec = resolve(word)
+            elif word in devices:
                 raise
-            continue  # its description is gone
+            else:
+                continue  # its description is gone
         if not spec.target.startswith("ssh:"):
             raise UsageError(f"{spec.name} is not a board over ssh: nothing can be deployed to it", "edge-ran run")
         found.setdefault(_lasting(word), spec)

@@ -63,20 +63,30 @@ def fetch(spec: DeviceSpec, folder: Path, keep: bool = False, progress: Progress
             target = _place(folder, spec.name, name)
             if not (target.is_file() and files.sha256(target) == digest):
                 data = _receive(remote, name, length)
+                if data is None:
+                    continue
                 if hashlib.sha256(data).hexdigest() != digest:
                     raise EnvironmentMissing(f"{spec.name}: {clean(name)} did not come whole", "try again")
                 files.write_bytes(target, data)
                 new, size = new + 1, size + len(data)
             done.append([name, digest])
-            if not keep and (len(done) == BATCH or place == len(listed)):
-                removed += remote.session.ask("forget", _Forgotten, {"files": done}).removed
-                done.clear()
+            if not keep and len(done) == BATCH:
+                removed += _forget(remote, done)
             if progress:
                 progress(place, len(listed))
+        if not keep and done:
+            removed += _forget(remote, done)
     return Fetched(spec.name, str(folder), new, size, removed)
 
 
-def _receive(remote: Remote, name: str, length: int) -> bytes:
+def _forget(remote: Remote, done: list[list[str]]) -> int:
+    removed = remote.session.ask("forget", _Forgotten, {"files": done}).removed
+    done.clear()
+    return removed
+
+
+def _receive(remote: Remote, name: str, length: int) -> bytes | None:
+    """Return a picture's bytes; None: it was removed there since it was listed, as the oldest are."""
     data = bytearray()
 
     def take(block: bytes) -> None:
@@ -84,8 +94,8 @@ def _receive(remote: Remote, name: str, length: int) -> bytes:
         if len(data) > min(length, LARGEST_BYTES):
             raise EnvironmentMissing(f"{remote.spec.name} sent more than it announced", "see what runs there")
 
-    remote.session.request("send", {"name": name}, {b"D": take}, 120)
-    return bytes(data)
+    answer = remote.session.request("send", {"name": name}, {b"D": take}, 120)
+    return None if answer.get("gone") else bytes(data)
 
 
 def _place(folder: Path, device: str, name: str) -> Path:

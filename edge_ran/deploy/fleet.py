@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,9 @@ _T = TypeVar("_T")
 class BoardStatus:
     """One board. ``trouble`` is why it does not classify frames, empty where it does; ``answers``: it was reached.
 
-    ``clock_drift_s`` is its clock less this machine's; ``page`` is the address of its live page, without the token.
+    ``since``: when the release was switched to, by this machine's clock as Unix time; None: nobody knows. Times in
+    ``live`` are of the board's clock, which is ``clock_drift_s`` ahead of this machine's. ``page`` is the address of
+    its live page, without the token.
     """
 
     device: str
@@ -103,7 +106,7 @@ class Changes:
 
 def status(chosen: Chosen, timeout_s: float, with_token: bool = False) -> Fleet:
     """Ask every board at the same time. Raises nothing for one that does not answer."""
-    return Fleet(_each(chosen, lambda device, spec: _status(spec, timeout_s, with_token)))
+    return Fleet(_each(chosen, lambda device, spec: _status(device, spec, timeout_s, with_token)))
 
 
 def log(spec: DeviceSpec, lines: int) -> Log:
@@ -114,7 +117,7 @@ def log(spec: DeviceSpec, lines: int) -> Log:
 
 def roll_back(chosen: Chosen, say: Say, wait_s: float) -> Changes:
     """Run the latest earlier release that worked again, on every board."""
-    return Changes(_each(chosen, lambda device, spec: _roll_back(spec, say, wait_s)))
+    return Changes(_each(chosen, lambda device, spec: _roll_back(device, spec, say, wait_s)))
 
 
 def undeploy(chosen: Chosen, say: Say) -> Changes:
@@ -139,7 +142,7 @@ def _each(chosen: Chosen, work: Callable[[str, DeviceSpec], _T]) -> tuple[_T, ..
         return tuple(pool.map(lambda item: work(*item), chosen))
 
 
-def _status(spec: DeviceSpec, timeout_s: float, with_token: bool) -> BoardStatus:
+def _status(device: str, spec: DeviceSpec, timeout_s: float, with_token: bool) -> BoardStatus:
     try:
         with Remote(spec, lambda line: None, timeout_s) as remote:
             asked = time.time()
@@ -151,10 +154,10 @@ def _status(spec: DeviceSpec, timeout_s: float, with_token: bool) -> BoardStatus
         device=spec.name,
         answers=True,
         trouble=found.trouble,
-        remedy=f"edge-ran logs --device {spec.name}" if found.trouble and found.release else "",
+        remedy=f"edge-ran logs --device {shlex.quote(device)}" if found.trouble and found.release else "",
         release=found.release,
         confirmed=bool(found.release) and found.confirmed == found.release,
-        since=found.since or None,
+        since=found.since - drift if found.since else None,
         model=found.model,
         model_sha256=found.model_sha256,
         live=found.live,
@@ -167,13 +170,15 @@ def _status(spec: DeviceSpec, timeout_s: float, with_token: bool) -> BoardStatus
     )
 
 
-def _roll_back(spec: DeviceSpec, say: Say, wait_s: float) -> BoardChange:
+def _roll_back(device: str, spec: DeviceSpec, say: Say, wait_s: float) -> BoardChange:
     found = _Previous("", "")
     try:
-        with Remote(spec, say) as remote:
+        with Remote(spec, say, word=device) as remote:
             found = remote.session.ask("previous", _Previous)
             if not found.previous:
-                raise GateError(f"{spec.name} has no earlier release that worked", "edge-ran status")
+                raise GateError(
+                    f"{spec.name} has no earlier release that worked", f"edge-ran status --device {remote.word}"
+                )
             remote.switch(found.previous)
             try:
                 remote.wait(found.previous, wait_s)

@@ -2,14 +2,17 @@
 
     ~/.local/share/edge-ran/
         store/SHA256            networks, code and labels, by content
-        releases/ID/            release.json, start, links into the store, and worked once it was seen to work
+        releases/ID/            release.json, start, links into the store, and worked: a number, the higher the later
         environments/ID/        what --install brought
         current                 link to the release that runs; replaced atomically
         confirmed               the ID of the last release that was seen to work
         failures.json           how often the current release has failed in a row, and why
         events.jsonl, log.txt   what happened, and what the program said; bounded
         records/                pictures that were recorded; bounded
-    $XDG_RUNTIME_DIR/edge-ran/  live.json, page, tmp: in memory, so that no flash is worn out
+    $XDG_RUNTIME_DIR/edge-ran/  live.json, page, switched, tmp: in memory, so that no flash is worn out
+
+A board's clock jumps: many have none that runs without power. Spans and orders are therefore taken from
+``time.monotonic``, which is one for all processes until the next boot, and from numbers, not from files' times.
 
 Standard library only: this is sent to the board as text, and imported there by the service.
 """
@@ -43,7 +46,7 @@ class Layout:
         self.runtime = Path(runtime)
         self.memory = self.runtime / "edge-ran"
         self.live, self.page, self.temporary = self.memory / "live.json", self.memory / "page", self.memory / "tmp"
-        self.failures_live = self.memory / "failures.json"
+        self.failures_live, self.switched = self.memory / "failures.json", self.memory / "switched.json"
         self.store, self.releases = self.home / "store", self.home / "releases"
         self.environments, self.records = self.home / "environments", self.home / "records"
         self.current, self.confirmed = self.home / "current", self.home / "confirmed"
@@ -68,17 +71,15 @@ class Layout:
         return ""
 
     def confirm(self, identity: str) -> None:
-        """Note that a release works. Raises OSError."""
-        write_text(self.releases / identity / "worked", "")
+        """Note that a release works, later than all others so far. Raises OSError."""
+        last = max((_number(mark) for mark in self.releases.glob("[!.]*/worked")), default=0)
+        write_text(self.releases / identity / "worked", str(last + 1))
         write_text(self.confirmed, identity)
 
     def earlier_ids(self) -> list[str]:
         """Releases besides the current one that were seen to work, the latest first."""
-        found: list[tuple[float, str]] = []
-        for mark in self.releases.glob("[!.]*/worked"):
-            with contextlib.suppress(OSError):
-                found.append((mark.stat().st_mtime, mark.parent.name))
-        return [name for _, name in sorted(found, reverse=True) if name != self.current_id()]
+        found = sorted(((_number(mark), mark.parent.name) for mark in self.releases.glob("[!.]*/worked")), reverse=True)
+        return [name for _, name in found if name != self.current_id()]
 
     def release(self, identity: str) -> dict[str, Any]:
         """What is written in a release; empty where it cannot be read."""
@@ -92,17 +93,35 @@ class Layout:
         temporary.symlink_to(Path("releases") / identity)
         os.replace(temporary, self.current)
         sync_folder(self.home)
+        with contextlib.suppress(OSError):
+            write_text(self.switched, json.dumps({"release": identity, "at": time.monotonic()}), is_durable=False)
+
+    def since(self) -> float:
+        """When the current release was switched to, by the present clock as Unix time; 0.0 where nobody can know.
+
+        Since the board's start that is sure; before, it is a file's time, which no clock that was set back explains.
+        """
+        noted = read_json(self.switched)
+        if noted.get("release") == self.current_id():
+            return time.time() - (time.monotonic() - float(noted.get("at", 0)))
+        with contextlib.suppress(OSError):
+            at = self.current.lstat().st_mtime
+            return at if at <= time.time() else 0.0
+        return 0.0
 
     def note_failures(self, identity: str, count: int, reason: str) -> None:
         """Note how often a release has failed in a row: on the disk and, as that may be full, in memory."""
         text = json.dumps({"release": identity, "count": count, "reason": reason[:300]})
         for path, is_durable in ((self.failures_live, False), (self.failures, True)):
-            with contextlib.suppress(OSError):
+            try:
                 write_text(path, text, is_durable)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    path.unlink()  # what it says holds no more
 
     def read_failures(self) -> tuple[str, int, str]:
         """The release that failed, how often in a row, and why the last time."""
-        found = max((read_json(self.failures), read_json(self.failures_live)), key=lambda one: int(one.get("count", 0)))
+        found = read_json(self.failures_live) or read_json(self.failures)
         return str(found.get("release", "")), int(found.get("count", 0)), str(found.get("reason", ""))
 
     def event(self, kind: str, text: str) -> None:
@@ -124,6 +143,14 @@ class Layout:
                 for path in folder.iterdir():
                     if path.name not in wanted:
                         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+
+
+def _number(path: Path) -> int:
+    """The number in a file; 0 where there is none."""
+    try:
+        return int(path.read_text() or 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def read_json(path: Path) -> dict[str, Any]:

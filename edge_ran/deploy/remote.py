@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from edge_ran.targets.ssh.packages import requirements
 from edge_ran.targets.ssh.session import Folders, Session
 
 POLL_S = 0.5
+SILENT_S = 30.0  # the service reports every second
 MOST_OUTPUT = 1 << 20
 
 Say = Callable[[str], None]
@@ -58,7 +60,11 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Live:
-    """What the service says of itself; ``state``: ``running``, ``starting``, ``camera``, ``waiting`` or ``failed``."""
+    """What the service says of itself; times are Unix times of the board's clock.
+
+    ``state``: ``running``, ``starting``, ``camera`` (lost), ``waiting`` (for the next try), ``failed``, ``ended`` (and
+    starts again) or ``stopped``. ``warning`` is what it goes on without. ``restarts``: since the board's start.
+    """
 
     release: str
     state: str
@@ -73,13 +79,17 @@ class Live:
     answer_at: float
     restarts: int
     accelerator: str
+    warning: str = ""
     inference_ms: Percentiles | None = None
     end_to_end_ms: Percentiles | None = None
 
 
 @dataclass(frozen=True)
 class Running:
-    """What a board says of its deployment; times are Unix times of the board's clock, ``time`` its present one."""
+    """What a board says of its deployment; times are Unix times of the board's clock, ``time`` its present one.
+
+    ``silent_s``: since the service reported last, whatever happened to the clock meanwhile.
+    """
 
     release: str
     confirmed: str
@@ -95,6 +105,7 @@ class Running:
     free_bytes: int
     time: float
     temperature_c: float | None = None
+    silent_s: float | None = None
     live: Live | None = None
 
     @property
@@ -108,7 +119,7 @@ class Running:
             )
         if self.unit not in ("active", "activating", "reloading"):
             return f"systemd says {self.unit}: {self.reason or self.live.reason}"
-        if abs(self.time - self.live.at) > 30:
+        if (abs(self.time - self.live.at) if self.silent_s is None else self.silent_s) > SILENT_S:
             return "the service does not report"
         if self.live.state != "running":
             return f"{self.live.state}: {self.live.reason}" if self.live.reason else self.live.state
@@ -129,8 +140,10 @@ class Remote:
         EnvironmentMissing: it cannot be reached, was lost, or gave no sensible answer.
     """
 
-    def __init__(self, spec: DeviceSpec, say: Say, timeout_s: float = 30.0) -> None:
+    def __init__(self, spec: DeviceSpec, say: Say, timeout_s: float = 30.0, word: str = "") -> None:
+        """``word`` is how the user calls it, for commands in remedies."""
         self.spec, self._say, self._timeout_s = spec, say, timeout_s
+        self.word = shlex.quote(word or spec.name)
         self.session = Session(spec, say)
 
     def __enter__(self) -> Remote:
@@ -152,15 +165,15 @@ class Remote:
 
     def status(self) -> Running:
         """What runs there."""
-        return self.session.ask("status", Running)
+        return self.session.ask("status", Running, timeout_s=self._timeout_s)
 
-    def check(self) -> Facts:
+    def check(self, plan: Plan) -> Facts:
         """Raise EnvironmentMissing unless a service of this user's can run there for ever."""
         found, name = self.facts(), self.spec.name
         if found.manager:
             raise EnvironmentMissing(
                 f"{name} cannot keep a service running: {found.manager}",
-                f"while you are connected: edge-ran run MODEL --device {name}; at boot: add such a line to its crontab",
+                f"edge-ran run {shlex.quote(str(plan.model))} --device {self.word}  (ends with the connection)",
             )
         if not found.lingers:
             reason = str(self.session.request("linger", {}, {}).get("reason", ""))
@@ -209,7 +222,7 @@ class Remote:
             found = records.read_document(Acceptance, parse(bytes(said)), "it")
         except InputError as error:
             raise self.session.failed(f"sent an invalid answer: {error}") from error
-        gate(plan, self.spec, found)
+        gate(plan, self.spec, found, self.word)
         return found
 
     def switch(self, identity: str) -> str:
@@ -235,12 +248,12 @@ class Remote:
             found = self.status()
             if found.release != identity:
                 why = f"it went back to {found.release} by itself"
-                raise GateError(f"{self.spec.name}: {why}: {found.reason}", f"edge-ran logs --device {self.spec.name}")
+                raise GateError(f"{self.spec.name}: {why}: {found.reason}", f"edge-ran logs --device {self.word}")
             if found.confirmed == identity and not found.trouble:
                 return found
             why = found.trouble or "too few frames were classified"
             if found.failures >= 2 or time.monotonic() > end:
-                remedy = f"edge-ran logs --device {self.spec.name}"
+                remedy = f"edge-ran logs --device {self.word}"
                 raise GateError(f"{self.spec.name}: the release does not classify frames: {why}", remedy)
             time.sleep(POLL_S)
 
@@ -270,13 +283,16 @@ class Remote:
         return equipped
 
 
-def gate(plan: Plan, spec: DeviceSpec, found: Acceptance) -> None:
-    """Raise GateError where a release answers otherwise than here, or takes longer than the budget."""
+def gate(plan: Plan, spec: DeviceSpec, found: Acceptance, word: str) -> None:
+    """Raise GateError where a release answers otherwise than here, or takes longer than the budget.
+
+    ``word`` is the board's, for a command.
+    """
     budget = plan.budget_ms(spec)
     if not found.agreement.is_right or found.agreement.top1 < plan.min_agreement:
         raise GateError(
             f"{spec.name}: the release answers otherwise than on this machine: {found.agreement}",
-            f"edge-ran verify {plan.model} --device {spec.name}",
+            f"edge-ran verify {shlex.quote(str(plan.model))} --device {word}",
         )
     if budget and found.latency.p50_ms > budget:
         raise GateError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +106,7 @@ def deploy_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Sa
     end: End = "failed"
     reason = remedy = ""
     try:
-        with Remote(spec, say) as remote:
+        with Remote(spec, say, word=device) as remote:
             try:
                 end, reason = work.carry_out(remote, answers)
             finally:
@@ -116,9 +117,9 @@ def deploy_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Sa
         if isinstance(error, GateError):
             end = "refused"
         elif work.is_switched:
-            end, remedy = "lost", f"edge-ran status --device {device}"
+            end, remedy = "lost", f"edge-ran status --device {shlex.quote(device)}"
     if end == "rolled back":
-        remedy = f"edge-ran logs --device {device}"
+        remedy = f"edge-ran logs --device {shlex.quote(device)}"
     return Outcome(
         spec.name, end, work.release, work.before, reason, remedy, (), work.acceptance, time.monotonic() - began
     )
@@ -141,7 +142,7 @@ class _Deployment:
             GateError: the release did not pass its test; nothing was changed.
             EnvironmentMissing: the board was lost, is full or lacks something.
         """
-        self.before = remote.check().current
+        self.before = remote.check(self._plan).current
         packed, python = remote.stage(self._plan, answers)
         self.release = packed.identity
         if self.release == self.before and not remote.status().trouble:

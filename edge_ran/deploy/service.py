@@ -2,8 +2,8 @@
 
 It tells systemd that it is alive, keeps ``live.json`` up to date and bounds what is recorded. When the child ends, it
 ends as well; systemd then starts both again, after a pause that doubles with each failure in a row. A release that
-never worked and
-fails three times is exchanged for the one before. Standard library only: a crash of the child is seen from outside.
+never worked and fails three times is exchanged for the one before. Standard library only: a crash of the child is seen
+from outside. Spans are taken from ``time.monotonic``: the clock of a board may be set at any time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,44 @@ from edge_ran.deploy.layout import AT_RELEASE, AT_STORE, Layout, append, read_js
 
 RELAY, WORDS = "EDGE_RAN_RELAY", "EDGE_RAN_WORDS"  # as edge_ran.errors has them
 TICK_S = 1.0
-LONGEST_PAUSE_S = 300.0
 HEALTHY_FRAMES, SETTLED_S = 3, 60.0  # results until a release counts as working; after so long, failures are forgotten
 MOST_FAILURES = 3  # of a release that never worked
 QUIET_S = 5.0  # without a result, but with a notice: the camera is lost
-SILENT_S = 90.0  # without a result and without a notice: the child hangs
-LEAST_FREE_BYTES = 100_000_000  # below this nothing is recorded
 KEPT_TIMES = 1000
+ALIVE = ("starting", "running", "camera", "waiting")  # states that no service leaves behind which ends by itself
+OOM_SCORE = 500  # of 1000: when memory is short, the kernel ends the child, not what watches over it or the ssh server
 TOKEN = re.compile(r"(token=)[\w-]+")
-PASSWORD = re.compile(r"(\w+://)[^/\s@]+@")
+PASSWORD = re.compile(r"(\w+://)\S*@")  # also one with "/" or "@" in it
+SECRET = re.compile(r"(\w*(?:pass|pwd|secret)\w*=)[^&\s]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be set for a board, by environment variables of the unit.
+
+    Attributes:
+        longest_pause_s: between two tries, ``EDGE_RAN_LONGEST_PAUSE_S``.
+        silent_s: without a result and without a notice the child hangs, ``EDGE_RAN_SILENT_S``.
+        least_free_mb: with less free space nothing is recorded, ``EDGE_RAN_LEAST_FREE_MB``.
+    """
+
+    longest_pause_s: float = 300.0
+    silent_s: float = 90.0
+    least_free_mb: float = 100.0
+
+    @classmethod
+    def read(cls, complain: Callable[[str], None]) -> Limits:
+        """Read them; ``complain`` is told of one that is no positive number."""
+        found: dict[str, float] = {}
+        for field in fields(cls):
+            name = f"EDGE_RAN_{field.name.upper()}"
+            if text := os.environ.get(name, ""):
+                with contextlib.suppress(ValueError):
+                    found[field.name] = float(text)
+                if not found.get(field.name, 0) > 0:
+                    complain(f"{name}={text[:40]} is no positive number: it is {field.default:g}")
+                    found.pop(field.name, None)
+        return cls(**found)
 
 
 class Live:
@@ -44,15 +75,16 @@ class Live:
 
     def __init__(self, release: str) -> None:
         self.release, self.state, self.reason = release, "starting", ""
-        self.began_at = time.time()
+        self.began = time.monotonic()
         self.frames, self.captured, self.changes = 0, 0, 0
-        self.answer, self.answer_at, self.score = "", 0.0, 0.0
+        self.answer, self.answered, self.score = "", 0.0, 0.0
         self.inference: deque[float] = deque(maxlen=KEPT_TIMES)
         self.end_to_end: deque[float] = deque(maxlen=KEPT_TIMES)
         self.arrivals: deque[float] = deque(maxlen=100)
         self.heard_at = time.monotonic()
         self.notice = ""  # what the child has said since its last result
         self.accelerator = ""
+        self.warning = ""  # what it goes on without
 
     def result(self, line: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -65,20 +97,23 @@ class Live:
         self.end_to_end.append(float(stages.get("end_to_end", 0)))
         self.score = float(line.get("score", 0))
         if line.get("changed") or not self.answer:
-            self.answer, self.answer_at = str(line.get("label", "")), time.time()
+            self.answer, self.answered = str(line.get("label", "")), now
             self.changes += 1
         accelerator = line.get("accelerator", {})
         self.accelerator = str(accelerator.get("actual", "")) if isinstance(accelerator, dict) else ""
 
     def to_dict(self, restarts: int) -> dict[str, Any]:
         recent = list(self.arrivals)
-        span = time.monotonic() - recent[0] if recent else 0.0
+        clock, now = time.time(), time.monotonic()
+        span = now - recent[0] if recent else 0.0
         return {
             "release": self.release,
             "state": self.state,
             "reason": self.reason,
-            "at": time.time(),
-            "began_at": self.began_at,
+            "warning": self.warning,
+            "at": clock,
+            "reported": now,
+            "began_at": clock - (now - self.began),
             "frames": self.frames,
             "dropped": max(0, self.captured - self.frames),
             "frames_per_s": len(recent) / span if span > 0 else 0.0,
@@ -86,7 +121,7 @@ class Live:
             "end_to_end_ms": _percentiles(self.end_to_end),
             "answer": self.answer,
             "score": self.score,
-            "answer_at": self.answer_at,
+            "answer_at": clock - (now - self.answered) if self.answer else 0.0,
             "restarts": restarts,
             "accelerator": self.accelerator,
         }
@@ -109,15 +144,36 @@ class Service:
         self.said: deque[str] = deque(maxlen=20)
         self.error = ""
         self.child: subprocess.Popen[bytes] | None = None
-        self.restarts = self._count_restart()
+        self.readers: list[threading.Thread] = []
+        self.limits = Limits.read(lambda text: self.layout.event("settings", text))
+        self.before = read_json(layout.live)  # what the life before reported last, since the board's start
+        same = self.before.get("release") == identity
+        self.restarts = int(self.before.get("restarts", -1)) + 1 if same else 0
+        self.was_killed = same and self.before.get("state") in ALIVE
+        self.is_recording = False
+        self.ended_for = ""  # why the child was told to end, to start again
+        self.oom_kills = _oom_kills()
         self.bound_at = 0.0
+        self.order: dict[Path, int] = {}  # of pictures; those first seen later are newer, whatever the clock said
 
     def run(self) -> int:
         """Live; return the exit status."""
         notify("READY=1")
-        self.layout.page.unlink(missing_ok=True)
         failures = self._failures()
+        try:
+            return self._live(failures)
+        except OSError as error:  # a folder that is not ours to write to any more, no memory for a process
+            self._note_failure(failures + 1, f"the service cannot work: {error}")
+            return 1
+
+    def _live(self, failures: int) -> int:
+        self.layout.page.unlink(missing_ok=True)
+        if self.was_killed:
+            failures += 1
+            if self._note_failure(failures, "what watches over it was killed, or hung and was ended by systemd"):
+                return 1
         if not self._pause(failures):
+            self._report("stopped")
             return 0
         self.layout.event("start", f"release {self.identity}")
         self._start()
@@ -129,7 +185,7 @@ class Service:
 
     def _pause(self, failures: int) -> bool:
         """Wait before a new try, the longer the more often it failed; False when told to stop meanwhile."""
-        until = time.monotonic() + (min(LONGEST_PAUSE_S, 2.0 ** (failures - 1)) if failures else 0.0)
+        until = time.monotonic() + self._pause_s(failures)
         reason = self.layout.read_failures()[2]
         while (left := until - time.monotonic()) > 0:
             self.live.state = "waiting"
@@ -140,13 +196,18 @@ class Service:
         self.live.state, self.live.reason = "starting", reason
         return True
 
+    def _pause_s(self, failures: int) -> float:
+        return float(min(self.limits.longest_pause_s, 2.0 ** min(failures - 1, 30))) if failures else 0.0
+
     def _start(self) -> None:
         options = [self._placed(word) for word in self.release.get("words", [])]
         keep = str(self.release.get("record", ""))
-        if keep and shutil.disk_usage(self.layout.home).free > LEAST_FREE_BYTES:
+        self.is_recording = bool(keep) and self._free_mb() > self.limits.least_free_mb
+        if self.is_recording:
             options += [f"--record={self.layout.records}", f"--keep={keep}"]
         elif keep:
-            self.layout.event("disk", "the disk is nearly full: nothing is recorded")
+            self.live.warning = "the disk is nearly full: nothing is recorded"
+            self.layout.event("disk", self.live.warning)
         shutil.rmtree(self.layout.temporary, ignore_errors=True)
         self.layout.temporary.mkdir(parents=True)  # the disk may be full, or not ours to write to
         words = [self._placed(str(self.release.get("model", ""))), "--json", *options]
@@ -164,8 +225,9 @@ class Service:
             [sys.executable, "-m", "edge_ran", "run"], env=environment, cwd=self.layout.home,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_die_with_parent,
         )  # fmt: skip
-        for read in (self._read_results, self._read_words):
-            threading.Thread(target=read, daemon=True).start()
+        self.readers = [threading.Thread(target=r, daemon=True) for r in (self._read_results, self._read_words)]
+        for reader in self.readers:
+            reader.start()
 
     def _placed(self, word: str) -> str:
         return word.replace(AT_RELEASE, str(self.folder)).replace(AT_STORE, str(self.layout.store))
@@ -217,36 +279,56 @@ class Service:
         if self.live.notice and self.live.frames and seconds > QUIET_S and self.live.state != "camera":
             self.live.state, self.live.reason = "camera", self.live.notice
             self.layout.event("camera", self.live.notice)
-        if not (self.live.notice and self.live.frames) and seconds > SILENT_S and self.child is not None:
-            self.error = f"no result for {SILENT_S:.0f} s"
+        if not (self.live.notice and self.live.frames) and seconds > self.limits.silent_s and self.child is not None:
+            last = f"; its last words: {self.live.notice}" if self.live.notice else ""
+            self.error = f"no result for {self.limits.silent_s:.0f} s{last}"
             self.child.kill()
 
-    def _report(self) -> None:
+    def _report(self, state: str = "", reason: str = "") -> None:
+        if state:
+            self.live.state, self.live.reason = state, reason
         with contextlib.suppress(OSError):
             write_text(self.layout.live, json.dumps(self.live.to_dict(self.restarts)), is_durable=False)
         notify("WATCHDOG=1")
 
     def _bound_records(self) -> None:
-        """Remove the oldest pictures beyond the release's limit, or while the disk is nearly full."""
-        limit = int(self.release.get("record_limit_bytes", 0))
-        if time.monotonic() < self.bound_at or not self.layout.records.is_dir():
+        """Remove the oldest pictures beyond the release's limit, or while the disk is nearly full.
+
+        Where that does not help the child starts again without recording, and with it once there is room.
+        """
+        if time.monotonic() < self.bound_at or not self.release.get("record"):
             return
-        found, began = [], time.monotonic()
+        limit = int(self.release.get("record_limit_bytes", 0))
+        found, began, unseen = [], time.monotonic(), len(self.order)
         for path in self.layout.records.rglob("*.jpg"):
             with contextlib.suppress(OSError):
                 facts = path.stat()
-                found.append((facts.st_mtime, facts.st_size, path))
-        total, free = sum(size for _, size, _ in found), shutil.disk_usage(self.layout.home).free
-        self.bound_at = time.monotonic() + 100 * (time.monotonic() - began)  # a hundredth of the time
-        for _, size, path in sorted(found):
-            if total <= limit and free > LEAST_FREE_BYTES:
-                return
+                found.append((self.order.get(path, unseen), facts.st_mtime, facts.st_size, path))
+        found.sort()
+        self.order = {path: place for place, (*_, path) in enumerate(found)}
+        total, free, least = sum(size for *_, size, _ in found), self._free_mb(), self.limits.least_free_mb
+        for *_, size, path in found:
+            if total <= limit and free > least:
+                break
             with contextlib.suppress(OSError):
                 path.unlink()
-                total, free = total - size, free + size
+                total, free = total - size, free + size / 1e6
+        self.bound_at = time.monotonic() + 100 * (time.monotonic() - began)  # a hundredth of the time
+        if self.is_recording and free <= least:
+            self._start_again("the disk is nearly full: goes on without recording")
+        elif not self.is_recording and free > 2 * least:
+            self._start_again("the disk has room again: records again")
+
+    def _start_again(self, why: str) -> None:
+        if self.child is not None and not self.ended_for:
+            self.ended_for = why
+            self.child.terminate()
+
+    def _free_mb(self) -> float:
+        return shutil.disk_usage(self.layout.home).free / 1e6
 
     def _end(self, failures: int) -> int:
-        """Note how it ended, and go back to the release before where this one never worked."""
+        """Note how it ended; return the exit status."""
         assert self.child is not None
         if self.stopping.is_set():
             self.child.terminate()
@@ -254,41 +336,59 @@ class Service:
                 self.child.wait(10)
         self.child.kill()
         status = self.child.wait()
+        for reader in self.readers:  # its last words are its reason
+            reader.join(2)
         if self.stopping.is_set():
             self.layout.event("stop", f"release {self.identity}")
+            self._report("stopped")
             return 0
-        if status == 0:  # the end of a clip or a folder: begin again
-            self.layout.event("end", "the source has ended")
+        if self.ended_for or status == 0:  # 0: the end of a clip or a folder: begin again
+            why = self.ended_for or "the source has ended"
+            self.layout.event("disk" if self.ended_for else "end", why)
+            self._report("ended", why)
             return 0
-        reason = self.error or _why(status) or (self.said[-1] if self.said else "")
-        self.layout.event("failure", reason)
-        self.layout.note_failures(self.identity, failures + 1, reason)
-        self.live.state, self.live.reason = "failed", reason
-        self._report()
-        before = self.layout.confirmed_id()
-        if failures + 1 >= MOST_FAILURES and before and before != self.identity:
-            self.layout.event("rollback", f"{self.identity} failed {failures + 1} times; back to {before}")
-            with contextlib.suppress(OSError):
-                self.layout.switch(before)
+        was_oom = status == -signal.SIGKILL and _oom_kills() > self.oom_kills >= 0
+        reason = self.error or _why(status, was_oom) or (self.said[-1] if self.said else "")
+        self._note_failure(failures + 1, reason)
         return 1
+
+    def _note_failure(self, count: int, reason: str) -> bool:
+        """Note a failure, the ``count``-th in a row; whether it goes back to the release before.
+
+        It does so where this one never worked.
+        """
+        self.layout.event("failure", reason)
+        self.layout.note_failures(self.identity, count, reason)
+        self._report("failed", reason)
+        before = self.layout.confirmed_id()
+        if count < MOST_FAILURES or not before or before == self.identity:
+            return False
+        self.layout.event("rollback", f"{self.identity} failed {count} times; back to {before}")
+        with contextlib.suppress(OSError):
+            self.layout.switch(before)
+            return True
+        return False
 
     def _failures(self) -> int:
         release, count, _ = self.layout.read_failures()
         return count if release == self.identity else 0
 
-    def _count_restart(self) -> int:
-        before = read_json(self.layout.live)
-        return int(before.get("restarts", -1)) + 1 if before.get("release") == self.identity else 0
-
 
 def hidden(line: str) -> str:
     """The line without the page's token and without passwords in addresses."""
-    return PASSWORD.sub(r"\1", TOKEN.sub(r"\1…", line))
+    return PASSWORD.sub(r"\1", SECRET.sub(r"\1…", TOKEN.sub(r"\1…", line)))
 
 
-def _why(status: int) -> str:
-    if status == -9:
-        return "it was killed: out of memory?"
+def _oom_kills() -> int:
+    """How many processes the kernel has ended for want of memory since the board's start; -1 where it does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/vmstat").read_text().split("oom_kill ")[1].split()[0])
+    return -1
+
+
+def _why(status: int, was_oom: bool) -> str:
+    if was_oom:
+        return "out of memory: the kernel ended it"
     return f"it crashed (signal {-status})" if status < 0 else f"it ended with status {status}"
 
 
@@ -299,6 +399,8 @@ def _stamp() -> str:
 def _die_with_parent() -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, of Linux
+    with contextlib.suppress(OSError, ValueError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
 
 def notify(state: str) -> None:

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from edge_ran.deploy.fleet import BoardStatus, Changes, Fleet, Log
     from edge_ran.deploy.rollout import Outcome, Rollout
 
-HEADINGS = ("BOARD", "STATE", "RELEASE", "MODEL", "SINCE", "FRAMES/S", "P50 MS", "P99 MS", "ANSWER", "FREE")
+HEADINGS = (
+    "BOARD", "STATE", "RELEASE", "MODEL", "FOR", "FRAMES/S", "P50 MS", "P99 MS", "ANSWER", "RESTARTS", "DROPPED",
+    "TEMP", "FREE", "CLOCK",
+)  # fmt: skip
+NEARLY_FULL_BYTES = 100_000_000
 
 
 def rollout(found: Rollout) -> str:
@@ -48,21 +52,26 @@ def fleet(found: Fleet) -> str:
 
 def _row(one: BoardStatus) -> tuple[str, ...]:
     if not one.answers:
-        return (one.device, "no answer", *[""] * 8)
+        return (one.device, "no answer", *[""] * (len(HEADINGS) - 2))
     state = "runs" if not one.trouble else "nothing" if not one.release else "trouble"
     live = one.live
     times = live.end_to_end_ms if live else None
+    seen = live.dropped + live.frames if live else 0
     return (
         one.device,
         state,
         one.release,
         one.model,
-        _moment(one.since),
+        _span(time.time() - one.since) if one.since else "",
         f"{live.frames_per_s:.1f}" if live and live.frames else "",
         f"{times.p50:.1f}" if times else "",
         f"{times.p99:.1f}" if times else "",
-        f"{live.answer} since {_moment(live.answer_at)}" if live and live.answer else "",
+        f"{live.answer}, {_span(live.at - live.answer_at)}" if live and live.answer else "",
+        str(live.restarts) if live else "",
+        f"{live.dropped / seen:.0%}" if live and seen else "",
+        f"{one.temperature_c:.0f} °C" if one.temperature_c is not None else "",
         f"{one.free_bytes / 1e9:.1f} GB" if one.free_bytes is not None else "",
+        f"{one.clock_drift_s:+.0f} s" if one.clock_drift_s is not None else "",
     )
 
 
@@ -70,22 +79,28 @@ def _notes(one: BoardStatus) -> list[str]:
     notes = [one.trouble] if one.trouble else []
     if one.remedy:
         notes.append(f"-> {one.remedy}")
-    if one.live and one.live.restarts:
-        notes.append(f"started {one.live.restarts} times again since the board's start")
-    if one.live and one.live.dropped:
-        notes.append(f"{one.live.dropped:,} of {one.live.dropped + one.live.frames:,} frames dropped")
-    if one.temperature_c is not None:
-        notes.append(f"{one.temperature_c:.0f} °C")
+    if one.live and one.live.warning:
+        notes.append(one.live.warning)
+    elif one.free_bytes is not None and one.free_bytes < NEARLY_FULL_BYTES:
+        notes.append("its disk is nearly full")
     if one.recorded_files:
         notes.append(
             f"{one.recorded_files:,} pictures recorded, {one.recorded_bytes / 1e6:.1f} MB: "
             f"edge-ran fetch FOLDER --device {shlex.quote(one.device)}"
         )
     if one.clock_drift_s is not None and abs(one.clock_drift_s) > 5:
-        notes.append(f"its clock is off by {one.clock_drift_s:+.0f} s")
+        notes.append(f"its clock is {abs(one.clock_drift_s):.0f} s {'ahead' if one.clock_drift_s > 0 else 'behind'}")
     if one.page:
         notes.append(f"live page: {one.page}")
     return notes
+
+
+def _span(seconds: float) -> str:
+    """How long, in the largest unit of which it is at least two."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def log(found: Log) -> str:
