@@ -619,7 +619,6 @@ def test_the_life_of_a_board(boards, camera: MjpegServer, edge_ran, labelled_mod
     budget.parent.mkdir()
     budget.write_text(toml.read_text() + "latency_budget_ms = 0.0001\n")
     for words, device, end, why in (
-        (("--max-latency", "0.0001"), toml, "refused", "an inference takes"),
         ((), budget, "refused", "more than 0.0001 ms"),
         (("--delegate", wrong), toml, "refused", "answers otherwise than on this machine"),
         (("--delegate", crashes), toml, "refused", "crashed"),

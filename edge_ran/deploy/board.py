@@ -120,7 +120,7 @@ class Board:
         words = [python or self.agent.python(), "-s", "-u", "-m", "edge_ran.deploy.service", str(self.layout.home)]
         write_text(partial / "start", f"PYTHONPATH={shlex.quote(str(code))} exec {shlex.join(words)}\n")
         write_text(partial / "release.json", json.dumps(release, indent=1))
-        os.sync()
+        self.agent.sync_disk(partial)
         os.replace(partial, target)
         sync_folder(self.layout.releases)
         return {}

@@ -212,7 +212,7 @@ class Agent:
                     unpacked = incoming / "unpacked"
                     with zipfile.ZipFile(file) as archive:
                         archive.extractall(unpacked)
-                    os.sync()
+                    self.sync_disk(unpacked)
                     try:
                         os.replace(unpacked, target)
                     except OSError:
@@ -308,6 +308,17 @@ class Agent:
                     child.wait(GRACE_S)
             _signal(child, signal.SIGKILL)
             child.wait()
+
+    def sync_disk(self, path: Path) -> None:
+        """Have all that was written to the disk of ``path`` on it before going on; other disks are not waited for."""
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None).syncfs(handle):
+                os.sync()
+        except AttributeError:  # a C library without it
+            os.sync()
+        finally:
+            os.close(handle)
 
     def close(self) -> None:
         if self.lock >= 0:
