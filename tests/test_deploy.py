@@ -216,7 +216,7 @@ for index in range({count}):
 
 
 def test_a_service_that_works_is_confirmed_and_tells_its_numbers(serve, tmp_path: Path):
-    place, code, told = serve(RESULTS.format(count=30, pause=0.1, end=""))
+    place, code, told = serve(RESULTS.format(count=15, pause=0.1, end=""))
     assert code == 0
     assert told[0] == "READY=1"
     assert "WATCHDOG=1" in told
@@ -233,7 +233,7 @@ def test_a_service_that_works_is_confirmed_and_tells_its_numbers(serve, tmp_path
 
 
 def test_a_release_that_never_works_is_exchanged_after_three_failures(serve):
-    place, code, _ = serve(RESULTS.format(count=30, pause=0.1, end=""), "old")
+    place, code, _ = serve(RESULTS.format(count=15, pause=0.1, end=""), "old")
     assert code == 0
     crash = "import os, signal, sys; print('boom', file=sys.stderr, flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
     for count in (1, 2, 3):
@@ -248,7 +248,7 @@ def test_a_release_that_never_works_is_exchanged_after_three_failures(serve):
 
 
 def test_a_release_that_worked_is_kept_however_often_it_fails(serve):
-    place, _, _ = serve(RESULTS.format(count=30, pause=0.1, end="sys.exit(3)"), "one")
+    place, _, _ = serve(RESULTS.format(count=15, pause=0.1, end="sys.exit(3)"), "one")
     for _ in range(2):
         serve("import sys; sys.exit(3)", "one")
     assert place.current_id() == place.confirmed_id() == "one"
@@ -257,7 +257,7 @@ def test_a_release_that_worked_is_kept_however_often_it_fails(serve):
 
 def test_ten_crashes_in_a_row_are_told_and_forgotten_once_it_works(serve, tmp_path: Path):
     short = {"EDGE_RAN_LONGEST_PAUSE_S": "0.05"}
-    serve(RESULTS.format(count=30, pause=0.1, end=""), "one", short)
+    serve(RESULTS.format(count=15, pause=0.1, end=""), "one", short)
     for count in range(1, 11):
         place, code, _ = serve("import os; os.abort()", "one", short)
         assert code == 1
@@ -265,9 +265,9 @@ def test_ten_crashes_in_a_row_are_told_and_forgotten_once_it_works(serve, tmp_pa
         assert place.read_failures() == ("one", count, "it crashed (signal 6)")
         live = layout.read_json(place.live)
         assert (live["state"], live["reason"], live["restarts"]) == ("failed", "it crashed (signal 6)", count)
-    place, code, _ = serve(RESULTS.format(count=30, pause=0.1, end=""), "one", short)
+    place, code, _ = serve(RESULTS.format(count=15, pause=0.1, end=""), "one", short)
     assert code == 0
-    assert layout.read_json(place.live)["frames"] == 30
+    assert layout.read_json(place.live)["frames"] == 15
 
 
 def test_pauses_double_up_to_five_minutes(tmp_path: Path):
@@ -295,7 +295,7 @@ def test_a_program_that_hangs_is_ended(serve, program: str, why: str):
 
 def test_the_end_of_what_watches_over_it_is_a_failure(serve):
     """It left no state of an end behind, but the board did not start again: somebody or systemd killed it."""
-    result = RESULTS.format(count=30, pause=0.1, end="")
+    result = RESULTS.format(count=15, pause=0.1, end="")
     place, _, _ = serve(result)
     live = layout.read_json(place.live)
     layout.write_text(place.live, json.dumps({**live, "state": "running"}))

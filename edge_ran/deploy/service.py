@@ -140,7 +140,7 @@ class Service:
         self.folder = layout.releases / identity
         self.release = layout.release(identity)
         self.live = Live(identity)
-        self.stopping = threading.Event()
+        self.stopping, self.awake = threading.Event(), threading.Event()  # told to stop; that, or the child has ended
         self.said: deque[str] = deque(maxlen=20)
         self.error = ""
         self.child: subprocess.Popen[bytes] | None = None
@@ -180,7 +180,7 @@ class Service:
         began = time.monotonic()
         while self.child is not None and self.child.poll() is None and not self.stopping.is_set():
             self._tick(began)
-            self.stopping.wait(TICK_S)
+            self.awake.wait(TICK_S)
         return self._end(failures)
 
     def _pause(self, failures: int) -> bool:
@@ -243,6 +243,8 @@ class Service:
                     self.layout.event("camera", "frames come again")
                 if self.live.answer != before:
                     self.layout.event("answer", f"{self.live.answer} {self.live.score:.0%}")
+        self.child.wait()
+        self.awake.set()
 
     def _read_words(self) -> None:
         assert self.child is not None
@@ -420,6 +422,7 @@ def main() -> int:
 
     def stop(number: int, frame: Any) -> None:
         service.stopping.set()
+        service.awake.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
