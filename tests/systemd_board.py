@@ -44,7 +44,7 @@ time.time = faked
 """
 # Times that suit a test, set as the owner of a board may set them (devices/README.md).
 SHORTER = """[Service]
-Environment=EDGE_RAN_LONGEST_PAUSE_S=0.2 EDGE_RAN_LEAST_FREE_MB=20
+Environment=EDGE_RAN_LONGEST_PAUSE_S=0.2 EDGE_RAN_QUIET_S=2 EDGE_RAN_LEAST_FREE_MB=20
 RestartSec=100ms
 WatchdogSec=6
 TimeoutStopSec=3

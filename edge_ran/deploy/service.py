@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import re
 import shutil
@@ -32,7 +33,6 @@ RELAY, WORDS = "EDGE_RAN_RELAY", "EDGE_RAN_WORDS"  # as edge_ran.errors has them
 TICK_S = 1.0
 HEALTHY_FRAMES, SETTLED_S = 3, 60.0  # results until a release counts as working; after so long, failures are forgotten
 MOST_FAILURES = 3  # of a release that never worked
-QUIET_S = 5.0  # without a result, but with a notice: the camera is lost
 KEPT_TIMES = 1000
 ALIVE = ("starting", "running", "camera", "waiting")  # states that no service leaves behind which ends by itself
 OOM_SCORE = 500  # of 1000: when memory is short, the kernel ends the child, not what watches over it or the ssh server
@@ -47,11 +47,13 @@ class Limits:
 
     Attributes:
         longest_pause_s: between two tries, ``EDGE_RAN_LONGEST_PAUSE_S``.
+        quiet_s: without a result, but with a notice the camera is lost, ``EDGE_RAN_QUIET_S``.
         silent_s: without a result and without a notice the child hangs, ``EDGE_RAN_SILENT_S``.
         least_free_mb: with less free space nothing is recorded, ``EDGE_RAN_LEAST_FREE_MB``.
     """
 
     longest_pause_s: float = 300.0
+    quiet_s: float = 5.0
     silent_s: float = 90.0
     least_free_mb: float = 100.0
 
@@ -82,7 +84,7 @@ class Live:
         self.end_to_end: deque[float] = deque(maxlen=KEPT_TIMES)
         self.arrivals: deque[float] = deque(maxlen=100)
         self.heard_at = time.monotonic()
-        self.notice = ""  # what the child has said since its last result
+        self.notice, self.noticed_at = "", -math.inf  # what the child has said last
         self.accelerator = ""
         self.warning = ""  # what it goes on without
 
@@ -90,7 +92,7 @@ class Live:
         now = time.monotonic()
         self.frames += 1
         self.captured = max(self.captured, int(line.get("index", 0)) + 1)
-        self.heard_at, self.state, self.reason, self.notice = now, "running", "", ""
+        self.heard_at, self.state, self.reason = now, "running", ""
         self.arrivals.append(now)
         stages = line.get("stages_ms", {})
         self.inference.append(float(stages.get("inference", 0)))
@@ -262,11 +264,10 @@ class Service:
             line = hidden(line)
             self.said.append(line)
             append(self.layout.log, f"{_stamp()} {line}\n")
-            self.live.notice = line.removeprefix("edge-ran: ")
+            self.live.notice, self.live.noticed_at = line.removeprefix("edge-ran: "), time.monotonic()
 
     def _tick(self, began: float) -> None:
         self._report()
-        notify("WATCHDOG=1")
         if self.live.frames >= HEALTHY_FRAMES and self.layout.confirmed_id() != self.identity:
             with contextlib.suppress(OSError):
                 self.layout.confirm(self.identity)
@@ -277,11 +278,15 @@ class Service:
         self._bound_records()
 
     def _look_for_silence(self, seconds: float) -> None:
-        """Tell a lost camera, of which the child gives notice and which it tries to reach, from a child that hangs."""
-        if self.live.notice and self.live.frames and seconds > QUIET_S and self.live.state != "camera":
-            self.live.state, self.live.reason = "camera", self.live.notice
-            self.layout.event("camera", self.live.notice)
-        if not (self.live.notice and self.live.frames) and seconds > self.limits.silent_s and self.child is not None:
+        """Tell a lost camera, of which the child gives notice and which it tries to reach, from a child that hangs.
+
+        The results of the last frames may come after the notice.
+        """
+        notice = self.live.notice if self.live.noticed_at > self.live.heard_at - self.limits.quiet_s else ""
+        if notice and self.live.frames and seconds > self.limits.quiet_s and self.live.state != "camera":
+            self.live.state, self.live.reason = "camera", notice
+            self.layout.event("camera", notice)
+        if not (notice and self.live.frames) and seconds > self.limits.silent_s and self.child is not None:
             last = f"; its last words: {self.live.notice}" if self.live.notice else ""
             self.error = f"no result for {self.limits.silent_s:.0f} s{last}"
             self.child.kill()
@@ -411,6 +416,7 @@ def notify(state: str) -> None:
     if not address:
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.settimeout(1.0)  # systemd may be busy; it is told again in a second
         channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
 
