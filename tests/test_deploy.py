@@ -723,6 +723,12 @@ def test_a_board_keeps_running(boards, camera: MjpegServer, edge_ran, labelled_m
     with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 16))
+    full = "the disk is nearly full: nothing is recorded"
+    restarts = live_of(toml, lambda told, live: not told.trouble and live.warning == full).live.restarts
+    kill(board, "-m edge_ran run")
+    told = runs(toml, restarts + 1)
+    assert told.live.warning == full
+    filler.unlink()
     live_of(toml, lambda told, live: not told.trouble and not live.warning and told.recorded_files > 0)
     assert edge_ran("undeploy", "--device", toml).code == 0
 
