@@ -66,25 +66,6 @@ def test_words_that_are_no_device(text: str):
 
 
 @pytest.mark.parametrize(
-    ("target", "remedy"),
-    [
-        ("ssh://pi:hunter2@board", "ssh-copy-id pi@board; then --device ssh://pi@board"),
-        ("ssh://pi:hunter2@x/y@board:2222/", "ssh-copy-id -p 2222 pi@board; then --device ssh://pi@board:2222"),
-        ("ssh://-pi:hunter2@board", "for instance ssh://pi@raspberrypi.local or ssh://host:22"),
-        ("http://pi:hunter2@board", ""),
-    ],
-)
-def test_a_password_in_an_address_is_refused_and_not_shown(target: str, remedy: str, tmp_path: Path):
-    toml = tmp_path / "mine.toml"
-    toml.write_text(f'summary = "s"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "{target}"\n')
-    for word in (target, str(toml)):
-        with pytest.raises(UsageError) as refused:
-            targets.resolve(word)
-        assert "hunter2" not in f"{refused.value}{refused.value.remedy}"
-        assert remedy in (refused.value.remedy or "")
-
-
-@pytest.mark.parametrize(
     "serial",
     [
         "",
