@@ -116,7 +116,15 @@ class Board:
         key, files = self.folder / f"{self.name}-key", self.files
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         subprocess.run(["chroot", files, "useradd", "-m", "-s", "/bin/bash", "pi"], check=True)
-        words = ["mount", "-t", "tmpfs", "-o", f"size={HOME_MB}m,mode=755,uid=1000,gid=1000", "home", self.home]
+        words: list[str | Path] = [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size={HOME_MB}m,mode=755,uid=1000,gid=1000",
+            "home",
+            self.home,
+        ]
         subprocess.run(words, check=True)  # a disk of its own, which can be full and outlives a power cut
         secret = self.home / ".ssh"
         secret.mkdir(mode=0o700)
