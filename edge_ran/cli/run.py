@@ -85,12 +85,14 @@ def _run_here(
     from edge_ran.files import check_output, check_output_folder
     from edge_ran.runtime import RuntimeOptions
     from edge_ran.stream import open_stream, run_stream
+    from edge_ran.stream.recording import SUFFIXES
     from edge_ran.targets.address import is_browser
     from edge_ran.targets.browser import BrowserTarget
 
     words, wishes = _words(camera, answers), results.stream_options(answers.threshold, output.force)
-    for target in filter(None, (results.summary, results.save)):
-        check_output(target, output.force)
+    for target, suffixes in ((results.summary, ()), (results.save, SUFFIXES)):
+        if target:
+            check_output(target, output.force, suffixes)
     if results.record:
         check_output_folder(results.record)
     attention = bool(results.attention)

@@ -22,6 +22,7 @@ from edge_ran.stream import mp4
 from edge_ran.stream.pipeline import Result
 
 _CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+SUFFIXES = tuple(_CODECS)
 _MEASURED = 10  # results of a live source whose pace a recording takes
 _PICTURES_A_SECOND = 2.0  # of a recording of single pictures
 _LEAST_FREE_BYTES, _INDEX_BYTES = 16 << 20, 32  # room kept for what ends a video: the index, an entry for each frame
