@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import typer.main
 
@@ -309,3 +312,58 @@ def test_the_labels_of_a_file_alone(labelled_model, test_models: Path, monkeypat
         out, err = capsys.readouterr()
         assert out == ""
         assert two_lines(err)
+
+
+LETTERS = ("Große Halle", "Главный зал", "大厅")
+
+
+@pytest.mark.parametrize("errors", ["strict", "backslashreplace"])
+def test_a_terminal_that_knows_ascii_only_gets_replacements(
+    errors: str, labelled_model, test_models: Path, tmp_path: Path, monkeypatch
+):
+    """As PYTHONIOENCODING=ascii makes it."""
+    from edge_ran.card import InputSpec, ModelCard
+    from edge_ran.graph import attach_card
+
+    model = tmp_path / "Modell-ü.tflite"
+    card = ModelCard("Farben", LETTERS, InputSpec(16, 16))
+    model.write_bytes(attach_card((test_models / "int8.tflite").read_bytes(), card))
+    for label in LETTERS:
+        (tmp_path / "Bilder" / label).mkdir(parents=True)
+        for number in range(2):
+            data = cv2.imencode(".png", np.full((20, 20, 3), 90 * number, np.uint8))[1]
+            (tmp_path / "Bilder" / label / f"ä{number}.png").write_bytes(data.tobytes())
+    monkeypatch.chdir(tmp_path)
+    lines = {
+        f"inspect {model}": 0,
+        f"inspect {model} --labels": 0,
+        f"evaluate {model} Bilder": 0,
+        f"evaluate {model} Bilder --json": 0,
+        f"run {model} --camera Bilder/{LETTERS[2]} --headless": 0,
+        "dataset Bilder": 0,
+        "dataset nirgends-ö": 2,
+        **dict.fromkeys((f"{' '.join(words)} --help" for words in COMMANDS), 0),
+    }
+    for line, code in lines.items():
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=how) for how in (errors, "backslashreplace")]
+        monkeypatch.setattr(sys, "stdout", streams[0])
+        monkeypatch.setattr(sys, "stderr", streams[1])
+        monkeypatch.setattr(sys, "__stdout__", streams[0])
+        assert called(monkeypatch, *line.split()) == code, line
+        for stream in streams:
+            stream.flush()
+        out = streams[0].buffer.getvalue()
+        assert out.isascii() or "--help" in line  # whose text typer writes as UTF-8
+        if line.endswith("--labels"):
+            assert out == "".join(f"{label}\n" for label in LETTERS).encode("ascii", "backslashreplace")
+
+
+def test_a_model_whose_name_no_runtime_can_read_is_one_line(test_models: Path, tmp_path: Path, monkeypatch, capsys):
+    model = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m-\xfc.tflite"))
+    model.write_bytes((test_models / "int8.tflite").read_bytes())
+    for verb in ("inspect", "benchmark", "run", "verify"):
+        assert called(monkeypatch, verb, str(model)) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert two_lines(err)
+        assert "is not UTF-8" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -262,6 +263,25 @@ def test_signals_finish_the_recording_and_print_the_summary(start, tmp_path: Pat
         shapes.append(read[1].shape)
     assert len(shapes) >= 10
     assert set(shapes) == {(240, 320, 3)}
+    assert not list(tmp_path.glob(".edge-ran-*"))
+
+
+def test_a_connection_that_is_cut_off_leaves_a_playable_recording(test_models: Path, tmp_path: Path) -> None:
+    """ssh's end of the terminal is closed: SIGHUP comes, and nothing can be printed any more."""
+    with MjpegServer(lambda n: jpeg(numbered(n, 320, 240)), fps=30) as server:
+        words = [*_command(test_models, tmp_path), "--camera", server.url, "--save", "out.mp4", "--summary", "s.json"]
+        child, terminal = pty.fork()
+        if not child:
+            os.chdir(tmp_path)
+            os.execv(words[0], words)
+        seen = b""
+        while seen.count(b" ms ") < 15:
+            seen += os.read(terminal, 1000)
+        os.close(terminal)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) >= 10
+    assert json.loads((tmp_path / "s.json").read_text())["ended_by"] == "stop"
     assert not list(tmp_path.glob(".edge-ran-*"))
 
 

@@ -30,7 +30,7 @@ __all__ = ["app", "main"]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"edge-ran {__version__}")
+        print(f"edge-ran {__version__}")
         raise typer.Exit
 
 

@@ -38,7 +38,7 @@ def inspect(
     if options:
         raise UsageError(f"{spelt(options[0])} has no effect: {model} is a file", f"leave out {spelt(options[0])}")
     if labels:
-        typer.echo("\n".join(_labels(path)))
+        print("\n".join(_labels(path)))
     elif path.is_dir():
         from edge_ran.runs import describe_run, open_run
 

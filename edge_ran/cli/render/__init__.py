@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -31,7 +29,7 @@ def emit(json: bool, result: _R, render: Callable[[_R], str]) -> None:
 
     text = jsonlib.dumps(records.document(result), indent=1, allow_nan=False) if json else render(result)
     try:
-        typer.echo(text)
+        print(text, flush=True)  # typer.echo would pass by the guard where the encoding is ASCII
     except BrokenPipeError:  # whoever read it has read enough; a gate that follows still counts
         discard_stdout()
 
