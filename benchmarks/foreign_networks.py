@@ -70,7 +70,7 @@ def drawn(name: str, size: int, pixels: Any, labels: Any, classes: int) -> Any:
         if isinstance(layer, kl.Normalization):  # EfficientNet's holds no statistics without its weights
             layer.set_weights([np.zeros_like(layer.get_weights()[0]), np.ones_like(layer.get_weights()[1]), 0])
         if isinstance(layer, kl.BatchNormalization):
-            layer.momentum = 0.0
+            layer.momentum, layer.epsilon = 0.0, 1e-5  # small numbers, too, get a deviation of 1
             layer.beta.assign(np.ones(layer.beta.shape))
     model(x[:STATISTICS], training=True)
     has_norms = any(isinstance(layer, kl.BatchNormalization) for layer in model.layers)

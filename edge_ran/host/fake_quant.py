@@ -12,7 +12,8 @@ tensorflow-model-optimization wraps every layer of it, with exactly the rounding
 
 A quantised run folder holds plain things: ``model.keras``, a float network without any wrapper whose weights and biases
 lie on the integer grid (``snap``), and ``ranges.json``, the range of every stored tensor. The rounding network of the
-two gives XNNPACK's answers bit by bit, but for float32 noise that tips a value over a tie about once in 100,000.
+two gives XNNPACK's answers bit by bit, but for float32 noise that tips a value over a tie about once in 100,000; the
+``exact`` one, which has no gradients, computes in integers and gives every number.
 """
 
 from __future__ import annotations
