@@ -2,10 +2,10 @@
 
     python benchmarks/foreign_networks.py PICTURES [--networks MobileNetV2 ...] [--size 96] [--gpu] [--quick]
 
-No weights are downloaded. Each network is drawn with random weights; its ReLUs are mostly open and its statistics those
-of real pictures, so that a step of int8 does not grow from layer to layer as in a network of noise; its last layer is
-fitted to the pictures' classes by least squares on the features. PICTURES is whatever `edge-ran train` takes, with ten
-classes or so: CIFAR-10, photos.
+No weights are downloaded. Each network is drawn with random weights and takes the statistics of real pictures; its
+ReLUs are mostly open, where that leaves it something of the picture, so that a step of int8 does not grow from layer to
+layer as in a network of noise; its last layer is fitted to the pictures' classes by least squares on the features.
+PICTURES is whatever `edge-ran train` takes, with ten classes or so: CIFAR-10, photos.
 
 The table: top-1 of the float network; the largest change of a logit by the import and by the rewrites; float operators
 of the calibrated int8 file, and on how many pictures it has float's top-1; the same of the file with learnt ranges
@@ -37,6 +37,7 @@ NETWORKS = (
 IN_GRAPH = ("MobileNetV3Small", "EfficientNetB0")  # they scale their pictures themselves
 QUICK = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0")
 CALIBRATED, STATISTICS, GPU = 50, 64, 8  # pictures
+LEAST_SPREAD = 0.02  # of the features over pictures, as a share of their mean: a network of less sees no pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,19 +70,16 @@ def drawn(name: str, size: int, pixels: Any, labels: Any, classes: int) -> Any:
     for layer in model.layers:
         if isinstance(layer, kl.Normalization):  # EfficientNet's holds no statistics without its weights
             layer.set_weights([np.zeros_like(layer.get_weights()[0]), np.ones_like(layer.get_weights()[1]), 0])
-        if isinstance(layer, kl.BatchNormalization):
-            layer.momentum, layer.epsilon = 0.0, 1e-5  # small numbers, too, get a deviation of 1
-            layer.beta.assign(np.ones(layer.beta.shape))
-    model(x[:STATISTICS], training=True)
-    has_norms = any(isinstance(layer, kl.BatchNormalization) for layer in model.layers)
-    if not has_norms:
-        scale_layers(model, x[:STATISTICS])
     last = next(layer for layer in reversed(model.layers) if isinstance(layer, (kl.Dense, kl.Conv2D)))
     probe = tf_keras.Model(model.input, last.input)
-    features = np.concatenate([np.asarray(probe(x[i : i + 32])) for i in range(0, len(x), 32)]).reshape(len(x), -1)
-    features = features.astype(np.float64)
-    mean = features.mean(0)
-    centred = features - mean
+    for opening in (1.0, 0.0):
+        take_statistics(model, x[:STATISTICS], opening)
+        features = np.concatenate([np.asarray(probe(x[i : i + 32])) for i in range(0, len(x), 32)])
+        features = features.reshape(len(x), -1).astype(np.float64)
+        mean = features.mean(0)
+        centred = features - mean
+        if centred.std() > LEAST_SPREAD * np.abs(mean).mean():
+            break
     gram = centred @ centred.T
     # Ridge regression, strong enough that small directions of the features do not count: in int8 they are noise.
     kernel = gram + 0.2 * np.trace(gram) / len(x) * np.eye(len(x))
@@ -92,10 +90,17 @@ def drawn(name: str, size: int, pixels: Any, labels: Any, classes: int) -> Any:
     return model
 
 
-def scale_layers(model: Any, x: Any) -> None:
-    """Give each layer of a network without normalisations outputs of deviation 1 and mean 1, on pictures ``x``."""
+def take_statistics(model: Any, x: Any, opening: float) -> None:
+    """Let each layer's outputs before its ReLU have deviation 1 and mean ``opening`` on pictures ``x``."""
     import tf_keras
 
+    norms = [layer for layer in model.layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum, norm.epsilon = 0.0, 1e-5  # small numbers, too, get a deviation of 1
+        norm.beta.assign(np.full(norm.beta.shape, opening))
+    if norms:
+        model(x, training=True)
+        return
     for layer in model.layers[1:-1]:
         if layer.weights:
             kernel, bias = layer.get_weights()
@@ -103,7 +108,7 @@ def scale_layers(model: Any, x: Any) -> None:
             out = np.asarray(layer(x))
             axes = tuple(range(out.ndim - 1))
             deviation = out.std(axes) + 1e-6
-            layer.set_weights([kernel / deviation, (bias - out.mean(axes)) / deviation + 1])
+            layer.set_weights([kernel / deviation, (bias - out.mean(axes)) / deviation + opening])
             layer.activation = tf_keras.activations.relu
         x = layer(x)
 
