@@ -129,7 +129,7 @@ class Connection:
         if record.get("errno") == 28:  # ENOSPC, of Linux
             raise EnvironmentMissing(
                 f"no space left on {self._name}; nothing half-written is left there",
-                f"free some there; `edge-ran devices {self._name} --clean` removes what edge-ran keeps",
+                "free some there; `edge-ran devices DEVICE --clean` removes what edge-ran keeps",
             )
         place = f": {record['path']}" if record.get("path") else ""
         raise EnvironmentMissing(f"{self._name}: {str(record['error'])[:200]}{place}", "look at it there")
