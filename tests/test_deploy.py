@@ -44,8 +44,6 @@ from edge_ran.latency import LatencyStats
 from edge_ran.runtime import Accelerator
 from edge_ran.runtime.agreement import Agreement
 
-pytestmark = pytest.mark.serial
-
 TESTS = Path(__file__).parent
 
 
