@@ -22,23 +22,15 @@ import tf_keras
 from edge_ran import catalogue
 from edge_ran.architecture import configure
 from edge_ran.card import InputSpec
-from edge_ran.host import calibration, convert, networks
+from edge_ran.host import calibration, convert, latency_budget, networks
 from edge_ran.host.flatbuffer import flatbuffer
 from edge_ran.runtime import open_runtime
 from edge_ran.runtime.output_capture import captured
 
 
 def random_network(name: str, **options: Any) -> tf_keras.Model:
-    """Build a network with random BatchNorm statistics; from fresh ones the converter deletes operators."""
-    model = networks.build(configure(name, **options))
-    random = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, tf_keras.layers.BatchNormalization):
-            shape = layer.gamma.shape
-            layer.set_weights(
-                [random.uniform(0.5, 1.5, shape), *random.normal(0, 0.3, (2, *shape)), random.uniform(0.5, 2, shape)]
-            )
-    return model
+    """Build a network by name with random BatchNorm statistics; from fresh ones the converter deletes operators."""
+    return latency_budget.random_network(configure(name, **options))
 
 
 def files(network: str, mask_tail: str, folder: str) -> dict[tuple[str, str], str]:

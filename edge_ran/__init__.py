@@ -16,7 +16,7 @@ _PUBLIC = {
     "RuntimeOptions": "edge_ran.runtime",
     "read_picture": "edge_ran.picture",
     "classify_folder": "edge_ran.api",
-    "open_stream": "edge_ran.stream",
+    "Stream": "edge_ran.stream",
     "Result": "edge_ran.stream",
     "Summary": "edge_ran.stream",
     "measure_accuracy": "edge_ran.api",

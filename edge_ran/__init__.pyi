@@ -21,7 +21,7 @@ from edge_ran.evaluate import EvalReport as EvalReport
 from edge_ran.picture import read_picture as read_picture
 from edge_ran.runtime import RuntimeOptions as RuntimeOptions
 from edge_ran.stream import Result as Result
+from edge_ran.stream import Stream as Stream
 from edge_ran.stream import Summary as Summary
-from edge_ran.stream import open_stream as open_stream
 
 __version__: str

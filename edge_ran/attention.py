@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran.errors import UsageError
+
 STRENGTH = 0.5  # of the colours over the picture
 MEAN = "mean"
 _COLOURS = cv2.COLORMAP_VIRIDIS  # equal steps look equal, to the colour-blind as well, and lighter is more
@@ -78,6 +80,13 @@ def chosen(looks: Sequence[Look], which: str) -> Look:
     rows, columns = max(look.values.shape for look in looks)
     same = [cv2.resize(look.values, (columns, rows), interpolation=cv2.INTER_LINEAR) for look in looks]
     return Look(MEAN, np.mean(same, axis=0, dtype=np.float32), looks[0].region)
+
+
+def check(which: str, modules: tuple[str, ...]) -> None:
+    """Raise UsageError unless ``which`` is ``mean`` or the number of one of the masks."""
+    if which != MEAN and which not in map(str, range(1, len(modules) + 1)):
+        named = ", ".join(f"{number} {module}" for number, module in enumerate(modules, 1))
+        raise UsageError(f"--attention {which!r} is none of the network's masks", f"--attention mean, or {named}")
 
 
 def tint(picture: NDArray[np.uint8], look: Look, scale: int = 1) -> None:

@@ -219,7 +219,7 @@ class ModelCard:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise InputError(f"card: temperature {self.temperature} is not above 0")
         for text in _texts(records.to_dict(self)):
-            # They reach terminals and labels.txt, one a line. Cs: half a character, which no file can hold.
+            # They reach terminals and labels.txt, one per line. Cs: half a character, which no file can hold.
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
                 raise InputError(f"card: {text[:40]!r} holds a control character")
 

@@ -32,8 +32,8 @@ ACCELERATORS = ("auto", "gpu", "cpu")
 class Converter:
     """One way to turn a network into a ``.tflite`` (``converters/<name>.toml``).
 
-    ``calibration`` is the number of pictures that quantised activations need (0 = none); ``max_drop`` the accuracy
-    drop in percentage points that is usual and allowed.
+    ``calibration`` is the number of pictures that quantised activations need (0 = none); ``max_drop`` the percentage
+    points of top-1 that a file may lose and still be recommended by `sweep`.
     """
 
     name: str
@@ -57,7 +57,8 @@ class DeviceSpec:
     """One device (``devices/<name>.toml``): where it is and what suits it.
 
     ``target`` is ``local``, ``ssh://user@host[:port]`` or ``adb:SERIAL``; ``threads`` 0 means all cores;
-    ``latency_budget_ms`` 0 means none; ``camera`` is any source that ``run --camera`` takes; ``python`` is the
+    ``latency_budget_ms`` is the longest median inference that `deploy` accepts there, and what `train --device` trains
+    for; 0 means none; ``camera`` is any source that ``run --camera`` takes; ``python`` is the
     interpreter to use there, over ssh; ``measured`` is what a sweep said on it, empty where accelerator and converter
     are chosen by its data sheet.
     """

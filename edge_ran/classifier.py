@@ -242,12 +242,12 @@ def with_masks(path: Path, target: Path) -> Path:
     """Write the file with its soft masks as further outputs to ``target``, and return that.
 
     Raises:
-        InputError: it has no masks, or carries no card that could name them.
+        InputError: it has no masks, or has no card that could name them.
     """
     model, modules = add_masks(read_bytes(path, "model"), path)
     card = read_card(path)
     if card is None:
-        raise InputError(f"{path} carries no card", "make a file that does: edge-ran convert --attention RUN")
+        raise InputError(f"{path} has no card", "make a file that does: edge-ran convert --attention RUN")
     target.write_bytes(attach_card(model, dataclasses.replace(card, masks=modules)))
     return target
 

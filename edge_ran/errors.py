@@ -8,7 +8,7 @@
     ├── NotReliable          4   a gate cannot be judged, because the figures are not reliable
     └── EnvironmentMissing   3   this machine lacks something: package, runtime, disk space
         ├── CameraError      3   a camera cannot be opened, or was lost for good
-        └── AcceleratorError 3   a GPU, delegate or its driver cannot be had
+        └── AcceleratorError 3   a GPU, delegate or its driver is not available
 
 ``edge_ran.cli.main`` is the only place that catches them; the library never prints.
 """
@@ -72,7 +72,7 @@ class CameraError(EnvironmentMissing):
 
 
 class AcceleratorError(EnvironmentMissing):
-    """A GPU, a delegate or its driver cannot be had."""
+    """A GPU, a delegate or its driver is not available."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -121,87 +121,46 @@ def evaluate(
     with ExitStack() as stack:
         classifier = stack.enter_context(Classifier(model, options, overrides))
         other = stack.enter_context(_open_reference(reference, overrides)) if reference else None
-        card_top1 = classifier.card.accuracy.top1 if classifier.card else None
-        if max_drop is not None and other is None and card_top1 is None:
-            raise UsageError(f"{model} carries no accuracy to hold --max-drop against", "give --reference OTHER.tflite")
-        if other is not None and other.labels != classifier.labels:
-            raise InputError(f"{model} and {reference} have different classes", "compare models of the same classes")
-        truth = dataset.targets(samples, classifier.labels)
-        skipped: tuple[str, ...] = ()
-        if skip_bad:
-            good, skipped = dataset.readable(samples)
-            kept = set(map(id, good))
-            truth = truth[[id(s) in kept for s in samples]]
-            samples = good
-            if not samples:
-                raise InputError(f"none of {data.source}'s images can be read", skipped[0])
-        scores = np.empty((len(samples), len(classifier.labels)), np.float32)
-        reference_answers = np.empty(len(samples), np.int64)
-        stages: dict[str, float] = defaultdict(float)
-        trained_on = classifier.card.training.pictures if classifier.card and not classifier.spec.is_open else ""
-        hashes: list[int] = []
-        for index, frame in enumerate(dataset.frames(samples)):
-            scores[index] = classifier.scores(frame)
-            for stage, ms in classifier.stages_ms.items():
-                stages[stage] += ms / len(samples)
-            if other is not None:
-                reference_answers[index] = _first(other.scores(frame))
-            if trained_on:
-                hashes.append(picture_hash(fit_pixels(frame, classifier.spec)))
-            if progress is not None:
-                progress(index + 1, len(samples))
-        known = overlap(trained_on, hashes) if trained_on else None
+        held_to_card = max_drop is not None and other is None
+        _check_pair(classifier, other, held_to_card)
+        samples, truth, skipped = _targets(data, samples, classifier.labels, skip_bad)
+        seen = _classify(classifier, other, samples, progress)
         strange = np.array([classifier.scores(frame).max() for frame in dataset.frames(strangers)], np.float32)
-        accelerator = classifier.runtime.accelerator
-        runtime = f"{classifier.runtime.name} {classifier.runtime.version}"
-
-    # Outputs of one name are one class, the first of them; equal scores by index, as Classifier ranks them.
-    first = np.array([classifier.labels.index(label) for label in classifier.labels])
-    order = first[np.argsort(-scores, axis=1, kind="stable")]
-    answers = order[:, 0]
-    right = answers == truth
-    top1 = float(right.mean())
-    groups = [s.group or f"image {i}" for i, s in enumerate(samples)]
-    grouped = 1 < len(set(groups)) < len(groups)
-    classes = len(classifier.labels)
-    cells = (classes * truth + answers).astype(np.intp)  # bincount takes no 64-bit integers on a 32-bit board
-    confusion = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
-    per_class = {label: _class_report(confusion, classifier.labels.index(label)) for label in classifier.labels}
-    recalls = [c.recall for c in per_class.values() if c.recall is not None]
-    drop, drop_interval = None, None
-    if other is not None:
-        reference_right = reference_answers == truth
-        drop, drop_interval = _paired_drop(reference_right, right)
-    elif card_top1 is not None:
-        drop = 100 * (card_top1 - top1)
+    labels, order = classifier.labels, _ranked(seen.scores, classifier.labels)
+    answers, right = order[:, 0], order[:, 0] == truth
+    interval, how = _interval(right, samples)
+    confusion, per_class = _count(truth, answers, labels)
+    compared = _compare(seen.reference_answers, answers, truth)
+    top1, card_top1 = float(right.mean()), _card_top1(classifier)
+    against_card = None if card_top1 is None else 100 * (card_top1 - top1)
     return EvalReport(
         model=str(model),
         source=str(data.source),
         split=chosen,
         images=len(samples),
         top1=top1,
-        top1_interval=_by_group(right, groups) if grouped else wilson(int(right.sum()), len(right)),
-        interval="groups resampled" if grouped else "Wilson",
-        top5=float((order[:, :5] == truth[:, None]).any(1).mean()) if classes > 5 else None,
-        balanced=float(np.mean(recalls)),
-        calibration_error=_calibration_error(scores[np.arange(len(scores)), answers], right),
+        top1_interval=interval,
+        interval=how,
+        top5=float((order[:, :5] == truth[:, None]).any(1).mean()) if len(labels) > 5 else None,
+        balanced=float(np.mean([c.recall for c in per_class.values() if c.recall is not None])),
+        calibration_error=_calibration_error(seen.scores[np.arange(len(samples)), answers], right),
         temperature=classifier.card.temperature if classifier.card else 1.0,
         per_class=per_class,
-        labels=classifier.labels,
+        labels=labels,
         confusion=tuple(map(tuple, confusion.tolist())),
-        accelerator=accelerator,
-        runtime=runtime,
-        ms_per_image=sum(stages.values()),
-        stages_ms=dict(stages),
+        accelerator=seen.accelerator,
+        runtime=seen.runtime,
+        ms_per_image=sum(seen.stages_ms.values()),
+        stages_ms=seen.stages_ms,
         reference=str(reference) if reference else None,
-        reference_top1=float(reference_right.mean()) if other is not None else None,
-        agreement=float((reference_answers == answers).mean()) if other is not None else None,
-        drop_points=drop,
-        drop_interval=drop_interval,
+        reference_top1=compared.top1 if compared else None,
+        agreement=compared.agreement if compared else None,
+        drop_points=compared.drop_points if compared else against_card,
+        drop_interval=compared.drop_interval if compared else None,
         skipped=skipped,
-        warnings=tuple(_warnings(classifier, data, chosen, known, max_drop is not None and other is None)),
-        unknown=_unknown(unknown, strange, scores.max(1), right) if unknown else None,
-        scores=scores,
+        warnings=tuple(_warnings(classifier, data, chosen, seen.known, held_to_card)),
+        unknown=_unknown(unknown, strange, seen.scores.max(1), right) if unknown else None,
+        scores=seen.scores,
         samples=samples,
     )
 
@@ -209,7 +168,7 @@ def evaluate(
 def check_drop(report: EvalReport, max_drop: float) -> None:
     """Raise GateError when the model is more than ``max_drop`` percentage points worse than what it is held to."""
     if report.drop_points is None:
-        raise UsageError("there is no accuracy to hold --max-drop against", "give --reference OTHER.tflite")
+        raise UsageError("there is no accuracy that --max-drop could compare with", "give --reference OTHER.tflite")
     if report.drop_points > max_drop + 1e-9:
         against = report.reference or "its card"
         raise GateError(
@@ -255,13 +214,127 @@ def _part(data: Dataset, split: str) -> tuple[str, tuple[Sample, ...]]:
     return chosen, data.part(chosen)
 
 
+def _card_top1(classifier: Classifier) -> float | None:
+    return classifier.card.accuracy.top1 if classifier.card else None
+
+
+def _check_pair(classifier: Classifier, other: Classifier | None, held_to_card: bool) -> None:
+    """Raise where there is nothing to hold the accuracy against, or classes that cannot be compared."""
+    if held_to_card and _card_top1(classifier) is None:
+        what = f"{classifier.path} has no accuracy in its card for --max-drop to compare with"
+        raise UsageError(what, "give --reference OTHER.tflite")
+    if other is not None and other.labels != classifier.labels:
+        what = f"{classifier.path} and {other.path} have different classes"
+        raise InputError(what, "compare models of the same classes")
+
+
+def _targets(
+    data: Dataset, samples: tuple[Sample, ...], labels: tuple[str, ...], skip_bad: bool
+) -> tuple[tuple[Sample, ...], NDArray[np.int64], tuple[str, ...]]:
+    """The images, without those that cannot be read if ``skip_bad``; their classes; a line for each one left out."""
+    truth = dataset.targets(samples, labels)
+    if not skip_bad:
+        return samples, truth, ()
+    good, skipped = dataset.readable(samples)
+    if not good:
+        raise InputError(f"none of {data.source}'s images can be read", skipped[0])
+    kept = set(map(id, good))
+    return good, truth[[id(sample) in kept for sample in samples]], skipped
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a classifier says of every image: ``scores`` (images, classes), and what it took and ran on."""
+
+    scores: NDArray[np.float32]
+    reference_answers: NDArray[np.int64] | None  # (images,)
+    stages_ms: dict[str, float]  # means
+    known: Overlap | None  # with the pictures that it was trained on
+    accelerator: Accelerator
+    runtime: str
+
+
+def _classify(
+    classifier: Classifier, other: Classifier | None, samples: Sequence[Sample], progress: Progress | None
+) -> _Seen:
+    scores = np.empty((len(samples), len(classifier.labels)), np.float32)
+    reference_answers = None if other is None else np.empty(len(samples), np.int64)
+    stages_ms: dict[str, float] = defaultdict(float)
+    trained_on = classifier.card.training.pictures if classifier.card and not classifier.spec.is_open else ""
+    hashes: list[int] = []
+    for index, frame in enumerate(dataset.frames(samples)):
+        scores[index] = classifier.scores(frame)
+        for stage, ms in classifier.stages_ms.items():
+            stages_ms[stage] += ms / len(samples)
+        if other is not None and reference_answers is not None:
+            reference_answers[index] = _first(other.scores(frame))
+        if trained_on:
+            hashes.append(picture_hash(fit_pixels(frame, classifier.spec)))
+        if progress is not None:
+            progress(index + 1, len(samples))
+    return _Seen(
+        scores=scores,
+        reference_answers=reference_answers,
+        stages_ms=dict(stages_ms),
+        known=overlap(trained_on, hashes) if trained_on else None,
+        accelerator=classifier.runtime.accelerator,
+        runtime=f"{classifier.runtime.name} {classifier.runtime.version}",
+    )
+
+
+def _ranked(scores: NDArray[np.float32], labels: Sequence[str]) -> NDArray[np.intp]:
+    """Classes of each image, the most probable first; equal scores by index, as Classifier ranks them.
+
+    Outputs of one name are one class, the first of them.
+    """
+    first = np.array([labels.index(label) for label in labels])
+    return np.asarray(first[np.argsort(-scores, axis=1, kind="stable")])
+
+
 def _first(scores: NDArray[np.float32]) -> int:
     return int(np.argmax(scores))  # the first of equal ones, as Classifier ranks them
 
 
-def _class_report(confusion: NDArray[np.int64], index: int) -> ClassReport:
+def _count(
+    truth: NDArray[np.int64], answers: NDArray[np.intp], labels: Sequence[str]
+) -> tuple[NDArray[np.intp], dict[str, ClassReport]]:
+    """The confusion matrix, true classes in rows, and what it says of each class."""
+    classes = len(labels)
+    cells = (classes * truth + answers).astype(np.intp)  # bincount takes no 64-bit integers on a 32-bit board
+    confusion = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+    return confusion, {label: _class_report(confusion, labels.index(label)) for label in labels}
+
+
+def _class_report(confusion: NDArray[np.intp], index: int) -> ClassReport:
     hits, images, taken = int(confusion[index, index]), int(confusion[index].sum()), int(confusion[:, index].sum())
     return ClassReport(images, hits / images if images else None, hits / taken if taken else None)
+
+
+def _interval(right: NDArray[np.bool_], samples: Sequence[Sample]) -> tuple[tuple[float, float], str]:
+    """The 95 % interval of the accuracy, and how it was found."""
+    groups = [sample.group or f"image {i}" for i, sample in enumerate(samples)]
+    if 1 < len(set(groups)) < len(groups):
+        return _by_group(right, groups), "groups resampled"
+    return wilson(int(right.sum()), len(right)), "Wilson"
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How the model compares with the reference on the same images."""
+
+    top1: float  # of the reference
+    agreement: float
+    drop_points: float
+    drop_interval: tuple[float, float]
+
+
+def _compare(
+    reference: NDArray[np.int64] | None, answers: NDArray[np.intp], truth: NDArray[np.int64]
+) -> _Comparison | None:
+    if reference is None:
+        return None
+    drop, interval = _paired_drop(reference == truth, answers == truth)
+    return _Comparison(float((reference == truth).mean()), float((reference == answers).mean()), drop, interval)
 
 
 def _unknown(
@@ -318,9 +391,9 @@ def _warnings(
         of = classifier.card.accuracy
         found.append(f"the card's accuracy is of {of}: a drop against it means something on the same images only")
     if split == "train":
-        found.append("these are training images: the accuracy flatters")
+        found.append("these are training images: the accuracy on others is lower")
     elif known is not None and known.known:
-        found.append(f"{known} are training images, by their content: the accuracy flatters")
+        found.append(f"{known} are training images, by their content: the accuracy on others is lower")
     found += dataset.ignored_notes(data)
     if twice := sorted(label for label, count in Counter(classifier.labels).items() if count > 1):
         found.append(f"several outputs have one name and count as one class: {', '.join(twice[:5])}")

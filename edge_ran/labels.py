@@ -12,7 +12,7 @@ _NUMBERED = re.compile(r"(\d+)\s*[\s:;,]\s*(\S.*)")
 
 
 def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
-    """Return the labels of a text: one label a line.
+    """Return the labels of a text: one label per line.
 
     UTF-8 or UTF-16, with or without a byte order mark, and the line ends of every system are read. Blanks around a
     label and empty lines at the end do not count. Where every line begins with its own number, counted from 0, as
@@ -29,7 +29,7 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
     try:
         text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 text", "save it as UTF-8, one label a line") from error
+        raise InputError(f"{where} is not UTF-8 text", "save it as UTF-8, one label per line") from error
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()

@@ -52,7 +52,7 @@ class ModelInterface:
             return tuple(str(index) for index in range(classes))
         if len(self.names) != classes:
             what = f"{self.graph.path} has {classes} outputs, but {len(self.names)} labels are given or in it"
-            raise InputError(what, "--labels FILE, one a line")
+            raise InputError(what, "--labels FILE, one per line")
         return self.names
 
 

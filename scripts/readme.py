@@ -32,7 +32,7 @@ STAND_INS = {
     "--camera 0": "--camera clip.avi --headless --max-frames 3",
     "train photos": "train photos --epochs 1",
 }
-MOST_LINES = 13  # of an output; what is longer is cut
+MOST_LINES = 16  # of an output; what is longer is cut
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from adb_device import adb_server, phone, phones  # noqa: F401 (fixtures)
+from schemas import every_document_valid
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as edge_ran.host does, for tests that import TensorFlow first
 
@@ -47,6 +48,29 @@ def advice_can_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
         complain(what, remedy)
 
     monkeypatch.setattr(cli, "complain", watched)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_json_is_as_its_schema_says() -> Iterator[None]:
+    """A verb's JSON that is not as docs/schema says fails whatever test it was made in."""
+    with every_document_valid():
+        yield
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that runs the command line in this process and returns its stdout."""
+    from edge_ran import cli
+
+    def run(*words: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["edge-ran", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert (end.value.code or 0) == code, err
+        return out
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 NAMES = {
     "__version__", "Classifier", "Prediction", "Overrides", "RuntimeOptions", "read_picture", "classify_folder",
-    "open_stream", "Result", "Summary", "measure_accuracy", "EvalReport", "convert", "benchmark", "Bench", "Plan",
+    "Stream", "Result", "Summary", "measure_accuracy", "EvalReport", "convert", "benchmark", "Bench", "Plan",
     "write_record", "read_record", "EdgeRanError", "GateError", "UsageError", "InputError", "OutputExists",
     "EnvironmentMissing", "CameraError", "AcceleratorError",
 }  # fmt: skip

@@ -163,7 +163,7 @@ def test_a_network_without_masks_is_refused(labelled_model, test_models: Path) -
     with pytest.raises(InputError, match=re.escape("int8.tflite has no attention masks")) as error:
         Classifier(labelled_model("int8"), attention=True)
     assert "edge-ran convert --attention" in error.value.remedy
-    with pytest.raises(InputError, match="carries no card"):
+    with pytest.raises(InputError, match="has no card"):
         Classifier(test_models / "attention.tflite", attention=True)
 
 

@@ -509,12 +509,12 @@ def test_a_sweep_recommends_the_fastest_that_is_right_and_accurate_enough(precis
     assert swept((3, 9, 4, 5), converters=("",) * 4) is None  # one file, several numbers of threads
     clear = swept((3, 9, 4, 5))
     assert (clear.as_fast, clear.doubts) == ((), ())
-    assert "no difference" not in clear.text
+    assert "no difference" not in bench.advice_line(clear)
     close = swept((3, 3.01, 4, 5))
     assert close.as_fast == ("int8 gpu",)
-    assert "no difference in time shown from int8 gpu" in close.text
+    assert "no difference in time shown from int8 gpu" in bench.advice_line(close)
     report = dataclasses.replace(report, conditions=dataclasses.replace(AROUND, others_busy=1.8))
-    assert swept((3, 9, 4, 5)).text.endswith("not reliable: other processes kept 1.8 cores busy")
+    assert bench.advice_line(swept((3, 9, 4, 5))).endswith("not reliable: other processes kept 1.8 cores busy")
 
 
 def window(at: float, ms: float, **around) -> Window:

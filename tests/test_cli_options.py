@@ -11,15 +11,10 @@ from typer.testing import CliRunner
 
 from edge_ran.card import Overrides
 from edge_ran.cli.command import given
-from edge_ran.cli.options import (
-    AcceleratorOptions,
-    ManifestOptions,
-    MetadataOptions,
-    Only,
-    expanded,
-    parse_size,
-    parse_triple,
-)
+from edge_ran.cli.data_options import ManifestOptions
+from edge_ran.cli.model_options import MetadataOptions, parse_size, parse_triple
+from edge_ran.cli.option_groups import Only, expanded
+from edge_ran.cli.options import AcceleratorOptions
 from edge_ran.dataset import Reading
 from edge_ran.errors import InputError, UsageError
 from edge_ran.runtime import RuntimeOptions

@@ -21,16 +21,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jsonschema
 import numpy as np
 import pytest
 import systemd_board
 from loopback import MjpegServer, jpeg, wait_for
 from models import colours
+from schemas import valid
 from sshd import Sshd, children, command_line
 from systemd_board import Board
 
-from edge_ran import records, targets
+from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import main
 from edge_ran.deploy import board as board_side
@@ -445,9 +445,9 @@ def test_a_release_is_named_by_all_that_it_is(labelled_model, tmp_path: Path):
         Plan(labelled_model("int8"), record="all"),
     ):
         record_answers(plan, answers)
-        with new_payload() as payload:
+        with new_payload() as payload, new_payload() as another:
             one = pack(plan, hostile, answers, "", payload)
-            again = pack(plan, hostile, answers, "", new_payload())
+            again = pack(plan, hostile, answers, "", another)
         assert one.identity == again.identity
         assert f"--camera={hostile.camera}" in one.words  # one word, which is no option of its own
         assert "secret" not in "".join(one.shown_words)
@@ -483,6 +483,18 @@ def test_what_cannot_be_deployed(edge_ran, labelled_model):
         done = edge_ran(*words)
         assert done.code == 2, done
         assert told in done.stderr
+
+
+def test_a_board_that_does_not_answer_is_in_the_json_of_every_verb(edge_ran, labelled_model, tmp_path: Path):
+    if shutil.which("ssh") is None:
+        pytest.skip("no ssh client")
+    off = tmp_path / "off.toml"
+    off.write_text('summary = "off"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "ssh://127.0.0.1:1"\n')
+    for name, *words in (("deploy", labelled_model()), ("status",), ("rollback",), ("undeploy",)):
+        done = edge_ran(name, *words, "--device", off, "--json")
+        assert done.code == 3, done
+        (board,) = valid(name, done.stdout)["boards"]
+        assert "off" in board.values(), board
 
 
 # On real boards.
@@ -588,7 +600,7 @@ def test_the_life_of_a_board(boards, camera: MjpegServer, edge_ran, labelled_mod
     assert board.ssh("find ~ | sort").stdout == had
     first = edge_ran("deploy", labelled_model("int8"), "--device", toml, *source, "--json")
     assert first.code == 0, first
-    jsonschema.validate(first.record, records.schema(rollout.Rollout))
+    valid("deploy", first.stdout)
     (outcome,) = first.record["boards"]
     assert outcome["end"] == "deployed"
     assert outcome["acceptance"]["agreement"]["top1"] == 1
@@ -655,6 +667,7 @@ def test_the_life_of_a_board(boards, camera: MjpegServer, edge_ran, labelled_mod
     assert f"from {outcome['release']} to {updated['release']}" in edge_ran("logs", "--device", toml).stdout
 
     back = edge_ran("rollback", "--device", toml, "--json")
+    valid("rollback", back.stdout)
     assert back.code == 0, back
     assert runs(toml).release == outcome["release"]
 
@@ -666,12 +679,14 @@ def test_the_life_of_a_board(boards, camera: MjpegServer, edge_ran, labelled_mod
     fetching.wait()
     half = len(list(more.rglob("[!.]*.jpg")))
     brought = edge_ran("fetch", more, "--device", toml, "--json")
-    jsonschema.validate(brought.record, records.schema(fetch.Fetched))
+    valid("fetch", brought.stdout)
     assert brought.record["files"] == recorded - half
     assert len(list((more / "red").glob("one-clip-*/[!.]*.jpg"))) == recorded > 5
     assert status_of(toml).recorded_files == 0
 
-    gone = edge_ran("undeploy", "--device", toml)
+    valid("logs", edge_ran("logs", "--device", toml, "--json").stdout)
+    gone = edge_ran("undeploy", "--device", toml, "--json")
+    valid("undeploy", gone.stdout)
     assert gone.code == 0, gone
     assert set(board.ssh("find ~ | sort").stdout.split()) - set(had.split()) == {wrong, crashes}
     assert "edge" not in board.ssh("systemctl --user list-units --all; ps -eo args | grep -v grep").stdout
@@ -796,7 +811,7 @@ def test_a_board_that_is_off_costs_the_other_nothing(
     runs(one)
     found = edge_ran("status", "--json")
     assert found.code == 3
-    jsonschema.validate(found.record, records.schema(fleet.Fleet))
+    valid("status", found.stdout)
     table = edge_ran("status").stdout
     assert re.search(r"^two +no answer$", table, re.M)
     assert "two: 127.0.0.1 refuses connections" in table

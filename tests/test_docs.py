@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 import subprocess
@@ -13,7 +14,7 @@ from types import ModuleType
 import pytest
 import typer.main
 
-from edge_ran import __version__, catalogue, cli
+from edge_ran import __version__, card, catalogue, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -142,8 +143,6 @@ def _key_table(text: str) -> str:
 
 @pytest.mark.parametrize("kind", ["devices", "converters"])
 def test_the_tables_of_keys_are_the_catalogues(kind: str):
-    import dataclasses
-
     cls = {"devices": catalogue.DeviceSpec, "converters": catalogue.Converter}[kind]
     text = (catalogue.folder(kind) / "README.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| `(\w+)` \|", _key_table(text), re.M)
@@ -164,6 +163,29 @@ def test_every_documented_key_is_read_by_whom_the_table_names(kind: str):
         assert named <= verbs, f"{key}: {named - verbs} is no verb"
         assert named or "people" in reader or "install" in reader or "ssh" in reader, key
         assert key in read or "people" in reader, f"nothing reads {key}"
+
+
+def test_every_default_of_a_device_is_of_verbs_that_take_a_device():
+    """ "--threads of run": that verb has the option, and takes a device whose description may give the value."""
+    text = (catalogue.folder("devices") / "README.md").read_text(encoding="utf-8")
+    verbs = typer.main.get_command(cli.app).commands
+    seen = 0
+    for options, names in re.findall(r"`(--[\w-]+)` of ((?:`\w+`(?:, | and )?)+)", _key_table(text)):
+        for name in re.findall(r"\w+", names.replace(" and ", " ")):
+            known = {opt for p in verbs[name].params for opt in p.opts}
+            assert {options, "--device"} <= known, f"{name} has no {options} or no --device"
+            seen += 1
+    assert seen > 10
+
+
+def test_every_key_of_a_card_is_read():
+    """By more than the module that writes it; what is for people only, `inspect` shows."""
+    trees = [ast.parse(p.read_text("utf-8")) for p in (ROOT / "edge_ran").rglob("*.py") if p.name != "card.py"]
+    read = {n.attr for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    records = [one for one in vars(card).values() if dataclasses.is_dataclass(one) and one.__module__ == card.__name__]
+    assert card.ModelCard in records
+    unread = [f"{one.__name__}.{f.name}" for one in records for f in dataclasses.fields(one) if f.name not in read]
+    assert not unread
 
 
 @pytest.mark.parametrize("kind", ["devices", "converters"])

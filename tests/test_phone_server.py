@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from schemas import valid_record
 
 from edge_ran import catalogue, web_server
 from edge_ran.card import Overrides
@@ -128,6 +129,7 @@ def test_only_files_of_the_site_are_served(local: Serving) -> None:
 def test_beyond_this_machine_it_is_https_with_a_token_and_its_own_certificate(web_runtime: None) -> None:
     with serving([SHIPPED_FILE], ("0.0.0.0", 0)) as served:
         address = served.address
+        valid_record("serve", address)
         assert address.url.startswith("https://")
         assert "?token=" in address.url
         port = served.server.port
@@ -179,6 +181,7 @@ def test_the_qr_code_of_the_terminal_decodes_to_the_address() -> None:
 
 def test_a_site_is_whole_or_not_there(web_runtime: None, test_models: Path, tmp_path: Path) -> None:
     made = export_site([SHIPPED_FILE], tmp_path / "site")
+    valid_record("export", made)
     assert set(made.files) == {p.relative_to(made.folder).as_posix() for p in made.folder.rglob("*") if p.is_file()}
     worker = (made.folder / "sw.js").read_text("utf-8")
     assert made.version in worker

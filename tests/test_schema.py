@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import sys
-from collections.abc import Callable
+import dataclasses
+import re
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 from loopback import write_clip
+from schemas import FOLDER, ROOT, every_document_valid, script, valid
 from test_cli_help import VERBS
 
-from edge_ran import cli
-
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "docs" / "schema"
-_SPEC = importlib.util.spec_from_file_location("schema", ROOT / "scripts" / "schema.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-script = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(script)
-
-
-# Verbs whose output is still a dict without a type.
-UNTYPED: set[str] = set()
+from edge_ran import records
+from edge_ran.targets.devices import Cleaned
 
 
 @pytest.mark.parametrize("name", script.OUTPUTS)
@@ -41,31 +28,21 @@ def test_there_is_a_schema_for_each_verb_and_no_other_file():
     assert {path.stem for path in FOLDER.iterdir()} == set(script.OUTPUTS)
     printing = {verb.replace(" ", "-") for verb, one in VERBS.items() if "json" in {p.name for p in one.params}}
     described = set(script.OUTPUTS)
-    missing = {verb for verb in printing if not any(f"{name}-".startswith(f"{verb}-") for name in described)}
-    assert missing == UNTYPED
+    assert {verb for verb in printing if not any(f"{name}-".startswith(f"{verb}-") for name in described)} == set()
 
 
-@pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that runs the command line in this process and returns its stdout."""
-
-    def run(*words: object, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["edge-ran", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert (end.value.code or 0) == code, err
-        return out
-
-    return run
+def test_each_schema_is_checked_against_a_real_output():
+    """One call of ``valid`` for each; besides, every output made in a test's process is checked (conftest)."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    checked = {name for text in texts for name in re.findall(r"\bvalid(?:_record)?\(\s*\"([\w-]+)\"", text)}
+    assert checked == set(script.OUTPUTS)
 
 
-def valid(name: str, text: str) -> dict[str, Any]:
-    """Check a verb's output against its file; return it."""
-    record: dict[str, Any] = json.loads(text)
-    jsonschema.validate(record, json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
-    assert record["tool"].startswith("edge-ran ")
-    return record
+def test_an_output_that_is_not_as_its_schema_says_is_found():
+    found = Cleaned("board", 5)
+    assert records.document(found)["device"] == "board"
+    with every_document_valid(), pytest.raises(jsonschema.ValidationError):
+        records.document(dataclasses.replace(found, freed_bytes="many"))
 
 
 QUICK = ("--cpu", "--num-runs", 10, "--min-secs", 0, "--warmup-runs", 1, "--json", "-q")
@@ -78,6 +55,8 @@ def test_what_is_said_of_files(printed, labelled_model, pictures, tmp_path: Path
     valid("inspect-run", printed("inspect", ROOT / "edge_ran" / "shipped" / "edge50", "--json"))
     valid("dataset-check", printed("dataset", pictures, "--json", "-q"))
     valid("evaluate", printed("evaluate", model, pictures, "--json", "-q"))
+    pytest.importorskip("imagehash", reason="needs edge-ran[clips]")
+    valid("dataset-build", printed("dataset", "build", pictures, "-o", tmp_path / "set", "--json", "-q"))
     valid("evaluate", printed("evaluate", model, pictures, "--reference", model, "--json", "-q"))
 
 

@@ -309,11 +309,11 @@ def test_what_a_phone_cannot_do(answer: Answer, tmp_path: Path):
         with pytest.raises(UsageError, match=f"cannot {verb}: there is no Python there"):
             answer(verb)
     for option, value in {"images": tmp_path, "mean": "0", "labels": tmp_path / "labels.txt"}.items():
-        with pytest.raises(UsageError, match=f"--{option} cannot be had of a phone"):
+        with pytest.raises(UsageError, match=f"--{option} is not possible on a phone"):
             answer(options={option: value})
     with pytest.raises(UsageError, match="--mlperf is for the p90"):
         answer(options={"mlperf": True})
-    with pytest.raises(UsageError, match="--network cannot be had of a phone"):
+    with pytest.raises(UsageError, match="--network is not possible on a phone"):
         answer("verify", options={"network": tmp_path})
 
 

@@ -306,8 +306,8 @@ def test_what_a_browser_cannot_do_is_one_line(order: Order, what: str) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (("run", "--device", "phone", "--camera", "0"), "--camera cannot be had of a phone"),
-        (("run", "--device", "phone", "--no-realtime"), "--no-realtime cannot be had of a phone"),
+        (("run", "--device", "phone", "--camera", "0"), "--camera is not possible on a phone"),
+        (("run", "--device", "phone", "--no-realtime"), "--no-realtime is not possible on a phone"),
         (("run", "--device", "phone", "--install"), "--install is for boards"),
         (("benchmark", "--phones", "2"), "--phones is for phones that scan one code"),
         (("benchmark", "--device", "phone", "--phones", "2", "--baseline", "x.json"), "--baseline is for one model"),

@@ -1,4 +1,5 @@
-"""The house stands: imports go down the floors, TensorFlow stays behind its wall, and help needs no heavy package."""
+"""The structure of the package: imports go down the floors, TensorFlow stays behind its wall, help needs no heavy
+package, and functions and modules are short."""
 
 from __future__ import annotations
 
@@ -47,6 +48,8 @@ def _modules() -> dict[str, Path]:
 
 
 MODULES = _modules()
+# Lines: of code in a function, without its docstring, comments and blank lines; of a whole file.
+MOST_IN_A_FUNCTION, MOST_IN_A_MODULE, MOST_IN_A_COMMAND = 60, 450, 200
 
 
 def _imports(path: Path) -> set[str]:
@@ -104,6 +107,49 @@ def test_contributing_draws_the_same_floors():
     rows = re.findall(r"^(\d{1,2}) +([a-z].*?)(?:  .*)?$", text, re.M)
     drawn = {int(n): set(re.findall(r"\w+", names)) for n, names in rows}
     assert drawn == {n: set(names) for n, names in enumerate(FLOORS, start=1)}
+
+
+def _gives_a_reason(node: ast.AST) -> bool:
+    """A docstring with a line such as ``Long: one table that reads best in one place.`` lifts the limit."""
+    text = ast.get_docstring(node) if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef)) else None
+    return re.search(r"^Long: \w.{15,}", text or "", re.M) is not None
+
+
+def _lines_of_code(lines: list[str], function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    assert function.end_lineno is not None
+    numbers = set(range(function.lineno, function.end_lineno + 1))
+    if ast.get_docstring(function) is not None:
+        text = function.body[0]
+        assert text.end_lineno is not None
+        numbers -= set(range(text.lineno, text.end_lineno + 1))
+    return sum(lines[number - 1].strip()[:1] not in ("", "#") for number in numbers)
+
+
+def test_functions_and_modules_are_short():
+    found = []
+    for path in [*MODULES.values(), *sorted((ROOT / "scripts").rglob("*.py"))]:
+        text = path.read_text(encoding="utf-8")
+        tree, lines, name = ast.parse(text), text.splitlines(), path.relative_to(ROOT)
+        most = MOST_IN_A_COMMAND if path.parent == PACKAGE / "cli" else MOST_IN_A_MODULE
+        if len(lines) > most and not _gives_a_reason(tree):
+            found.append(f"{name}: {len(lines)} lines, at most {most}")
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not _gives_a_reason(node):
+                count = _lines_of_code(lines, node)
+                if count > MOST_IN_A_FUNCTION:
+                    found.append(f"{name}:{node.lineno} {node.name}: {count} lines, at most {MOST_IN_A_FUNCTION}")
+    assert not found, "split by responsibility:\n" + "\n".join(found)
+
+
+def test_a_long_function_is_found_unless_it_gives_a_reason():
+    body = "".join(f"    x{n} = {n}\n" for n in range(60))
+    long = f'def f():\n    """What.\n\n    Why.\n    """\n{body}'
+    excused = long.replace("Why.", "Long: one table that reads best in one place.")
+    for text, reason in ((long, False), (excused, True)):
+        (function,) = ast.parse(text).body
+        assert isinstance(function, ast.FunctionDef)
+        assert _lines_of_code(text.splitlines(), function) == 61
+        assert _gives_a_reason(function) is reason
 
 
 def _python(code: str, *absent: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ the same in HTML; ``compare`` and ``regression`` compare times and reports.
 from edge_ran.bench.compare import Ratio
 from edge_ran.bench.measure import MOST_PICTURES, BenchModel, benchmark
 from edge_ran.bench.operators import Profile, profile, read_profile
-from edge_ran.bench.page import bench_page, profile_page, sustained_page, sweep_page
+from edge_ran.bench.page import advice_line, bench_page, profile_page, sustained_page, sweep_page
 from edge_ran.bench.plan import Plan
 from edge_ran.bench.regression import check_regression, compare_files, read_report, regression
 from edge_ran.bench.report import Bench, BenchReport, FailedDevice, across, csv_lines, distinct_names, read_bench
@@ -31,6 +31,7 @@ __all__ = [
     "Sweep",
     "accuracies",
     "across",
+    "advice_line",
     "bench_page",
     "benchmark",
     "check_regression",

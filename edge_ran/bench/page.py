@@ -9,7 +9,7 @@ from edge_ran import __version__, plots, records, report
 from edge_ran.bench.operators import Profile
 from edge_ran.bench.report import Bench, BenchReport
 from edge_ran.bench.sustained import Sustained, draw_sustained
-from edge_ran.bench.sweep import Sweep, SweepRow
+from edge_ran.bench.sweep import Recommendation, Sweep, SweepRow
 from edge_ran.report import Report, Section, Table, Tile
 
 FOOTER = f"Made by edge-ran {__version__}. This page links to nothing; keep it or send it."
@@ -18,6 +18,18 @@ FOOTER = f"Made by edge-ran {__version__}. This page links to nothing; keep it o
 def sweep_page(sweep: Sweep) -> Report:
     """Return the page of a sweep."""
     return bench_page(sweep.bench, sweep)
+
+
+def advice_line(found: Recommendation) -> str:
+    """Return what a sweep recommends as one line for people."""
+    proof = "accuracy not measured (--accuracy-on DATA)"
+    if found.top1 is not None and found.top1_interval is not None:
+        low, high = found.top1_interval
+        proof = f"top-1 {found.top1:.1%} (95 %: {low:.1%} to {high:.1%})"
+    fastest = f"{found.name} on {found.accelerator}, {found.median_ms:.3g} ms, {proof}"
+    same = f"; no difference in time shown from {', '.join(found.as_fast)}" if found.as_fast else ""
+    doubts = f"; not reliable: {'; '.join(found.doubts)}" if found.doubts else ""
+    return f"recommended for this device: {fastest}{same}{doubts}"
 
 
 def bench_page(bench: Bench, sweep: Sweep | None = None) -> Report:
@@ -187,8 +199,8 @@ def _settings(sweep: Sweep) -> Section:
         ("", "", ".4g", ".2f", ".2f", ".2%", ".2%", ".2%"),
         ("median, ms",),
     )
-    advice = f"{sweep.recommendation.text}." if sweep.recommendation else ""
-    advice = advice[:1].upper() + advice[1:]
+    line = advice_line(sweep.recommendation) if sweep.recommendation else ""
+    advice = f"{line[:1].upper()}{line[1:]}." if line else ""
     known = [
         (r.name, r.median_ms, r.top1, r.top1_interval)
         for r in sweep.rows

@@ -158,18 +158,6 @@ class Recommendation:
     as_fast: tuple[str, ...]
     doubts: tuple[str, ...]
 
-    @records.derived
-    def text(self) -> str:
-        """One line for people."""
-        proof = "accuracy not measured (--accuracy-on DATA)"
-        if self.top1 is not None and self.top1_interval is not None:
-            low, high = self.top1_interval
-            proof = f"top-1 {self.top1:.1%} (95 %: {low:.1%} to {high:.1%})"
-        found = f"{self.name} on {self.accelerator}, {self.median_ms:.3g} ms, {proof}"
-        same = f"; no difference in time shown from {', '.join(self.as_fast)}" if self.as_fast else ""
-        doubts = f"; not reliable: {'; '.join(self.doubts)}" if self.doubts else ""
-        return f"recommended for this device: {found}{same}{doubts}"
-
 
 @dataclass(frozen=True)
 class Sweep:

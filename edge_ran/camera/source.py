@@ -117,7 +117,7 @@ def open_source(
         raise UsageError(f"--width and --height choose a camera's mode; {shown} has its own size", "leave them out")
     if text.startswith(("rtsp://", "rtsps://")):
         if fps:
-            raise UsageError(f"--fps cannot be asked of {shown}", "set it in the camera's own settings")
+            raise UsageError(f"--fps cannot be set for {shown}", "set it in the camera's own settings")
         return NetworkVideo(text, timeout_s)
     if text.startswith(("http://", "https://")):
         opened = open_http(text, fps, timeout_s)

@@ -7,7 +7,7 @@ import json as jsonlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,13 +15,11 @@ from typer.core import TyperGroup
 
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, UsageError
-from edge_ran.printable import one_line, unguarded
+from edge_ran.printable import one_line
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec
-    from edge_ran.host.checkpoint import EpochRecord
-    from edge_ran.host.training_loop import Callbacks
-    from edge_ran.host.training_loop import Progress as TrainingProgress
+    from edge_ran.targets.measurements import DeviceDefaults
 
 
 class _Application(TyperGroup):
@@ -66,7 +64,7 @@ def complain(what: str, remedy: str) -> None:
         print(f"  {one_line(remedy)}", file=sys.stderr)
 
 
-def suited(spec: DeviceSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+def suited(spec: DeviceSpec, options: Mapping[str, Any]) -> DeviceDefaults:
     """Return what the device's description says of accelerator and threads, where the options leave it open."""
     from edge_ran.targets import measurements
 
@@ -96,54 +94,6 @@ def host_packages(verb: str, quiet: bool = True) -> Iterator[None]:
         if (error.name or "").split(".")[0] not in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):
             raise
         raise EnvironmentMissing(f"{verb} needs {error.name}", "pip install 'edge-ran[host]'") from error
-
-
-@contextlib.contextmanager
-def training_progress(quiet: bool) -> Iterator[Callbacks]:
-    """Yield the callbacks of a training: a bar on a terminal, a line for each epoch elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from edge_ran.host.training_loop import Callbacks
-
-    console = Console(file=unguarded(sys.stderr), quiet=quiet)
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal) as bar:
-        loading = bar.add_task("reading pictures", note="", visible=False)
-        training = bar.add_task("training", note="", visible=False)
-
-        def on_load(done: int, total: int) -> None:
-            bar.update(loading, completed=done, total=total, visible=done < total)
-
-        def on_stage(text: str) -> None:
-            console.print(f"edge-ran: {text}", highlight=False, markup=False, soft_wrap=True)
-
-        def on_step(p: TrainingProgress) -> None:
-            note = f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s"
-            bar.update(training, completed=p.step, total=p.steps, note=note, visible=True)
-
-        def on_epoch(history: Sequence[EpochRecord]) -> None:
-            last = history[-1]
-            text = f"epoch {last.epoch}: loss {last.loss:.4f} top-1 {last.top1:.2%}"
-            if last.validation_top1 is not None:
-                text += f", validation loss {last.validation_loss:.4f} top-1 {last.validation_top1:.2%}"
-            console.print(f"{text}, {last.images_per_s:.0f} images/s", highlight=False, soft_wrap=True)
-
-        yield Callbacks(on_load, on_stage, on_step, on_epoch)
-
-
-@contextlib.contextmanager
-def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a callback (done, total) that draws a bar on a terminal; None where nobody looks."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(file=unguarded(sys.stderr)), transient=True) as bar:
-        task = bar.add_task(title)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def parse_seconds(text: str) -> float:

@@ -37,15 +37,18 @@ class PlanOptions:
 
     PANEL: ClassVar[str] = "How long"
 
-    num_runs: Annotated[int, typer.Option(help="Runs, at least.")] = 50
-    warmup_runs: Annotated[int, typer.Option(help="Runs before, at least; goes on until steady.")] = 5
-    min_secs: Annotated[float, typer.Option(help="Seconds of runs, at least.")] = 1.0
-    max_secs: Annotated[float, typer.Option(help="Seconds of runs, at most.")] = 150.0
+    num_runs: Annotated[int, typer.Option(help="Least number of runs.")] = 50
+    warmup_runs: Annotated[
+        int, typer.Option(help="Least number of warm-up runs; they go on until the times are steady.")
+    ] = 5
+    min_secs: Annotated[float, typer.Option(help="Least duration of the runs, in seconds.")] = 1.0
+    max_secs: Annotated[float, typer.Option(help="Longest duration of the runs, in seconds.")] = 150.0
     until: Annotated[
         str, typer.Option(metavar="PERCENT", help="Go on until the median is known to within ±PERCENT.")
     ] = "0%"
     mlperf: Annotated[
-        bool, typer.Option("--mlperf", help="MLPerf single stream: 1,024 runs, 60 s at least; see the p90.")
+        bool,
+        typer.Option("--mlperf", help="MLPerf single stream: at least 1,024 runs and 60 s; its figure is the p90."),
     ] = False
 
     def plan(self) -> Plan:
@@ -137,7 +140,7 @@ class ReportFiles:
 
     result_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the record as JSON.")] = None
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a CSV line for each model.")] = None
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it (.png, .svg, .pdf).")] = None
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the times (.png, .svg, .pdf).")] = None
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots, self-contained.")] = None
 
     def check(self, force: bool) -> None:

@@ -11,8 +11,10 @@ import typer
 from edge_ran.cli.app import announce, complain, progress_note, talk
 from edge_ran.cli.bench_options import DevicesOptions, FeedOptions, GateOptions, PlanOptions, ReportFiles
 from edge_ran.cli.command import given
+from edge_ran.cli.model_options import MetadataOptions
 from edge_ran.cli.models import tflite_or_default
-from edge_ran.cli.options import AcceleratorOptions, MetadataOptions, OutputOptions, verb
+from edge_ran.cli.option_groups import verb
+from edge_ran.cli.options import AcceleratorOptions, OutputOptions
 from edge_ran.cli.render import emit
 from edge_ran.errors import EnvironmentMissing, UsageError
 
@@ -55,7 +57,7 @@ def benchmark(
         typer.Argument(
             metavar="[MODEL]...",
             help="A .tflite or a run folder; several are measured in turns.",
-            show_default="newest run, else the shipped one",
+            show_default="newest run, else shipped",
         ),
     ] = None,
     *,

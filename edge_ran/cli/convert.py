@@ -10,7 +10,8 @@ import typer
 from edge_ran.cli.app import host_packages, say
 from edge_ran.cli.interrupted import command, on_interrupt
 from edge_ran.cli.models import run_of
-from edge_ran.cli.options import OutputOptions, verb
+from edge_ran.cli.option_groups import verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
 

@@ -9,8 +9,11 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from edge_ran.cli.app import app, progress_bar
-from edge_ran.cli.options import ManifestOptions, Only, OutputOptions, verb
+from edge_ran.cli.app import app
+from edge_ran.cli.data_options import LabelledData, ManifestOptions
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import OutputOptions
+from edge_ran.cli.progress import progress_bar
 from edge_ran.cli.render import dataset as render
 from edge_ran.cli.render import emit
 
@@ -36,7 +39,7 @@ _verb = functools.partial(verb, group=dataset)
 
 @_verb
 def check(
-    data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
+    data: LabelledData,
     *,
     manifest: ManifestOptions,
     output: Annotated[OutputOptions, Only("json", "quiet")],

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from edge_ran.cli.app import say
-from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.render import emit
 
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.options import MetadataOptions, OutputOptions, verb
+from edge_ran.cli.model_options import MetadataOptions
+from edge_ran.cli.option_groups import verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.phone_options import Models, PageOptions, tflites
 from edge_ran.cli.render import emit
 from edge_ran.cli.render import export as render

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import progress_bar
-from edge_ran.cli.options import DeviceOptions, Only, OutputOptions, verb
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import DeviceOptions, OutputOptions
+from edge_ran.cli.progress import progress_bar
 from edge_ran.cli.render import emit
 
 

@@ -19,9 +19,11 @@ class FleetOptions:
 
     device: Annotated[
         list[str] | None,
-        typer.Option("--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], a name, a .toml; repeatable."),
+        typer.Option(
+            "--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], NAME or FILE.toml; may be repeated."
+        ),
     ] = None
-    all: Annotated[bool, typer.Option("--all", help="Every board that was deployed to from this machine.")] = False
+    all: Annotated[bool, typer.Option("--all", help="Every board that this machine has deployed to.")] = False
 
     def chosen(self, only_named: bool = False) -> list[tuple[str, DeviceSpec]]:
         """Return them; with ``only_named``, none is meant unless it is named or ``--all`` is given."""

@@ -10,7 +10,9 @@ import typer
 
 from edge_ran.cli.app import host_packages
 from edge_ran.cli.command import given
-from edge_ran.cli.options import NetworkOptions, Only, OutputOptions, verb
+from edge_ran.cli.model_options import NetworkOptions
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.render import emit
 from edge_ran.cli.rules import spelt
 from edge_ran.errors import InputError, UsageError
@@ -30,6 +32,7 @@ def inspect(
     output: Annotated[OutputOptions, Only("json")],
 ) -> None:
     """Show the operators, cost and metadata of a network, run or model file, and which accelerators do not run it."""
+    from edge_ran.cli.render import importing
     from edge_ran.cli.render import inspect as render
     from edge_ran.runs import is_network_file
 
@@ -46,7 +49,7 @@ def inspect(
     elif is_network_file(path) and path.exists():
         with host_packages("inspect MODEL"):
             from edge_ran.host.importing.importer import inspect_network
-        emit(output.json, inspect_network(path), lambda found: found.text())
+        emit(output.json, inspect_network(path), importing.network_file)
     elif path.suffix == ".tflite" or path.exists():
         from edge_ran.graph import describe
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from edge_ran.cli.app import host_packages, say
 from edge_ran.errors import InputError, UsageError
+
+Model = Annotated[
+    Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else shipped")
+]
 
 
 def tflite_or_default(model: Path | None, pictures: Path | None = None) -> Path:
@@ -70,7 +77,8 @@ def run_of(model: Path, quiet: bool = False, pictures: Path | None = None) -> Pa
         names = f"named as the folders of {pictures}"
         if pictures is None:
             names = f"by number; to name them: edge-ran import {model} -o {run.path} --force --labels FILE"
-        say(f"imported {model} to {run.path}, pixels {report.preprocessing}; its {report.classes} classes {names}")
+        classes = report.network.classes
+        say(f"imported {model} to {run.path}, pixels {report.preprocessing}; its {classes} classes {names}")
     return run.path
 
 

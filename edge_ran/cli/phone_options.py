@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from edge_ran.cli.model_options import MetadataOptions
 from edge_ran.cli.models import tflite_or_default
-from edge_ran.cli.options import MetadataOptions
 
 if TYPE_CHECKING:
     from edge_ran.phone.site import SiteOptions
@@ -20,7 +20,7 @@ Models = Annotated[
     typer.Argument(
         metavar="[MODEL]...",
         help="A .tflite or a run folder; several of one network: int8 for the CPU, fp16 for the GPU.",
-        show_default="newest run, else the shipped one",
+        show_default="newest run, else shipped",
     ),
 ]
 

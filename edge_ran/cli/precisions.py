@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from edge_ran.cli.app import host_packages, progress_note
+from edge_ran.cli.data_options import LabelledData, ManifestOptions
 from edge_ran.cli.interrupted import command, on_interrupt
 from edge_ran.cli.models import run_of
-from edge_ran.cli.options import AcceleratorOptions, ManifestOptions, Only, OutputOptions, verb
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import AcceleratorOptions, OutputOptions
 from edge_ran.cli.render import emit
 
 ONE_THREAD = AcceleratorOptions(threads=1)
@@ -19,7 +21,7 @@ ONE_THREAD = AcceleratorOptions(threads=1)
 @verb
 def precisions(
     run: Annotated[Path, typer.Argument(help="A float run folder.")],
-    data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
+    data: LabelledData,
     *,
     quantised: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The run that quantize made of it.", show_default="RUN-qat")
@@ -42,7 +44,7 @@ def precisions(
     accelerator: Annotated[AcceleratorOptions, Only("threads")] = ONE_THREAD,
     output: OutputOptions,
 ) -> None:
-    """Compare a run's precisions: size, accuracy, agreement with fp32, latency. --force converts again."""
+    """Compare a run's precisions: size, accuracy, agreement with fp32 and latency; --force converts them again."""
     from edge_ran import plots
     from edge_ran.cli.render import convert as render
     from edge_ran.files import check_output

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import progress_bar, talk
+from edge_ran.cli.app import talk
 from edge_ran.cli.bench_options import ReportFiles
 from edge_ran.cli.benchmark import HERE
 from edge_ran.cli.command import given
-from edge_ran.cli.models import tflite_or_default
-from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, Only, OutputOptions, verb
+from edge_ran.cli.models import Model, tflite_or_default
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, OutputOptions
+from edge_ran.cli.progress import progress_bar
 from edge_ran.cli.render import emit
 
 ONE_THREAD = AcceleratorOptions(accelerator="cpu", threads=1)
@@ -21,9 +22,7 @@ ONE_THREAD = AcceleratorOptions(accelerator="cpu", threads=1)
 @verb
 def profile(
     context: typer.Context,
-    model: Annotated[
-        Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else the shipped one")
-    ] = None,
+    model: Model = None,
     *,
     accelerator: Annotated[AcceleratorOptions, Only("threads")] = ONE_THREAD,
     files: Annotated[ReportFiles, Only("result_json", "plot", "html")],

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import host_packages, say, training_progress
+from edge_ran.cli.app import host_packages, say
 from edge_ran.cli.interrupted import resumable
 from edge_ran.cli.models import run_of
-from edge_ran.cli.options import OutputOptions, verb
+from edge_ran.cli.option_groups import verb
+from edge_ran.cli.options import OutputOptions
+from edge_ran.cli.progress import training_progress
 from edge_ran.cli.render import emit
 
 
@@ -31,7 +33,10 @@ def quantize(
         float | None, typer.Option(help="Share of the teacher's answers in the loss.", show_default="0.9")
     ] = None,
     teacher: Annotated[
-        str, typer.Option(metavar="RUN|FILE", help="Of the same classes.", show_default="the float network")
+        str,
+        typer.Option(
+            metavar="RUN|FILE", help="Classifier of the same classes to learn from.", show_default="the float network"
+        ),
     ] = "",
     flip: Annotated[bool | None, typer.Option(help="Mirror at random, as in training.")] = None,
     seed: Annotated[int, typer.Option(help="Decides order and augmentation.")] = 0,

@@ -8,7 +8,8 @@ import typer
 
 from edge_ran.cli.app import talk
 from edge_ran.cli.fleet_options import FleetOptions
-from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.render import emit
 
 
@@ -16,7 +17,7 @@ from edge_ran.cli.render import emit
 def rollback(
     fleet: FleetOptions,
     output: Annotated[OutputOptions, Only("json", "quiet")],
-    wait: Annotated[float, typer.Option(min=1, metavar="S", help="Time until it classifies frames.")] = 60.0,
+    wait: Annotated[float, typer.Option(min=1, metavar="S", help="Longest time until it classifies frames.")] = 60.0,
 ) -> None:
     """Return to the previous release on boards."""
     from edge_ran.cli.render import deploy as render

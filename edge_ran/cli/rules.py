@@ -56,6 +56,8 @@ RULES: tuple[Needs | Excludes, ...] = (
     Excludes("network", ("device", "install", "threads", "delegate", "delegate_option"), verbs=("verify",)),
     # train and quantize
     Excludes("resume", ("force",), verbs=("train", "quantize")),
+    # import
+    Needs("upsampling", ("network",), verbs=("import",)),
     # convert
     Excludes("precision", ("converter",), verbs=("convert",)),
     # devices

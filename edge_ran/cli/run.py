@@ -8,20 +8,21 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from edge_ran.cli.app import announce, parse_seconds, say, suited, talk
 from edge_ran.cli.command import given
-from edge_ran.cli.models import tflite_or_default
-from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOptions, verb
+from edge_ran.cli.model_options import MetadataOptions
+from edge_ran.cli.models import Model, tflite_or_default
+from edge_ran.cli.option_groups import verb
+from edge_ran.cli.options import AcceleratorOptions, DeviceOptions
 from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.render import run as render
 from edge_ran.cli.run_elsewhere import order_of, refuse_for_phones
 from edge_ran.cli.run_options import AnswerOptions, CameraOptions, LineOutputOptions, ResultOptions
 from edge_ran.cli.signals import exit_code, stop_on_signals
-from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 @verb
 def run(
     context: typer.Context,
-    model: Annotated[
-        Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else shipped")
-    ] = None,
+    model: Model = None,
     *,
     camera: CameraOptions,
     answers: AnswerOptions,
@@ -51,11 +50,11 @@ def run(
 
     spec = targets.resolve(device.device)
     typed = given(context, "model", "device", "install", "json", "force")
-    own = suited(spec, typed)
-    source = camera.camera
+    defaults = suited(spec, typed)
+    own, source = defaults.options(), camera.camera
     if "camera" not in typed:
         own["camera"] = source = spec.camera
-    options = accelerator.suited(own).runtime(output.verbose)
+    options = defaults.runtime(accelerator.runtime(output.verbose))
     if is_browser(spec.target):
         refuse_for_phones(typed, device.install)
     elif spec.target != "local":
@@ -80,21 +79,16 @@ def _run_here(
     metadata: MetadataOptions,
     output: LineOutputOptions,
 ) -> None:
+    from edge_ran.attention import check
     from edge_ran.classifier import Classifier, mask_cost
     from edge_ran.errors import CameraError
-    from edge_ran.files import check_output, check_output_folder
     from edge_ran.runtime import RuntimeOptions
-    from edge_ran.stream import open_stream, run_stream
-    from edge_ran.stream.recording import SUFFIXES
+    from edge_ran.stream import Stream, run_stream
     from edge_ran.targets.address import is_browser
     from edge_ran.targets.browser import BrowserTarget
 
     words, wishes = _words(camera, answers), results.stream_options(answers.threshold, output.force)
-    for target, suffixes in ((results.summary, ()), (results.save, SUFFIXES)):
-        if target:
-            check_output(target, output.force, suffixes)
-    if results.record:
-        check_output_folder(results.record)
+    _check_files(results, output.force)
     attention = bool(results.attention)
     on_phone = is_browser(spec.target)
     here = RuntimeOptions(accelerator="cpu") if on_phone else options
@@ -109,7 +103,7 @@ def _run_here(
         for note in classifier.notes:
             say(note)
         if attention:
-            check_mask(results.attention, classifier.modules)
+            check(results.attention, classifier.modules)
         try:
             if on_phone:
                 phone = stack.enter_context(BrowserTarget(spec, talk(False)))
@@ -117,7 +111,7 @@ def _run_here(
                 stream: Stream | PhoneStream = phone.stream(classifier, options, pictures=pictures, **words)
             else:
                 masks = mask_cost(classifier) if attention else None
-                stream = open_stream(classifier, source, **camera.mode(), masks=masks, **words)
+                stream = Stream(classifier, source, **camera.mode(), masks=masks, **words)
         except CameraError:
             if signals:  # nothing has begun that could be finished
                 raise typer.Exit(exit_code(signals)) from None
@@ -125,18 +119,24 @@ def _run_here(
         if on_phone:
             announce(stream.accelerator, output.quiet)
         try:
-            run_stream(
-                stream,
-                stream.accelerator,
-                wishes,
-                stop=stop,
-                on_result=_printer(classifier.labels, stream, output.json, stop),
-                complain=say,
-            )
+            printer = _printer(classifier.labels, stream, output.json, stop)
+            run_stream(stream, stream.accelerator, wishes, stop=stop, on_result=printer, complain=say)
         finally:
             _summarise(stream, results.summary, output.quiet)
     if signals:
         raise typer.Exit(exit_code(signals))
+
+
+def _check_files(results: ResultOptions, force: bool) -> None:
+    """Raise before the work where a file could not be written after it."""
+    from edge_ran.files import check_output, check_output_folder
+    from edge_ran.stream.recording import SUFFIXES
+
+    for target, suffixes in ((results.summary, ()), (results.save, SUFFIXES)):
+        if target:
+            check_output(target, force, suffixes)
+    if results.record:
+        check_output_folder(results.record)
 
 
 def _words(camera: CameraOptions, answers: AnswerOptions) -> dict[str, Any]:
@@ -195,10 +195,3 @@ def _print(line: str) -> bool:
 def _print_or_end(line: str) -> None:
     if not _print(line):
         raise typer.Exit
-
-
-def check_mask(which: str, modules: tuple[str, ...]) -> None:
-    """Raise UsageError unless ``which`` is ``mean`` or the number of one of the masks."""
-    if which != "mean" and which not in map(str, range(1, len(modules) + 1)):
-        named = ", ".join(f"{number} {module}" for number, module in enumerate(modules, 1))
-        raise UsageError(f"--attention {which!r} is none of the network's masks", f"--attention mean, or {named}")

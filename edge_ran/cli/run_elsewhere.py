@@ -19,7 +19,9 @@ def refuse_for_phones(typed: dict[str, Any], install: bool) -> None:
     for name in NOT_OF_PHONES:
         if name in typed:
             option = "--no-realtime" if name == "realtime" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} cannot be had of a phone: its page uses the phone's own camera", "leave it out")
+            raise UsageError(
+                f"{option} is not possible on a phone: its page uses the phone's own camera", "leave it out"
+            )
     if install:
         raise UsageError("--install is for boards over ssh: a browser needs no Python", "leave it out")
 

@@ -48,7 +48,7 @@ class CameraOptions:
         return Limits(parse_seconds(self.stall), parse_seconds(self.frozen), parse_seconds(self.reconnect))
 
     def mode(self) -> dict[str, Any]:
-        """Return what is asked of a camera or file, as ``stream.open_stream`` takes it."""
+        """Return what is asked of a camera or file, as ``stream.Stream`` takes it."""
         return {"width": self.width, "height": self.height, "fps": self.fps, "realtime": self.realtime}
 
 
@@ -143,4 +143,4 @@ class ResultOptions:
 class LineOutputOptions(OutputOptions):
     """How `run` shows what it found."""
 
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each frame.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print a line with one JSON object for each frame.")] = False

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from edge_ran.cli.app import say
-from edge_ran.cli.options import MetadataOptions, OutputOptions, verb
+from edge_ran.cli.model_options import MetadataOptions
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.phone_options import Models, PageOptions, tflites
 from edge_ran.cli.render import emit
 from edge_ran.cli.render import serve as render
@@ -26,7 +28,7 @@ def serve(
     ] = "",
     page: PageOptions,
     metadata: MetadataOptions,
-    output: OutputOptions,
+    output: Annotated[OutputOptions, Only("json", "quiet", "verbose")],
 ) -> None:
     """Show a QR code that opens the classifier on a phone; answer POST /classify for programs."""
     from edge_ran.phone.serve import qr_code, serving

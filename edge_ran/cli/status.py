@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from edge_ran.cli.fleet_options import FleetOptions
-from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.render import emit
 
 
@@ -18,7 +19,7 @@ def status(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 10.0,
     page: Annotated[bool, typer.Option("--page", help="Show the live page's address with its token.")] = False,
 ) -> None:
-    """Show what runs on each board and its state; without --device, on all boards deployed to from this machine."""
+    """Show what runs on each board and its state; without --device, on all boards that this machine has deployed to."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import fleet as boards
 

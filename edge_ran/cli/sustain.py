@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import announce, parse_seconds, progress_bar, talk
+from edge_ran.cli.app import announce, parse_seconds, talk
 from edge_ran.cli.bench_options import FeedOptions, ReportFiles
 from edge_ran.cli.benchmark import HERE
 from edge_ran.cli.command import given
-from edge_ran.cli.models import tflite_or_default
-from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, MetadataOptions, Only, OutputOptions, verb
+from edge_ran.cli.model_options import MetadataOptions
+from edge_ran.cli.models import Model, tflite_or_default
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, OutputOptions
+from edge_ran.cli.progress import progress_bar
 from edge_ran.cli.render import emit
 
 
 @verb
 def sustain(
     context: typer.Context,
-    model: Annotated[
-        Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else the shipped one")
-    ] = None,
+    model: Model = None,
     *,
     duration: Annotated[str, typer.Option(metavar="TIME", help="How long: 30s, 10m, 1h.")] = "5m",
     feed: FeedOptions,

@@ -11,8 +11,10 @@ from edge_ran.cli.app import progress_note, talk
 from edge_ran.cli.bench_options import FeedOptions, PlanOptions, ReportFiles
 from edge_ran.cli.benchmark import HERE
 from edge_ran.cli.command import given
-from edge_ran.cli.models import tflite_or_default
-from edge_ran.cli.options import DeviceOptions, MetadataOptions, OutputOptions, verb
+from edge_ran.cli.model_options import MetadataOptions
+from edge_ran.cli.models import Model, tflite_or_default
+from edge_ran.cli.option_groups import verb
+from edge_ran.cli.options import DeviceOptions, OutputOptions
 from edge_ran.cli.render import emit
 
 if TYPE_CHECKING:
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
 @verb
 def sweep(
     context: typer.Context,
-    model: Annotated[
-        Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else the shipped one")
-    ] = None,
+    model: Model = None,
     *,
     threads: Annotated[str, typer.Option(metavar="A,B,…", help="Numbers of CPU threads: 1,2,4; 0 = all cores.")] = "",
     precision: Annotated[

@@ -6,15 +6,22 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from edge_ran.cli.app import host_packages, parse_seconds, say, training_progress
+from edge_ran.cli.app import host_packages, parse_seconds, say
+from edge_ran.cli.data_options import LabelledData, ManifestOptions
 from edge_ran.cli.interrupted import resumable
-from edge_ran.cli.options import ManifestOptions, NetworkOptions, OutputOptions, verb
+from edge_ran.cli.model_options import NetworkOptions
+from edge_ran.cli.option_groups import verb
+from edge_ran.cli.options import OutputOptions
+from edge_ran.cli.progress import training_progress
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
+
+if TYPE_CHECKING:
+    from edge_ran.recipe import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class RecipeOptions:
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="the recipe's")] = (
         None
     )
-    weight_decay: Annotated[float | None, typer.Option(help="Decay of the kernels.")] = None
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the kernels.")] = None
     label_smoothing: Annotated[float | None, typer.Option(help="Share of the target given to all classes.")] = None
     mixup: Annotated[float | None, typer.Option(help="Alpha of mixup, 0 = off.")] = None
     flip: Annotated[bool | None, typer.Option(help="Mirror at random (not for signs and text).")] = None
@@ -36,39 +43,86 @@ class RecipeOptions:
     contrast: Annotated[float | None, typer.Option(help="Largest relative change of contrast.")] = None
 
 
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the network is trained, besides the recipe."""
+
+    fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch"
+    start: Annotated[
+        str, typer.Option("--from", metavar="NAME|RUN", help="First weights: auto, none, a shipped network, a run.")
+    ] = "auto"
+    teacher: Annotated[
+        str, typer.Option(metavar="RUN|FILE", help="A run or .tflite of the same classes to learn from as well.")
+    ] = ""
+    balance: Annotated[
+        bool | None, typer.Option(help="Give rare classes more weight.", show_default="where they are uneven")
+    ] = None
+    validation_fraction: Annotated[float, typer.Option(help="Share held out to choose the best epoch.")] = 0.1
+    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto: the faster of both.")] = "float32"
+    seed: Annotated[int, typer.Option(help="Decides order, augmentation and initial weights.")] = 0
+    checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False
+
+    def options(self, start: str) -> TrainOptions:
+        """Return them as the library takes them, with the first weights that were found. Raises UsageError."""
+        from edge_ran.recipe import TrainOptions
+
+        found = TrainOptions(
+            self.fit, self.validation_fraction, self.balance, self.precision, self.seed, self.skip_bad,
+            self.checkpoint_secs, start=start, teacher=self.teacher,
+        )  # fmt: skip
+        found.check()
+        return found
+
+
+@dataclass(frozen=True)
+class BudgetOptions:
+    """A limit of the inference time, which chooses the network."""
+
+    PANEL: ClassVar[str] = "Latency budget"
+
+    budget: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="Train the largest network that infers in this time, such as 10ms."),
+    ] = ""
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEVICE",
+            help="Where the inference is timed; its description may give the budget.",
+        ),
+    ] = ""
+
+    def limit_ms(self) -> float | None:
+        """Return what ``--budget`` says, else the budget in the device's description. Raises UsageError."""
+        if self.budget:
+            return 1e3 * parse_seconds(self.budget)
+        if not self.device:
+            return None
+        from edge_ran.targets import resolve
+
+        known = resolve(self.device).latency_budget_ms
+        if not known:
+            raise UsageError(f"{self.device} has no latency_budget_ms", "give --budget 10ms, or leave --device away")
+        return known
+
+
 @verb
 def train(
-    data: Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")],
+    data: LabelledData,
     *,
     run: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder to write.", show_default="runs/DATA-NETWORK")
     ] = None,
     network: Annotated[str, typer.Option(help="A network's name, see edge-ran inspect.")] = "places38",
-    fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch",
-    start: Annotated[
-        str, typer.Option("--from", metavar="NAME|RUN", help="First weights: auto, none, a shipped network, a run.")
-    ] = "auto",
-    teacher: Annotated[
-        str, typer.Option(metavar="RUN|FILE", help="Learn from this run or .tflite of the same classes, too.")
-    ] = "",
     recipe: Annotated[
         str | None, typer.Option(help="transfer, one-cycle, cosine, paper.", show_default="transfer or one-cycle")
     ] = None,
-    balance: Annotated[
-        bool | None, typer.Option(help="Weigh rare classes more.", show_default="where they are uneven")
-    ] = None,
-    budget: Annotated[
-        str, typer.Option(metavar="TIME", help="Train the largest network that is so fast in int8, say 10ms.")
-    ] = "",
-    device: Annotated[
-        str, typer.Option("--device", "-d", metavar="DEVICE", help="Where --budget is measured; has a default budget.")
-    ] = "",
-    validation_fraction: Annotated[float, typer.Option(help="Share held out to choose the best epoch.")] = 0.1,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto: measure both.")] = "float32",
-    seed: Annotated[int, typer.Option(help="Decides order, augmentation and initial weights.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output after it stopped.")] = False,
-    checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False,
+    training: TrainingOptions,
+    budget: BudgetOptions,
     changes: RecipeOptions,
     manifest: ManifestOptions,
     architecture: NetworkOptions,
@@ -77,21 +131,18 @@ def train(
     """Train a network on labelled pictures or clips."""
     from edge_ran.architecture import configure
     from edge_ran.cli.render import train as render
-    from edge_ran.recipe import TrainOptions, preset
+    from edge_ran.recipe import preset
     from edge_ran.run_output import RunOutput
     from edge_ran.start import NONE, first_weights
 
     manifest.check(data)
-    if limit_ms := _budget_ms(budget, device):
-        network, size, width = _within(limit_ms, device or "local", manifest, data, output.quiet)
+    if limit_ms := budget.limit_ms():
+        network, size, width = _within(limit_ms, budget.device or "local", manifest, data, output.quiet)
         architecture = dataclasses.replace(architecture, input_size=size, width=width)
     chosen = configure(network, **dataclasses.asdict(architecture))
-    begun = first_weights(start, chosen)
+    begun = first_weights(training.start, chosen)
     how = preset(recipe or ("one-cycle" if begun == NONE else "transfer")).changed(**dataclasses.asdict(changes))
-    options = TrainOptions(
-        fit, validation_fraction, balance, precision, seed, skip_bad, checkpoint_secs, start=begun, teacher=teacher
-    )
-    options.check()
+    options = training.options(begun)
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
     RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
     with resumable(run):
@@ -112,20 +163,6 @@ def train(
     emit(output.json, result, render.trained)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-
-
-def _budget_ms(budget: str, device: str) -> float | None:
-    """What ``--budget`` says, else the budget in the device's description."""
-    if budget:
-        return 1e3 * parse_seconds(budget)
-    if not device:
-        return None
-    from edge_ran.targets import resolve
-
-    known = resolve(device).latency_budget_ms
-    if not known:
-        raise UsageError(f"{device} has no latency_budget_ms", "give --budget 10ms, or leave --device away")
-    return known
 
 
 def _within(limit_ms: float, device: str, manifest: ManifestOptions, data: Path, quiet: bool) -> tuple[str, int, float]:

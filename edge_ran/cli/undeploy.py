@@ -8,7 +8,8 @@ import typer
 
 from edge_ran.cli.app import talk
 from edge_ran.cli.fleet_options import FleetOptions
-from edge_ran.cli.options import Only, OutputOptions, verb
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.render import emit
 
 

@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
-from edge_ran.cli.app import believing, host_packages, progress_bar, suited, talk
+from edge_ran.cli.app import believing, host_packages, suited, talk
 from edge_ran.cli.command import given
-from edge_ran.cli.models import run_of, tflite_or_default
-from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, MetadataOptions, Only, OutputOptions, verb
+from edge_ran.cli.model_options import MetadataOptions
+from edge_ran.cli.models import Model, run_of, tflite_or_default
+from edge_ran.cli.option_groups import Only, verb
+from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, OutputOptions
+from edge_ran.cli.progress import progress_bar
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
 
@@ -19,10 +22,11 @@ from edge_ran.errors import UsageError
 @verb
 def verify(
     context: typer.Context,
-    model: Annotated[Path | None, typer.Argument(help="A .tflite or run folder.", show_default="the default")] = None,
+    model: Model = None,
     *,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Pictures to compare on; else calibration_data/.")
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="Pictures to compare on, instead of the calibration pictures."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures at most.")] = 32,
     network: Annotated[
@@ -50,13 +54,15 @@ def verify(
         _verify_network(run_of(network), tflite_or_default(model), images, count, plot, output)
         return
     wanted = given(context, "model", "device", "install", "json", "force", "quiet")
-    own = {key: value for key, value in suited(spec, wanted).items() if key == "threads"}
-    options, path = dataclasses.replace(accelerator, **own).runtime(output.verbose), tflite_or_default(model)
+    threads = suited(spec, wanted).threads  # not its accelerator: each is compared with the CPU
+    options, path = accelerator.runtime(output.verbose), tflite_or_default(model)
+    options = dataclasses.replace(options, threads=threads or options.threads)
     if spec.target == "local":
         with progress_bar("searching operators", output.quiet) as progress:
             found = compare(path, options, images, count, progress, metadata.overrides())
     else:
-        wanted |= own
+        if threads:
+            wanted["threads"] = threads
         if metadata.labels:
             wanted["labels"] = metadata.labels
         if images is not None:

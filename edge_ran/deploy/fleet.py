@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from edge_ran.camera.mjpeg import without_password
 from edge_ran.catalogue import DeviceSpec
@@ -201,5 +201,5 @@ def _undeploy(device: str, spec: DeviceSpec, say: Say) -> BoardChange:
 
 
 def _failed(spec: DeviceSpec, error: EdgeRanError, release: str = "", before: str = "") -> BoardChange:
-    values: dict[str, Any] = {"failure": error_text(error, spec.name), "remedy": error.remedy}
-    return BoardChange(spec.name, release, before, exit_code=error.exit_code, **values)
+    failure = error_text(error, spec.name)
+    return BoardChange(spec.name, release, before, exit_code=error.exit_code, failure=failure, remedy=error.remedy)

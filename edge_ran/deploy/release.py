@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from edge_ran.files import sha256
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import RuntimeOptions, open_runtime
+from edge_ran.targets.measurements import suited
 from edge_ran.targets.ssh.packages import own_code
 from edge_ran.targets.ssh.payload import Payload
 
@@ -135,8 +135,8 @@ def pack(plan: Plan, spec: DeviceSpec, answers: Path, environment: str, payload:
         environment: the folder of packages there, by name; empty = the board's own Python.
         payload: made with ``new_payload``.
     """
-    runtime, own = _suited(plan, spec)
-    options = {"reconnect": "forever", "camera": spec.camera, **own, **plan.options}
+    own = suited(spec, plan.options)
+    options = {"reconnect": "forever", "camera": spec.camera, **own.options(), **plan.options}
     model = payload.file(plan.model, "0")
     golden = payload.file(answers, "answers")
     code = payload.folder(own_code())
@@ -149,7 +149,7 @@ def pack(plan: Plan, spec: DeviceSpec, answers: Path, environment: str, payload:
         code=str(code),
         words=tuple(words),
         contents=tuple(sorted(payload.contents)),
-        runtime=runtime,
+        runtime=own.runtime(plan.runtime),
         record=plan.record,
         record_limit_bytes=plan.record_limit_bytes,
         environment=environment,
@@ -175,13 +175,3 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Any]:
     if "delegate" in found:
         found["delegate"] = str(found["delegate"])  # a library of the board
     return found
-
-
-def _suited(plan: Plan, spec: DeviceSpec) -> tuple[RuntimeOptions, dict[str, Any]]:
-    """The runtime on a board, and the options of ``run`` that its description adds."""
-    own: dict[str, Any] = {}
-    if spec.accelerator != "auto" and not {"accelerator", "cpu", "gpu", "delegate"} & plan.options.keys():
-        own["accelerator"] = spec.accelerator
-    if spec.threads and "threads" not in plan.options:
-        own["threads"] = spec.threads
-    return dataclasses.replace(plan.runtime, **own), own

@@ -131,10 +131,8 @@ def describe(path: Path, every_operator: bool = False) -> ModelDescription:
         multiply_adds=graph.multiply_adds,
         multiply_adds_by_operator=_multiply_adds_by_operator(graph),
         parameters_bytes=graph.parameters_bytes,
-        xnnpack=XnnpackInfo(
-            len(graph.operators) - len(left_out), tuple(FindingInfo(**_finding(found)) for found in left_out)
-        ),
-        gpu_warnings=tuple(GpuWarning(**_finding(found), wrong=found.wrong) for found in gpu_warnings(graph)),
+        xnnpack=XnnpackInfo(len(graph.operators) - len(left_out), tuple(map(_finding, left_out))),
+        gpu_warnings=tuple(map(_gpu_warning, gpu_warnings(graph))),
         card=card,
     )
 
@@ -166,12 +164,13 @@ def _operator(op: Operator) -> OperatorInfo:
     return OperatorInfo(op.index, op.name, op.multiply_adds, operands, outputs, op.options)
 
 
-def _finding(found: Finding) -> dict[str, Any]:
-    place = _place(found.operator) if found.operator else None
-    return {
-        "index": place and place.index,
-        "operator": place and place.operator,
-        "output": place.output if place else "",
-        "what": found.what,
-        "remedy": found.remedy,
-    }
+def _finding(found: Finding) -> FindingInfo:
+    if found.operator is None:
+        return FindingInfo(None, None, "", found.what, found.remedy)
+    place = _place(found.operator)
+    return FindingInfo(place.index, place.operator, place.output, found.what, found.remedy)
+
+
+def _gpu_warning(found: Finding) -> GpuWarning:
+    info = _finding(found)
+    return GpuWarning(info.index, info.operator, info.output, info.what, info.remedy, found.wrong)

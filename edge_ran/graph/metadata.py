@@ -224,55 +224,8 @@ def _archive_start(model: bytes) -> int:
 def _metadata(card: ModelCard) -> bytes:
     """The card as standard metadata: a ModelMetadata FlatBuffer. Numbers are the schema's field numbers."""
     b = flatbuffers.Builder(1024)
-
-    def associated(name: str, description: str, kind: int) -> int:
-        return table(b, {0: b.CreateString(name), 1: b.CreateString(description)}, bytes_={2: kind})
-
-    def floats(values: Iterable[float]) -> int:
-        return numbers(b, values, np.float32)
-
-    def features() -> int:
-        return table(b, {1: table(b, {})}, bytes_={0: 1})
-
-    spec = card.input
-    lowest = [(0 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
-    highest = [(255 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
-    rgb = 1 if spec.color == "rgb" else 0  # the schema knows RGB and GRAYSCALE only; 0 is unknown
-    size = table(b, {}, uint32s={0: spec.width, 1: spec.height})
-    image = table(b, {1: size}, bytes_={0: rgb})
-    normalise = table(b, {1: table(b, {0: floats(spec.mean), 1: floats(spec.std)})}, bytes_={0: 1})
-    described_input = table(
-        b,
-        {
-            0: b.CreateString("image"),
-            1: b.CreateString(f"{spec.color.upper()} picture of {spec.height} x {spec.width} pixels"),
-            3: table(b, {1: image}, bytes_={0: 2}),
-            4: vector(b, [normalise]),
-            5: table(b, {0: floats(highest), 1: floats(lowest)}),
-        },
-    )
-    described_output = table(
-        b,
-        {
-            0: b.CreateString("probability"),
-            1: b.CreateString("Probability of each label"),
-            3: features(),
-            5: table(b, {0: floats([1]), 1: floats([0])}),
-            6: vector(b, [associated(LABELS_FILE, "Labels in the order of the outputs", 2)]),
-        },
-    )
-    described_masks = [
-        table(
-            b,
-            {
-                0: b.CreateString(f"mask_{place}"),
-                1: b.CreateString(f"Soft attention mask of {module.replace('_', ' ')}, mean over the channels"),
-                3: features(),
-            },
-        )
-        for place, module in enumerate(card.masks, 1)
-    ]
-    subgraph = table(b, {2: vector(b, [described_input]), 3: vector(b, [described_output, *described_masks])})
+    inputs, outputs = [_described_input(b, card.input)], [_described_probabilities(b), *_described_masks(b, card)]
+    subgraph = table(b, {2: vector(b, inputs), 3: vector(b, outputs)})
     root = table(
         b,
         {
@@ -280,12 +233,70 @@ def _metadata(card: ModelCard) -> bytes:
             1: b.CreateString(f"Image classifier {card.network}, {card.precision}".replace(" ,", ",")),
             3: vector(b, [subgraph]),
             5: b.CreateString(card.license),
-            6: vector(b, [associated(CARD_FILE, "Everything known of the model, as JSON", 1)]),
+            6: vector(b, [_associated(b, CARD_FILE, "Everything known of the model, as JSON", 1)]),
             7: b.CreateString("1.0.0"),
         },
     )
     b.Finish(root, METADATA_IDENTIFIER)
     return bytes(b.Output())
+
+
+def _described_input(b: flatbuffers.Builder, spec: InputSpec) -> int:
+    lowest = [(0 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
+    highest = [(255 - m) / s for m, s in zip(spec.mean, spec.std, strict=True)]
+    rgb = 1 if spec.color == "rgb" else 0  # the schema knows RGB and GRAYSCALE only; 0 is unknown
+    size = table(b, {}, uint32s={0: spec.width, 1: spec.height})
+    image = table(b, {1: size}, bytes_={0: rgb})
+    normalise = table(b, {1: table(b, {0: _floats(b, spec.mean), 1: _floats(b, spec.std)})}, bytes_={0: 1})
+    return table(
+        b,
+        {
+            0: b.CreateString("image"),
+            1: b.CreateString(f"{spec.color.upper()} picture of {spec.height} x {spec.width} pixels"),
+            3: table(b, {1: image}, bytes_={0: 2}),
+            4: vector(b, [normalise]),
+            5: table(b, {0: _floats(b, highest), 1: _floats(b, lowest)}),
+        },
+    )
+
+
+def _described_probabilities(b: flatbuffers.Builder) -> int:
+    return table(
+        b,
+        {
+            0: b.CreateString("probability"),
+            1: b.CreateString("Probability of each label"),
+            3: _features(b),
+            5: table(b, {0: _floats(b, [1]), 1: _floats(b, [0])}),
+            6: vector(b, [_associated(b, LABELS_FILE, "Labels in the order of the outputs", 2)]),
+        },
+    )
+
+
+def _described_masks(b: flatbuffers.Builder, card: ModelCard) -> list[int]:
+    return [
+        table(
+            b,
+            {
+                0: b.CreateString(f"mask_{place}"),
+                1: b.CreateString(f"Soft attention mask of {module.replace('_', ' ')}, mean over the channels"),
+                3: _features(b),
+            },
+        )
+        for place, module in enumerate(card.masks, 1)
+    ]
+
+
+def _associated(b: flatbuffers.Builder, name: str, description: str, kind: int) -> int:
+    return table(b, {0: b.CreateString(name), 1: b.CreateString(description)}, bytes_={2: kind})
+
+
+def _features(b: flatbuffers.Builder) -> int:
+    return table(b, {1: table(b, {})}, bytes_={0: 1})
+
+
+def _floats(b: flatbuffers.Builder, values: Iterable[float]) -> int:
+    return numbers(b, values, np.float32)
 
 
 def _prepend_metadata(model: bytes, metadata: bytes) -> bytes:

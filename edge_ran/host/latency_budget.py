@@ -118,7 +118,7 @@ def _worth(candidate: Candidate) -> tuple[bool, int]:
 
 def _build(chosen: Architecture, how: catalogue.Converter, target: Path) -> int:
     """Write a candidate's file; return its multiply-adds."""
-    model, spec = _random(chosen), InputSpec(chosen.input_size, chosen.input_size)
+    model, spec = random_network(chosen), InputSpec(chosen.input_size, chosen.input_size)
     with captured():
         pixels = calibration.of_folder(None, spec, 8)[0] if how.calibration else None
         rewritten = convert.rewrite_for(model, how).model
@@ -128,8 +128,8 @@ def _build(chosen: Architecture, how: catalogue.Converter, target: Path) -> int:
     return sum(networks.multiply_adds(model).values())
 
 
-def _random(chosen: Architecture) -> tf_keras.Model:
-    """The network with random BatchNorm statistics: from fresh ones the converter would delete operators."""
+def random_network(chosen: Architecture) -> tf_keras.Model:
+    """Build a network with random BatchNorm statistics: from fresh ones the converter would delete operators."""
     tf_keras.utils.set_random_seed(0)
     model, random = networks.build(chosen), np.random.default_rng(0)
     for layer in model.layers:

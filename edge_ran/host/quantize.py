@@ -26,7 +26,15 @@ from edge_ran.card import Calibration, ModelCard, Quantisation
 from edge_ran.dataset import Reading
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256, write_text
-from edge_ran.host import calibration, distillation, fake_quant, model_cards, networks, rewrites, training_data
+from edge_ran.host import (
+    calibration,
+    distillation,
+    fake_quant,
+    model_cards,
+    networks,
+    rewrites,
+    training_data,
+)
 from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.read_run import read_run
 from edge_ran.host.rewrites.proof_pictures import proof_images

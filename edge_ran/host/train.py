@@ -117,24 +117,37 @@ def train(
     if begun and not (resume and (output.folder / CHECKPOINT).exists()):
         transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage)
     answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
-    task = Task(
+    task = _task(output.folder, data, spec, settings, options, weights, answers)
+    model, history = _fit(model, settings, task, callbacks)
+    result = _finish(output.folder, model, history, settings, data, spec)
+    output.finish()
+    seconds, name = time.monotonic() - started, begun.name if begun else "none"
+    return dataclasses.replace(result, run=str(run), seconds=seconds, start=name)
+
+
+def _task(
+    folder: Path,
+    data: TrainingData,
+    spec: InputSpec,
+    settings: RunSettings,
+    options: TrainOptions,
+    weights: NDArray[np.float32] | None,
+    answers: NDArray[np.float32] | None,
+) -> Task:
+    """What the training loop is to do; ``weights`` are of the classes, ``answers`` those of a teacher."""
+    return Task(
         train=data.train,
         validation=data.validation,
         spec=spec,
-        recipe=how,
-        folder=output.folder,
-        seed=options.seed,
+        recipe=settings.recipe,
+        folder=folder,
+        seed=settings.seed,
         class_weights=weights,
         answers=answers,
         uneven=_is_uneven(data.train.labels),
         checkpoint_s=options.checkpoint_s,
         identity=settings.identity,
     )
-    model, history = _fit(model, settings, task, callbacks)
-    result = _finish(output.folder, model, history, settings, data, spec)
-    output.finish()
-    seconds, name = time.monotonic() - started, begun.name if begun else "none"
-    return dataclasses.replace(result, run=str(run), seconds=seconds, start=name)
 
 
 def _build(settings: RunSettings) -> tf_keras.Model:

@@ -25,7 +25,7 @@ class TrainingData:
     """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
 
     ``judged_samples`` are the files of the part in ``judged_on``. ``warnings`` are sentences: what was ignored or
-    skipped, what the split does not cover, why an accuracy flatters.
+    skipped, what the split does not cover, why an accuracy is too high.
     """
 
     labels: tuple[str, ...]

@@ -73,10 +73,7 @@ def train_step(
             loss = -tf.reduce_sum(target * log, 1)
             given = answers if answers is not None or teacher is None else teacher(x, training=False)
             if share and given is not None:
-                taught = _soften(given, recipe.distillation_temperature)
-                said = tf.math.log(_soften(probabilities, recipe.distillation_temperature) + 1e-7)
-                distance = tf.reduce_sum(taught * (tf.math.log(taught + 1e-7) - said), 1)
-                loss = (1 - share) * loss + share * recipe.distillation_temperature**2 * distance
+                loss = (1 - share) * loss + share * _distance(given, probabilities, recipe.distillation_temperature)
             loss = tf.reduce_mean(weight * loss)
         gradients = tape.gradient(loss, model.trainable_variables)
         if head:  # a gradient scaled is a learning rate scaled, momentum included
@@ -85,15 +82,29 @@ def train_step(
                 for g, v in zip(gradients, model.trainable_variables, strict=True)
             ]
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        if averages:
-            # The first steps count for more, so that the average does not carry the initial weights along.
-            keep = tf.minimum(recipe.average, tf.cast(number + 1, tf.float32) / tf.cast(number + 10, tf.float32))
-            for average, variable in zip(averages, model.variables, strict=True):
-                average.assign(keep * average + (1 - keep) * variable)
+        _move_averages(averages, model.variables, recipe.average, number)
         hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
         return loss, tf.reduce_sum(tf.cast(hits, tf.float32))
 
     return step
+
+
+def _distance(teacher: tf.Tensor, student: tf.Tensor, temperature: float) -> tf.Tensor:
+    """(N,) KL divergence of the softened probabilities, times temperature squared (Hinton et al. 2015, 2.1)."""
+    taught, said = _soften(teacher, temperature), tf.math.log(_soften(student, temperature) + 1e-7)
+    return temperature**2 * tf.reduce_sum(taught * (tf.math.log(taught + 1e-7) - said), 1)
+
+
+def _move_averages(
+    averages: Sequence[tf.Variable], variables: Sequence[tf.Variable], most: float, number: tf.Tensor
+) -> None:
+    """Move the averages, none where there are none, towards the variables at step ``number``."""
+    if not averages:
+        return
+    # The first steps count for more, so that the average does not carry the initial weights along.
+    keep = tf.minimum(most, tf.cast(number + 1, tf.float32) / tf.cast(number + 10, tf.float32))
+    for average, variable in zip(averages, variables, strict=True):
+        average.assign(keep * average + (1 - keep) * variable)
 
 
 def _soften(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:

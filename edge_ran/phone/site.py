@@ -208,7 +208,7 @@ def _write_model(
     check_for_browsers(graph)
     with Classifier(path, RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier:
         if options.overrides.labels is None and not (classifier.card and classifier.card.labels):
-            raise InputError(f"{path} has no labels", "add --labels FILE, one a line")
+            raise InputError(f"{path} has no labels", "add --labels FILE, one per line")
         classifier.check_size()
         spec, card, labels = classifier.spec, classifier.card, classifier.labels
         answers = []

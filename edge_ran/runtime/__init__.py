@@ -61,7 +61,7 @@ def open_runtime(
 
     Raises:
         InputError: the file is not a model, or the runtime refuses it.
-        GateError: the accelerator cannot be had, or is wrong, and the options forbid to fall back.
+        GateError: the accelerator is not available, or is wrong, and the options forbid to fall back.
         AcceleratorError: the delegate library is missing or broken.
         EnvironmentMissing: no runtime is installed.
     """

@@ -12,7 +12,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ class Trial:
     agreement: Agreement | None = None
     ms: float | None = None
     cpu_ms: float | None = None
-    took_ms: float = 0.0
-    is_remembered: bool = False
+    took_ms: float = field(default=0.0, metadata=records.internal())
+    is_remembered: bool = field(default=False, metadata=records.internal())
 
     @classmethod
     def from_record(cls, record: Any) -> Trial:
@@ -60,8 +60,8 @@ class Trial:
         return found
 
     def record(self) -> dict[str, Any]:
-        """As JSON, to be remembered."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("took_ms", "is_remembered")}
+        """Return it as JSON, to be remembered."""
+        return records.to_dict(self)
 
 
 def try_accelerator(graph: Graph, options: RuntimeOptions, inputs: Inputs | None) -> Trial:
@@ -129,7 +129,7 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
             np.save(pictures, np.stack(inputs))
         request = {
             "path": str(graph.path.resolve()),
-            "options": _as_json(options),
+            "options": _resolved(options),
             "inputs": str(pictures) if len(inputs) else "",
         }
         try:
@@ -138,9 +138,9 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
             return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung)
 
 
-def run_attempt(path: str, options: dict[str, Any], inputs: str) -> dict[str, Any]:
+def run_attempt(path: str, options: Any, inputs: str) -> dict[str, Any]:
     """Run the accelerator, and the CPU beside it where there are inputs, in the child. Returns a ``Trial``'s record."""
-    graph, wanted = read_graph(path), _from_json(options)
+    graph, wanted = read_graph(path), records.read(RuntimeOptions, options, "options")
     pictures = np.load(inputs) if inputs else ()
     answers, ms = list[list[NDArray[Any]]](), None
     try:
@@ -208,7 +208,7 @@ def answers(graph: Graph, options: RuntimeOptions, fed: Sequence[Sequence[NDArra
         for turn, arrays in enumerate(fed):
             np.savez(folder / f"in{turn}.npz", *arrays)
         request = {
-            "path": str(graph.path.resolve()), "options": _as_json(options), "folder": name, "runs": len(fed),
+            "path": str(graph.path.resolve()), "options": _resolved(options), "folder": name, "runs": len(fed),
         }  # fmt: skip
         try:
             said = child_process.ask(f"{__name__}:run_answers", request, TIMEOUT_S)
@@ -219,11 +219,11 @@ def answers(graph: Graph, options: RuntimeOptions, fed: Sequence[Sequence[NDArra
         return [_arrays(folder / f"out{turn}.npz") for turn in range(len(fed))]
 
 
-def run_answers(path: str, options: dict[str, Any], folder: str, runs: int) -> dict[str, Any]:
+def run_answers(path: str, options: Any, folder: str, runs: int) -> dict[str, Any]:
     """Run in the child; ``answers`` tells what."""
     place = Path(folder)
     try:
-        with _load(read_graph(path), _from_json(options)) as runtime:
+        with _load(read_graph(path), records.read(RuntimeOptions, options, "options")) as runtime:
             for turn in range(runs):
                 np.savez(place / f"out{turn}.npz", *runtime.run(*_arrays(place / f"in{turn}.npz")))
     except (AcceleratorError, InputError, RuntimeError) as error:
@@ -242,15 +242,10 @@ def _name(options: RuntimeOptions) -> str:
     return f"delegate {delegates.find(options.delegate)}" if options.delegate else "the GPU"
 
 
-def _as_json(options: RuntimeOptions) -> dict[str, Any]:
-    library = str(delegates.find(options.delegate)) if options.delegate else None
-    return {**dataclasses.asdict(options), "delegate": library, "verbose": False}
-
-
-def _from_json(record: dict[str, Any]) -> RuntimeOptions:
-    library = Path(record["delegate"]) if record["delegate"] else None
-    pairs = tuple((key, value) for key, value in record["delegate_options"])
-    return RuntimeOptions(**{**record, "delegate": library, "delegate_options": pairs})
+def _resolved(options: RuntimeOptions) -> Any:
+    """The options as JSON, with the delegate's library as the child finds it."""
+    library = delegates.find(options.delegate) if options.delegate else None
+    return records.to_dict(dataclasses.replace(options, delegate=library, verbose=False))
 
 
 def _arrays(file: Path) -> list[NDArray[Any]]:

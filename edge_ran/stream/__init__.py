@@ -2,6 +2,6 @@
 
 from edge_ran.stream.decide import Decider
 from edge_ran.stream.pipeline import FrameRecord, Result, Stream, Summary
-from edge_ran.stream.runner import StreamOptions, open_stream, run_stream
+from edge_ran.stream.runner import StreamOptions, run_stream
 
-__all__ = ["Decider", "FrameRecord", "Result", "Stream", "StreamOptions", "Summary", "open_stream", "run_stream"]
+__all__ = ["Decider", "FrameRecord", "Result", "Stream", "StreamOptions", "Summary", "run_stream"]

@@ -6,6 +6,7 @@ run while they work, so the stages overlap although this is Python.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran.attention import Look, MaskSummary
-from edge_ran.camera import Capture, Frame, FrameSource, Gap, Limits, Notice
+from edge_ran.camera import Capture, Frame, FrameSource, Gap, Limits, Notice, open_source
 from edge_ran.classifier import Classifier, MaskCost, Prediction
 from edge_ran.errors import InputError, UsageError
 from edge_ran.latency import LatencyStats
@@ -123,8 +124,11 @@ class Stream:
     def __init__(
         self,
         classifier: Classifier,
-        open_source: Callable[[], FrameSource],
+        source: str | Callable[[], FrameSource],
         *,
+        width: int = 0,
+        height: int = 0,
+        fps: float = 0.0,
         decide: Decider | None = None,
         top_k: int = 3,
         realtime: bool = True,
@@ -139,16 +143,20 @@ class Stream:
 
         Args:
             classifier: what classifies; stays the caller's to close.
-            open_source: opens the source, now and whenever it was lost.
+            source: as ``camera.open_source`` takes it: ``0``, ``/dev/video0``, a URL, a video, a folder of pictures.
+                Or a function that opens a source of your own, now and whenever it was lost.
+            width: of a camera's frames in pixels; 0 = the camera's own.
+            height: likewise.
+            fps: frame rate of a camera, or to play a file at; 0 = its own.
             decide: smoothing and the threshold of "unknown"; None = each frame for itself.
             top_k: predictions of a result.
-            realtime: play files at their own pace.
+            realtime: play files at their own rate.
             limits: when a live source counts as faulty, and for how long to try again.
-            max_frames: end after so many results; 0 = go on.
-            duration_s: end after so many seconds.
+            max_frames: end after this many results; 0 = no limit.
+            duration_s: end after this many seconds.
             notify: told of faults, from any thread; must return at once.
             stop: set it to end the run.
-            masks: what they cost, for the summary.
+            masks: what the soft masks cost, for the summary.
 
         Raises:
             CameraError, InputError, UsageError: the source cannot be opened, or a number is out of range.
@@ -157,8 +165,15 @@ class Stream:
         self._classifier, self._max_frames, self._duration_s = classifier, max_frames, duration_s
         self._stop, self._masks = stop or threading.Event(), masks
         self.listeners = [notify]
+        limits = limits or Limits()
+        opener: Callable[[], FrameSource]
+        if isinstance(source, str):
+            # A little more patience in the driver than in the watchdog, so that a read that hangs ends by itself.
+            opener = functools.partial(open_source, source, width, height, fps, timeout_s=limits.stall_s + 1)
+        else:
+            opener = source
         self._capture = Capture(
-            open_source, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop,
+            opener, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop,
             patience_s=duration_s or math.inf,
         )  # fmt: skip
         self._ahead = Prefetcher(self._capture, classifier.prepare, self._stop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_ran.attention import MEAN
-from edge_ran.camera import Limits, Notice, open_source
-from edge_ran.classifier import Classifier, MaskCost
+from edge_ran.camera import Notice
 from edge_ran.errors import RELAY
 from edge_ran.runtime import Accelerator
-from edge_ran.stream.decide import Decider
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Window
 from edge_ran.stream.overlay import Overlay
-from edge_ran.stream.pipeline import Result, Stream
+from edge_ran.stream.pipeline import Result
 from edge_ran.stream.recording import Recording
 from edge_ran.stream.web import WebPage
 
@@ -59,62 +56,6 @@ class AnyStream(Protocol):
     def __iter__(self) -> Iterator[Result]: ...
     def took(self, stage: str, milliseconds: float) -> None: ...
     def when_idle(self, call: Callable[[], None]) -> None: ...
-
-
-def open_stream(
-    classifier: Classifier,
-    source: str,
-    *,
-    width: int = 0,
-    height: int = 0,
-    fps: float = 0.0,
-    decide: Decider | None = None,
-    top_k: int = 3,
-    realtime: bool = True,
-    limits: Limits | None = None,
-    max_frames: int = 0,
-    duration_s: float = math.inf,
-    notify: Callable[[Notice], None] = lambda notice: None,
-    stop: threading.Event | None = None,
-    masks: MaskCost | None = None,
-) -> Stream:
-    """Open a source for a classifier.
-
-    Args:
-        classifier: what classifies; stays the caller's to close.
-        source: as ``camera.open_source`` takes it: ``0``, ``/dev/video0``, a URL, a video, a folder of pictures.
-        width: of a camera's frames in pixels; 0 = the camera's own.
-        height: likewise.
-        fps: frame rate of a camera, or to play a file at; 0 = its own.
-        decide: smoothing and the threshold of "unknown"; None = each frame for itself.
-        top_k: predictions of a result.
-        realtime: play files at their own rate.
-        limits: when a live source counts as faulty, and for how long to try again.
-        max_frames: end after this many results; 0 = no limit.
-        duration_s: end after this many seconds.
-        notify: told of faults, from any thread; must return at once.
-        stop: set it to end the run.
-        masks: what the soft masks cost, for the summary.
-
-    Raises:
-        CameraError, InputError, UsageError: the source cannot be opened, or a number is out of range.
-    """
-    limits = limits or Limits()
-    # A little more patience in the driver than in the watchdog, so that a read that hangs ends by itself as well.
-    patience_s = limits.stall_s + 1
-    return Stream(
-        classifier,
-        lambda: open_source(source, width, height, fps, timeout_s=patience_s),
-        decide=decide,
-        top_k=top_k,
-        realtime=realtime,
-        limits=limits,
-        max_frames=max_frames,
-        duration_s=duration_s,
-        notify=notify,
-        stop=stop,
-        masks=masks,
-    )
 
 
 def run_stream(

@@ -211,7 +211,7 @@ def _refuse(order: Order, names: Sequence[str]) -> None:
     for name in names:
         if order.options.get(name):
             raise UsageError(
-                f"--{name.replace('_', '-')} cannot be had of a phone: benchmark_model is all that runs there",
+                f"--{name.replace('_', '-')} is not possible on a phone: only benchmark_model runs there",
                 "leave it out, or use a board over ssh",
             )
 

@@ -75,7 +75,7 @@ class BrowserTarget:
         if len(order.models) > 1:
             raise UsageError("a browser measures one model at a time", "name one")
         if order.options.get("images"):
-            raise UsageError("--images cannot be had of a browser: its page brings pictures", "leave it out")
+            raise UsageError("--images is not possible in a browser: its page has its own pictures", "leave it out")
         verbs = {"benchmark": self._benchmark, "sustain": self._sustain, "verify": self._verify}
         if order.verb not in verbs:
             raise UsageError(f"a browser cannot {order.verb}", "benchmark, sustain, verify and run work with it")
@@ -259,7 +259,7 @@ class BrowserTarget:
 def check_runtime(runtime: RuntimeOptions) -> None:
     """Raise UsageError where the runtime is asked for what a browser has not."""
     if runtime.delegate is not None or runtime.threads:
-        raise UsageError("--delegate and --threads cannot be had of a browser", "leave them out")
+        raise UsageError("--delegate and --threads are not possible in a browser", "leave them out")
 
 
 def _started(work: Callable[[], Bench]) -> Future[Bench]:

@@ -26,6 +26,23 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class DeviceDefaults:
+    """What a device's description says where the user said nothing; None: it says nothing either."""
+
+    accelerator: str | None = None
+    threads: int | None = None
+
+    def options(self) -> dict[str, str | int]:
+        """Return it as options of a verb, by the names of their parameters."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    def runtime(self, options: RuntimeOptions) -> RuntimeOptions:
+        """Return the runtime's options with it."""
+        accelerator, threads = self.accelerator or options.accelerator, self.threads or options.threads
+        return dataclasses.replace(options, accelerator=accelerator, threads=threads)
+
+
+@dataclass(frozen=True)
 class Request:
     """What is to be measured, on whichever device.
 
@@ -56,12 +73,11 @@ class Request:
         """The pictures that are fed. Raises InputError where the folder has none."""
         return pictures_in(self.images) if self.images else None
 
-    def suited(self, spec: DeviceSpec, *names: str) -> Request:
-        """Return it with what the device's description says of accelerator and threads, where the user said nothing;
-        with ``names`` of these only."""
-        own = {key: value for key, value in suited(spec, self.typed).items() if not names or key in names}
-        runtime = dataclasses.replace(self.runtime, **own)
-        return dataclasses.replace(self, runtime=runtime, typed={**self.typed, **own})
+    def suited(self, spec: DeviceSpec, only_threads: bool = False) -> Request:
+        """Return it with what the device's description says of accelerator and threads, where the user said nothing."""
+        own = suited(spec, self.typed)
+        own = DeviceDefaults(threads=own.threads) if only_threads else own
+        return dataclasses.replace(self, runtime=own.runtime(self.runtime), typed={**self.typed, **own.options()})
 
 
 def benchmark(
@@ -122,7 +138,7 @@ def _benchmark(spec: DeviceSpec, request: Request, plan: Plan) -> Bench:
 
 def profile(spec: DeviceSpec, request: Request) -> Profile:
     """Time each operator of a model alone, on one thread unless threads were asked for. Raises as ``benchmark``."""
-    request = request.suited(spec, "threads")
+    request = request.suited(spec, only_threads=True)
     if spec.target == "local":
         _check_local(request)
         return bench.profile(request.models[0], request.runtime.threads or 1, progress=request.progress)
@@ -181,14 +197,13 @@ def sweep(spec: DeviceSpec, request: Request, plan: Plan, axes: Axes, labelled: 
     return bench.sweep_of(settings, measured, accuracy)
 
 
-def suited(spec: DeviceSpec, typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the device's description says of accelerator and threads, where the options leave it open."""
-    found: dict[str, Any] = {}
-    if spec.accelerator != "auto" and not {"accelerator", "cpu", "gpu", "delegate"} & typed.keys():
-        found["accelerator"] = spec.accelerator
-    if spec.threads and "threads" not in typed:
-        found["threads"] = spec.threads
-    return found
+def suited(spec: DeviceSpec, typed: Mapping[str, Any]) -> DeviceDefaults:
+    """Return what the device's description says of accelerator and threads, where the options typed leave it open."""
+    names_one = {"accelerator", "cpu", "gpu", "delegate"} & typed.keys()
+    return DeviceDefaults(
+        accelerator=None if spec.accelerator == "auto" or names_one else spec.accelerator,
+        threads=None if not spec.threads or "threads" in typed else spec.threads,
+    )
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class PhoneModel:
         self.fallback_reason = self.auto_reason = ""
 
     def prepare(self, program: Program, options: RuntimeOptions) -> None:
-        """Bring it there and settle on the accelerator. Raises GateError for one that cannot be had and must be."""
+        """Bring it there and choose the accelerator. Raises GateError where one that must be used is not available."""
         self.requested = options.accelerator
         self.there = program.send(self.path)
         if options.accelerator == "auto":
@@ -55,7 +55,7 @@ class PhoneModel:
         """Run one session.
 
         Raises:
-            GateError: the GPU cannot be had, and the options forbid to fall back.
+            GateError: the GPU is not available, and the options forbid to fall back.
             EnvironmentMissing: the program failed, or the phone went away.
         """
         request = dataclasses.replace(

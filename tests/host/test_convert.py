@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from schemas import valid
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
@@ -494,7 +494,7 @@ def test_a_devices_description_chooses_the_converter(
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert not end.value.code
-    result = records.read_document(ConvertResult, json.loads(capsys.readouterr().out), "convert")
+    result = records.read_document(ConvertResult, valid("convert", capsys.readouterr().out), "convert")
     assert (result.precision, result.path) == ("fp16", tmp_path / "m.tflite")
     monkeypatch.setattr(sys, "argv", [*words, "--int8"])
     with pytest.raises(SystemExit) as end:

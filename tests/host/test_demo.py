@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from schemas import valid_record
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
@@ -64,6 +65,7 @@ def done(
 
 def test_it_leaves_three_files_a_clip_and_a_page(done: tuple[DemoReport, list[str]]):
     report, said = done
+    valid_record("demo", report)
     folder = Path(report.report).parent
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         ["clip.avi", "fp16.tflite", "fp32.tflite", "int8.tflite", "report.html"]

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from schemas import valid
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
@@ -119,17 +120,24 @@ def test_every_form_of_file_gives_the_writers_numbers(files: dict[str, tuple[Pat
     np.testing.assert_allclose(translated.scaling.scale, [1 / 127.5] * 3)
 
 
-def test_a_run_folder_is_made_and_says_what_it_is_of(files: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+def test_a_run_folder_is_made_and_says_what_it_is_of(
+    files: dict[str, tuple[Path, Any]], tmp_path: Path, printed: Callable[..., str]
+) -> None:
     path, model = files["keras3lambda.keras"]
     expect = tmp_path / "outputs.npz"
     pixels = 127.5 * (X + 1)
     np.savez(expect, inputs=pixels, outputs=np.asarray(model(pixels, training=False)))
-    report = import_network(path, tmp_path / "run", Answers(labels="numbers"), expect=expect)
-    assert report.difference < 1e-5
-    assert report.expected_difference is not None
-    assert report.expected_difference < 1e-5
-    assert report.gates == 1
-    assert "next: edge-ran convert" in report.text()
+    words = ("import", path, "-o", tmp_path / "run", "--labels", "numbers", "--expect", expect)
+    report = valid("import", printed(*words, "--json"))
+    assert report["difference"] < 1e-5
+    assert report["expected_difference"] < 1e-5
+    assert report["network"]["gates"] == 1
+    text = printed(*words, "--force")
+    assert "1 attention gates found" in text
+    assert "next: edge-ran convert" in text
+    there = valid("inspect-file", printed("inspect", path, "--json"))
+    assert there["network"]["parameters"] == report["network"]["parameters"]
+    assert "next: edge-ran import" in printed("inspect", path)
     run = RunFolder(tmp_path / "run")
     card = run.card()
     assert card.labels == ("0", "1", "2")
@@ -179,11 +187,11 @@ def test_a_lambda_that_is_not_known_is_asked_for(tmp_path: Path) -> None:
     report = import_network(
         tmp_path / "m.h5", tmp_path / "run", Answers("numbers", "tf", lambdas={"square": lambdas.Affine(2.0, 0.0)})
     )
-    assert any("softmax" in note for note in report.notes)
+    assert any("softmax" in note for note in report.network.notes)
 
 
 def hostile_lambda(path: Path, proof: Path) -> None:
-    source = f"lambda x: (open({str(proof)!r}, 'w'), x)[1]"
+    source = f"lambda x: (open({str(proof)!r}, 'w').close(), x)[1]"
     model = tf_keras.Sequential(
         [layers.Input((8, 8, 3)), layers.Lambda(eval(source)), layers.Flatten(), layers.Dense(2)]
     )
@@ -383,7 +391,7 @@ def test_a_network_of_grey_pictures_mixes_the_colours_first(tmp_path: Path) -> N
     report = import_network(tmp_path / "m.h5", tmp_path / "run", Answers("numbers", "raw"), expect=tmp_path / "x.npz")
     assert report.expected_difference is not None
     assert report.expected_difference < 1e-5
-    assert any("grey" in note for note in report.notes)
+    assert any("grey" in note for note in report.network.notes)
 
 
 def edge_ran(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:

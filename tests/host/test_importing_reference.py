@@ -49,8 +49,8 @@ def test_every_form_of_the_reference_is_the_same_network(
     assert report.rewritten_difference < 2e-5
     assert report.expected_difference is not None
     assert report.expected_difference < 2e-5
-    assert report.gates == 3
-    places = {one.name: one.places for one in report.passes}
+    assert report.network.gates == 3
+    places = {one.name: one.places for one in report.network.passes}
     assert places["attention (1 + M) T as T + M T"] == 3
 
 
@@ -65,8 +65,8 @@ def test_weights_alone_find_their_places_by_the_networks_name(
     report = import_network(base.with_name(name), tmp_path / "run", answers, expect=tmp_path / "x.npz")
     assert report.expected_difference is not None
     assert report.expected_difference < 2e-5
-    assert report.network == "indoor56"
-    assert any("placed" in note for note in report.notes)
+    assert report.network.name == "indoor56"
+    assert any("placed" in note for note in report.network.notes)
     found = networks.load(tmp_path / "run" / "model.keras")
     assert {"stage1_module1_gate", "stage3_module1_gate"} <= {layer.name for layer in found.layers}
 

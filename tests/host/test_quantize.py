@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from schemas import valid_record
 
 from edge_ran import catalogue, dataset, records
 from edge_ran.architecture import Architecture, Stage
@@ -66,7 +67,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def quantised(run: Path) -> Path:
-    quantize.quantize(run, run.with_name("float-qat"), how=RECIPE)
+    valid_record("quantize", quantize.quantize(run, run.with_name("float-qat"), how=RECIPE))
     return run.with_name("float-qat")
 
 
@@ -94,7 +95,7 @@ def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: P
     means = [layer.mean_steps for layer in found.worst]
     assert means == sorted(means, reverse=True)
     parity.check(found)
-    record = json.loads(json.dumps(records.document(found)))
+    record = valid_record("verify-network", found)
     assert records.read_document(parity.ParityReport, record, "parity") == found
 
 
@@ -182,7 +183,7 @@ def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path
     precisions.draw(table, tmp_path / "table.svg")
     assert "int8-qat" in (tmp_path / "table.svg").read_text()
     assert "int8-qat" in compared(table)
-    assert json.loads(json.dumps(records.document(table)))["rows"][4]["precision"] == "int8-qat"
+    assert valid_record("precisions", table)["rows"][4]["precision"] == "int8-qat"
     precisions.check(table, 100)
     worse = dataclasses.replace(table.rows[-1], drop_points=0.7)
     with pytest.raises(GateError, match=r"loses 0\.70 points"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from schemas import valid
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
@@ -284,7 +284,7 @@ def test_command_line(pictures: Path, tmp_path: Path) -> None:
     command += ["--batch-size", "8", "--validation-fraction", "0.25", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = valid("train", done.stdout)
     assert report["run"] == "runs/pictures-places38"
     assert "Traceback" not in done.stderr
     assert "oneDNN" not in done.stderr

@@ -86,6 +86,25 @@ def _card(card: ModelCard) -> list[str]:
         lines.append(f"  masks   of {', '.join(card.masks)}, as outputs after the scores")
     if card.license:
         lines.append(f"  licence {card.license}")
+    return [*lines, *_origin(card)]
+
+
+def _origin(card: ModelCard) -> list[str]:
+    """What the network was trained on, and what made the file; nothing where the card does not say it."""
+    training, versions, lines = card.training, card.versions, []
+    if training.description or training.author:
+        lines.append(f"  origin  {' by '.join(filter(None, (training.description, training.author)))}")
+    if training.train_images:
+        parts = f"{training.train_images:,} to train and {training.val_images:,} to validate"
+        by = f", split by {training.split_by}" if training.split_by else ""
+        lines.append(f"  data    {training.dataset or 'unknown'}: {parts}{by}")
+    if training.quantisation:
+        lines.append(
+            f"  int8    quantisation-aware training; {training.quantisation.kept or 'fine-tuned'} weights kept"
+        )
+    names = {"edge-ran": versions.edge_ran, "TensorFlow": versions.tensorflow, "tf_keras": versions.tf_keras}
+    if known := [f"{name} {version}" for name, version in names.items() if version]:
+        lines.append(f"  made by {', '.join(known)}")
     return lines
 
 

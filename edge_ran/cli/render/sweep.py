@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from edge_ran.bench import Sweep
+from edge_ran.bench import Sweep, advice_line
 
 
 def sweep(found: Sweep) -> str:
     """The table, the recommendation, and the doubts about accelerators."""
-    advice = [found.recommendation.text] if found.recommendation else []
+    advice = [advice_line(found.recommendation)] if found.recommendation else []
     return "\n".join([_table(found), *advice, *dict.fromkeys(f"! {row.doubt}" for row in found.rows if row.doubt)])
 
 

@@ -56,6 +56,25 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class ReadNetwork:
+    """A network that was read from another script's file: ``keras`` is the version that wrote it, empty if unknown.
+
+    ``passes`` say how its layers became plain ones; ``gates`` is the number of attention gates among them.
+    """
+
+    name: str
+    keras: str
+    height: int
+    width: int
+    classes: int
+    layers: int
+    parameters: int
+    passes: tuple[PassReport, ...]
+    notes: tuple[str, ...]
+    gates: int
+
+
+@dataclass(frozen=True)
 class ImportReport:
     """What ``import_network`` did.
 
@@ -66,15 +85,7 @@ class ImportReport:
 
     run: str
     source: str
-    keras: str
-    network: str
-    height: int
-    width: int
-    classes: int
-    layers: int
-    parameters: int
-    passes: tuple[PassReport, ...]
-    notes: tuple[str, ...]
+    network: ReadNetwork
     preprocessing: str
     pictures: int
     difference: float
@@ -82,27 +93,6 @@ class ImportReport:
     rewrites: tuple[PassReport, ...]
     expected_difference: float | None = None
     trials: tuple[px.PixelTrial, ...] = ()
-    gates: int = 0
-
-    def text(self) -> str:
-        """The report as a few readable lines."""
-        lines = [
-            f"{self.run}: {self.source} of Keras {self.keras or 'unknown'}, {self.network}, {self.height}x{self.width} "
-            f"-> {self.classes} classes, {self.layers} layers, {self.parameters:,} parameters"
-        ]
-        lines += [f"  {one.places:3d} x {one.name}" for one in self.passes]
-        lines.append(
-            f"  logits as the file's network gives them: largest difference {self.difference:.1e} of the largest "
-            f"on {self.pictures} pictures; after the rewrites {self.rewritten_difference:.1e}"
-        )
-        if self.expected_difference is not None:
-            lines.append(f"  recorded outputs: largest difference {self.expected_difference:.1e}")
-        lines.append(f"  pixels: {self.preprocessing}")
-        lines += [f"    {t.name:6} top-1 {t.top1:.1%}, log-likelihood {t.log_likelihood:.3f}" for t in self.trials]
-        if self.gates:
-            lines.append(f"  {self.gates} attention gates found: convert --attention gives their masks")
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join([*lines, f"next: edge-ran convert --int8 {self.run}"])
 
 
 @dataclass(frozen=True)
@@ -110,28 +100,8 @@ class NetworkFile:
     """What `inspect` tells of a network's file before it is imported; ``asks`` are the questions that `import` has."""
 
     path: str
-    keras: str
-    height: int
-    width: int
-    classes: int
-    layers: int
-    parameters: int
-    passes: tuple[PassReport, ...]
-    notes: tuple[str, ...]
+    network: ReadNetwork
     asks: tuple[str, ...]
-    gates: int
-
-    def text(self) -> str:
-        """The record as a few readable lines."""
-        size = f"{self.height}x{self.width} -> {self.classes} classes"
-        lines = [
-            f"{self.path}: Keras {self.keras or 'of an unknown version'}, {size}, {self.layers} layers, "
-            f"{self.parameters:,} parameters, {self.gates} attention gates"
-        ]
-        lines += [f"  {one.places:3d} x {one.name}" for one in self.passes]
-        lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  import asks for {one}" for one in self.asks]
-        return "\n".join([*lines, f"next: edge-ran import {self.path}"])
 
 
 @dataclass(frozen=True)
@@ -199,15 +169,7 @@ def import_network(
     return ImportReport(
         run=str(output),
         source=str(path),
-        keras=version,
-        network=network.name,
-        height=height,
-        width=width,
-        classes=classes,
-        layers=len(graph.nodes),
-        parameters=int(ours.count_params()),
-        passes=network.translated.passes,
-        notes=tuple(network.notes),
+        network=_facts(network, version),
         preprocessing=_described(chosen, spec),
         pictures=len(frames),
         difference=moved,
@@ -215,7 +177,6 @@ def import_network(
         rewrites=rewritten.passes,
         expected_difference=expected,
         trials=trials,
-        gates=sum(layer_names.is_gate(name) for name in graph.nodes),
     )
 
 
@@ -248,20 +209,24 @@ def inspect_network(path: Path) -> NetworkFile:
     """Tell what a network's file holds and what `import` would do with it. Raises InputError as ``import_network``."""
     with open_source(path) as source:
         network, version = _read(source, Answers()), source.keras_version
+    known = px.from_graph(network.translated.scaling)
+    asks = ("--labels", *(() if known else ("--preprocessing, or --check-on FOLDER of labelled pictures",)))
+    return NetworkFile(str(path), _facts(network, version), asks)
+
+
+def _facts(network: _Network, version: str) -> ReadNetwork:
     graph = network.translated.graph
     height, width, _ = next(n.shape for n in graph.nodes.values() if n.kind is layers.InputLayer)
-    known = px.from_graph(network.translated.scaling)
-    return NetworkFile(
-        path=str(path),
+    return ReadNetwork(
+        name=network.name,
         keras=version,
         height=height,
         width=width,
         classes=graph.nodes[graph.output].shape[0],
         layers=len(graph.nodes),
-        parameters=sum(w.size for node in graph.nodes.values() for w in node.weights),
+        parameters=sum(weights.size for node in graph.nodes.values() for weights in node.weights),
         passes=network.translated.passes,
         notes=tuple(network.notes),
-        asks=("--labels", *(() if known else ("--preprocessing, or --check-on FOLDER of labelled pictures",))),
         gates=sum(layer_names.is_gate(name) for name in graph.nodes),
     )
 
@@ -308,7 +273,7 @@ def _labels(labels: str | None, classes: int, path: Path, check_on: Path | None)
     if labels is not None:
         found = read_labels(Path(labels))
         if len(found) != classes:
-            raise InputError(f"{labels} has {len(found)} labels, the network {classes} outputs", "one label a line")
+            raise InputError(f"{labels} has {len(found)} labels, the network {classes} outputs", "one label per line")
         return found, False
     if check_on is not None:
         found = dataset.load(check_on).labels
@@ -316,7 +281,7 @@ def _labels(labels: str | None, classes: int, path: Path, check_on: Path | None)
             return found, True
         raise InputError(f"{check_on} has {len(found)} classes, the network {classes}", "--labels FILE names them all")
     what = f"{path} does not name its {classes} classes"
-    raise InputError(what, f"--labels labels.txt, one a line in the order of its outputs; or --labels {NUMBERS}")
+    raise InputError(what, f"--labels labels.txt, one per line in the order of its outputs; or --labels {NUMBERS}")
 
 
 def _labelled(folder: Path, labels: tuple[str, ...]) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:

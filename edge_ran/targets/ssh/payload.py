@@ -67,9 +67,13 @@ class Payload:
             title, members = parcel
         content: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         # The same files make the same archive, so that its hash tells whether it is there already.
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, path in sorted(members.items()):
-                archive.writestr(zipfile.ZipInfo(name), files.read_bytes(path) if path.stat().st_size else b"")
+        try:
+            with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, path in sorted(members.items()):
+                    archive.writestr(zipfile.ZipInfo(name), files.read_bytes(path) if path.stat().st_size else b"")
+        except BaseException:
+            content.close()
+            raise
         there_ = self.pushed / self._add(content, title, True)
         if isinstance(parcel, Parcel):
             self._here[str(there_)] = str(parcel.root)

@@ -1,0 +1,182 @@
+"""What a data set is chosen from: the files of the sources, and the sharpest frame of every step of a clip."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ran import dataset
+from edge_ran.dataset import CLIP_SUFFIXES
+from edge_ran.errors import EnvironmentMissing, InputError, UsageError
+from edge_ran.folder_walk import folders_in, walk
+from edge_ran.labels import clean_label
+from edge_ran.picture import eight_bit_bgr, is_picture, read_picture
+
+SHARPNESS_SIDE = 320  # pixels of the longer side at which sharpness is measured: grain of a large sensor does not count
+LOOKS_A_SECOND = 6  # frames of a clip that are measured; a hand's shake lasts a few tenths of a second
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is taken. ``sharpness`` is the least variance of the Laplacian (8-bit brightness, longer side 320 pixels);
+    a frame must also reach ``relative_sharpness`` of its clip's median. ``difference`` is the least number of
+    differing bits, of 64, of the perceptual hashes of two pictures of a class. ``side`` is the longest side written."""
+
+    step_s: float = 1.0
+    sharpness: float = 12.0
+    relative_sharpness: float = 0.35
+    difference: int = 8
+    side: int = 640
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        for flag, value, low, high in (
+            ("step", self.step_s, 0.04, 3600.0),
+            ("sharpness", self.sharpness, 0.0, 1e6),
+            ("difference", self.difference, 0, 32),
+            ("side", self.side, 32, 8192),
+            ("test-fraction", self.test_fraction, 0.0, 0.9),
+        ):
+            if not low <= value <= high:
+                raise UsageError(f"--{flag} {value:g} is outside {low:g}..{high:g}", f"leave --{flag} away")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One frame that was looked at: ``time_s`` in its clip (0 for a photo), ``reason`` why it is left out, or empty."""
+
+    label: str
+    visit: str
+    source: Path
+    time_s: float
+    sharpness: float
+    bits: int
+    jpeg: bytes = field(repr=False)
+    reason: str = ""
+    split: str = ""
+
+    @property
+    def group(self) -> str:
+        """The visit, else the clip, which is of one class; a photo without a visit stands alone."""
+        is_clip = self.source.suffix.lower() in CLIP_SUFFIXES
+        return self.visit or (f"{self.label}/{self.source.name}" if is_clip else "")
+
+
+def files_in(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Counter[str]]:
+    """(label, visit, file) of every clip and photo, in a fixed order; and what was ignored, by name ending."""
+    ignored: Counter[str] = Counter()
+    found: list[tuple[str, str, Path]] = []
+    for source in sources:
+        if not source.is_dir():
+            raise InputError(f"no such folder: {source}", "give folders of class folders: FOLDER/CLASS/CLIP.mp4")
+        before = len(found)
+        for folder in folders_in(source):
+            for place in walk(folder):
+                visit = place.folder.relative_to(folder).as_posix().removeprefix(".")
+                if len(sources) > 1:
+                    visit = f"{source.name}/{visit}".rstrip("/")
+                for name in place.files:
+                    suffix = Path(name).suffix.lower()
+                    if is_picture(name) or suffix in CLIP_SUFFIXES:
+                        found.append((clean_label(folder.name), visit, place.folder / name))
+                    else:
+                        ignored[suffix or name] += 1
+        if len(found) == before:
+            raise InputError(
+                f"{source} holds no class folder with clips or photos", f"lay it out as {source}/CLASS/CLIP.mp4"
+            )
+    return found, ignored
+
+
+def candidates_of(label: str, visit: str, path: Path, choice: Choice) -> list[Candidate]:
+    """The candidates of one file, each with its sharpness and hash."""
+    if path.suffix.lower() not in CLIP_SUFFIXES:
+        frame = read_picture(path)
+        return [_candidate(label, visit, path, 0.0, _sharpness(frame), frame, choice)]
+    candidates = [
+        _candidate(label, visit, path, time_s, sharpness, frame, choice)
+        for time_s, sharpness, frame in _sharpest(path, choice.step_s)
+    ]
+    typical = float(np.median([c.sharpness for c in candidates]))
+    least = choice.relative_sharpness * typical
+    return [replace(c, reason=c.reason or ("blurred" if c.sharpness < least else "")) for c in candidates]
+
+
+def _sharpest(path: Path, step_s: float) -> Iterator[tuple[float, float, NDArray[np.uint8]]]:
+    """The sharpest frame of every ``step_s`` seconds, by the clip's own time stamps: phones film at a varying rate."""
+    best: tuple[float, float, NDArray[np.uint8]] | None = None
+    step, looked, any_frame = 0, -1e9, False
+    with dataset.clip(path) as capture:
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        fps = fps if 0 < fps < 1e4 else 30.0
+        count = 0
+        while capture.grab():
+            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if count and time_s <= 0:  # a container without time stamps
+                time_s = count / fps
+            count += 1
+            if time_s - looked < 1 / LOOKS_A_SECOND - 1e-6:
+                continue
+            decoded, raw = capture.retrieve()
+            if not decoded:
+                continue
+            frame = eight_bit_bgr(np.asarray(raw), path)
+            looked, any_frame = time_s, True
+            if best is not None and time_s >= (step + 1) * step_s:
+                yield best
+                best = None
+            if best is None:
+                step = int(time_s / step_s)
+            sharpness = _sharpness(frame)
+            if best is None or sharpness > best[1]:
+                best = (time_s, sharpness, frame)
+    if not any_frame:
+        raise InputError(f"clip {path} holds no frame that can be read", "copy it again, or convert it to .mp4")
+    if best is not None:
+        yield best
+
+
+def _sharpness(frame: NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian of the brightness (Pech-Pacheco et al. 2000), at a longer side of 320 pixels."""
+    grey = cv2.cvtColor(_shrunk(frame, SHARPNESS_SIDE), cv2.COLOR_BGR2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
+
+
+def _shrunk(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    factor = side / max(frame.shape[:2])
+    if factor >= 1:
+        return frame
+    size = (max(1, round(frame.shape[1] * factor)), max(1, round(frame.shape[0] * factor)))
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _candidate(
+    label: str, visit: str, path: Path, time_s: float, sharpness: float, frame: NDArray[np.uint8], choice: Choice
+) -> Candidate:
+    from PIL import Image
+
+    small = _shrunk(frame, choice.side)
+    _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    pattern = need_imagehash().phash(Image.fromarray(np.ascontiguousarray(_shrunk(frame, SHARPNESS_SIDE)[..., ::-1])))
+    bits = int("".join("1" if bit else "0" for bit in pattern.hash.ravel()), 2)
+    reason = "blurred" if sharpness < choice.sharpness else ""
+    return Candidate(label, visit, path, time_s, sharpness, bits, jpeg.tobytes(), reason)
+
+
+def need_imagehash() -> Any:
+    """Return the package of perceptual hashes. Raises EnvironmentMissing where it is not installed."""
+    try:
+        import imagehash
+    except ModuleNotFoundError as error:
+        raise EnvironmentMissing(
+            f"a data set from clips needs {error.name}", "pip install 'edge-ran[clips]'"
+        ) from error
+    return imagehash
