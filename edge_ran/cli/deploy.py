@@ -46,7 +46,7 @@ class RolloutOptions:
 
     min_agreement: Annotated[
         float,
-        typer.Option(min=0, max=100, metavar="%", help="Least share of pictures with this machine's top-1."),
+        typer.Option(min=0, max=100, metavar="%", help="Least agreement with the top-1 of this machine."),
     ] = 98.0
     max_latency: Annotated[
         float | None,
@@ -83,7 +83,7 @@ def deploy(
     gates: RolloutOptions,
     output: Annotated[OutputOptions, Only("json", "quiet")],
 ) -> None:
-    """Run a model on boards as a service that starts at boot; return to the previous release if it is worse."""
+    """Run a model on boards as a service that starts at boot; undo an update that makes it worse."""
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import rollout
     from edge_ran.deploy.release import Plan, local_files
