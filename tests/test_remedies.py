@@ -112,7 +112,7 @@ FOLLOWED = [
     ("run m.tflite --camera photos/red --web 127.0.0.1:x", "--web 127.0.0.1:8080", ""),
     (
         "run m.tflite --camera photos/red --save out.gif",
-        "end it in .mp4",
+        "change the name",
         "run m.tflite --camera photos/red --save out.mp4",
     ),
     (
