@@ -442,6 +442,7 @@ def test_each_phone_gets_a_session_and_no_more_phones_than_were_invited() -> Non
 def test_what_a_phone_tells_becomes_the_outputs_of_the_runtime() -> None:
     tensor = TensorSpec("scores", (1, 2), "uint8", 1 / 256, 0)
     (output,) = as_outputs(((0.5, 3.0),), (tensor,))
-    assert (output.dtype, output.tolist()) == (np.uint8, [[128, 255]])
+    assert output.dtype == np.uint8
+    assert output.tolist() == [[128, 255]]
     with pytest.raises(EnvironmentMissing, match="another size"):
         as_outputs(((0.5,),), (tensor,))
