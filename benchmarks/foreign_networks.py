@@ -35,7 +35,7 @@ NETWORKS = (
     "InceptionV3", "VGG16",
 )  # fmt: skip
 IN_GRAPH = ("MobileNetV3Small", "EfficientNetB0")  # they scale their pictures themselves
-# Linear enough with open ReLUs, and shortcuts carry the picture through; others would give each picture the same answer,
+# Linear enough with open ReLUs, and shortcuts carry the picture through: others would answer each picture the same,
 # and float32's noise would be all that is left of it.
 OPEN = ("MobileNetV2", "MobileNetV3Small", "ResNet50", "ResNet50V2")
 QUICK = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0")
