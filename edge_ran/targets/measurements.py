@@ -212,7 +212,7 @@ def believing(spec: DeviceSpec) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        remedy = f"see what runs there: edge-ran devices {spec.name}"
+        remedy = "see what runs there: edge-ran devices DEVICE"
         raise EnvironmentMissing(f"{spec.name} sent an answer that cannot be used: {error}", remedy) from error
 
 

@@ -186,7 +186,7 @@ class Session:
 
     def failed(self, what: str) -> EnvironmentMissing:
         """An error that names the board, and what shows more of it."""
-        return EnvironmentMissing(f"{self.spec.name} {what}", f"edge-ran devices {self.spec.name}")
+        return EnvironmentMissing(f"{self.spec.name} {what}", "edge-ran devices DEVICE")
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, pictures: bool) -> None:
