@@ -29,7 +29,7 @@ _SYSTEM_NAMES = {
 
 @dataclass(frozen=True)
 class Place:
-    """One folder: its regular files, and the other entries that are no folders either (links that lead nowhere)."""
+    """One folder: its regular files, and ``others``: links that lead nowhere, pipes and devices."""
 
     folder: Path
     files: tuple[str, ...]

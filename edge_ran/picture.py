@@ -23,7 +23,7 @@ from PIL import Image
 from edge_ran import files
 from edge_ran.errors import InputError
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
 HEIF_REMEDY = "pip install pillow-heif, or convert them to JPEG"
 MOST_PIXELS = 1 << 27  # decoded, they take 400 MB; phones' largest pictures have 108 million
@@ -59,10 +59,10 @@ def reads_heif() -> bool:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG, WebP, BMP or, with pillow-heif, HEIC as (H, W, 3) uint8 in BGR order, upright.
+    """Read a PNG, JPEG, WebP, BMP, TIFF or, with pillow-heif, HEIC as (H, W, 3) uint8 in BGR order, upright.
 
     EXIF rotation is applied, transparency laid over white, 16 bits reduced to 8, grey repeated in three channels; of
-    an animation, the first frame.
+    an animation, the first frame; of a TIFF, the first page.
 
     Raises:
         InputError: the file is missing, empty, cut short, not a picture, or of more than ``MOST_PIXELS``.
@@ -83,7 +83,7 @@ def decode_picture(data: bytes, path: Path | str) -> NDArray[np.uint8]:
     except Exception as error:  # Pillow and its codecs raise their own kinds for broken bytes
         if "truncated" in str(error).lower():
             raise InputError(f"picture {path} is truncated", "copy it again") from error
-        raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP or BMP") from error
+        raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP, BMP or TIFF") from error
 
 
 def check_pixels(data: bytes, name: str) -> None:

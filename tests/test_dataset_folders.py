@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edge_ran import dataset
 from edge_ran.dataset.samples import Dataset
@@ -57,13 +58,40 @@ def test_links_are_followed_but_not_in_circles(tmp_path, make_pictures):
     found = dataset.load(data)
     assert counts(found)["blue"] == 5
     assert counts(found)["green"] == 4
-    assert dict(found.ignored) == {"links that lead nowhere": 1}
+    assert dict(found.ignored) == {"links that lead nowhere, pipes or devices": 1}
     assert counts(found)["red"] == 4 + 5 + 1
 
 
 def test_what_is_no_regular_file_is_not_opened(pictures):
     os.mkfifo(pictures / "red" / "pipe.png")
-    assert len(dataset.load(pictures).samples) == 24
+    found = dataset.load(pictures)
+    assert len(found.samples) == 24
+    assert dataset.ignored_notes(found) == ["1 links that lead nowhere, pipes or devices were ignored"]
+
+
+def test_pictures_by_every_name_that_windows_scanners_and_browsers_give_them(pictures):
+    for number, name in enumerate(("one.jfif", "two.tif", "three.TIFF", "four.JPG")):
+        (pictures / "red" / f"00{number}.png").rename(pictures / "red" / name)
+    found = dataset.load(pictures)
+    assert counts(found) == dict.fromkeys(found.labels, len(found.samples) // len(found.labels))
+    assert not dataset.summarise(found).unreadable
+
+
+def test_an_animation_is_a_clip(pictures):
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 80, 160, 240)]
+    frames[0].save(pictures / "red" / "a.gif", save_all=True, append_images=frames[1:], duration=500)
+    found = [s for s in dataset.load(pictures).samples if s.path.suffix == ".gif"]
+    assert len(found) == 2  # of two seconds
+    assert {s.group for s in found} == {"red/a.gif"}
+
+
+def test_classes_that_differ_in_capital_letters_only_are_said(pictures):
+    (pictures / "Red").mkdir()
+    for name in ("000.png", "001.png"):
+        (pictures / "red" / name).rename(pictures / "Red" / name)
+    found = dataset.load(pictures)
+    assert "classes 'Red' and 'red' differ in capital letters only" in dataset.summarise(found).problems
+    assert dataset.alike_notes(found)
 
 
 def layout(root: Path, source: Path, *places: str) -> Path:

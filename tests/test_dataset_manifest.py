@@ -99,3 +99,30 @@ def test_what_cannot_be_a_manifest_is_one_line(pictures, data, words):
     with pytest.raises(InputError, match=words) as caught:
         dataset.load(pictures / "list.csv")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".png", ".JPG"])
+def test_names_without_an_ending_as_kaggle_and_isic_write_them(pictures, ending):
+    for _, image in NAMES:
+        (pictures / image).rename((pictures / image).with_suffix(ending))
+    path = pictures / "list.csv"
+    path.write_text(table("image_id,dx").replace(".png", ""))
+    data = dataset.load(path, label_column="dx")
+    assert [s.path for s in data.samples] == [(pictures / image).with_suffix(ending) for _, image in NAMES]
+
+
+@pytest.mark.parametrize("flags", ["01", ("0.0", "1.0")])
+def test_a_column_for_each_class_as_roboflow_and_isic_write_it(pictures, flags):
+    lines = [f"{image}, {flags[label == 'green']}, {flags[label == 'red']}, 7" for label, image in NAMES]
+    path = pictures / "list.csv"
+    path.write_text("\n".join(["filename, green, red, age", *lines]))
+    data = dataset.load(path)
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    for flag, count in (("0", 0), ("1", 2)):
+        both = f"{NAMES[0][1]},{flag},{flag},7"
+        path.write_text("\n".join(["filename,green,red,age", *lines[1:], both]))
+        with pytest.raises(InputError, match=f"line 9: of the classes green, red, {count} are 1"):
+            dataset.load(path)
+    path.write_text("\n".join(["filename,is_red,age", *(f"{image},{int(label == 'red')},7" for label, image in NAMES)]))
+    with pytest.raises(InputError, match="no column 'label'"):
+        dataset.load(path)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran.dataset.decoding import decode
-from edge_ran.dataset.samples import Dataset, Progress, Sample, some
+from edge_ran.dataset.samples import NO_FILES, Dataset, Progress, Sample, some
 from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES
 
 THUMB = 16
@@ -64,6 +64,7 @@ def summarise(dataset: Dataset, *, progress: Progress | None = None) -> DatasetS
     problems = [
         *([f"{len(unreadable)} unreadable files, the first: {unreadable[0]}"] if unreadable else []),
         *ignored_notes(dataset),
+        *alike_notes(dataset),
         *_count_problems(dataset, counts),
         *_twins(samples, thumbs),
         *filter(None, [frame_leak(samples, thumbs)]),
@@ -90,9 +91,20 @@ def ignored_notes(dataset: Dataset) -> list[str]:
         if what.startswith("."):
             why = f"pillow-heif reads them: {HEIF_REMEDY}" if what in HEIF_SUFFIXES else "unsupported format"
             notes.append(f"{count} files ending in {what} were ignored: {why}")
+        elif what == NO_FILES:
+            notes.append(f"{count} {what} were ignored")
         else:
             notes.append(f"{count} of {what} were ignored" if count > 1 else f"{what} was ignored")
     return notes
+
+
+def alike_notes(dataset: Dataset) -> list[str]:
+    """Return a sentence for each set of classes whose names differ in capital letters only: mostly one is a slip."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in dataset.labels:
+        alike[label.casefold()].append(label)
+    named = [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]
+    return [f"classes {names} differ in capital letters only" for names in named]
 
 
 def frame_leak(samples: Sequence[Sample], images: NDArray[np.uint8]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
-from edge_ran.dataset.samples import SPLIT_NAMES, Sample
+from edge_ran.dataset.samples import NO_FILES, SPLIT_NAMES, Sample
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, walk
 from edge_ran.labels import clean_label
@@ -78,7 +78,7 @@ def _class(folder: Path, split: str, clip_step_s: float) -> tuple[list[Sample], 
     """List a class folder; a sample's group is, for now, its sub-folder and, of a frame, the clip's name."""
     label, samples, others = clean_label(folder.name), list[Sample](), Counter[str]()
     for place in walk(folder):
-        others.update({"links that lead nowhere": len(place.others)} if place.others else {})
+        others.update({NO_FILES: len(place.others)} if place.others else {})
         group = place.folder.relative_to(folder).as_posix().removeprefix(".")
         for name in place.files:
             path, suffix = place.folder / name, os.path.splitext(name)[1].lower()

@@ -15,6 +15,7 @@ from edge_ran.dataset.samples import SPLIT_NAMES, Sample, some, split_name
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
 from edge_ran.labels import clean_label
+from edge_ran.picture import PICTURE_SUFFIXES
 
 # The names that columns have, in lower case; of several that are there, the first counts.
 KNOWN_NAMES = {
@@ -27,6 +28,7 @@ KNOWN_NAMES = {
         "file_name",
         "file_path",
         "image_path",
+        "image_id",
         "img",
         "picture",
     ),
@@ -60,9 +62,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> list[Sa
     samples: list[Sample] = []
     missing: list[Path] = []
     for row in _rows(source, columns):
-        path = source.parent / row.image
-        if not path.is_file() and "\\" in row.image:  # Windows wrote it
-            path = source.parent.joinpath(*PureWindowsPath(row.image).parts)
+        path = _path(source, row.image)
         if not path.is_file():
             missing.append(path)
         elif path.suffix.lower() in CLIP_SUFFIXES:
@@ -91,6 +91,8 @@ def _rows(source: Path, columns: Columns) -> list[_Row]:
         if len(names) < 2 or not _exists(source, names[0]):
             _no_column(source, "image", names)
         names, body = ["image", "label", "group", "split"][: len(names)], lines  # there is no header
+    if not columns.label:
+        names, body = _with_class_column(source, names, body)
     places = {kind: _place(source, kind, getattr(columns, kind), names, body) for kind in KNOWN_NAMES}
     found = []
     for number, cells in body:
@@ -135,8 +137,46 @@ def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") 
     )
 
 
+def _with_class_column(
+    source: Path, names: list[str], body: list[tuple[int, list[str]]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Add a column of labels where each class has a column of its own, of 0 and 1, as Roboflow and ISIC write it."""
+    known = {name for kind in KNOWN_NAMES.values() for name in kind}
+    if {name.lower() for name in names} & set(KNOWN_NAMES["label"]):
+        return names, body
+    places = [place for place, name in enumerate(names) if name and name.lower() not in known]
+    places = [place for place in places if all(place < len(cells) and _flag(cells[place]) for _, cells in body)]
+    if len(places) < 2:
+        return names, body
+    labelled = []
+    for number, cells in body:
+        classes = [names[place] for place in places if _flag(cells[place]) == "1"]
+        if len(classes) != 1:
+            raise InputError(
+                f"manifest {source}, line {number}: of the classes {some([names[p] for p in places])}, "
+                f"{len(classes)} are 1; a picture has one class here",
+                "leave such lines out, or name the column of the labels: --label-column NAME",
+            )
+        labelled.append((number, [*cells[: len(names)], *[""] * (len(names) - len(cells)), classes[0]]))
+    return [*names, KNOWN_NAMES["label"][0]], labelled
+
+
+def _flag(cell: str) -> str:
+    """0 or 1, however it is written; else nothing."""
+    return {"0": "0", "0.0": "0", "1": "1", "1.0": "1"}.get(cell.strip(), "")
+
+
+def _path(source: Path, image: str) -> Path:
+    """The picture or clip of that name: Windows may have written it, or a program that leaves the ending out."""
+    named = source.parent / image
+    paths = [named, *([source.parent.joinpath(*PureWindowsPath(image).parts)] if "\\" in image else [])]
+    endings = ["", *PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES)]
+    found = (path.with_name(path.name + ending) for path in paths if path.name for ending in endings)
+    return next((path for path in found if path.is_file()), named)
+
+
 def _exists(source: Path, image: str) -> bool:
-    return any((source.parent / name).is_file() for name in (image.strip(), image.strip().replace("\\", "/")))
+    return _path(source, image.strip()).is_file()
 
 
 def _lines(source: Path) -> list[tuple[int, list[str]]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_ran.errors import InputError
 from edge_ran.labels import clean_label
 
+NO_FILES = "links that lead nowhere, pipes or devices"  # as `Dataset.ignored` counts them
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",

@@ -94,6 +94,7 @@ def read(
     )
     notes = [
         *dataset.ignored_notes(labelled),
+        *dataset.alike_notes(labelled),
         *(f"skipped: {problem}" for problem in problems),
         dataset.frame_leak(samples["train"], train.pixels),
         dataset.not_covered(labelled.labels, samples["val"]),
