@@ -606,6 +606,9 @@ def test_a_csi_camera_is_the_boards_own_program(tmp_path: Path, monkeypatch: pyt
         ("rtsp://user:secret@host:554/x", "rtsp://host:554/x"),
         ("rtsp://user:sec@ret@host/x", "rtsp://host/x"),
         ("rtsp://user:sec/ret@host/x", "rtsp://host/x"),
+        ("rtsp://user:sec@re/t@192.168.1.2/x", "rtsp://192.168.1.2/x"),
+        ("rtsp://user:s@e#c?r/et@camera:554", "rtsp://camera:554"),
+        ("rtsp://user:secret@host/who@home", "rtsp://host/who@home"),
         ("http://host:80/x?user=a&pwd=secret&n=1", "http://host:80/x?user=a&pwd=…&n=1"),
         ("rtsp://host/user=a_password=secret_channel=1", "rtsp://host/user=a_password=…"),
         ("http://host/cgi?loginuse=a&loginpas=secret&x=1", "http://host/cgi?loginuse=a&loginpas=…&x=1"),
@@ -623,12 +626,20 @@ def test_addresses_are_told_without_their_passwords(address: str, shown: str) ->
 
 @pytest.mark.parametrize("words", [{}, {"width": 5}, {"fps": 5.0}])
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "RTSP"])
-@pytest.mark.parametrize("password", ["secret", "sec/ret"])
+@pytest.mark.parametrize("password", ["secret", "sec/ret", "s@sec/ret"])
 def test_no_complaint_repeats_a_password(scheme: str, password: str, words: dict) -> None:
     with pytest.raises(EdgeRanError) as caught:
         open_source(f"{scheme}://user:{password}@127.0.0.1:1/cam", **words)
     assert "sec" not in str(caught.value) + caught.value.remedy
     assert "127.0.0.1:1/cam" in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+@pytest.mark.parametrize("password", ["p@ss/word", "p@ss#1", "a@b?c"])
+def test_a_password_that_breaks_the_address_is_told_how_to_write_it(scheme: str, password: str) -> None:
+    with pytest.raises(CameraError) as caught:
+        open_source(f"{scheme}://user:{password}@127.0.0.1:1/cam")
+    assert "write / as %2F" in caught.value.remedy
 
 
 def test_a_video_behind_an_address_is_named_without_its_password(tmp_path: Path) -> None:

@@ -283,6 +283,18 @@ def test_ctrl_c_while_packages_are_imported_is_quiet(tmp_path: Path):
     assert (process.returncode, err) == (130, "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be deleted there")
+@pytest.mark.parametrize("words", [["convert", "--int8"], ["benchmark"]])
+def test_a_current_folder_that_was_deleted_is_said(words, tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert called(monkeypatch, *words) == 3
+    err = capsys.readouterr().err.splitlines()
+    assert err == ["edge-ran: the folder that this shell is in was deleted", "  cd to one that exists"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_behind_stdout_is_two_lines(test_models: Path):
     with open("/dev/full", "w") as full:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -235,3 +236,68 @@ def test_classes_without_end_are_refused(test_models: Path) -> None:
     many = dataclasses.replace(graph.outputs[0], shape=(1, 20_000_000))
     with pytest.raises(InputError, match="20,000,000 classes"):
         check_image_classifier(dataclasses.replace(graph, outputs=(many,)))
+
+
+def of_ultralytics(tmp_path: Path, model: str, name: str, text: str, standard: bool = False) -> Path:
+    """The model with what Ultralytics' exporter packs; older versions name that file in standard metadata as well."""
+    data = (MODELS / f"{model}.tflite").read_bytes()
+    if standard:
+        data = foreign(tmp_path, model, spec(0, 1)).read_bytes()
+        data = data.replace(LABELS_FILE.encode(), name.encode()[: len(LABELS_FILE)].ljust(len(LABELS_FILE), b"t"))
+    packed = io.BytesIO(data)
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr(name, text)
+    path = tmp_path / f"{model}_yolo.tflite"
+    path.write_bytes(packed.getvalue())
+    return path
+
+
+SAID = {"description": "Ultralytics YOLO11n-cls", "author": "Ultralytics", "task": "classify", "imgsz": [16, 16]}
+
+
+@pytest.mark.parametrize("standard", [False, True])
+@pytest.mark.parametrize("write", [json.dumps, str])
+def test_a_classifier_of_ultralytics_knows_its_classes_and_takes_0_to_1(write, standard, tmp_path):
+    said = {**SAID, "names": dict(enumerate(colours.LABELS))}
+    name = "metadata.json" if write is json.dumps else "temp_meta.txt"
+    path = of_ultralytics(tmp_path, "float32", name, write(said), standard)
+    with Classifier(path) as classifier:
+        assert classifier.labels == colours.LABELS
+        assert classifier.card.name == "Ultralytics YOLO11n-cls"
+        x = classifier.prepare(colours.frame("red"))
+    np.testing.assert_allclose(x[0], colours.frame("red")[:, :, ::-1] / 255, atol=1e-6)
+    assert read_interface(path, NAMED).labels == colours.LABELS
+    detector = of_ultralytics(tmp_path, "float32", name, write({**said, "task": "detect"}), standard)
+    with pytest.raises(InputError, match="that it is a detector"):
+        read_interface(detector)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "(" * 100_000, "-" * 100_000 + "1", '{"names": 7, "task": []}', "{{}: 1}", "{1: print()}"]
+)
+def test_what_is_not_of_ultralytics_is_left_alone(text, tmp_path):
+    assert read_interface(of_ultralytics(tmp_path, "float32", "metadata.json", text)).card is None
+
+
+def test_classes_of_ultralytics_with_gaps_in_their_numbers_are_none(tmp_path):
+    said = {**SAID, "names": {"0": "red", "2": "blue", "3": "green"}}
+    assert read_interface(of_ultralytics(tmp_path, "float32", "metadata.json", json.dumps(said))).names is None
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "remedy"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "pointer of Git LFS", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html></html>", "web page", "not the page"),
+        (b"<HTML>404</HTML>", "web page", "not the page"),
+        (b"PK\x03\x04" + bytes(40), "packed archive", "unpack it"),
+        (b"\x1f\x8b" + bytes(40), "packed archive", "unpack it"),
+        (b"something else", "is not a .tflite model", "edge-ran convert"),
+    ],
+)
+def test_what_came_in_the_place_of_a_model_is_named(data, what, remedy, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=what) as caught:
+        read_interface(path)
+    assert remedy in caught.value.remedy

@@ -369,7 +369,7 @@ def _request(url: str, timeout_s: float) -> Any:
         _ = parts.port
     except ValueError:  # it repeats what it takes for the port
         what = f"{without_password(url)} is not an address"
-        raise CameraError(what, "in a user's name or password, write / as %2F, # as %23 and ? as %3F") from None
+        raise CameraError(what, _WRITTEN) from None
     try:
         if parts.username:
             address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -386,17 +386,35 @@ def _request(url: str, timeout_s: float) -> Any:
             return urllib.request.build_opener(*handlers, *deadline.handlers).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         raise CameraError(
-            f"{without_password(url)} answers {error.code} {error.reason}", "check the address and password"
+            f"{without_password(url)} answers {error.code} {error.reason}",
+            remedy_of_address(url, "check the address and password"),
         ) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise CameraError(
-            f"{without_password(url)} does not answer: {reason}", "check the address and network"
-        ) from error
+        raise CameraError(f"{without_password(url)} does not answer: {reason}", remedy_of_address(url)) from error
 
 
+_WRITTEN = "in a user's name or password, write / as %2F, # as %23 and ? as %3F"
 # Cheap cameras take the password in the path or query: ?user=admin&pwd=…, /user=admin_password=…_channel=1.
 _SECRET = re.compile(r"((?:pass(?:word|wd)?|pas|pwd|psw|token|secret|key|auth)=)[^&#/\s]+", re.IGNORECASE)
+
+
+def remedy_of_address(url: str, otherwise: str = "check the address, user and network") -> str:
+    """What helps where an address does not answer: to write its password by the rules, else ``otherwise``."""
+    return _WRITTEN if _is_torn(url.partition("://")[2]) else otherwise
+
+
+def _is_torn(rest: str) -> bool:
+    """Whether what follows ``://`` names a user, and has a second ``@`` before what looks like the host.
+
+    Then a ``/``, ``#`` or ``?`` of the password, not written as the rules want it, would be taken for the host's end.
+    """
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    behind = rest[len(host) :].rpartition("@")
+    return ":" in host.partition("@")[0] and bool(behind[1]) and re.match(_HOST, behind[2]) is not None
+
+
+_HOST = re.compile(r"([\w-]+(\.[\w-]+)+|localhost|\[[0-9a-fA-F:.]+\])(:\d+)?([/?#]|$)|[\w-]+:\d+([/?#]|$)")
 
 
 def without_password(url: str) -> str:
@@ -406,6 +424,8 @@ def without_password(url: str) -> str:
     like a password in the path or query. A path of this machine stays as it is.
     """
     scheme, is_url, rest = url.partition("://")
+    if is_url and _is_torn(rest):
+        rest = rest.rpartition("@")[2]
     if not is_url:
         # The scheme is left out by mistake: user:password@host. A path of this machine has no such beginning.
         return re.sub(r"^[^/\s@]+:[^\s@]*@(?=[\w.\[])", "", url)

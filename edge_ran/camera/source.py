@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http, without_password
+from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http, remedy_of_address, without_password
 from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
 from edge_ran.folder_walk import check_name, walk
@@ -272,7 +272,7 @@ class NetworkVideo(_Cv2Source):
         with _environment, _ffmpeg_options(f"{transport}|{_RTSP_OPTIONS}"):
             video = cv2.VideoCapture(name, cv2.CAP_FFMPEG, parameters)
         if not video.isOpened():
-            raise CameraError(f"{without_password(name)} does not answer", "check the address, user and network")
+            raise CameraError(f"{without_password(name)} does not answer", remedy_of_address(name))
         fps = video.get(cv2.CAP_PROP_FPS)
         super().__init__(without_password(name), video, live=True, fps=fps if 0 < fps <= 240 else 0.0)
 

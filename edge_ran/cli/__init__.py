@@ -63,6 +63,20 @@ def _keep_results_apart(verbose: bool) -> None:
         os.dup2(2 if verbose else os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def _told(error: OSError) -> bool:
+    """Say what is wrong where any verb may meet it: a full disk behind stdout, a current folder that was deleted."""
+    if error.errno == errno.ENOSPC:
+        discard_stdout()
+        complain("stdout cannot be written: its disk is full", "edge-ran doctor")
+        return True
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        complain("the folder that this shell is in was deleted", "cd to one that exists")
+        return True
+    return False
+
+
 def main() -> None:
     """Run the command line. The only place where an EdgeRanError becomes lines on stderr and an exit code."""
     if RELAY in os.environ:
@@ -92,10 +106,8 @@ def main() -> None:
         complain(f"{error.name or 'a package'} cannot be imported", "edge-ran doctor")
         code = EnvironmentMissing.exit_code
     except OSError as error:
-        if verbose or error.errno != errno.ENOSPC:
+        if verbose or not _told(error):
             raise
-        discard_stdout()
-        complain("stdout cannot be written: its disk is full", "edge-ran doctor")
         code = EnvironmentMissing.exit_code
     except Exception as error:
         # Usage errors have no public name in typer, and live in click or inside typer, by its version.

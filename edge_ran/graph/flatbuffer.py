@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,11 @@ def open_model(data: bytes, path: Path | str) -> tflite.Model:
         InputError: ``data`` is something else, is cut short or is damaged.
     """
     if data[4:8] != MODEL_IDENTIFIER:
-        raise InputError(f"{path} is not a .tflite model", "make one: edge-ran convert RUN")
+        what, remedy = next(
+            (said for pattern, *said in _NOT_MODELS if re.match(pattern, data[:1000], re.IGNORECASE)),
+            ("is not a .tflite model", "make one: edge-ran convert RUN"),
+        )
+        raise InputError(f"{path} {what}", remedy)
     with untrusted(path):
         model = tflite.Model.GetRootAs(GuardedBytes(data))
         _Verifier(len(data)).table(model)
@@ -60,6 +65,18 @@ def open_model(data: bytes, path: Path | str) -> tflite.Model:
 
 
 MOST_TABLES = 100_000  # in a list of operators, tensors or buffers; the deepest network here has 4,000 operators
+
+
+# What downloads leave in the place of a model: how it begins, what it is, what helps.
+_NOT_MODELS = (
+    (rb"version https://git-lfs", "is a pointer of Git LFS, not the model itself", "fetch the model: git lfs pull"),
+    (
+        rb"\s*<(!doctype|html|\?xml)",
+        "is a web page, not a model",
+        "download the file, not the page about it",
+    ),
+    (rb"PK\x03\x04|\x1f\x8b", "is a packed archive", "unpack it, and give the .tflite that lies in it"),
+)
 
 
 class _Verifier:

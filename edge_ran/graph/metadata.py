@@ -28,6 +28,7 @@ from edge_ran.graph import patch
 from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, open_model, untrusted
 from edge_ran.graph.patch import Patch, numbers, table, vector
 from edge_ran.graph.structure import FLOATS, Graph, TensorSpec, parse_graph, text
+from edge_ran.graph.yolo_metadata import yolo_card
 from edge_ran.labels import decode_labels
 
 METADATA_IDENTIFIER = b"M001"
@@ -60,7 +61,7 @@ def attach_card(model: bytes, card: ModelCard) -> bytes:
 
 
 def read_card(path: Path | str, labels: Sequence[str] | None = None) -> ModelCard | None:
-    """Return what the ``.tflite`` says of itself: our card, else one made from foreign standard metadata, else None.
+    """Return what the ``.tflite`` says of itself: our card, else one made from what other tools wrote, else None.
 
     None also where foreign metadata belongs to something else than a model of RGB pictures.
 
@@ -78,8 +79,10 @@ def read_card(path: Path | str, labels: Sequence[str] | None = None) -> ModelCar
         return card if labels is None else dataclasses.replace(card, labels=tuple(labels))
     model = open_model(data, path)
     with untrusted(path):
-        metadata = _standard_metadata(model)
-        return _foreign_card(metadata, parse_graph(data, path), files, labels) if metadata else None
+        metadata, graph = _standard_metadata(model), parse_graph(data, path)
+        if card_of_yolo := yolo_card(graph, files, labels):  # beside which the standard metadata are empty
+            return card_of_yolo
+        return _foreign_card(metadata, graph, files, labels) if metadata else None
 
 
 def plain_pixels(tensor: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
