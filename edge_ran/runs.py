@@ -113,6 +113,8 @@ def open_run(path: Path | str) -> RunFolder:
         raise InputError(
             f"{path} is a network's file, no run folder", f"make one: edge-ran import {shlex.quote(str(path))}"
         )
+    if run.path.suffix == ".tflite" and run.path.is_file():
+        raise InputError(f"{path} is converted already: a run folder is needed here, not a .tflite", MAKE_ONE)
     if not run.path.is_dir():
         raise InputError(f"there is no run folder {path}", MAKE_ONE)
     if not run.is_finished:

@@ -103,3 +103,9 @@ def test_a_shipped_network_has_a_name_that_a_file_of_the_user_hides(
     assert runs.shipped("../package") is None
     mine = make(tmp_path / runs.DEFAULT, 0, "card.json", "model.keras")
     assert runs.named(Path(runs.DEFAULT)).resolve() == mine
+
+
+def test_a_converted_file_in_the_place_of_a_run_is_named(tmp_path: Path):
+    path = make(tmp_path / "r", 0, "int8.tflite") / "int8.tflite"
+    with pytest.raises(InputError, match="is converted already: a run folder is needed"):
+        runs.open_run(path)

@@ -51,7 +51,7 @@ def convert(
     from edge_ran import catalogue
     from edge_ran.cli.render import convert as render
     from edge_ran.files import check_output
-    from edge_ran.runs import default_run, tflite_path
+    from edge_ran.runs import default_run, open_run, tflite_path
 
     flags = {"int8": int8, "fp16": fp16, "fp32": fp32, "dynamic": dynamic, "int16x8": int16x8}
     of_device = catalogue.device(device).converter if device else None
@@ -64,7 +64,7 @@ def convert(
         run = default_run(Path.cwd())
         if not output.quiet:
             say(f"converting {run}")
-    run = run_of(run, output.quiet)
+    run = open_run(run_of(run, output.quiet)).path
     target = target or tflite_path(run, f"{how.name}-attention" if attention else how.name, Path.cwd())
     check_output(target, output.force, (".tflite",))  # before TensorFlow's slow import
     if calibration_data is not None and not how.calibration:
