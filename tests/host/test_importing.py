@@ -96,6 +96,27 @@ def read(path: Path, **answers: Any) -> LayerGraph:
         return read_graph(source, answers).graph
 
 
+def test_models_three_deep_as_teachable_machine_saves_them(tmp_path: Path) -> None:
+    kl = tf_keras.layers
+    base = tf_keras.Sequential(
+        [kl.Input((16, 16, 3)), kl.Conv2D(4, 3, 2), kl.BatchNormalization(), kl.DepthwiseConv2D(3), kl.ReLU(6.0)]
+    )
+    features = tf_keras.Sequential([base, kl.GlobalAveragePooling2D()])
+    head = tf_keras.Sequential([kl.Dense(8, "relu", input_shape=(4,)), kl.Dense(3, "softmax", use_bias=False)])
+    model = tf_keras.Sequential([features, head])
+    model(X)
+    random = np.random.default_rng(1)
+    for weight in model.weights:
+        weight.assign(random.uniform(0.3, 2, weight.shape))
+    model.save(tmp_path / "keras_model.h5")
+    with h5py.File(tmp_path / "keras_model.h5", "r+") as file:  # its Keras writes what Keras 3 refuses
+        config = file.attrs["model_config"]
+        assert '"depth_multiplier"' in config
+        file.attrs["model_config"] = config.replace('"depth_multiplier"', '"groups": 1, "depth_multiplier"')
+    found = read(tmp_path / "keras_model.h5").model("o")(X)
+    np.testing.assert_allclose(found, model(X, training=False), atol=2e-6)
+
+
 FILES = [f"keras{k}{form}.{s}" for k in "23" for form in ("", "lambda") for s in ("h5", "keras", "weights.h5")]
 
 

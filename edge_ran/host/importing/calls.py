@@ -8,9 +8,7 @@ from typing import Any
 
 from edge_ran.errors import InputError
 from edge_ran.host.importing.operators import Tensor
-from edge_ran.host.importing.source import LayerWeights, shown
-
-GRAPHS = ("Functional", "Model", "Sequential")
+from edge_ran.host.importing.source import GRAPHS, LayerWeights, shown
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from tf_keras import layers as keras_layers
 from edge_ran.errors import InputError
 from edge_ran.host.importing import kinds
 from edge_ran.host.importing.calls import (
-    GRAPHS,
     Layer,
     call_of,
     calls_in_order,
@@ -33,7 +32,7 @@ from edge_ran.host.importing.calls import (
 )
 from edge_ran.host.importing.lambdas import Affine, decode
 from edge_ran.host.importing.operators import Tensor, operator_layers
-from edge_ran.host.importing.source import Source, Weights, shown
+from edge_ran.host.importing.source import GRAPHS, Source, Weights, shown
 from edge_ran.host.rewrites import LayerGraph, Node
 
 Array = NDArray[Any]

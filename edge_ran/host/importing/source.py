@@ -29,6 +29,7 @@ Array = NDArray[Any]
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 _MOST_CONFIG_BYTES = 1 << 25
 _MOST_ATTRIBUTES = 10_000
+GRAPHS = ("Functional", "Model", "Sequential")  # classes of models inside models
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies", "_layers")  # of the newer layout, by version
 
 
@@ -329,19 +330,25 @@ class _LegacyLayer:
 
 
 class _LegacyInside:
-    """The weights of a model inside a model: which layer each is of stands in its name, ``model/layer/kernel:0``."""
+    """The weights of a model inside a model: which layer each is of stands in its name, ``model/layer/kernel:0``.
+
+    Sequential models leave their own names out, ``layer/kernel:0``: what no layer here owns goes to the models deeper
+    inside, each of which takes what its layers own (Teachable Machine's files are three deep).
+    """
 
     def __init__(self, weights: list[tuple[str, Any]]) -> None:
         self.weights = weights
 
     def open(self, layers: Sequence[tuple[str, str]]) -> Mapping[str, LayerWeights]:
         names = {name for name, _ in layers}
+        deeper = [name for name, kind in layers if kind in GRAPHS]
         found: dict[str, list[tuple[str, Any]]] = {name: [] for name in names}
         for name, dataset in self.weights:
             parts = name.split("/")[:-1]
             owner = next((part for part in parts if part in names), None) or _joined(parts, names)
-            if owner is not None:
-                found[owner].append((name, dataset))
+            owners = [owner] if owner is not None else deeper
+            for one in owners:
+                found[one].append((name, dataset))
         return {name: _LegacyLayer(found[name]) for name in names}
 
 
