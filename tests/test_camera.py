@@ -27,7 +27,7 @@ import pytest
 from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, wait_for, write_clip
 
 from edge_ran.camera import Capture, Frame, FrameSource, Limits, Notice, open_source
-from edge_ran.camera.mjpeg import without_password
+from edge_ran.camera.mjpeg import is_near, without_password
 from edge_ran.errors import CameraError, EdgeRanError, InputError, UsageError
 from edge_ran.picture import check_pixels, read_picture
 
@@ -654,6 +654,41 @@ def test_a_video_behind_an_address_is_named_without_its_password(tmp_path: Path)
             source.close()
         finally:
             server.shutdown()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_camera_of_this_network_is_not_asked_for_through_a_proxy(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "snap.jpg").write_bytes(jpeg(numbered(3)))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            source = open_source(f"http://{host}:{server.server_port}/snap.jpg", timeout_s=5)
+            assert number_of(source.read().image) == 3
+            source.close()
+            write_clip(tmp_path / "clip.avi", 3)
+            source = open_source(f"http://{host}:{server.server_port}/clip.avi", timeout_s=5)
+            assert len(list(source)) == 3
+            source.close()
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        *((host, True) for host in ("192.168.1.7", "10.0.0.2", "169.254.3.4", "::1", "fe80::1", "camera", "pi.local")),
+        *((host, False) for host in ("8.8.8.8", "camera.example.org", "2606:4700::1111")),
+    ],
+)
+def test_what_is_in_this_network(host: str, near: bool) -> None:
+    assert is_near(host) is near
 
 
 def test_an_address_that_does_not_answer_does_not_hold_a_stop_up() -> None:

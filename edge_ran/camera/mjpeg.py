@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import re
 import select
 import shutil
@@ -381,6 +382,8 @@ def _request(url: str, timeout_s: float) -> Any:
                 urllib.request.HTTPDigestAuthHandler(passwords),
                 urllib.request.HTTPBasicAuthHandler(passwords),
             ]
+        if is_near(parts.hostname or ""):
+            handlers.append(urllib.request.ProxyHandler({}))
         request = urllib.request.Request(address, headers={"User-Agent": "edge-ran"})
         with _Deadline(timeout_s) as deadline:
             return urllib.request.build_opener(*handlers, *deadline.handlers).open(request, timeout=timeout_s)
@@ -392,6 +395,15 @@ def _request(url: str, timeout_s: float) -> Any:
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise CameraError(f"{without_password(url)} does not answer: {reason}", remedy_of_address(url)) from error
+
+
+def is_near(host: str) -> bool:
+    """Whether a host is in this network: a proxy, which the environment names, is the way to others."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".home.arpa"))
+    return address.is_private or address.is_loopback or address.is_link_local
 
 
 _WRITTEN = "in a user's name or password, write / as %2F, # as %23 and ? as %3F"

@@ -20,6 +20,7 @@ import stat
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http, remedy_of_address, without_password
+from edge_ran.camera.mjpeg import (
+    CsiCamera,
+    HttpCamera,
+    HttpVideo,
+    is_near,
+    open_http,
+    remedy_of_address,
+    without_password,
+)
 from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
 from edge_ran.folder_walk import check_name, walk
@@ -289,7 +298,8 @@ class VideoFile(_Cv2Source):
             check_regular(name, "video")
         milliseconds = int(OPEN_TIMEOUT_S * 1e3)  # for what comes over a network; a file never waits so long
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
-        video = None if _is_text(name) else cv2.VideoCapture(name, cv2.CAP_FFMPEG, limits)
+        with _no_proxy(name):
+            video = None if _is_text(name) else cv2.VideoCapture(name, cv2.CAP_FFMPEG, limits)
         if video is None or not video.isOpened():
             raise InputError(f"{shown} is not a video that can be read", "convert it to MP4, or check the file")
         own = video.get(cv2.CAP_PROP_FPS)
@@ -384,6 +394,16 @@ def _is_text(name: str) -> bool:
         return False
     with open(name, "rb") as file:
         return b"\0" not in file.read(1 << 16)
+
+
+@contextlib.contextmanager
+def _no_proxy(name: str) -> Iterator[None]:
+    """Let FFmpeg ask a host of this network itself: it, too, takes the proxy that the environment names."""
+    if "://" not in name or not is_near(urllib.parse.urlsplit(name).hostname or ""):
+        yield
+        return
+    with _environment, _ffmpeg_options("http_proxy;none"):  # what is no http:// address is no proxy
+        yield
 
 
 @contextlib.contextmanager
