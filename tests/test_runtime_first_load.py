@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tflite
 
 from edge_ran import runs
 from edge_ran.errors import InputError
@@ -69,6 +70,35 @@ def test_what_ends_the_child_is_one_line(
             open_runtime(test_models / "int8.tflite", accelerator="cpu")
         assert "\n" not in str(error.value)
         assert error.value.remedy
+
+
+def test_a_file_of_a_newer_converter_is_told_what_helps(cache: Path, test_models: Path, tmp_path: Path) -> None:
+    data = bytearray((test_models / "int8.tflite").read_bytes())
+    model = tflite.Model.GetRootAs(bytes(data))
+    for code in map(model.OperatorCodes, range(model.OperatorCodesLength())):
+        if place := code._tab.Offset(8):  # the version
+            data[code._tab.Pos + place : code._tab.Pos + place + 4] = (99).to_bytes(4, "little")
+    (tmp_path / "newer.tflite").write_bytes(data)
+    with pytest.raises(InputError, match="version '99'") as error:
+        open_runtime(tmp_path / "newer.tflite", accelerator="cpu")
+    assert "pip install --upgrade ai-edge-litert" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("Encountered unresolved custom op: edgetpu-custom-op.", "edgetpu_compiler"),
+        ("Select TensorFlow op(s), included in the given model, is(are) not supported", "without SELECT_TF_OPS"),
+        ("Node number 3 (CONV_2D) failed to prepare.", "edge-ran inspect"),
+    ],
+)
+def test_the_runtimes_words_tell_what_helps(
+    words: str, remedy: str, cache: Path, test_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_load, "_attempt", lambda graph, package: f"cannot run it: {words}")
+    with pytest.raises(InputError) as error:
+        open_runtime(test_models / "int8.tflite", accelerator="cpu")
+    assert remedy in error.value.remedy
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is bounded on Linux only")

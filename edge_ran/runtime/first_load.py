@@ -44,6 +44,16 @@ COPIES_OF_WEIGHTS = 4  # the file's, the packed ones, and room between
 FORK_WALL_S = 20.0  # however busy the machine is
 IDLE_S, MOST_IDLE = 0.25, 6  # a fork that sleeps so often so long hangs by its own fault
 
+# What helps where the runtime's own words tell it.
+_REMEDIES = (
+    ("edgetpu-custom-op", "it was compiled for the Edge TPU: give the .tflite that edgetpu_compiler was given"),
+    (
+        "Didn't find op for builtin opcode",
+        "the runtime is older than it: pip install --upgrade ai-edge-litert",
+    ),
+    ("Select TensorFlow op", "convert it again with TFLITE_BUILTINS alone, without SELECT_TF_OPS"),
+)
+
 
 def check(graph: Graph, package: interpreter.Package) -> None:
     """Try a file in a child process, unless it is known to be good.
@@ -62,10 +72,9 @@ def check(graph: Graph, package: interpreter.Package) -> None:
     if reason is None:
         reason = _spawn(graph, package)
     if reason:
-        raise InputError(
-            f"{graph.path}: {package.name} {reason}",
-            f"get it again, or convert it again; to look at it: edge-ran inspect {shlex.quote(str(graph.path))}",
-        )
+        again = f"get it again, or convert it again; to look at it: edge-ran inspect {shlex.quote(str(graph.path))}"
+        helps = next((remedy for words, remedy in _REMEDIES if words in reason), again)
+        raise InputError(f"{graph.path}: {package.name} {reason}", helps)
     trial_cache.store(record, {"loads": True})
 
 
