@@ -75,7 +75,9 @@ def test_all_passes_together_leave_every_network_equal(options: dict[str, object
 
 
 FOREIGN = {  # what only networks of other scripts have: a picture (9, 8, 3) -> their layers
-    "activation as a layer of its own": lambda x: layers.Conv2D(4, 3, activation="relu")(x),
+    "activation as a layer of its own": lambda x: layers.Conv2D(4, 2, activation="relu")(
+        layers.Conv2D(4, 2, activation="relu")(layers.Conv2D(4, 2, activation="swish")(x))
+    ),
     "padding in the convolution": lambda x: layers.Conv2D(4, 3, 2)(layers.ZeroPadding2D(((1, 1), (0, 1)))(x)),
     "fold normalisation into dense layer": lambda x: layers.Dense(4)(layers.BatchNormalization()(layers.Flatten()(x))),
     "padding apart from max-pooling": lambda x: layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x)),

@@ -13,7 +13,7 @@ from edge_ran.host.rewrites.layer_graph import LINEAR, Array, LayerGraph, Node, 
 def separate_activations(graph: LayerGraph) -> int:
     """An activation inside a layer becomes a layer of its own: ``f(x A + a)`` in two steps; a ReLU is a ReLU layer."""
     places = 0
-    for node in [n for n in graph.nodes.values() if n.kind in (*LINEAR, layers.Conv2DTranspose, layers.Activation)]:
+    for node in graph.each(*LINEAR, layers.Conv2DTranspose, layers.Activation):
         activation = node.config["activation"]
         alone = node.kind is layers.Activation
         if activation == "linear" or (alone and activation != "relu"):

@@ -98,11 +98,11 @@ class LayerGraph:
             layer.set_weights(node.weights)
         return tf_keras.Model(image, tensors[self.output], name=name)
 
-    def each(self, kind: type[layers.Layer]) -> Iterator[Node]:
-        """Yield every node of a kind of layer, as it stands when its turn comes."""
+    def each(self, *kinds: type[layers.Layer]) -> Iterator[Node]:
+        """Yield every node of these kinds of layer, as it stands when its turn comes."""
         for name in list(self.nodes):
             node = self.nodes.get(name)
-            if node is not None and node.kind is kind:
+            if node is not None and node.kind in kinds:
                 yield node
 
     def readers(self, node: Node) -> list[Node]:
