@@ -1,6 +1,7 @@
 """Places never seen: four areas of a tower's floors, whole floors held out, from the shipped network and from nothing.
 
     python benchmarks/places.py IE_TOWER WORK [--sizes 64 96] [--starts places38 none] [--teacher PTH] [--few 5 10 20]
+        [--picture FILE]
 
 IE_TOWER is the unpacked `ie_tower` data (frames of indoor walks, `frames.csv`). The floors are divided into folds,
 each tested on its floors by networks that were trained on the others, whose best epoch was chosen on some of these
@@ -32,7 +33,7 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
-from edge_ran import catalogue, dataset
+from edge_ran import catalogue, dataset, plots
 from edge_ran.architecture import configure
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.evaluate import evaluate
@@ -138,9 +139,9 @@ def measured(
 
 def few_shot(
     frames: Frames, folds: Sequence[Sequence[str]], work: Path, counts: Sequence[int], size: int = 64
-) -> dict[str, dict[int, float]]:
-    """Balanced accuracy (int8, mean over the folds) after training on so many frames of each area."""
-    found: dict[str, dict[int, float]] = {}
+) -> dict[str, dict[int, list[float]]]:
+    """Balanced accuracy (int8) of each fold after training on so many frames of each area."""
+    found: dict[str, dict[int, list[float]]] = {}
     for count in counts:
         for start in (NETWORK, "none"):
             balanced = []
@@ -156,9 +157,20 @@ def few_shot(
                 if not file.is_file():
                     convert(run, catalogue.converter("int8"), file)
                 balanced.append(evaluate(file, dataset.load(data), split="test").balanced)
-            found.setdefault(start, {})[count] = float(np.mean(balanced))
+            found.setdefault(start, {})[count] = balanced
             print(f"{count} frames an area from {start}: balanced {np.mean(balanced):.1%}", file=sys.stderr)
     return found
+
+
+def draw_few(shots: dict[str, dict[int, list[float]]], target: Path) -> None:
+    """Draw the curves of ``few_shot``: means over the folds, and between the lowest and the highest fold."""
+    curves = {
+        f"{NETWORK} from {'nothing' if start == 'none' else 'the shipped weights'}": [
+            (count, float(np.mean(folds)), min(folds), max(folds)) for count, folds in by_count.items()
+        ]
+        for start, by_count in shots.items()
+    }
+    plots.accuracy_by_pictures(curves, target, "Four areas on floors never seen, int8", "balanced accuracy in %")
 
 
 def few(frames: Frames, held: Sequence[str], count: int, target: Path) -> Path:
@@ -254,12 +266,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ie_tower", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 96])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[32, 64, 96])
     parser.add_argument("--starts", nargs="+", default=[NETWORK, "none"])
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--few", type=int, nargs="*", default=[], metavar="N", help="also train on N frames an area")
+    parser.add_argument("--picture", type=Path, help="where to draw the curve of --few: .svg, .png or .pdf")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -275,14 +288,16 @@ def main() -> None:
         rows += [frozen(frames, folds, given.teacher, size) for size in (96, 128)]
     found = [figures(frames, row) for row in rows]
     shots = few_shot(frames, folds, given.work, given.few)
+    if given.picture:
+        draw_few(shots, given.picture)
     files = {f"{NETWORK} {s} px": given.work / f"fold0-{s}-{given.starts[0]}" / "int8.tflite" for s in given.sizes}
-    for alpha, size in ((0.35, 96), (0.35, 128)):
+    for alpha, size in ((0.35, 96), (0.35, 128)) if given.sizes else ():
         mobile = tf_keras.applications.MobileNetV2((size, size, 3), alpha=alpha, weights=None, classes=4)
         files[f"MobileNetV2-{alpha} {size} px"] = as_file(mobile, size, given.work, f"mobilenet-{size}")
-    for size in (96, 128):
+    for size in (96, 128) if given.sizes else ():
         shape = lite0.efficientnet_lite0(size, classes=4)
         files[f"EfficientNet-Lite0 {size} px"] = as_file(shape, size, given.work, f"lite0-{size}")
-    times = latency(files)
+    times = latency(files) if given.sizes else {}
     if given.json:
         said = {"folds": folds, "accuracy": found, "few_shot": shots, "int8_ms_one_thread": times}
         print(json.dumps(said, indent=1))
@@ -295,7 +310,7 @@ def main() -> None:
             f"top-1 {one['top1']:.1%} ({tl:.1%} to {th:.1%})"
         )
     for start, by_count in shots.items():
-        curve = ", ".join(f"{count}: {balanced:.1%}" for count, balanced in by_count.items())
+        curve = ", ".join(f"{count}: {np.mean(b):.1%} ({min(b):.1%} to {max(b):.1%})" for count, b in by_count.items())
         print(f"frames an area, {NETWORK} 64 px from {start}, int8, balanced: {curve}")
     for name, ms in times.items():
         print(f"{name:<52} {ms:.3f} ms int8, one thread")

@@ -143,6 +143,7 @@ class TrainingSet:
 
     ``split_by`` is ``group`` or ``picture``; ``skipped`` counts unreadable pictures that were left out; ``sha256`` is
     that of all pixels and labels; ``pictures`` knows the training pictures by content, as ``dataset.sketch`` makes it.
+    ``none_images`` counts the pictures of none of the classes.
     """
 
     dataset: str = ""
@@ -154,6 +155,7 @@ class TrainingSet:
     val_images: int = 0
     test_images: int = 0
     pictures: str = ""
+    none_images: int = 0
 
 
 @dataclass(frozen=True)

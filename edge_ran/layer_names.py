@@ -25,6 +25,11 @@ def is_gate(layer: str) -> bool:
     return layer.endswith("_gate")
 
 
+def is_mask_sigmoid(layer: str) -> bool:
+    """Whether a layer is the sigmoid that ends a soft mask."""
+    return layer.endswith("_mask_sigmoid")
+
+
 def module_of_gate(name: str) -> str:
     """Return the module whose gate a layer or tensor is, ``stage1_module1``; empty where it is none."""
     found = _GATE.search(name)

@@ -285,6 +285,33 @@ def accuracy_against_latency(
         axes.set_title(title or "accuracy against latency")
 
 
+def accuracy_by_pictures(
+    curves: Mapping[str, Sequence[tuple[int, float, float, float]]], target: Path, title: str, what: str
+) -> None:
+    """Draw accuracy against the number of training pictures, a line for each start.
+
+    Args:
+        curves: name -> (pictures, accuracy, the lowest and the highest of its parts) of each point; accuracies 0..1.
+        target: the file to write.
+        title: what is shown.
+        what: what the accuracy is, for the axis.
+    """
+    with _figure(target, 6, 3.6) as figure:
+        axes = figure.add_subplot()
+        for colour, (name, points) in zip(COLOURS, curves.items(), strict=False):
+            counts = [count for count, *_ in points]
+            axes.fill_between(
+                counts, [100 * low for *_, low, _ in points], [100 * high for *_, high in points],
+                color=colour, alpha=0.15, linewidth=0,
+            )  # fmt: skip
+            axes.plot(counts, [100 * mean for _, mean, *_ in points], "o-", color=colour, label=name)
+        axes.set_xticks(sorted({count for points in curves.values() for count, *_ in points}))
+        axes.set_xlabel("training pictures of each class")
+        axes.set_ylabel(what)
+        axes.set_title(title)
+        axes.legend()
+
+
 def front(points: Sequence[tuple[float, float]]) -> set[int]:
     """Return the places of the (cost, worth) pairs that no other equals or beats in both."""
     return {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from edge_ran.errors import UsageError, nearest
 
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+MASK_PENALTY = 1e-3
 _LIMITS = (
     ("epochs", 1, 1_000_000),
     ("batch_size", 1, 65_536),
@@ -28,6 +29,7 @@ _LIMITS = (
     ("body_rate", 0.0, 1.0),
     ("average", 0.0, 0.9999),
     ("patience", 0, 1_000_000),
+    ("mask_penalty", 0.0, 1.0),
 )
 
 
@@ -44,7 +46,9 @@ class Recipe:
     of the last one's. ``average`` above 0 judges and keeps a moving average of the weights, of which each step keeps
     that share. ``keep_statistics`` normalises with the statistics that the network came with, not with those of each
     batch: few pictures of few places would shift what the layers below had learnt. ``patience`` above 0 stops after so
-    many epochs without a better one.
+    many epochs without a better one. ``mask_penalty`` is the weight, in the loss, of what the logits of soft masks
+    exceed +-6 by, where a sigmoid hardly changes any more (``training_step.beyond``): without it they may grow to
+    thousands, which int8 cannot hold.
 
     A recipe from a card is untrusted: ``check`` it before training with it.
     """
@@ -69,6 +73,7 @@ class Recipe:
     average: float = 0.0
     patience: int = 0
     keep_statistics: bool = False
+    mask_penalty: float = 0.0
 
     def check(self) -> None:
         """Raise UsageError where the schedule is unknown or a number is outside its limits."""
@@ -117,8 +122,8 @@ RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
         # Rises to a high rate and falls to zero in few epochs (Smith and Topin 2017, arXiv 1708.07120).
-        Recipe("one-cycle", 30, 128, 0.2, "one-cycle", warmup=0.2, label_smoothing=0.1),
-        Recipe("cosine", 30, 128, 0.1, "cosine", warmup=0.05, label_smoothing=0.1),
+        Recipe("one-cycle", 30, 128, 0.2, "one-cycle", warmup=0.2, label_smoothing=0.1, mask_penalty=MASK_PENALTY),
+        Recipe("cosine", 30, 128, 0.1, "cosine", warmup=0.05, label_smoothing=0.1, mask_penalty=MASK_PENALTY),
         # From a network that has seen other pictures: its last layer is new, those below learn at a tenth of the rate.
         Recipe(
             "transfer",
@@ -135,8 +140,10 @@ RECIPES: dict[str, Recipe] = {
             average=0.99,
             patience=8,
             keep_statistics=True,
+            mask_penalty=MASK_PENALTY,
         ),
         # Section 4.1: batch 64, 0.1 divided by ten at 64 k and 96 k of 160 k steps, decay 1e-4: 205 epochs of CIFAR-10.
+        # The paper bounds no masks, so this does not, either.
         Recipe("paper", 205, 64, 0.1, "step", weight_decay=1e-4),
     )
 }
@@ -171,9 +178,10 @@ class TrainOptions:
     names its own validation split. ``start`` is where the weights come from: ``none``, ``auto`` (the shipped network of
     the same architecture, if there is one), the name of a shipped network, or a run folder. ``balance`` weighs
     classes by the inverse of their counts; None does where the largest has 1.5 times the pictures of the smallest.
-    ``teacher`` is a run folder or ``.tflite`` whose answers are learnt, too. ``precision`` is ``float32``,
-    ``bfloat16``, or ``auto``, which measures both where the processor has bfloat16. ``skip_bad`` leaves unreadable
-    pictures out. ``checkpoint_s`` are the seconds between checkpoints within an epoch.
+    ``teacher`` is a run folder or ``.tflite`` whose answers are learnt, too. ``none`` is a folder of pictures of none
+    of the classes, for which the network learns to be sure of nothing. ``precision`` is ``float32``, ``bfloat16``, or
+    ``auto``, which measures both where the processor has bfloat16. ``skip_bad`` leaves unreadable pictures out.
+    ``checkpoint_s`` are the seconds between checkpoints within an epoch.
     """
 
     fit_to: str = "stretch"
@@ -185,6 +193,7 @@ class TrainOptions:
     checkpoint_s: float = 120.0
     start: str = "none"
     teacher: str = ""
+    none: str = ""
 
     def check(self) -> None:
         """Raise UsageError where the precision is unknown."""

@@ -26,13 +26,15 @@ def draw_all(folder, suffix):
     plots.latency_histogram({"int8": np.linspace(1, 2, 50), "fp32": np.linspace(3, 5, 50)}, folder / f"ms{suffix}")
     plots.shares({"stem": 1.0, "mask": 3.0}, folder / f"shares{suffix}", "by stage")
     plots.sustained([1, 2, 3], [5, 5, 9], [6, 6, 9], folder / f"sustained{suffix}", [2000, 2000, 900], [40, None, 90])
+    curves = {"nothing": [(5, 0.4, 0.3, 0.5), (10, 0.5, 0.4, 0.6)], "other weights": [(5, 0.6, 0.6, 0.7)]}
+    plots.accuracy_by_pictures(curves, folder / f"few{suffix}", "few", "accuracy in %")
     plots.accuracy_against_latency([("a", 1, 0.8, (0.7, 0.85)), ("b", 30, 0.9, (0.9, 0.9))], folder / f"front{suffix}")
 
 
 def test_every_picture_in_png_shows_something(tmp_path):
     draw_all(tmp_path, ".png")
     pictures = sorted(tmp_path.iterdir())
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     for path in pictures:
         assert cv2.imread(str(path)).std() > 10
 
@@ -41,6 +43,7 @@ def test_svg_has_the_words_and_is_the_same_each_time(tmp_path):
     draw_all(tmp_path, ".svg")
     assert "validation" in words(tmp_path / "curves.svg")
     assert "cat" in words(tmp_path / "confusion.svg")
+    assert "other weights" in words(tmp_path / "few.svg")
     assert "80" in words(tmp_path / "confusion.svg")  # eight of ten cats
     assert "75 %" in words(tmp_path / "shares.svg")
     assert "clock in MHz" in words(tmp_path / "sustained.svg")

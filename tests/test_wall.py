@@ -18,7 +18,10 @@ PACKAGE = ROOT / "edge_ran"
 # From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
 FLOORS = (
     ("energy", "errors", "layer_names", "machine", "printable", "vulkan"),
-    ("architecture", "catalogue", "folder_walk", "files", "labels", "recipe", "records", "web_server", "zip_archive"),
+    (
+        *("architecture", "catalogue", "folder_walk", "files", "labels", "recipe", "records", "web_server", "workers"),
+        "zip_archive",
+    ),
     ("card",),
     ("graph", "latency", "npz", "picture", "plots", "runs"),
     ("camera", "pictures", "preprocess", "run_output", "runtime"),

@@ -56,6 +56,7 @@ RULES: tuple[Needs | Excludes, ...] = (
     Excludes("network", ("device", "install", "threads", "delegate", "delegate_option"), verbs=("verify",)),
     # train and quantize
     Excludes("resume", ("force",), verbs=("train", "quantize")),
+    Needs("worker", ("workers",), verbs=("train",)),
     # import
     Needs("upsampling", ("network",), verbs=("import",)),
     # convert

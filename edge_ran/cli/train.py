@@ -22,6 +22,7 @@ from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_ran.recipe import TrainOptions
+    from edge_ran.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ class TrainingOptions:
 
     fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch"
     start: Annotated[
-        str, typer.Option("--from", metavar="NAME|RUN", help="First weights: auto, none, a shipped network, a run.")
+        str, typer.Option("--from", metavar="NAME|RUN", help="First weights: auto, none, a shipped name, a run.")
     ] = "auto"
     teacher: Annotated[
         str, typer.Option(metavar="RUN|FILE", help="A run or .tflite of the same classes to learn from as well.")
+    ] = ""
+    none: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Pictures and clips of none of the classes, to be unsure of.")
     ] = ""
     balance: Annotated[
         bool | None, typer.Option(help="Give rare classes more weight.", show_default="where they are uneven")
@@ -69,7 +73,7 @@ class TrainingOptions:
 
         found = TrainOptions(
             self.fit, self.validation_fraction, self.balance, self.precision, self.seed, self.skip_bad,
-            self.checkpoint_secs, start=start, teacher=self.teacher,
+            self.checkpoint_secs, start=start, teacher=self.teacher, none=self.none,
         )  # fmt: skip
         found.check()
         return found
@@ -109,6 +113,23 @@ class BudgetOptions:
         return known
 
 
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Several machines that train together."""
+
+    workers: Annotated[
+        str, typer.Option(metavar="HOST:PORT,...", help="All machines that train together.", show_default="TF_CONFIG")
+    ] = ""
+    worker: Annotated[int | None, typer.Option(help="Which of --workers this one is; 0 writes the run.")] = None
+    wait: Annotated[str, typer.Option(help="How long to wait for the other workers.")] = "5m"
+
+    def workers_of(self) -> Workers | None:
+        """Return the workers that they or TF_CONFIG name, None for one process. Raises UsageError."""
+        from edge_ran.workers import from_words
+
+        return from_words(self.workers, self.worker)
+
+
 @verb
 def train(
     data: LabelledData,
@@ -123,6 +144,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output after it stopped.")] = False,
     training: TrainingOptions,
     budget: BudgetOptions,
+    several: WorkerOptions,
     changes: RecipeOptions,
     manifest: ManifestOptions,
     architecture: NetworkOptions,
@@ -144,7 +166,9 @@ def train(
     how = preset(recipe or ("one-cycle" if begun == NONE else "transfer")).changed(**dataclasses.asdict(changes))
     options = training.options(begun)
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
-    RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
+    crew = several.workers_of()
+    if crew is None or crew.is_first:
+        RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
     with resumable(run):
         with host_packages("train", output.quiet):
             from edge_ran.host.train import train as fit_network
@@ -158,6 +182,8 @@ def train(
                 reading=manifest.reading(),
                 resume=resume,
                 force=output.force,
+                workers=crew,
+                wait_s=parse_seconds(several.wait),
                 callbacks=callbacks,
             )
     emit(output.json, result, render.trained)

@@ -56,6 +56,17 @@ class State:
     best_loss: float | None = None
     seconds: float = 0.0
 
+    def numbers(self) -> list[float]:
+        """Return the fields as numbers, for ``of_numbers``; a ``best_loss`` that is not there is infinite."""
+        return [float("inf") if value is None else float(value) for value in dataclasses.astuple(self)]
+
+    @classmethod
+    def of_numbers(cls, numbers: NDArray[np.float64]) -> State:
+        """Return the state that ``numbers`` tells."""
+        step, loss_sum, correct, best_epoch, best_top1, best_loss, seconds = map(float, numbers)
+        known = best_loss if np.isfinite(best_loss) else None
+        return cls(int(step), loss_sum, correct, int(best_epoch), best_top1, known, seconds)
+
     def is_better(self, top1: float, loss: float) -> bool:
         """Whether an epoch with these validation values is at least as good as the best one so far."""
         best_loss = float("inf") if self.best_loss is None else self.best_loss

@@ -227,7 +227,8 @@ class _Quantisation:
             identity=self.settings.identity,
         )
         curves = Curves(folder)
-        curves.finish(fit(self.network, task, replace(self.callbacks, on_epoch=functools.partial(self._draw, curves))))
+        trained = fit(self.network, task, replace(self.callbacks, on_epoch=functools.partial(self._draw, curves)))
+        curves.finish(trained.history)
         before, after = self.calibrated_top1, self._top1(self.network, data.validation)
         if before is not None and after is not None and after < before:
             self.network.set_weights(start)

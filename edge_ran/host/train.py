@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,24 +20,37 @@ from edge_ran import start
 from edge_ran.architecture import Architecture
 from edge_ran.card import InputSpec
 from edge_ran.dataset import Reading
+from edge_ran.errors import UsageError
 from edge_ran.files import write_text
-from edge_ran.host import calibration, distillation, model_cards, networks, training_data, training_report, transfer
+from edge_ran.host import (
+    calibration,
+    distillation,
+    distributed,
+    model_cards,
+    networks,
+    training_data,
+    training_report,
+    transfer,
+)
 from edge_ran.host.arithmetic import build_with, choose_precision
 from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.run_settings import RunSettings
 from edge_ran.host.scoring import fit_temperature, predict, scores, top1
 from edge_ran.host.training_data import TrainingData
-from edge_ran.host.training_loop import Callbacks, Task, fit
+from edge_ran.host.training_loop import Callbacks, Task, Trained, fit
 from edge_ran.recipe import Recipe, TrainOptions
 from edge_ran.run_output import RunOutput
 from edge_ran.runs import CHECKPOINT, RunFolder
+from edge_ran.workers import Workers
 
 UNEVEN = 1.5
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What `train` did. Accuracies are 0..1; they are None where the data has no such part."""
+    """What `train` did. Accuracies are 0..1; they are None where the data has no such part, and on workers above 0,
+    which judge nothing. ``best_epoch`` is the one whose weights were kept: 0 for the first weights with nothing but the
+    last layer fitted, -1 for the last epoch where there is no validation part."""
 
     run: str
     network: str
@@ -51,6 +65,8 @@ class TrainResult:
     seconds: float
     warnings: tuple[str, ...] = ()
     start: str = "none"
+    best_epoch: int = -1
+    worker: int = 0
 
 
 def train(
@@ -63,6 +79,8 @@ def train(
     reading: Reading | None = None,
     resume: bool = False,
     force: bool = False,
+    workers: Workers | None = None,
+    wait_s: float = 300.0,
     callbacks: Callbacks | None = None,
 ) -> TrainResult:
     """Train a network on labelled pictures.
@@ -72,24 +90,30 @@ def train(
         run: the run folder to write; ``resume`` continues the one that is there, ``force`` starts it again.
         reading: columns, classes and step between frames of the source; None = as ``dataset.load`` finds them.
         architecture: its number of classes is replaced by that of the data.
+        workers: the processes, on this and other machines, that train together, each called with the same arguments.
+            Only the first one writes ``run``; each reads all pictures and trains on its share of every batch.
+        wait_s: how long to wait for other workers.
 
     Raises:
         InputError: the pictures cannot be learnt from; the checkpoint is of another run.
         InputError: ``options.start`` or ``options.teacher`` does not fit the network or the classes.
         UsageError: an option or a number of the recipe is out of range.
         OutputExists: the run folder is there and neither ``resume`` nor ``force`` was given.
-        EnvironmentMissing: the disk is full; the last checkpoint is whole.
+        EnvironmentMissing: the disk is full, or a worker does not answer; the last checkpoint is whole.
     """
     started = time.monotonic()
     options, callbacks = options or TrainOptions(), callbacks or Callbacks()
     options.check()
     how.check()
-    output = RunOutput(run, resume, force)
+    writes = workers is None or workers.is_first
+    output = RunOutput(run, resume, force) if writes else None
+    folder = output.folder if output else run.with_name(f"{run.name}-worker{workers.index if workers else 0}")
     spec = InputSpec(architecture.input_size, architecture.input_size, fit=options.fit_to)
     callbacks.on_stage(f"reading pictures from {source}")
     data = training_data.read(
         source, spec, options.validation_fraction, options.seed,
-        reading=reading, cache=run, skip_bad=options.skip_bad, on_load=callbacks.on_load,
+        reading=reading, cache=run if writes else folder, skip_bad=options.skip_bad,
+        none=Path(options.none) if options.none else None, on_load=callbacks.on_load,
     )  # fmt: skip
     architecture = dataclasses.replace(architecture, classes=len(data.labels))
     begun = start.find(options.start, architecture)
@@ -97,6 +121,8 @@ def train(
     if teacher is not None and not how.distillation:
         how = dataclasses.replace(how, distillation=distillation.SHARE)
     balance = _is_uneven(data.train.labels) if options.balance is None else options.balance
+    # Measuring what is faster would differ between workers, and begin TensorFlow before they are connected.
+    precision = "float32" if workers and options.precision == "auto" else options.precision
     settings = RunSettings(
         recipe=how,
         seed=options.seed,
@@ -105,24 +131,31 @@ def train(
         architecture=architecture,
         balance=balance,
         reading=reading or Reading(),
-        precision=choose_precision(output.folder if resume else None, options.precision, architecture, how),
+        precision=choose_precision(folder if resume else None, precision, architecture, how),
         start=begun.sha256 if begun else None,
         teacher=teacher.sha256 if teacher else None,
     )
-    model = _build(settings)
-    output.begin()
-    settings.write(output.folder)
-    calibration.keep(output.folder, data.train)
+    crew = _connect(workers, settings, data, wait_s, callbacks) if workers else None
+    model = _build(settings, crew)
+    if output:
+        output.begin()
+        settings.write(folder)
+        calibration.keep(folder, data.train)
     weights = _class_weights(data.train.labels, len(data.labels)) if balance else None
-    if begun and not (resume and (output.folder / CHECKPOINT).exists()):
-        transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage)
+    if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
+        transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage, data.none)
     answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
-    task = _task(output.folder, data, spec, settings, options, weights, answers)
-    model, history = _fit(model, settings, task, callbacks)
-    result = _finish(output.folder, model, history, settings, data, spec)
-    output.finish()
+    task = _task(folder, data, spec, settings, options, weights, answers, crew)
+    model, trained = _fit(model, settings, task, callbacks)
+    result = _result(model, trained, settings, data)
+    if output:
+        result = _finish(folder, model, trained, result, settings, data, spec)
+        output.finish()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # the pixels of a large data set
     seconds, name = time.monotonic() - started, begun.name if begun else "none"
-    return dataclasses.replace(result, run=str(run), seconds=seconds, start=name)
+    worker = workers.index if workers else 0
+    return dataclasses.replace(result, run=str(run), seconds=seconds, start=name, worker=worker)
 
 
 def _task(
@@ -133,6 +166,7 @@ def _task(
     options: TrainOptions,
     weights: NDArray[np.float32] | None,
     answers: NDArray[np.float32] | None,
+    crew: distributed.Crew | None,
 ) -> Task:
     """What the training loop is to do; ``weights`` are of the classes, ``answers`` those of a teacher."""
     return Task(
@@ -147,35 +181,73 @@ def _task(
         uneven=_is_uneven(data.train.labels),
         checkpoint_s=options.checkpoint_s,
         identity=settings.identity,
+        judge_start=settings.start is not None,
+        none=data.none,
+        crew=crew,
     )
 
 
-def _build(settings: RunSettings) -> tf_keras.Model:
+def _connect(
+    workers: Workers, settings: RunSettings, data: TrainingData, wait_s: float, callbacks: Callbacks
+) -> distributed.Crew:
+    """Meet the other workers. Raises UsageError: a batch has not a picture for each."""
+    count, batch = len(workers.addresses), min(settings.recipe.batch_size, len(data.train))
+    if batch < count:
+        raise UsageError(f"a batch of {batch} pictures is too small for {count} workers", "give a larger --batch-size")
+    callbacks.on_stage(f"worker {workers.index} of {count}: waiting for the others")
+    return distributed.Crew(workers, f"{settings.identity} {settings.precision}", wait_s)
+
+
+def _build(settings: RunSettings, crew: distributed.Crew | None) -> tf_keras.Model:
     architecture, precision = settings.built
     tf_keras.utils.set_random_seed(settings.seed)
-    return build_with(precision, architecture)
+    model = build_with(precision, architecture)
+    return model if crew is None else distributed.synchronised(model)
 
 
 def _fit(
     model: tf_keras.Model, settings: RunSettings, task: Task, callbacks: Callbacks
-) -> tuple[tf_keras.Model, list[EpochRecord]]:
+) -> tuple[tf_keras.Model, Trained]:
     """Train the network. Returns it in float32, with the history."""
     architecture, precision = settings.built
+    if task.crew is not None and not task.crew.is_first:
+        return model, fit(model, task, callbacks)
     with contextlib.closing(tf.summary.create_file_writer(str(task.folder / "tensorboard"))) as board:
         curves = training_report.Curves(task.folder)
-        history = fit(model, task, dataclasses.replace(callbacks, on_epoch=_draws(curves, board, callbacks)))
-        curves.finish(history)
-    if precision == "float32":
-        return model, history
+        trained = fit(model, task, dataclasses.replace(callbacks, on_epoch=_draws(curves, board, callbacks)))
+        curves.finish(trained.history)
+    if precision == "float32" and task.crew is None:
+        return model, trained
     whole = build_with("float32", architecture)
     whole.set_weights([np.asarray(w, np.float32) for w in model.get_weights()])
-    return whole, history
+    return whole, trained
+
+
+def _result(model: tf_keras.Model, trained: Trained, settings: RunSettings, data: TrainingData) -> TrainResult:
+    """What is known of a training without judging the network."""
+    architecture, precision = settings.built
+    return TrainResult(
+        run="",
+        network=architecture.name,
+        parameters=model.count_params(),
+        epochs=len(trained.history),
+        train_images=len(data.train),
+        validation_images=len(data.validation or ()),
+        test_images=len(data.test or ()),
+        validation_top1=None,
+        test_top1=None,
+        precision=precision,
+        seconds=0.0,
+        warnings=data.warnings,
+        best_epoch=trained.best_epoch,
+    )
 
 
 def _finish(
     run: Path,
     model: tf_keras.Model,
-    history: Sequence[EpochRecord],
+    trained: Trained,
+    result: TrainResult,
     settings: RunSettings,
     data: TrainingData,
     spec: InputSpec,
@@ -188,29 +260,17 @@ def _finish(
         temperature = fit_temperature(probabilities, data.validation.labels)
     test_top1 = top1(model, data.test, spec)
     architecture, precision = settings.built
+    best = trained.best_epoch if trained.best_epoch >= 0 else len(trained.history)
     training = model_cards.training(
-        data.record, settings.recipe, seed=settings.seed, best_epoch=max(history, key=_rank).epoch, precision=precision
+        data.record, settings.recipe, seed=settings.seed, best_epoch=best, precision=precision
     )
     measured = model_cards.accuracy(data, validation_top1, test_top1)
     card = model_cards.trained(architecture, data, spec, training=training, measured=measured, temperature=temperature)
     folder = RunFolder(run)
     networks.save(model, folder.model_path)
-    training_report.write(run, model, data, spec, history, temperature)
+    training_report.write(run, model, data, spec, trained.history, temperature)
     write_text(folder.card_path, card.to_json())
-    return TrainResult(
-        run=str(run),
-        network=architecture.name,
-        parameters=model.count_params(),
-        epochs=len(history),
-        train_images=len(data.train),
-        validation_images=len(data.validation or ()),
-        test_images=len(data.test or ()),
-        validation_top1=validation_top1,
-        test_top1=test_top1,
-        precision=precision,
-        seconds=0.0,
-        warnings=data.warnings,
-    )
+    return dataclasses.replace(result, validation_top1=validation_top1, test_top1=test_top1)
 
 
 def _draws(curves: training_report.Curves, board: Any, callbacks: Callbacks) -> Callable[[Sequence[EpochRecord]], None]:
@@ -226,11 +286,6 @@ def _draws(curves: training_report.Curves, board: Any, callbacks: Callbacks) -> 
             callbacks.on_epoch(history)
 
     return after_epoch
-
-
-def _rank(record: EpochRecord) -> tuple[float, float, float]:
-    chosen_by = record.validation_top1 if record.validation_balanced is None else record.validation_balanced
-    return chosen_by or 0.0, -(record.validation_loss or 0.0), record.epoch
 
 
 def _is_uneven(labels: NDArray[np.int32]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_ran import dataset
 from edge_ran.card import InputSpec, TrainingSet
@@ -25,7 +26,8 @@ class TrainingData:
     """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
 
     ``judged_samples`` are the files of the part in ``judged_on``. ``warnings`` are sentences: what was ignored or
-    skipped, what the split does not cover, why an accuracy is too high.
+    skipped, what the split does not cover, why an accuracy is too high. ``none`` (n, H, W, 3) uint8 are pictures of
+    none of the classes, None without.
     """
 
     labels: tuple[str, ...]
@@ -35,6 +37,7 @@ class TrainingData:
     record: TrainingSet
     warnings: tuple[str, ...] = ()
     judged_samples: tuple[Sample, ...] = ()
+    none: NDArray[np.uint8] | None = None
 
     @property
     def judged_on(self) -> tuple[str, Examples | None]:
@@ -51,6 +54,7 @@ def read(
     reading: dataset.Reading | None = None,
     cache: Path | None = None,
     skip_bad: bool = False,
+    none: Path | None = None,
     on_load: Callable[[int, int], None] | None = None,
 ) -> TrainingData:
     """Read and split a labelled set.
@@ -59,6 +63,7 @@ def read(
         source: whatever ``dataset.load`` reads.
         reading: its columns, classes and step between frames; None = as ``dataset.load`` finds them.
         cache: folder for the pixels of a set that is larger than memory should hold.
+        none: a folder of pictures and clips of none of the classes.
         on_load: called with (pictures read, pictures).
 
     Raises:
@@ -81,6 +86,10 @@ def read(
     train = parts["train"]
     if train is None:
         raise InputError(f"{source} has no pictures to train on", "give a folder with one sub-folder for each class")
+    strangers = None
+    if none is not None:
+        strangers = dataset.pixels(dataset.unlabelled(none), spec, cache=cache, progress=on_load)
+        _hash(digest, "none", Examples(strangers, np.full(len(strangers), -1, np.int32)))
     record = TrainingSet(
         dataset=Path(source).resolve().stem,
         split_by="group" if any(s.group for s in labelled.samples) else "picture",
@@ -91,6 +100,7 @@ def read(
         val_images=len(parts["val"] or ()),
         test_images=len(parts["test"] or ()),
         pictures=sketch(train.pixels),
+        none_images=0 if strangers is None else len(strangers),
     )
     notes = [
         *dataset.ignored_notes(labelled),
@@ -100,7 +110,8 @@ def read(
         dataset.not_covered(labelled.labels, samples["val"]),
     ]
     judged = samples["test"] or samples["val"]
-    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, tuple(filter(None, notes)), judged)
+    said = tuple(filter(None, notes))
+    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers)
 
 
 def _split(labelled: Dataset, validation_fraction: float, seed: int) -> dict[str, tuple[Sample, ...]]:

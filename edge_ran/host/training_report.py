@@ -10,7 +10,7 @@ import numpy as np
 import tf_keras
 from numpy.typing import NDArray
 
-from edge_ran import attention, evaluation_page, plots, report
+from edge_ran import attention, evaluation_page, layer_names, plots, report
 from edge_ran.attention import Look
 from edge_ran.card import InputSpec
 from edge_ran.host.checkpoint import EpochRecord
@@ -19,7 +19,6 @@ from edge_ran.host.training_data import TrainingData
 from edge_ran.preprocess import fit_pixels, seen
 
 FILE = "report.html"
-_MASK = "_mask_sigmoid"
 
 
 class Curves:
@@ -87,7 +86,7 @@ def write(
 
 def _looking(model: tf_keras.Model, spec: InputSpec) -> evaluation_page.Look | None:
     """Return a function that lays the mean of the soft masks over a frame; None for a network without masks."""
-    masks = [layer for layer in model.layers if layer.name.endswith(_MASK)]
+    masks = [layer for layer in model.layers if layer_names.is_mask_sigmoid(layer.name)]
     if not masks:
         return None
     inner = tf_keras.Model(model.input, [layer.output for layer in masks])

@@ -12,8 +12,14 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
+from edge_ran import layer_names
 from edge_ran.card import InputSpec
+from edge_ran.host.distributed import Crew
 from edge_ran.recipe import Recipe
+
+NONE_WEIGHT = 0.5  # of the pictures of none of the classes, as in the paper
+MASK_LIMIT = 6.0  # of a soft mask's logit: sigmoid(6) is 0.9975
+STRAIGHT = 100.0  # measured: with a line from 6 on, logits of a network from nothing still grew to 1,300
 
 
 def optimizer_of(model: tf_keras.Model, recipe: Recipe) -> tf_keras.optimizers.Optimizer:
@@ -40,11 +46,46 @@ def train_step(
     class_weights: NDArray[np.float32],
     seed: int,
     averages: Sequence[tf.Variable] = (),
+    crew: Crew | None = None,
+    none: int = 0,
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Return the function of one step: pixels, labels, … -> the loss without the masks' penalty, and the hits.
+
+    With a ``crew`` all workers get the whole batch, augment it alike, and train on a share each. The last ``none``
+    pictures of a batch, labelled -1, are of none of the classes: their target is every class alike (outlier exposure,
+    Hendrycks et al. 2019, arXiv 1812.04606), so that a threshold tells them from the others.
+    """
     classes = len(class_weights)
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
     share = recipe.distillation
     head = {id(v) for v in model.get_layer("logits").trainable_variables} if recipe.body_rate != 1 else set()
+    masks = mask_logits(model) if recipe.mask_penalty else []
+    network = tf_keras.Model(model.input, [model.output, *masks]) if masks else model
+
+    def compute(
+        x: tf.Tensor, target: tf.Tensor, weight: tf.Tensor, labels: tf.Tensor, answers: tf.Tensor | None, batch: int
+    ) -> list[tf.Tensor]:
+        """Loss and hits as summed over these pictures, of a batch of ``batch``, and the gradients."""
+        labelled = batch - none
+        with tf.GradientTape() as tape:
+            probabilities, *logits = tf.nest.flatten(network(x, training=not recipe.keep_statistics))
+            log = tf.math.log(tf.clip_by_value(probabilities, 1e-7, 1.0))
+            loss = -tf.reduce_sum(target * log, 1)
+            given = answers if answers is not None or teacher is None else teacher(x, training=False)
+            if share and given is not None:
+                loss = (1 - share) * loss + share * _distance(given, probabilities, recipe.distillation_temperature)
+            loss = tf.reduce_sum(weight * loss) / labelled
+            bounded = loss
+            for values in logits:
+                bounded += recipe.mask_penalty * beyond(values) * (x.shape[0] / batch)
+        gradients = tape.gradient(bounded, model.trainable_variables)
+        if head:  # a gradient scaled is a learning rate scaled, momentum included
+            gradients = [
+                g if id(v) in head else recipe.body_rate * g
+                for g, v in zip(gradients, model.trainable_variables, strict=True)
+            ]
+        hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
+        return [loss, tf.reduce_sum(tf.cast(hits, tf.float32)), *gradients]
 
     @tf.function(reduce_retracing=True)
     def step(
@@ -59,7 +100,12 @@ def train_step(
         x = augment(tf.cast(pixels, tf.float32), recipe, tf.stack([tf.constant(seed, tf.int32), number]))
         x = (x - mean) / std
         target = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
-        weight = tf.gather(tf.constant(class_weights), labels)
+        weight = tf.gather(tf.constant(class_weights), tf.maximum(labels, 0))
+        batch = int(pixels.shape[0])
+        if none:
+            strange = labels < 0
+            target = tf.where(strange[:, None], 1 / classes, target)
+            weight = tf.where(strange, NONE_WEIGHT * (batch - none) / none, weight)
         if recipe.mixup:
             # The batch is in random order, so its mirror image is a fair partner.
             x = mix * x + (1 - mix) * x[::-1]
@@ -67,26 +113,33 @@ def train_step(
             weight = mix * weight + (1 - mix) * weight[::-1]
             if answers is not None:
                 answers = mix * answers + (1 - mix) * answers[::-1]
-        with tf.GradientTape() as tape:
-            probabilities = model(x, training=not recipe.keep_statistics)
-            log = tf.math.log(tf.clip_by_value(probabilities, 1e-7, 1.0))
-            loss = -tf.reduce_sum(target * log, 1)
-            given = answers if answers is not None or teacher is None else teacher(x, training=False)
-            if share and given is not None:
-                loss = (1 - share) * loss + share * _distance(given, probabilities, recipe.distillation_temperature)
-            loss = tf.reduce_mean(weight * loss)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        if head:  # a gradient scaled is a learning rate scaled, momentum included
-            gradients = [
-                g if id(v) in head else recipe.body_rate * g
-                for g, v in zip(gradients, model.trainable_variables, strict=True)
-            ]
+        if crew is None:
+            loss, hits, *gradients = compute(x, target, weight, labels, answers, batch)
+        else:
+            part = slice(*crew.workers.share(batch))
+            theirs = None if answers is None else answers[part]
+            loss, hits, *gradients = crew.summed(
+                lambda: compute(x[part], target[part], weight[part], labels[part], theirs, batch)
+            )
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         _move_averages(averages, model.variables, recipe.average, number)
-        hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
-        return loss, tf.reduce_sum(tf.cast(hits, tf.float32))
+        return loss, hits
 
     return step
+
+
+def mask_logits(model: tf_keras.Model) -> list[tf.Tensor]:
+    """Return what a network's soft masks put into their sigmoids, (N, h, w, c) each, as Keras tensors."""
+    return [layer.input for layer in model.layers if layer_names.is_mask_sigmoid(layer.name)]
+
+
+def beyond(logits: tf.Tensor) -> tf.Tensor:
+    """Mean over all values of ``e^2`` where they exceed +-``MASK_LIMIT`` by ``e``; a straight line from ``e = 100`` on.
+
+    The line keeps the gradients of logits in the thousands, of a network that was trained without, from exploding.
+    """
+    excess = tf.nn.relu(tf.abs(tf.cast(logits, tf.float32)) - MASK_LIMIT)
+    return tf.reduce_mean(tf.where(excess < STRAIGHT, excess * excess, STRAIGHT * (2 * excess - STRAIGHT)))
 
 
 def _distance(teacher: tf.Tensor, student: tf.Tensor, temperature: float) -> tf.Tensor:

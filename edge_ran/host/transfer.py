@@ -18,6 +18,7 @@ from edge_ran import runs
 from edge_ran.card import InputSpec
 from edge_ran.host import networks
 from edge_ran.host.scoring import Examples
+from edge_ran.host.training_step import NONE_WEIGHT
 from edge_ran.start import Start
 
 HEAD = "logits"
@@ -33,6 +34,7 @@ def take_over(
     spec: InputSpec,
     class_weights: NDArray[np.float32] | None,
     on_stage: Callable[[str], None],
+    none: NDArray[np.uint8] | None = None,
 ) -> None:
     """Give ``model`` the weights of ``start``, and fit its last layer to the training pictures.
 
@@ -41,6 +43,7 @@ def take_over(
         train: N pictures with labels.
         class_weights: (classes,) factors on the loss, or None.
         on_stage: called with a few words on what begins.
+        none: (n, H, W, 3) pictures of none of the classes.
     """
     source = networks.load(runs.RunFolder(start.folder).model_path)
     known = {layer.name: layer for layer in source.layers}
@@ -49,7 +52,8 @@ def take_over(
             layer.set_weights(known[layer.name].get_weights())
     on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
     features = _features(model, train.pixels, spec)
-    kernel, bias = fit_head(features, train.labels, model.output_shape[-1], class_weights)
+    strange = None if none is None else _features(model, none, spec)
+    kernel, bias = fit_head(features, train.labels, model.output_shape[-1], class_weights, strange)
     model.get_layer(HEAD).set_weights([kernel, bias])
 
 
@@ -73,8 +77,12 @@ def fit_head(
     labels: NDArray[np.int32],
     classes: int,
     class_weights: NDArray[np.float32] | None,
+    none: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Multinomial logistic regression on standardised features, all pictures in every step: kernel and bias."""
+    """Multinomial logistic regression on standardised features, all pictures in every step: kernel and bias.
+
+    The target of ``none``, (n, channels) features of pictures of none of the classes, is every class alike.
+    """
     mean, std = features.mean(0), features.std(0) + 1e-3
     x = tf.constant((features - mean) / std)
     weights = np.ones(classes, np.float32) if class_weights is None else class_weights
@@ -84,12 +92,16 @@ def fit_head(
     optimizer = tf_keras.optimizers.Adam(HEAD_RATE)
     optimizer.build([kernel, bias])
     target = tf.constant(labels)
+    strange = None if none is None else tf.constant((none - mean) / std)
 
     @tf.function
     def step() -> None:
         with tf.GradientTape() as tape:
             logits = tf.matmul(x, kernel) + bias
             loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
+            if strange is not None:
+                logits = tf.matmul(strange, kernel) + bias
+                loss -= NONE_WEIGHT * tf.reduce_mean(tf.nn.log_softmax(logits))
             loss += HEAD_DECAY * tf.reduce_sum(kernel * kernel)
         optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias], strict=True))
 

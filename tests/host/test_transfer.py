@@ -12,14 +12,14 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 from edge_ran import catalogue, start
 from edge_ran.architecture import Architecture, Stage
-from edge_ran.card import InputSpec
+from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError
 from edge_ran.files import sha256
 from edge_ran.host import networks, transfer
 from edge_ran.host.convert import convert
 from edge_ran.host.quantize import quantize
 from edge_ran.host.run_settings import read_settings
-from edge_ran.host.scoring import Examples, balanced_accuracy
+from edge_ran.host.scoring import Examples, balanced_accuracy, predict
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks, Progress
 from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
@@ -89,6 +89,55 @@ def test_a_killed_run_from_other_weights_resumes_to_the_same_bits(colours: Path,
     assert result.start == str(run)
     for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_the_last_layer_fitted_alone_is_a_candidate(colours: Path, run: Path, tmp_path: Path) -> None:
+    """What makes every epoch worse, nearly even targets, leaves the first weights; also after a kill and a resume."""
+    worse = dataclasses.replace(QUICK, label_smoothing=0.9, average=0.0)
+    options = dataclasses.replace(OPTIONS, start=str(run), checkpoint_s=0.0)
+    still = dataclasses.replace(worse, learning_rate=0.0, epochs=1)
+    train(colours, tmp_path / "still", TINY, still, options)
+    result = train(colours, tmp_path / "r", TINY, worse, options)
+    assert result.best_epoch == 0
+    assert ModelCard.from_json((tmp_path / "r" / "card.json").read_text()).training.best_epoch == 0
+    for one, other in zip(weights(tmp_path / "still"), weights(tmp_path / "r"), strict=True):
+        assert np.array_equal(one, other)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(colours, tmp_path / "k", TINY, worse, options, callbacks=Callbacks(on_step=stop))
+    assert train(colours, tmp_path / "k", TINY, worse, options, resume=True).best_epoch == 0
+    for one, other in zip(weights(tmp_path / "k"), weights(tmp_path / "r"), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_pictures_of_none_of_the_classes_get_unsure_answers(colours: Path, run: Path, tmp_path: Path) -> None:
+    import cv2
+
+    none = tmp_path / "none" / "any"
+    none.mkdir(parents=True)
+    random = np.random.default_rng(1)
+    for index in range(12):
+        frame = np.clip(np.array((40, 200, 210)) + random.normal(0, 40, (20, 20, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(none / f"{index}.png"), frame)
+    strange = np.stack([cv2.resize(cv2.imread(str(p))[..., ::-1], (16, 16)) for p in sorted(none.iterdir())])
+    how = dataclasses.replace(QUICK, epochs=10, learning_rate=0.05)
+    sure = {}
+    for folder in ("", str(none.parent)):
+        result = train(colours, tmp_path / f"r{bool(folder)}", TINY, how, dataclasses.replace(OPTIONS, none=folder))
+        model = networks.load(Path(result.run) / "model.keras")
+        sure[bool(folder)] = float(predict(model, strange, InputSpec(16, 16)).max(1).mean())
+    assert sure[True] < sure[False] - 0.1
+    card = ModelCard.from_json((tmp_path / "rTrue" / "card.json").read_text())
+    assert card.training.none_images == 12
+    options = dataclasses.replace(OPTIONS, start=str(run), none=str(none.parent), checkpoint_s=0.0)
+    assert train(colours, tmp_path / "started", TINY, how, options).epochs == 10
+    with pytest.raises(InputError, match="no such folder"):
+        train(colours, tmp_path / "absent", TINY, how, dataclasses.replace(OPTIONS, none=str(tmp_path / "nowhere")))
+    assert not (tmp_path / "absent").exists()
 
 
 def test_it_stops_when_nothing_gets_better(colours: Path, run: Path, tmp_path: Path) -> None:

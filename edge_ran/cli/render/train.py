@@ -14,7 +14,11 @@ def trained(result: TrainResult) -> str:
     """The network, its accuracies and the next command."""
     begun = "nothing" if result.start == "none" else result.start
     done = f"{result.parameters:,} parameters, {result.epochs} epochs in {result.seconds:.0f} s"
+    if result.worker:
+        return f"worker {result.worker}: {done}; worker 0 writes {result.run}"
     lines = [f"{result.network} from {begun}: {done}"]
+    if result.best_epoch == 0:
+        lines.append("no epoch was better than the first weights with only the last layer fitted: these were kept")
     for name, top1, images in (
         ("validation", result.validation_top1, result.validation_images),
         ("test", result.test_top1, result.test_images),

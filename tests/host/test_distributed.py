@@ -1,0 +1,113 @@
+"""Two real processes on loopback train as one does with the same global batch; a lost one ends all; resuming."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
+
+from edge_ran.architecture import Architecture, Stage
+from edge_ran.host import networks
+from edge_ran.host.train import train
+from edge_ran.recipe import Recipe, TrainOptions
+
+# The sums of two workers are added in another order than one process adds them; nothing else may differ.
+TOLERANCE = 2e-3
+
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+HOW = Recipe(
+    "quick", 3, 6, 0.05, "one-cycle", warmup=0.2, mixup=0.2, label_smoothing=0.1, average=0.9, mask_penalty=1e-3
+)
+OPTIONS = TrainOptions(validation_fraction=0.25, checkpoint_s=0.0)
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from test_distributed import HOW, OPTIONS, TINY
+from edge_ran.errors import EdgeRanError
+from edge_ran.host.train import train
+from edge_ran.host.training_loop import Callbacks
+from edge_ran.workers import from_words
+source, run, addresses, worker, resume = sys.argv[1:]
+def on_step(p):
+    print(p.step, flush=True)
+    if p.step == 4 and worker == "1" and not resume:
+        sys.stdin.read()  # until it is killed, in the second epoch
+try:
+    train(Path(source), Path(run), TINY, HOW, OPTIONS, resume=bool(resume), workers=from_words(addresses, int(worker)),
+          callbacks=Callbacks(on_step=on_step))
+except EdgeRanError as error:
+    sys.exit(f"{error}\\n{error.remedy}")
+"""
+
+
+def free_addresses(count: int) -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return ",".join(f"127.0.0.1:{port + 1 + i}" for i in range(count))
+
+
+def start(data: Path, run: Path, addresses: str, worker: int, resume: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(data), str(run), addresses, str(worker), resume],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def losses(run: Path) -> list[float]:
+    with (run / "metrics.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def weights(run: Path) -> list[np.ndarray]:
+    return networks.load(run / "model.keras").get_weights()
+
+
+def test_two_workers_train_as_one_and_go_on_after_one_was_lost(pictures: Path, tmp_path: Path) -> None:
+    """One test of several runs, for each process costs seconds of imports."""
+    run, hosts = tmp_path / "run", free_addresses(2)
+    first, second = (start(pictures, run, hosts, worker) for worker in (0, 1))
+    try:
+        assert second.stdout is not None
+        assert "4\n" in iter(second.stdout.readline, "")
+        second.send_signal(signal.SIGKILL)
+        _, errors = first.communicate(timeout=400)
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
+    assert first.returncode == 1
+    what, remedy = errors.strip().splitlines()[-2:]
+    assert what.startswith("worker 0 lost another worker (127.0.0.1:")
+    assert "--resume" in remedy
+    assert not (run / "card.json").exists()
+    one = shutil.copytree(run, tmp_path / "one")
+
+    hosts = free_addresses(2)
+    both = [start(pictures, run, hosts, worker, "resume") for worker in (1, 0)]
+    train(pictures, tmp_path / "alone", TINY, HOW, OPTIONS)  # meanwhile
+    train(pictures, one, TINY, HOW, OPTIONS, resume=True)  # what two began, one finishes
+    for process in both:
+        _, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors[-2000:]
+    for folder in (run, one):
+        np.testing.assert_allclose(losses(folder), losses(tmp_path / "alone"), rtol=TOLERANCE)
+        for ours, theirs in zip(weights(folder), weights(tmp_path / "alone"), strict=True):
+            # Several workers divide a batch's variance by its 96 values, one process by 95.
+            np.testing.assert_allclose(ours, theirs, atol=0.01, rtol=0.02)
+    assert not list(tmp_path.glob("run-worker*"))
