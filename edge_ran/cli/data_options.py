@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edge_ran.dataset import Dataset, Reading
 
 
-LabelledData = Annotated[Path, typer.Argument(help="Class folders with pictures or clips, a CSV manifest, or an .npz.")]
+LabelledData = Annotated[Path, typer.Argument(help="Class folders of pictures or clips, a CSV, or an .npz.")]
 
 
 @dataclass(frozen=True)

@@ -115,13 +115,10 @@ class BudgetOptions:
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Several machines that train together."""
-
     workers: Annotated[
         str, typer.Option(metavar="HOST:PORT,...", help="All machines that train together.", show_default="TF_CONFIG")
     ] = ""
     worker: Annotated[int | None, typer.Option(help="Which of --workers this one is; 0 writes the run.")] = None
-    wait: Annotated[str, typer.Option(help="How long to wait for the other workers.")] = "5m"
 
     def workers_of(self) -> Workers | None:
         """Return the workers that they or TF_CONFIG name, None for one process. Raises UsageError."""
@@ -139,7 +136,7 @@ def train(
     ] = None,
     network: Annotated[str, typer.Option(help="A network's name, see edge-ran inspect.")] = "places38",
     recipe: Annotated[
-        str | None, typer.Option(help="transfer, one-cycle, cosine, paper.", show_default="transfer or one-cycle")
+        str | None, typer.Option(help="transfer, one-cycle, cosine, paper.", show_default="by --from")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output after it stopped.")] = False,
     training: TrainingOptions,
@@ -183,7 +180,6 @@ def train(
                 resume=resume,
                 force=output.force,
                 workers=crew,
-                wait_s=parse_seconds(several.wait),
                 callbacks=callbacks,
             )
     emit(output.json, result, render.trained)

@@ -120,20 +120,9 @@ def train(
     teacher = distillation.open_teacher(options.teacher, data.labels) if options.teacher else None
     if teacher is not None and not how.distillation:
         how = dataclasses.replace(how, distillation=distillation.SHARE)
-    balance = _is_uneven(data.train.labels) if options.balance is None else options.balance
-    # Measuring what is faster would differ between workers, and begin TensorFlow before they are connected.
-    precision = "float32" if workers and options.precision == "auto" else options.precision
-    settings = RunSettings(
-        recipe=how,
-        seed=options.seed,
-        data=data.record,
-        source=str(Path(source).resolve()),
-        architecture=architecture,
-        balance=balance,
-        reading=reading or Reading(),
-        precision=choose_precision(folder if resume else None, precision, architecture, how),
-        start=begun.sha256 if begun else None,
-        teacher=teacher.sha256 if teacher else None,
+    settings = _settings(source, architecture, how, options, data, reading, folder if resume else None, workers)
+    settings = dataclasses.replace(
+        settings, start=begun.sha256 if begun else None, teacher=teacher.sha256 if teacher else None
     )
     crew = _connect(workers, settings, data, wait_s, callbacks) if workers else None
     model = _build(settings, crew)
@@ -141,7 +130,7 @@ def train(
         output.begin()
         settings.write(folder)
         calibration.keep(folder, data.train)
-    weights = _class_weights(data.train.labels, len(data.labels)) if balance else None
+    weights = _class_weights(data.train.labels, len(data.labels)) if settings.balance else None
     if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
         transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage, data.none)
     answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
@@ -156,6 +145,31 @@ def train(
     seconds, name = time.monotonic() - started, begun.name if begun else "none"
     worker = workers.index if workers else 0
     return dataclasses.replace(result, run=str(run), seconds=seconds, start=name, worker=worker)
+
+
+def _settings(
+    source: Path,
+    architecture: Architecture,
+    how: Recipe,
+    options: TrainOptions,
+    data: TrainingData,
+    reading: Reading | None,
+    resumed: Path | None,
+    workers: Workers | None,
+) -> RunSettings:
+    """What the run is started with, but for the files of its first weights and its teacher."""
+    # Measuring what is faster would differ between workers, and begin TensorFlow before they are connected.
+    precision = "float32" if workers and options.precision == "auto" else options.precision
+    return RunSettings(
+        recipe=how,
+        seed=options.seed,
+        data=data.record,
+        source=str(Path(source).resolve()),
+        architecture=architecture,
+        balance=_is_uneven(data.train.labels) if options.balance is None else options.balance,
+        reading=reading or Reading(),
+        precision=choose_precision(resumed, precision, architecture, how),
+    )
 
 
 def _task(

@@ -55,37 +55,7 @@ def train_step(
     pictures of a batch, labelled -1, are of none of the classes: their target is every class alike (outlier exposure,
     Hendrycks et al. 2019, arXiv 1812.04606), so that a threshold tells them from the others.
     """
-    classes = len(class_weights)
-    mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
-    share = recipe.distillation
-    head = {id(v) for v in model.get_layer("logits").trainable_variables} if recipe.body_rate != 1 else set()
-    masks = mask_logits(model) if recipe.mask_penalty else []
-    network = tf_keras.Model(model.input, [model.output, *masks]) if masks else model
-
-    def compute(
-        x: tf.Tensor, target: tf.Tensor, weight: tf.Tensor, labels: tf.Tensor, answers: tf.Tensor | None, batch: int
-    ) -> list[tf.Tensor]:
-        """Loss and hits as summed over these pictures, of a batch of ``batch``, and the gradients."""
-        labelled = batch - none
-        with tf.GradientTape() as tape:
-            probabilities, *logits = tf.nest.flatten(network(x, training=not recipe.keep_statistics))
-            log = tf.math.log(tf.clip_by_value(probabilities, 1e-7, 1.0))
-            loss = -tf.reduce_sum(target * log, 1)
-            given = answers if answers is not None or teacher is None else teacher(x, training=False)
-            if share and given is not None:
-                loss = (1 - share) * loss + share * _distance(given, probabilities, recipe.distillation_temperature)
-            loss = tf.reduce_sum(weight * loss) / labelled
-            bounded = loss
-            for values in logits:
-                bounded += recipe.mask_penalty * beyond(values) * (x.shape[0] / batch)
-        gradients = tape.gradient(bounded, model.trainable_variables)
-        if head:  # a gradient scaled is a learning rate scaled, momentum included
-            gradients = [
-                g if id(v) in head else recipe.body_rate * g
-                for g, v in zip(gradients, model.trainable_variables, strict=True)
-            ]
-        hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
-        return [loss, tf.reduce_sum(tf.cast(hits, tf.float32)), *gradients]
+    compute = _gradients(model, teacher, recipe, none)
 
     @tf.function(reduce_retracing=True)
     def step(
@@ -98,19 +68,12 @@ def train_step(
     ) -> tuple[tf.Tensor, tf.Tensor]:
         optimizer.learning_rate.assign(rate)
         x = augment(tf.cast(pixels, tf.float32), recipe, tf.stack([tf.constant(seed, tf.int32), number]))
-        x = (x - mean) / std
-        target = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
-        weight = tf.gather(tf.constant(class_weights), tf.maximum(labels, 0))
+        x = (x - tf.constant(spec.mean, tf.float32)) / tf.constant(spec.std, tf.float32)
         batch = int(pixels.shape[0])
-        if none:
-            strange = labels < 0
-            target = tf.where(strange[:, None], 1 / classes, target)
-            weight = tf.where(strange, NONE_WEIGHT * (batch - none) / none, weight)
+        target, weight = _targets(labels, class_weights, recipe, none, batch)
         if recipe.mixup:
             # The batch is in random order, so its mirror image is a fair partner.
-            x = mix * x + (1 - mix) * x[::-1]
-            target = mix * target + (1 - mix) * target[::-1]
-            weight = mix * weight + (1 - mix) * weight[::-1]
+            x, target, weight = (mix * part + (1 - mix) * part[::-1] for part in (x, target, weight))
             if answers is not None:
                 answers = mix * answers + (1 - mix) * answers[::-1]
         if crew is None:
@@ -126,6 +89,55 @@ def train_step(
         return loss, hits
 
     return step
+
+
+def _targets(
+    labels: tf.Tensor, class_weights: NDArray[np.float32], recipe: Recipe, none: int, batch: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return what is to be answered, (N, classes), and the weight of each picture, (N,), in the loss."""
+    classes = len(class_weights)
+    target = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+    weight = tf.gather(tf.constant(class_weights), tf.maximum(labels, 0))
+    if none:
+        strange = labels < 0
+        target = tf.where(strange[:, None], 1 / classes, target)
+        weight = tf.where(strange, NONE_WEIGHT * (batch - none) / none, weight)
+    return target, weight
+
+
+def _gradients(
+    model: tf_keras.Model, teacher: tf_keras.Model | None, recipe: Recipe, none: int
+) -> Callable[..., list[tf.Tensor]]:
+    """Return a function: a share of a batch of ``batch`` pictures -> its part of loss, hits and gradients."""
+    share = recipe.distillation
+    head = {id(v) for v in model.get_layer("logits").trainable_variables} if recipe.body_rate != 1 else set()
+    masks = mask_logits(model) if recipe.mask_penalty else []
+    network = tf_keras.Model(model.input, [model.output, *masks]) if masks else model
+
+    def compute(
+        x: tf.Tensor, target: tf.Tensor, weight: tf.Tensor, labels: tf.Tensor, answers: tf.Tensor | None, batch: int
+    ) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            probabilities, *logits = tf.nest.flatten(network(x, training=not recipe.keep_statistics))
+            log = tf.math.log(tf.clip_by_value(probabilities, 1e-7, 1.0))
+            loss = -tf.reduce_sum(target * log, 1)
+            given = answers if answers is not None or teacher is None else teacher(x, training=False)
+            if share and given is not None:
+                loss = (1 - share) * loss + share * _distance(given, probabilities, recipe.distillation_temperature)
+            loss = tf.reduce_sum(weight * loss) / (batch - none)
+            bounded = loss
+            for values in logits:
+                bounded += recipe.mask_penalty * beyond(values) * (x.shape[0] / batch)
+        gradients = tape.gradient(bounded, model.trainable_variables)
+        if head:  # a gradient scaled is a learning rate scaled, momentum included
+            gradients = [
+                g if id(v) in head else recipe.body_rate * g
+                for g, v in zip(gradients, model.trainable_variables, strict=True)
+            ]
+        hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
+        return [loss, tf.reduce_sum(tf.cast(hits, tf.float32)), *gradients]
+
+    return compute
 
 
 def mask_logits(model: tf_keras.Model) -> list[tf.Tensor]:
