@@ -199,8 +199,8 @@ def _notes(source: _Source, made: graph.Graph) -> tuple[str, ...]:
     if steps and source.ranges is None:
         # Masks whose last convolution has grown without bounds: only what lies within ±8 makes a difference to them.
         notes.append(
-            f"{len(steps)} of the soft masks get their numbers in steps of {max(steps):.2g}, too coarse for a sigmoid: "
-            "what that costs: edge-ran evaluate MODEL DATA; to fine-tune the network to it: edge-ran quantize RUN "
-            "DATA. edge-ran train now bounds the masks of what it trains"
+            f"{len(steps)} of the soft masks get their numbers in steps of {max(steps):.2g}, too coarse for a sigmoid "
+            "(trainings of today bound them); what that costs: edge-ran evaluate MODEL DATA; to fine-tune the network "
+            "to it: edge-ran quantize RUN DATA"
         )
     return tuple(notes)

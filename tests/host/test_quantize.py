@@ -32,6 +32,7 @@ from tf_keras import layers
 from edge_ran.host import networks, parity, precisions, quantize
 from edge_ran.host.convert import convert
 from edge_ran.host.train import train
+from edge_ran.host.training_loop import Trained
 from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
 
 TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), t=1, mask_pool=2)
@@ -157,10 +158,10 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Path, tmp_path: Path) -> Non
 def test_weights_that_training_made_worse_are_given_up(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forget(model: object, *args: object, **kwargs: object) -> list[object]:
+    def forget(model: object, *args: object, **kwargs: object) -> Trained:
         for variable in model.trainable_variables:  # type: ignore[attr-defined]
             variable.assign(variable * 0)
-        return []
+        return Trained((), 0)
 
     monkeypatch.setattr(quantize, "fit", forget)
     report = quantize.quantize(run, tmp_path / "harmed", how=RECIPE)

@@ -97,7 +97,8 @@ def _origin(card: ModelCard) -> list[str]:
     if training.train_images:
         parts = f"{training.train_images:,} to train and {training.val_images:,} to validate"
         by = f", split by {training.split_by}" if training.split_by else ""
-        lines.append(f"  data    {training.dataset or 'unknown'}: {parts}{by}")
+        none = f", {training.none_images:,} of none of the classes" if training.none_images else ""
+        lines.append(f"  data    {training.dataset or 'unknown'}: {parts}{by}{none}")
     if training.quantisation:
         lines.append(
             f"  int8    quantisation-aware training; {training.quantisation.kept or 'fine-tuned'} weights kept"
