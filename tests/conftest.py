@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,9 @@ from adb_device import adb_server, phone, phones  # noqa: F401 (fixtures)
 from schemas import every_document_valid
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as edge_ran.host does, for tests that import TensorFlow first
+
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # programs that tests start inherit it; nohup ignores it
 
 COLOURS = {"blue": (200, 40, 30), "green": (30, 190, 50), "red": (40, 30, 200)}  # BGR
 

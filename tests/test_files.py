@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path:
 
 
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container without a home, in which nothing can be written."""
 
     def homeless() -> Path:
@@ -225,9 +225,10 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/proc/nonexistent")
 
 
+@pytest.mark.serial  # in a process without TensorFlow, where a first load is a fork
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no files in memory here")
 def test_where_nothing_can_be_written_networks_run_and_the_rest_is_one_line(
-    nowhere: None, labelled_model, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    labelled_model, pictures: Path, nowhere: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with files.scratch_file() as file:
         file.write(b"kept")
