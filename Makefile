@@ -2,7 +2,8 @@
 # make test    every test; ARGS="-k wall" passes words on to pytest
 # make lint    ruff and mypy
 # make wheel   dist/: the wheel and the source archive
-# Each makes .venv first when it is missing or older than what it is made from; wheel makes .venv-wheel, which is small. PYTHON=python3.12 chooses a Python.
+# Each makes .venv first when it is missing or older than what it is made from; wheel makes .venv-wheel, which is small.
+# PYTHON=python3.12 chooses a Python.
 
 PYTHON ?=
 export PYTHON

@@ -256,17 +256,19 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
     """A folder for temporary files, removed at the end of its ``with`` block, or by the next one of another process.
 
     It is locked while its owner lives; the folders of owners that were killed are found by that and by their age.
+    It is made in the folder ``within``, for what may be large; None = where the system has its temporary files.
 
     Raises EnvironmentMissing where there is no place for it.
     """
 
-    def __init__(self) -> None:
-        place = _temporary_place()
-        _sweep_folders(Path(place))
+    def __init__(self, within: Path | None = None) -> None:
+        place = Path(within or _temporary_place())
         try:
+            place.mkdir(parents=True, exist_ok=True)
+            _sweep_folders(place)
             super().__init__(prefix=_FOLDER_PREFIX, dir=place)
         except OSError as error:
-            raise cannot_write(Path(place) / "", error) from error
+            raise cannot_write(place, error) from error
         self._handle = _lock_folder(Path(self.name))
 
     def cleanup(self) -> None:

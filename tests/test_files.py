@@ -140,6 +140,15 @@ def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
     assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
 
 
+def test_a_temporary_folder_can_be_made_where_there_is_room(tmp_path: Path) -> None:
+    with files.TemporaryFolder(tmp_path / "new") as made:
+        assert Path(made).parent == tmp_path / "new"
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentMissing, match="cannot write"):
+        files.TemporaryFolder(tmp_path / "file")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX's")
 def test_temporary_folders_of_killed_processes_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

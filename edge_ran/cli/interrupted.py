@@ -18,22 +18,8 @@ class Told(KeyboardInterrupt):
 # The verbs that take long, and what Ctrl-C leaves of each where the verb itself has not said it.
 _NOTHING = "nothing was written; to start again:"
 _LONG = {
-    **dict.fromkeys(
-        (
-            "train",
-            "import",
-            "quantize",
-            "convert",
-            "evaluate",
-            "precisions",
-            "verify",
-            "export",
-            "benchmark",
-            "profile",
-        ),
-        _NOTHING,
-    ),
-    **dict.fromkeys(("sweep", "sustain", "demo", "dataset check", "dataset build"), _NOTHING),
+    **dict.fromkeys(("train", "import", "quantize", "convert", "evaluate", "precisions", "verify", "export"), _NOTHING),
+    **dict.fromkeys(("benchmark", "profile", "sweep", "sustain", "demo", "dataset check", "dataset build"), _NOTHING),
     "deploy": "a board has the release that it had, or the new one, whole; to see which, and to go on:",
     "fetch": "the pictures that have come are whole, and stay; to go on:",
 }

@@ -115,6 +115,8 @@ class BudgetOptions:
 
 @dataclass(frozen=True)
 class WorkerOptions:
+    """The machines of one training."""
+
     workers: Annotated[
         str, typer.Option(metavar="HOST:PORT,...", help="All machines that train together.", show_default="TF_CONFIG")
     ] = ""

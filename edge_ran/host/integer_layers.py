@@ -1,9 +1,9 @@
 """Layers that compute the very integers of an int8 file, where ``quantizers`` round float32 numbers.
 
 Float32 noise tips about one number in 100,000 over a tie. A trained network hardly notices; one whose answers are near
-each other, or of random weights, takes it up and answers otherwise. Products of integers below 2**24 are exact in
-float32, and XNNPACK's way of scaling them is known, so that the network for comparing has no noise at all. It is not
-for training: nothing of it has a gradient.
+each other, or of random weights, takes it up and answers otherwise. Here the numbers are integers: float32 adds them
+exactly while the sum is below 2**24 (a larger one is rounded), and XNNPACK's way of scaling them is known. These layers
+are not for training: nothing of them has a gradient.
 """
 
 from __future__ import annotations

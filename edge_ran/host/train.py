@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from edge_ran.architecture import Architecture
 from edge_ran.card import InputSpec
 from edge_ran.dataset import Reading
 from edge_ran.errors import UsageError
-from edge_ran.files import write_text
+from edge_ran.files import TemporaryFolder, write_text
 from edge_ran.host import (
     calibration,
     distillation,
@@ -107,7 +106,8 @@ def train(
     how.check()
     writes = workers is None or workers.is_first
     output = RunOutput(run, resume, force) if writes else None
-    folder = output.folder if output else run.with_name(f"{run.name}-worker{workers.index if workers else 0}")
+    scratch = None if output else TemporaryFolder(run.parent)  # for the pixels of a large data set
+    folder = output.folder if output else Path(scratch.name if scratch else "")
     spec = InputSpec(architecture.input_size, architecture.input_size, fit=options.fit_to)
     callbacks.on_stage(f"reading pictures from {source}")
     data = training_data.read(
@@ -140,8 +140,8 @@ def train(
     if output:
         result = _finish(folder, model, trained, result, settings, data, spec)
         output.finish()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)  # the pixels of a large data set
+    if scratch:
+        scratch.cleanup()
     seconds, name = time.monotonic() - started, begun.name if begun else "none"
     worker = workers.index if workers else 0
     return dataclasses.replace(result, run=str(run), seconds=seconds, start=name, worker=worker)

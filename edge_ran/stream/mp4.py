@@ -16,10 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-_PICTURE, _GROUP = (
-    b"\x00\x00\x01\xb6",
-    b"\x00\x00\x01\xb3",
-)  # start codes of a picture, and of what a key frame has first
+# Start codes of a picture, and of what a key frame has first.
+_PICTURE, _GROUP = b"\x00\x00\x01\xb6", b"\x00\x00\x01\xb3"
 _GROUP_BYTES = 7  # a group's start code and its time
 _KEY = 0  # coding type of a picture that stands for itself: the two bits after its start code
 _WITH_BOXES = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
