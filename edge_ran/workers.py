@@ -87,7 +87,7 @@ def _checked(addresses: tuple[str, ...], index: int) -> Workers:
     if len(set(addresses)) < len(addresses):
         raise UsageError("two workers have the same address", f"give each its own: {_EXAMPLE}")
     if len(addresses) < 2:
-        raise UsageError("one worker is no several workers", "leave --workers away")
+        raise UsageError("--workers names only one machine", "name the others, too, or leave --workers away")
     if not 0 <= index < len(addresses):
         raise UsageError(f"--worker {index}: there are workers 0 to {len(addresses) - 1}", _EXAMPLE)
     return Workers(addresses, index)

@@ -36,7 +36,7 @@ def test_words_and_the_environment_say_the_same() -> None:
         (TWO, None, "which of them"),
         ("", 1, "without --workers"),
         (TWO, 2, "there are workers 0 to 1"),
-        ("10.0.0.1:7070", 0, "one worker"),
+        ("10.0.0.1:7070", 0, "only one machine"),
         ("a:1,a:1", 0, "the same address"),
         ("a:1,b", 0, "'b' is no address"),
         ("a:1,b:99999", 0, "no address"),

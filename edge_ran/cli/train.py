@@ -165,8 +165,7 @@ def train(
     how = preset(recipe or ("one-cycle" if begun == NONE else "transfer")).changed(**dataclasses.asdict(changes))
     options = training.options(begun)
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
-    crew = several.workers_of()
-    if crew is None or crew.is_first:
+    if (crew := several.workers_of()) is None or crew.is_first:
         RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
     with resumable(run):
         with host_packages("train", output.quiet):

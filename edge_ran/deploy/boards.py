@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, DeviceSpec]]:
             else:
                 continue  # its description is gone
         if not spec.target.startswith("ssh:"):
-            raise UsageError(f"{spec.name} is not a board over ssh: nothing can be deployed to it", "edge-ran run")
+            remedy = "edge-ran run" if spec.target == "local" else f"edge-ran benchmark --device {shlex.quote(word)}"
+            raise UsageError(f"{spec.name} is not a board over ssh: nothing can be deployed to it", remedy)
         found.setdefault(_lasting(word), spec)
     if not found:
         raise UsageError("no known board has a description any more", "add --device NAME")

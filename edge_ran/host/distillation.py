@@ -20,7 +20,7 @@ from edge_ran import runs
 from edge_ran.card import InputSpec
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
-from edge_ran.files import read_bytes
+from edge_ran.files import check_regular, read_bytes
 from edge_ran.host import networks
 from edge_ran.host.scoring import predict
 from edge_ran.host.training_data import TrainingData
@@ -36,6 +36,14 @@ class Teacher(Protocol):
 
     def answers(self, data: TrainingData, spec: InputSpec, on_stage: Callable[[str], None]) -> NDArray[np.float32]:
         """Return (N, classes) probabilities for the training pictures, which are fitted to ``spec``."""
+
+
+def check_place(path: str) -> None:
+    """Raise InputError where there is no such run or file: before the pictures are read, which takes long."""
+    if Path(path).suffix == ".tflite":
+        check_regular(path, "teacher")
+    else:
+        runs.open_run(Path(path))
 
 
 def open_teacher(path: str, labels: tuple[str, ...]) -> Teacher:

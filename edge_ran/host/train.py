@@ -109,6 +109,9 @@ def train(
     scratch = None if output else TemporaryFolder(run.parent)  # for the pixels of a large data set
     folder = output.folder if output else Path(scratch.name if scratch else "")
     spec = InputSpec(architecture.input_size, architecture.input_size, fit=options.fit_to)
+    begun = start.find(options.start, architecture)
+    if options.teacher:
+        distillation.check_place(options.teacher)
     callbacks.on_stage(f"reading pictures from {source}")
     data = training_data.read(
         source, spec, options.validation_fraction, options.seed,
@@ -116,7 +119,6 @@ def train(
         none=Path(options.none) if options.none else None, on_load=callbacks.on_load,
     )  # fmt: skip
     architecture = dataclasses.replace(architecture, classes=len(data.labels))
-    begun = start.find(options.start, architecture)
     teacher = distillation.open_teacher(options.teacher, data.labels) if options.teacher else None
     if teacher is not None and not how.distillation:
         how = dataclasses.replace(how, distillation=distillation.SHARE)
@@ -142,9 +144,8 @@ def train(
         output.finish()
     if scratch:
         scratch.cleanup()
-    seconds, name = time.monotonic() - started, begun.name if begun else "none"
-    worker = workers.index if workers else 0
-    return dataclasses.replace(result, run=str(run), seconds=seconds, start=name, worker=worker)
+    name, worker = begun.name if begun else "none", workers.index if workers else 0
+    return dataclasses.replace(result, run=str(run), seconds=time.monotonic() - started, start=name, worker=worker)
 
 
 def _settings(

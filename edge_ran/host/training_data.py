@@ -69,6 +69,7 @@ def read(
     Raises:
         InputError: there is nothing to learn from, or a picture cannot be read.
     """
+    strange = () if none is None else dataset.unlabelled(none)
     labelled = (reading or dataset.Reading()).load(source)
     problems: tuple[str, ...] = ()
     if skip_bad:
@@ -87,8 +88,8 @@ def read(
     if train is None:
         raise InputError(f"{source} has no pictures to train on", "give a folder with one sub-folder for each class")
     strangers = None
-    if none is not None:
-        strangers = dataset.pixels(dataset.unlabelled(none), spec, cache=cache, progress=on_load)
+    if strange:
+        strangers = dataset.pixels(strange, spec, cache=cache, progress=on_load)
         _hash(digest, "none", Examples(strangers, np.full(len(strangers), -1, np.int32)))
     record = TrainingSet(
         dataset=Path(source).resolve().stem,

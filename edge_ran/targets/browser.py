@@ -71,14 +71,15 @@ class BrowserTarget:
 
     def answer(self, order: Order) -> dict[str, Any]:
         """Benchmark, run for minutes or verify there, once somebody has opened the page."""
+        verbs = {"benchmark": self._benchmark, "sustain": self._sustain, "verify": self._verify}
+        if order.verb not in verbs:
+            what = f"{order.verb} is not possible in a browser"
+            raise UsageError(what, "benchmark, sustain, verify and run are; or use another --device")
         check_runtime(order.runtime)
         if len(order.models) > 1:
             raise UsageError("a browser measures one model at a time", "name one")
         if order.options.get("images"):
             raise UsageError("--images is not possible in a browser: its page has its own pictures", "leave it out")
-        verbs = {"benchmark": self._benchmark, "sustain": self._sustain, "verify": self._verify}
-        if order.verb not in verbs:
-            raise UsageError(f"a browser cannot {order.verb}", "benchmark, sustain, verify and run work with it")
         return verbs[order.verb](order)
 
     def follow(self, order: Order, on_line: Note) -> None:

@@ -196,6 +196,13 @@ class TestBadInput:
             start.find("edge50", named("edge50"))
         assert start.first_weights("auto", named("edge50")) == "none"
 
+    @pytest.mark.parametrize("option", ["start", "teacher", "none"])
+    def test_what_is_not_there_is_told_before_the_pictures_are_read(self, option: str, tmp_path: Path) -> None:
+        options = dataclasses.replace(OPTIONS, **{option: str(tmp_path / "absent")})
+        with pytest.raises(InputError, match=r"no run folder .*absent|no such folder: .*absent"):
+            train(tmp_path / "no-pictures", tmp_path / "r", TINY, QUICK, options)
+        assert not (tmp_path / "r").exists()
+
     def test_a_teacher_with_other_classes(self, colours: Path, run: Path, tmp_path: Path) -> None:
         import shutil
 
