@@ -52,7 +52,7 @@ def _step_seconds(model: tf_keras.Model, batch: int) -> float:
     optimizer = tf_keras.optimizers.SGD(0.0)
     x = tf.random.stateless_uniform((batch, *model.input_shape[1:]), (0, 0), -1.0, 1.0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.math.log(model(x, training=True) + 1e-7))

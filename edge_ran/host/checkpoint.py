@@ -102,7 +102,7 @@ def restore(folder: Path, variables: list[Any], identity: str) -> tuple[State, l
     if not path.exists():
         return State(), []
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves a damaged file open
             record = json.loads(arrays["record"].tobytes(), parse_constant=lambda _: None)
             if record["identity"] != identity:
                 raise _OtherRun(

@@ -82,7 +82,7 @@ class Crew:
         with self.connected():
             return [total.numpy() for total in self._sum(*map(tf.constant, arrays))]
 
-    @tf.function(reduce_retracing=False)
+    @tf.function(reduce_retracing=False, autograph=False)
     def _sum(self, *values: tf.Tensor) -> list[tf.Tensor]:
         return self.summed(lambda: values)
 

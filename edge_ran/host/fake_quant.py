@@ -222,7 +222,7 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
     probe = tf_keras.Model(model.input, [layer.output for layer in measured])
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def extremes(x: tf.Tensor) -> tf.Tensor:
         outputs = tf.nest.flatten(probe((tf.cast(x, tf.float32) - mean) / std, training=False))  # one is no list
         return tf.stack([[tf.reduce_min(o), tf.reduce_max(o)] for o in outputs])

@@ -169,7 +169,7 @@ def _network_values(
 ) -> list[NDArray[np.float32]]:
     """The network's values of some of its tensors, (N, …) each."""
     probe = tf_keras.Model(model.input, tensors)
-    forward = tf.function(lambda x: tf.nest.flatten(probe(x, training=False)), reduce_retracing=True)
+    forward = tf.function(lambda x: tf.nest.flatten(probe(x, training=False)), reduce_retracing=True, autograph=False)
     parts = [forward(normalise(pixels[i : i + batch], spec)) for i in range(0, len(pixels), batch)]
     return [np.concatenate([part[i].numpy() for part in parts]) for i in range(len(tensors))]
 

@@ -38,7 +38,7 @@ def predictor(model: tf_keras.Model, spec: InputSpec) -> Callable[..., NDArray[n
     """Return a function that does what ``predict`` does, and traces the network once."""
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def forward(x: tf.Tensor) -> tf.Tensor:
         return model((tf.cast(x, tf.float32) - mean) / std, training=False)
 

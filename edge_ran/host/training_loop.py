@@ -26,7 +26,7 @@ from edge_ran.host import checkpoint
 from edge_ran.host.checkpoint import EpochRecord, State
 from edge_ran.host.distributed import Crew
 from edge_ran.host.scoring import Examples, balanced_accuracy, predictor, scores
-from edge_ran.host.training_step import averages_of, optimizer_of, train_step
+from edge_ran.host.training_step import Optimizer, averages_of, train_step
 from edge_ran.recipe import Recipe
 from edge_ran.runs import BEST
 
@@ -123,8 +123,7 @@ class _Loop:
         self.per_epoch = max(1, len(task.train) // self.batch)
         self.steps = self.per_epoch * task.recipe.epochs
         weights = np.ones(int(model.output_shape[-1]), np.float32) if task.class_weights is None else task.class_weights
-        optimizer = optimizer_of(model, task.recipe)
-        optimizer.build(model.trainable_variables)
+        optimizer = Optimizer(model.trainable_variables, task.recipe)
         self.averages = averages_of(model, task.recipe)
         self.none = 0 if task.none is None else max(1, self.batch // PER_NONE)
         self.train_step = train_step(
@@ -132,7 +131,7 @@ class _Loop:
             self.averages, task.crew, self.none,
         )  # fmt: skip
         self.classify = predictor(model, task.spec)
-        self.variables = [*model.variables, *optimizer.variables, *self.averages]
+        self.variables = [*model.variables, *optimizer.momenta, *self.averages]
         self.state = State()
         self.history: list[EpochRecord] = []
         if self.judges:

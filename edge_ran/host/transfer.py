@@ -62,7 +62,7 @@ def _features(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec)
     inner = tf_keras.Model(model.input, model.get_layer(HEAD).input)
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def forward(x: tf.Tensor) -> tf.Tensor:
         x = (tf.cast(x, tf.float32) - mean) / std
         both = inner(x, training=False) + inner(x[:, :, ::-1], training=False)
@@ -94,7 +94,7 @@ def fit_head(
     target = tf.constant(labels)
     strange = None if none is None else tf.constant((none - mean) / std)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> None:
         with tf.GradientTape() as tape:
             logits = tf.matmul(x, kernel) + bias

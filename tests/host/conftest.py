@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
+
+gc.set_threshold(50_000, 20, 50)  # graphs are made of very many objects that live long: looking for garbage takes 7 %
 
 
 @pytest.fixture(scope="session")

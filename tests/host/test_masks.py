@@ -13,7 +13,7 @@ import tf_keras
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.card import InputSpec
 from edge_ran.host import networks
-from edge_ran.host.training_step import MASK_LIMIT, STRAIGHT, beyond, mask_logits, optimizer_of, train_step
+from edge_ran.host.training_step import MASK_LIMIT, STRAIGHT, Optimizer, beyond, mask_logits, train_step
 from edge_ran.recipe import RECIPES, Recipe
 
 TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2, mask_tail="linear")
@@ -40,8 +40,7 @@ def test_training_with_the_penalty_bounds_masks() -> None:
         last = model.get_layer("stage1_module1_mask_tail2_conv")
         last.set_weights([100 * w for w in last.get_weights()])
         how = Recipe("r", 1, 16, 0.05, "constant", mask_penalty=penalty)
-        optimizer = optimizer_of(model, how)
-        optimizer.build(model.trainable_variables)
+        optimizer = Optimizer(model.trainable_variables, how)
         step = train_step(model, None, optimizer, InputSpec(16, 16), how, np.ones(3, np.float32), 0)
         for number in range(15):
             step(pixels, labels, tf.constant(number), tf.constant(0.05), tf.constant(1.0))
