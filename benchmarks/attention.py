@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_ran import catalogue
+from edge_ran import catalogue, records
 from edge_ran.attention import chosen, tint
 from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.classifier import Classifier, with_masks
@@ -58,7 +58,7 @@ def measure(model: Path, threads: int) -> dict[str, Any]:
             classifier.scores(frame)
             looks = classifier.looks(frame)
             reading = median_ms(lambda: classifier.looks(frame))
-            summarising = median_ms(lambda: [look.to_dict() for look in looks])
+            summarising = median_ms(lambda: [records.to_dict(look) for look in looks])
             tinting = {}
             for width, height in SIZES:
                 picture = np.asarray(cv2.resize(frame, (width, height)), np.uint8)

@@ -297,8 +297,8 @@ class Mnn(Engine):
             "weight_quantize_method": "MAX_ABS",
         }
         (source / "mnn.json").write_text(json.dumps(settings))
-        words = (str(plain), str(source / "mnn-int8.mnn"), str(source / "mnn.json"))
-        tool("mnnquant", sys.executable, "-c", "import sys, _tools; _tools.mnnquant(*sys.argv[1:])", *words)
+        files = (str(plain), str(source / "mnn-int8.mnn"), str(source / "mnn.json"))
+        tool("mnnquant", sys.executable, "-c", "import sys, _tools; _tools.mnnquant(*sys.argv[1:])", *files)
         return source / "mnn-int8.mnn"
 
     def __init__(self, path: Path, threads: int) -> None:

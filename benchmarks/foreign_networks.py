@@ -116,7 +116,7 @@ def measure(name: str, pictures: Sample, size: int, gpu: bool, folder: Path) -> 
     from edge_ran import catalogue, graph
     from edge_ran.card import InputSpec, Overrides
     from edge_ran.host import fake_quant, networks, rewrites
-    from edge_ran.host.convert import flatbuffer
+    from edge_ran.host.flatbuffer import flatbuffer
     from edge_ran.host.importing.importer import Answers, import_network
     from edge_ran.model_interface import read_interface
     from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
@@ -134,7 +134,7 @@ def measure(name: str, pictures: Sample, size: int, gpu: bool, folder: Path) -> 
     answers = Answers("numbers", None if name in IN_GRAPH else "tf")
     report = import_network(path, folder / name, answers)
     found |= {
-        "passes": sum(one.places for one in report.passes),
+        "passes": sum(one.places for one in report.network.passes),
         "import_difference": report.difference,
         "rewrite_difference": report.rewritten_difference,
     }

@@ -25,10 +25,10 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -38,7 +38,10 @@ Play = Callable[[Path], int]  # plays a clip through an opened model and returns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edge_ran.camera import Frame
     from edge_ran.classifier import Classifier
+
+    Pictures = Sequence[NDArray[np.uint8]]
 
 HERE = Path(__file__).resolve()
 
@@ -52,7 +55,7 @@ def plain_loop(model: Path) -> Play:
     def play(clip: Path) -> int:
         video, frames = cv2.VideoCapture(str(clip)), 0
         while (read := video.read())[0]:
-            classifier.classify(read[1])
+            classifier.classify(np.asarray(read[1], np.uint8))
             frames += 1
         return frames
 
@@ -146,7 +149,7 @@ class Peer:
             if line.startswith("ms "):
                 wall_ms, cpu_ms = line[3:].split()
                 return float(wall_ms), float(cpu_ms)
-        raise SystemExit(f"{self._process.args[-1]} ended with {self._process.wait()}; its words are above")
+        raise SystemExit(f"the other process ended with {self._process.wait()}; its words are above")
 
 
 class Clocked:
@@ -154,12 +157,16 @@ class Clocked:
 
     live, name = True, "clocked"
 
-    def __init__(self, images: list, fps: float) -> None:
+    def __init__(self, images: Pictures, fps: float) -> None:
         self.fps = fps
         self._images, self._index = images, -1
         self._began = time.monotonic()
 
-    def read(self):
+    def __iter__(self) -> Iterator[Frame]:
+        while True:
+            yield self.read()
+
+    def read(self) -> Frame:
         from edge_ran.camera import Frame
 
         # The next picture that is not yet there; those that nobody waited for are gone, as with a camera.
@@ -183,7 +190,7 @@ def alone(classifier: Classifier, image: NDArray[np.uint8], seconds: float) -> f
     return runs / (time.perf_counter() - began)
 
 
-def pipelined(classifier: Classifier, images: list, fps: float, seconds: float) -> tuple[float, float]:
+def pipelined(classifier: Classifier, images: Pictures, fps: float, seconds: float) -> tuple[float, float]:
     """Results a second and the median age of a result, milliseconds, of our pipeline on a clocked camera."""
     from edge_ran.camera import Limits
     from edge_ran.stream import Stream
@@ -196,7 +203,7 @@ def pipelined(classifier: Classifier, images: list, fps: float, seconds: float) 
     return count / summary.seconds, summary.latency.p50_ms
 
 
-def looped(classifier: Classifier, images: list, fps: float, seconds: float) -> tuple[float, float]:
+def looped(classifier: Classifier, images: Pictures, fps: float, seconds: float) -> tuple[float, float]:
     """The same of a loop that reads, classifies, reads."""
     camera, began, ages = Clocked(images, fps), time.monotonic(), []
     while time.monotonic() - began < seconds:
@@ -206,7 +213,7 @@ def looped(classifier: Classifier, images: list, fps: float, seconds: float) -> 
     return len(ages) / (time.monotonic() - began), statistics.median(ages)
 
 
-def clocked(model: Path, images: list, fps: float, seconds: float, rounds: int, threads: int) -> dict[str, float]:
+def clocked(model: Path, images: Pictures, fps: float, seconds: float, rounds: int, threads: int) -> dict[str, float]:
     """Rounds of: the network alone, our pipeline, a plain loop, the network alone again; medians of the ratios.
 
     ``fps`` 0 clocks the camera a quarter faster than the network. The limit is the camera's rate or the network's
@@ -305,7 +312,7 @@ def main() -> None:
             rounds.append({name: peer.round() for name, peer in peers.items()})
             shown = ", ".join(f"{name} {wall:.2f} ({cpu:.2f})" for name, (wall, cpu) in rounds[-1].items())
             print(f"round {number + 1}, ms a frame (of processor time): {shown}", file=sys.stderr)
-        report: dict = {"model": str(arguments.model), "clip": str(arguments.clip), "contenders": {}}
+        report: dict[str, Any] = {"model": str(arguments.model), "clip": str(arguments.clip), "contenders": {}}
         for name in peers:
             ratios = [r[name][0] / r["edge-ran"][0] for r in rounds]
             report["contenders"][name] = {

@@ -41,6 +41,7 @@ from edge_ran.host import networks
 from edge_ran.host.convert import convert
 from edge_ran.host.train import train
 from edge_ran.host.transfer import fit_head
+from edge_ran.picture import read_picture
 from edge_ran.recipe import TrainOptions, preset
 from edge_ran.runtime import open_runtime
 
@@ -205,7 +206,7 @@ def frozen(frames: Frames, folds: Sequence[Sequence[str]], weights: Path, size: 
 
 
 def _read(paths: Sequence[Path], size: int) -> NDArray[np.float32]:
-    pictures = [cv2.resize(cv2.imread(str(p)), (size, size), interpolation=cv2.INTER_AREA) for p in paths]
+    pictures = [cv2.resize(read_picture(p), (size, size), interpolation=cv2.INTER_AREA) for p in paths]
     return np.stack(pictures)[..., ::-1].astype(np.float32)
 
 

@@ -49,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path)
     given = parser.parse_args()
+    from edge_ran.cli.render.importing import imported
     from edge_ran.errors import EdgeRanError
     from edge_ran.host.importing.importer import Answers, import_network
 
@@ -57,7 +58,7 @@ def main() -> None:
         files = [(fetched(package, member, folder), how) for package, member, how in PUBLIC]
         for number, (path, how) in enumerate([*files, *((path, "tf") for path in given.files)]):
             try:
-                print(import_network(path, folder / f"run{number}", Answers("numbers", how)).text())
+                print(imported(import_network(path, folder / f"run{number}", Answers("numbers", how))))
             except EdgeRanError as error:
                 print(f"{path.name}: {error}\n  {error.remedy}")
 

@@ -87,7 +87,7 @@ def import_form(name: str, width: float, folder: Path) -> Path:
     print(
         f"{name:22} {size_mb:6.1f} MB, {parameters:,} parameters, {time.monotonic() - start:5.1f} s: against the writer"
         f" {found.expected_difference:.1e}, import {found.difference:.1e}, rewrites {found.rewritten_difference:.1e}, "
-        f"{found.gates} gates",
+        f"{found.network.gates} gates",
         flush=True,
     )
     return run

@@ -20,9 +20,9 @@ import numpy as np
 import tf_keras
 
 from edge_ran import catalogue
-from edge_ran.architecture import configure
+from edge_ran.architecture import MASK_TAILS, configure
 from edge_ran.card import InputSpec
-from edge_ran.host import calibration, convert, latency_budget, networks
+from edge_ran.host import calibration, convert, latency_budget
 from edge_ran.host.flatbuffer import flatbuffer
 from edge_ran.runtime import open_runtime
 from edge_ran.runtime.output_capture import captured
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--network", default="attention56")
-    parser.add_argument("--mask-tail", default="linear", choices=networks.MASK_TAILS)
+    parser.add_argument("--mask-tail", default="linear", choices=MASK_TAILS)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     rows = []

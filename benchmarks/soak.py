@@ -28,6 +28,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def connect_and_take_nothing(port: int, stop: threading.Event) -> None:
             stop.wait(20)
 
 
-def soak(model: Path | None, minutes: float, fps: float, seed: int, folder: Path) -> dict:
+def soak(model: Path | None, minutes: float, fps: float, seed: int, folder: Path) -> dict[str, Any]:
     chance = random.Random(seed)
     camera = MoodyCamera(fps)
     command = [sys.executable, "-m", "edge_ran", "run", *([str(model)] if model else []), "--camera", camera.server.url]

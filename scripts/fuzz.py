@@ -28,6 +28,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("tflite", "runtime", "keras", "pictures", "clips", "npz", "csv")
@@ -70,7 +71,22 @@ def mutated_keras(data: bytes, chance: random.Random) -> bytes:
         places = list(_places(config))
         for _ in range(chance.choice((1, 1, 2, 3))):
             holder, key = chance.choice(places)
-            values = (None, -1, 0, 1 << 20, 1 << 31, 10**30, 1e308, "", "image", "\ud800", [], {}, True, holder[key])
+            values: tuple[Any, ...] = (
+                None,
+                -1,
+                0,
+                1 << 20,
+                1 << 31,
+                10**30,
+                1e308,
+                "",
+                "image",
+                "\ud800",
+                [],
+                {},
+                True,
+                holder[key],
+            )
             holder[key] = chance.choice(values)
         parts["config.json"] = json.dumps(config).encode()
     file = io.BytesIO()
@@ -80,7 +96,7 @@ def mutated_keras(data: bytes, chance: random.Random) -> bytes:
     return file.getvalue()
 
 
-def _places(value: object) -> Iterator[tuple]:
+def _places(value: object) -> Iterator[tuple[Any, Any]]:
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, one in pairs:
         yield value, key
@@ -139,15 +155,17 @@ def _clips() -> list[tuple[str, bytes]]:
 
 
 def _small_network() -> bytes:
+    import tf_keras  # noqa: TID251 (a seed is a network's file)
+
     from edge_ran.host import networks
 
-    layers = networks.tf_keras.layers
+    layers = tf_keras.layers
     image = layers.Input((8, 8, 3), name="image")
     x = layers.ReLU(name="r")(layers.BatchNormalization(name="b")(layers.Conv2D(4, 3, name="c")(image)))
     x = layers.Dense(3, name="d")(layers.GlobalAveragePooling2D(name="g")(layers.Add(name="a")([x, x])))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        networks.save(networks.tf_keras.Model(image, layers.Activation("softmax", name="p")(x)), path)
+        networks.save(tf_keras.Model(image, layers.Activation("softmax", name="p")(x)), path)
         return path.read_bytes()
 
 

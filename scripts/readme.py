@@ -94,8 +94,8 @@ def device_table() -> str:
 def verb_table() -> str:
     """Return the README's table of verbs, in the words of their help."""
     lines = ["| verb | does |", "|---|---|"]
-    for name, command in typer.main.get_command(cli.app).commands.items():
-        lines.append(f"| `{name}` | {' '.join(command.help.split()).rstrip('.')} |")
+    for name, command in typer.main.get_group(cli.app).commands.items():
+        lines.append(f"| `{name}` | {' '.join((command.help or '').split()).rstrip('.')} |")
     return "\n".join(lines)
 
 

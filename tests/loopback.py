@@ -96,13 +96,13 @@ class MjpegServer:
                 self.end_headers()
                 with contextlib.suppress(OSError):
                     while not closing.wait(1 / camera.fps):
-                        body = camera.picture(camera.sent)
-                        if body is None:
+                        part = camera.picture(camera.sent)
+                        if part is None:
                             continue
                         camera.sent += 1
-                        length = f"Content-Length: {len(body)}\r\n" if camera.lengths else ""
+                        length = f"Content-Length: {len(part)}\r\n" if camera.lengths else ""
                         head = f"--frame\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode()
-                        self.wfile.write(head + body + b"\r\n")
+                        self.wfile.write(head + part + b"\r\n")
                 self.close_connection = True
 
         class Server(http.server.ThreadingHTTPServer):
@@ -180,7 +180,7 @@ class RtspServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[str] | None = None
 
     @property
     def url(self) -> str:

@@ -30,7 +30,7 @@ from schemas import valid
 from sshd import Sshd, children, command_line
 from systemd_board import Board
 
-from edge_ran import targets
+from edge_ran import dataset, targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import main
 from edge_ran.deploy import board as board_side
@@ -683,6 +683,9 @@ def test_the_life_of_a_board(boards, camera: MjpegServer, edge_ran, labelled_mod
     assert brought.record["files"] == recorded - half
     assert len(list((more / "red").glob("one-clip-*/[!.]*.jpg"))) == recorded > 5
     assert status_of(toml).recorded_files == 0
+    samples = dataset.load(more).samples  # as `train` reads it: frames of a clip stay together
+    assert {sample.label for sample in samples} == {"red"}
+    assert {sample.group for sample in samples} == {f"red/{clip.name}" for clip in (more / "red").iterdir()}
 
     valid("logs", edge_ran("logs", "--device", toml, "--json").stdout)
     gone = edge_ran("undeploy", "--device", toml, "--json")

@@ -228,7 +228,11 @@ class _Loop:
             return found
         chosen = np.random.default_rng((task.seed, self.state.step, 2)).integers(len(task.none), size=self.none)
         classes = int(self.model.output_shape[-1])
-        strange = (task.none[chosen], np.full(self.none, -1, np.int32), np.full((self.none, classes), 1 / classes))
+        strange: tuple[NDArray[Any], ...] = (
+            task.none[chosen],
+            np.full(self.none, -1, np.int32),
+            np.full((self.none, classes), 1 / classes),
+        )
         return [np.concatenate([a, b.astype(a.dtype)]) for a, b in zip(found, strange, strict=False)]
 
     def _check_finite(self, loss: float) -> None:

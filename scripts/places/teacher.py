@@ -151,7 +151,7 @@ def _assign(model: tf_keras.Model, arrays: dict[str, NDArray[Any]]) -> None:
         layer, _, kind = key.rpartition(".")
         by_layer.setdefault(_plain(layer), {})[kind] = value
     for layer in model.layers:
-        found = by_layer.get(layer.name)
+        found = by_layer.get(layer.name, {})
         if isinstance(layer, layers.DepthwiseConv2D):
             layer.set_weights([found["weight"].transpose(2, 3, 0, 1)])
         elif isinstance(layer, layers.Conv2D):
