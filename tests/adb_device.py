@@ -48,6 +48,7 @@ class Device:
         has_shell_v2: False is a phone before Android 7: no exit status, no separate streams.
         space_bytes: what may still be sent to it; more is "No space left on device".
         shells, sent: the commands it ran, and (path, bytes) of the files that it was sent.
+        reversed: ports of its own that lead to this machine, as ``tcp:THERE;tcp:HERE``.
     """
 
     def __init__(self, root: Path, properties: dict[str, str] | None = None) -> None:
@@ -57,6 +58,7 @@ class Device:
         self.trusted, self.silent, self.has_shell_v2 = True, False, True
         self.space_bytes: int | None = None
         self.shells: list[str] = []
+        self.reversed: list[str] = []
         self.sent: list[tuple[str, int]] = []
         self.tools: dict[str, str] = {}
         self._connections: set[socket.socket] = set()
@@ -208,7 +210,7 @@ class _Stream:
     def run(self, service: str) -> None:
         name, _, argument = service.partition(":")
         kind = name.split(",")[0]
-        served = {"shell": self.shell, "sync": self.sync}.get(kind)
+        served = {"shell": self.shell, "sync": self.sync, "reverse": self.reverse}.get(kind)
         try:
             if served is None:
                 self.transport.send(CLSE, 0, self.remote)
@@ -241,6 +243,15 @@ class _Stream:
         self.gone.wait()
         if process.poll() is None:
             process.send_signal(signal.SIGHUP)  # as adbd does when the other end is gone: to the shell alone
+
+    def reverse(self, name: str, argument: str) -> None:
+        """Its localhost is this machine's, so that a port there leads here already."""
+        what, _, ports = argument.partition(":")
+        if what == "forward":
+            self.device.reversed.append(ports)
+        else:
+            self.device.reversed = [p for p in self.device.reversed if not p.startswith(f"{ports};")]
+        self.write(b"OKAY")
 
     def sync(self, name: str, argument: str) -> None:
         """File transfer."""

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import pytest
+from adb_device import Device
 from browser import chromium, wait_for, write_y4m
 
 from edge_ran import catalogue
@@ -187,6 +189,24 @@ def test_run_ends_by_its_time_and_says_what_the_phone_could_not_do(browser: Any,
 
 
 @pytest.mark.browser
+def test_a_phone_on_usb_opens_the_page_itself(browser: Any, phone: Device, tmp_path: Path) -> None:
+    phone.tool("am", "exit 0")
+    device = f"phone:adb:{phone.serial}"
+    with command(tmp_path, "run", MODEL, "--device", device, "--cpu", "--max-frames", "2") as (process, url):
+        port = urlsplit(url).port
+        assert url.startswith(f"http://localhost:{port}/?session=")
+        assert phone.reversed == [f"tcp:{port};tcp:{port}"]
+        (opened,) = (words for words in map(shlex.split, phone.shells) if words[:2] == ["am", "start"])
+        assert opened[2:] == ["-a", "android.intent.action.VIEW", "-d", url]
+        browser.get(url)
+        lines, _ = process.communicate(timeout=90)
+        assert process.returncode == 0, (tmp_path / "stderr").read_text("utf-8")
+    assert len(lines.splitlines()) == 2
+    assert phone.reversed == []
+    assert "█" not in (tmp_path / "stderr").read_text("utf-8")
+
+
+@pytest.mark.browser
 def test_two_phones_at_once_make_one_table(browser: Any, tmp_path: Path) -> None:
     words = ["--phones", "2", "--cpu", "--num-runs", "60", "--min-secs", "0.1", "--result-json", "both.json"]
     with (
@@ -323,9 +343,10 @@ def test_options_that_a_phone_has_not_are_refused_in_one_line(words: tuple[str, 
 def test_places_and_names() -> None:
     assert place("phone") == ("0.0.0.0", 8443)
     assert place("phone:9000") == ("0.0.0.0", 9000)
-    assert place("browser") == ("127.0.0.1", 0)
-    with pytest.raises(UsageError):
-        place("phone:99999")
+    assert place("browser") == place("phone:adb") == place("phone:adb:R5CT") == ("127.0.0.1", 0)
+    for wrong in ("phone:99999", "phone:adb:-s", "browser:adb"):
+        with pytest.raises(UsageError):
+            place(wrong)
     agent = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 Chrome/130.0.0.0 Mobile Safari/537.36"
     assert browser_name(agent) == "Chrome 130"
     assert (

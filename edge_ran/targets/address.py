@@ -16,7 +16,10 @@ _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]"
 SERIAL = r"[A-Za-z0-9_\[][A-Za-z0-9._:%\[\]-]*(?: \([0-9]{1,3}\)[A-Za-z0-9._-]*)?"
 # Where a page listens: a phone's browser is outside, this machine's own is not.
 BROWSERS = {"phone": ("0.0.0.0", 8443), "browser": ("127.0.0.1", 0)}
-EXAMPLES = "write local, ssh://user@host[:port], adb:SERIAL, phone, browser, a name of `edge-ran devices` or a .toml"
+EXAMPLES = (
+    "write local, ssh://user@host[:port], adb:SERIAL, phone, phone:adb, browser, "
+    "a name of `edge-ran devices` or a .toml"
+)
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,24 @@ def adb_serial(target: str) -> str:
 
 
 def is_browser(target: str) -> bool:
-    """Whether it is a page that somebody opens: ``phone``, ``phone:PORT`` or ``browser``."""
+    """Whether it is a page that somebody opens: ``phone``, ``phone:PORT``, ``phone:adb:SERIAL`` or ``browser``."""
     return target.partition(":")[0] in BROWSERS
 
 
+def browser_adb(target: str) -> str:
+    """Return the ``adb:SERIAL`` in ``phone:adb:SERIAL``; "" for a page that is reached through a network."""
+    usb = re.fullmatch(r"phone:(adb(?::.*)?)", target)
+    return f"adb:{usb[1].removeprefix('adb').removeprefix(':')}" if usb else ""
+
+
 def browser_place(target: str) -> tuple[str, int]:
-    """Read ``phone``, ``phone:PORT`` or ``browser`` as the host and port to listen on. Raises UsageError."""
+    """Return the host and port that the page of a browser listens on. Raises UsageError."""
+    if usb := browser_adb(target):
+        adb_serial(usb)
+        return BROWSERS["browser"]  # the phone calls this machine its localhost, which needs no certificate
     found = re.fullmatch(r"(phone|browser)(?::(\d{1,5}))?", target)
     if not found or int(found[2] or 0) > 65535:
-        raise UsageError(f"{target!r} is no browser", "write phone, phone:PORT or browser")
+        raise UsageError(f"{target!r} is no browser", "write phone, phone:PORT, phone:adb, phone:adb:SERIAL or browser")
     host, port = BROWSERS[found[1]]
     return host, int(found[2] or port)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,8 @@ from edge_ran.phone.sessions import Invitation, Session
 from edge_ran.phone.site import SiteOptions
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.runtime.agreement import allowed, compare_all
-from edge_ran.targets import browser_records
-from edge_ran.targets.address import browser_place
+from edge_ran.targets import browser_records, phone
+from edge_ran.targets.address import browser_adb, browser_place
 from edge_ran.targets.sanitize import clean
 from edge_ran.targets.target import Order, Probe
 
@@ -48,7 +49,7 @@ Note = Callable[[str], None]
 
 
 class BrowserTarget:
-    """A ``Target`` whose page is opened by hand: ``phone``, ``phone:PORT`` or ``browser``."""
+    """A ``Target`` whose page somebody opens: ``phone``, ``phone:PORT``, ``browser``; ``phone:adb`` opens it itself."""
 
     def __init__(self, spec: DeviceSpec, say: Note = lambda line: None) -> None:
         self.spec, self._say = spec, say
@@ -134,7 +135,10 @@ class BrowserTarget:
         invitation = served.server.sessions.invite(phones)
         self._stack.callback(invitation.end)
         url = f"{served.session_url(invitation.name)}&accelerator={runtime.accelerator}"
-        if not self.spec.target.startswith("browser"):
+        if usb := browser_adb(self.spec.target):
+            url = self._stack.enter_context(phone.reached(served, usb, f"/?{urlsplit(url).query}")).url
+            self._say("the phone's screen must be on and unlocked: its browser opens the page")
+        elif not self.spec.target.startswith("browser"):
             for line in qr_code(url).splitlines():
                 self._say(line)
         self._say(f"open {url}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
 from edge_ran.errors import EnvironmentMissing
@@ -24,8 +25,13 @@ def place(address: str, adb: str) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def reached(serving: Serving, adb: str) -> Iterator[Address]:
+def reached(serving: Serving, adb: str, path: str = "/") -> Iterator[Address]:
     """Yield the address that the phone opens; while the block runs, a phone on USB has it as its own localhost.
+
+    Args:
+        serving: on this machine alone where ``adb`` is given.
+        adb: ``adb:SERIAL`` of a phone on USB, which opens the page by itself; "" for one that scans a code.
+        path: what a phone on USB opens there.
 
     Raises:
         EnvironmentMissing: no adb, no such phone, or it refuses.
@@ -39,9 +45,9 @@ def reached(serving: Serving, adb: str) -> Iterator[Address]:
     if done.status:
         what = " ".join(done.lines)[:200]
         raise EnvironmentMissing(f"{serial} does not take adb reverse: {what}", "edge-ran devices")
-    url = f"http://localhost:{port}/"
+    url = f"http://localhost:{port}{path}"
     try:
-        client.run(["-s", serial, "shell", "am", "start", "-a", "android.intent.action.VIEW", "-d", url], _ANSWER_S)
+        client.run(["-s", serial, "shell", f"am start -a android.intent.action.VIEW -d {shlex.quote(url)}"], _ANSWER_S)
         yield Address(url, "")
     finally:
         client.run(["-s", serial, "reverse", "--remove", f"tcp:{port}"], _ANSWER_S)
