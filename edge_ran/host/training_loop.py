@@ -31,6 +31,7 @@ from edge_ran.recipe import Recipe
 from edge_ran.runs import BEST
 
 PER_NONE = 4
+EPOCH_CHECKPOINT_S = 5.0  # epochs of a few pictures are shorter than the writing of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ class Task:
     ``teacher`` is a network whose answers are learnt, too (``recipe.distillation``); ``answers`` (N, classes) are
     probabilities that a teacher gave for the training pictures before, and replace it. ``uneven`` chooses the best
     epoch by the mean recall of the classes instead of by top-1. A checkpoint is written every
-    ``checkpoint_s`` seconds and after every epoch. ``identity`` is whatever must not change between a run and its
-    continuation (data, recipe, seed). ``judge_start`` makes the network as it comes, epoch 0, a candidate for the best
-    one. ``none`` (n, H, W, 3) are pictures of none of the classes; a batch gets one for every ``PER_NONE`` of its
-    pictures. ``crew`` are the workers that train together; only worker 0 judges, and writes to the folder.
+    ``checkpoint_s`` seconds, and after an epoch unless the last one is only ``EPOCH_CHECKPOINT_S`` old. ``identity`` is
+    whatever must not change between a run and its continuation (data, recipe, seed). ``judge_start`` makes the network
+    as it comes, epoch 0, a candidate for the best one. ``none`` (n, H, W, 3) are pictures of none of the classes; a
+    batch gets one for every ``PER_NONE`` of its pictures. ``crew`` are the workers that train together; only worker 0
+    judges, and writes to the folder.
     """
 
     train: Examples
@@ -279,7 +281,9 @@ class _Loop:
             )
         )
         state.loss_sum = state.correct = 0.0
-        self._save()
+        spared = time.monotonic() - self.saved_at < min(EPOCH_CHECKPOINT_S, self.task.checkpoint_s)
+        if not spared or epoch == 1 or state.step == self.steps:
+            self._save()
         if self.judges:
             checkpoint.write_metrics(self.task.folder, self.history)
         if self.callbacks.on_epoch:
