@@ -49,6 +49,7 @@ class Classifier:
         options: what was asked of the runtime.
         overrides: what replaces the metadata's word.
         spec: how frames become the input, overrides applied.
+        place: that of the scores among the outputs.
         runtime: what runs it; ``runtime.accelerator`` is what was really got.
         attention: whether ``looks`` gives the soft masks.
         stages_ms: ``preprocess``, ``inference`` and ``postprocess`` milliseconds of the last call.
@@ -90,7 +91,7 @@ class Classifier:
         self.overrides = overrides or Overrides()
         self._temperature = self.card.temperature if self.card else 1.0
         self._gives_probabilities = interface.gives_probabilities
-        self._tensor = interface.tensor
+        self._tensor, self._graph_notes, self.place = interface.tensor, interface.notes, interface.place
         self._preprocess = None if self.spec.is_open else Preprocessor(self.spec, self._tensor)
         shape = self._tensor.shape if self._tensor.open_axes else ()
         self.runtime: Runtime = open_runtime(path, self.options, lambda: real_inputs(self.prepare), shape)
@@ -112,8 +113,9 @@ class Classifier:
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how this file is run, in sentences."""
         if not self.spec.is_open:
-            return ()
+            return self._graph_notes
         return (
+            *self._graph_notes,
             f"{self.path.name} leaves the size of its input open: pictures keep their own, up to {LONGEST_SIDE} "
             "pixels; --input-size HEIGHTxWIDTH gives them the size that it was trained with",
         )
@@ -164,7 +166,7 @@ class Classifier:
         """
         began = time.perf_counter()
         self._outputs = outputs
-        scores = self._postprocess(outputs[0])
+        scores = self._postprocess(outputs[self.place])
         self.stages_ms = {"postprocess": 1e3 * (time.perf_counter() - began)}
         return scores
 
@@ -207,13 +209,17 @@ class Classifier:
         shrunk = min(1.0, LONGEST_SIDE / max(frame.shape[:2]))
         height, width = (max(1, round(side * shrunk)) for side in frame.shape[:2])
         spec = dataclasses.replace(self.spec, height=height, width=width)
-        return Preprocessor(spec, dataclasses.replace(self._tensor, shape=(1, height, width, 3)))(frame)
+        picture = self._tensor.picture
+        assert picture is not None
+        return Preprocessor(spec, dataclasses.replace(self._tensor, shape=picture.sized(height, width)))(frame)
 
     def _postprocess(self, output: NDArray[Any]) -> NDArray[np.float32]:
-        tensor = self.runtime.outputs[0]
+        tensor = self.runtime.outputs[self.place]
         values = dequantise(output.reshape(-1), tensor)
         if not np.isfinite(values).all():
             raise InputError(f"{self.path} gives answers that are not finite numbers", NOT_FINITE_REMEDY)
+        if len(values) == 1:
+            return self._of_two(float(values[0]))
         if self._gives_probabilities is None and not _is_distribution(values, tensor.scale):
             self._gives_probabilities = False  # one such answer tells; until then they look like probabilities
         if self._gives_probabilities is False:
@@ -223,6 +229,14 @@ class Classifier:
         # A quantised probability of 0 is anything below half a step.
         values = np.log(np.maximum(values, tensor.scale / 2 if tensor.scale > 0 else 1e-12))
         return _softmax(values / np.float32(self._temperature))
+
+    def _of_two(self, value: float) -> NDArray[np.float32]:
+        """The probabilities of two classes, of which the network gives that of the second, or its logit."""
+        if self._gives_probabilities is None and not 0 <= value <= 1:
+            self._gives_probabilities = False
+        if self._gives_probabilities is False:
+            return _softmax(np.array([0.0, value / self._temperature], np.float32))
+        return np.array([1 - value, value], np.float32)
 
 
 def real_inputs(preprocess: Prepare, pictures: Path | None = None, count: int = 32) -> list[NDArray[Any]]:

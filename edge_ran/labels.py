@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import json
 import re
 import unicodedata
 
@@ -15,21 +17,28 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
     """Return the labels of a text: one label per line.
 
     UTF-8 or UTF-16, with or without a byte order mark, and the line ends of every system are read. Blanks around a
-    label and empty lines at the end do not count. Where every line begins with its own number, counted from 0, as
-    Teachable Machine writes it ("0 red"), the numbers are left out.
+    label and empty lines at the end do not count. Where every line begins with a number, and these are 0, 1, 2, … in
+    any order, as Teachable Machine writes it ("0 red"), they are the labels' places and left out.
+
+    JSON is read as well: ``["red", "green"]``, ``{"0": "red", "1": "green"}``, ``{"red": 0, "green": 1}`` (Keras's
+    ``class_indices``), ``{"0": ["n01440764", "tench"]}`` (Keras's ImageNet classes), and each of them below
+    ``id2label`` or ``label2id``.
 
     Args:
         data: the bytes of the text.
         where: what to call it in the error line.
 
     Raises:
-        InputError: it is not such text.
+        InputError: it is not such text, or JSON of another form.
     """
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{where} is not UTF-8 text", "save it as UTF-8, one label per line") from error
+    if text.lstrip()[:1] in ("{", "["):
+        with contextlib.suppress(ValueError, RecursionError):
+            return _of_json(json.loads(text), where)
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()
@@ -42,7 +51,25 @@ def clean_label(text: str) -> str:
 
 
 def _without_numbers(lines: list[str]) -> tuple[str, ...]:
-    found = [_NUMBERED.fullmatch(line) for line in lines]
-    if len(lines) > 1 and all(match and int(match[1]) == place for place, match in enumerate(found)):
-        return tuple(match[2] for match in found if match)
+    found = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
+    named = {match[1].lstrip("0") or "0": match[2] for match in found}
+    if len(lines) > 1 and len(found) == len(lines) and named.keys() == {str(place) for place in range(len(lines))}:
+        return tuple(named[str(place)] for place in range(len(lines)))
     return tuple(lines)
+
+
+def _of_json(value: object, where: str) -> tuple[str, ...]:
+    """The labels of a list, of numbers with names, or of names with numbers."""
+    if isinstance(value, dict):
+        value = value.get("id2label", value.get("label2id", value))
+    if isinstance(value, dict) and value:
+        names = {str(key): name for key, name in value.items()}
+        if all(isinstance(place, int) for place in value.values()):
+            names = {str(place): key for key, place in value.items()}
+        value = [names.get(str(place)) for place in range(len(value))]
+    if isinstance(value, list):
+        labels = [name[-1] if isinstance(name, list) and name else name for name in value]
+        if labels and all(isinstance(label, str) for label in labels):
+            return tuple(clean_label(str(label)) for label in labels)
+    what = f"{where} is JSON, but no list of names and no names with the numbers 0, 1, 2, …"
+    raise InputError(what, "write the labels as text, one per line")

@@ -6,6 +6,7 @@ The file tells it in its card or in foreign metadata; what the user says besides
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edge_ran.preprocess import normalise, quantise
 
 MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
 MOST_CLASSES = 1 << 20  # a file of 300 bytes may claim a billion, each of which would get a name
+MOST_NAMED = 6  # outputs, in an error line
 FEWEST_LEVELS = 32  # of them that an input must tell apart
 
 
@@ -30,7 +32,7 @@ class ModelInterface:
     ``graph`` has the shape of the input that is run with, where one is known; ``card`` is None for a file without
     metadata; ``spec`` tells how frames become the input; ``names`` are the labels, as given or found, None where there
     are none; ``gives_probabilities`` is None where the graph alone does not tell whether the scores are probabilities
-    or logits.
+    or logits. ``place`` is that of the scores among the graph's outputs.
     """
 
     graph: Graph
@@ -38,6 +40,7 @@ class ModelInterface:
     spec: InputSpec
     names: tuple[str, ...] | None
     gives_probabilities: bool | None
+    place: int = 0
 
     @property
     def tensor(self) -> TensorSpec:
@@ -46,14 +49,29 @@ class ModelInterface:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """One label for each output: its number where there are no names. Raises InputError for a wrong count."""
-        classes = self.graph.outputs[0].shape[-1]
+        """One label for each class: its number where there are no names. Raises InputError for a wrong count.
+
+        A network that gives one number, the probability of the second of two classes, has two labels.
+        """
+        classes = max(2, self.graph.outputs[self.place].shape[-1])
         if self.names is None:
             return tuple(str(index) for index in range(classes))
+        if len(self.names) == self.graph.outputs[self.place].shape[-1] == 1:
+            return (f"not {self.names[0]}", self.names[0])
         if len(self.names) != classes:
             what = f"{self.graph.path} has {classes} outputs, but {len(self.names)} labels are given or in it"
             raise InputError(what, "--labels FILE, one per line")
         return self.names
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not as usual in the file, in sentences for the user."""
+        found, picture, scores = [], self.tensor.picture, self.graph.outputs[self.place]
+        if picture is not None and picture.channels == 1:
+            found.append(f"{self.graph.path.name} takes grey pictures: colours are made grey")
+        if len(self.graph.outputs) > 1 and not (self.card and self.card.masks):
+            found.append(f"of the {len(self.graph.outputs)} outputs of {self.graph.path.name}, {scores.name} is taken")
+        return tuple(found)
 
 
 def read_interface(path: Path | str, overrides: Overrides | None = None) -> ModelInterface:
@@ -64,41 +82,83 @@ def read_interface(path: Path | str, overrides: Overrides | None = None) -> Mode
     """
     overrides = overrides or Overrides()
     graph, card = read_graph(path), read_card(path, overrides.labels)
-    check_image_classifier(graph, card)
+    place = check_image_classifier(graph, card, overrides.labels)
     spec = input_spec(graph, card, overrides)
-    if _open_sides(graph.inputs[0]) and not spec.is_open:
-        graph = graph.with_input_shape((1, spec.height, spec.width, 3))
+    picture = graph.inputs[0].picture
+    if _open_sides(graph.inputs[0]) and not spec.is_open and picture is not None:
+        graph = graph.with_input_shape(picture.sized(spec.height, spec.width))
     names = overrides.labels if overrides.labels is not None else (card.labels if card else ()) or None
-    return ModelInterface(graph, card, spec, names, gives_probabilities(graph))
+    return ModelInterface(graph, card, spec, names, gives_probabilities(graph, place), place)
 
 
-def check_image_classifier(graph: Graph, card: ModelCard | None = None) -> None:
-    """Raise InputError, saying why, unless the graph maps one (1, H, W, 3) picture to one row of class scores.
+def check_image_classifier(graph: Graph, card: ModelCard | None = None, labels: Sequence[str] | None = None) -> int:
+    """Return the place of the class scores among the outputs of a graph that maps one picture to them.
 
-    Behind the scores it may give the attention masks that its card names, (1, h, w, 1) each, and nothing else.
+    The picture is (1, H, W, 3), or lies in the input as ``TensorSpec.picture`` tells. The scores are a row of two or
+    more, or one number: the probability of the second of two classes. Behind the scores there may be the attention
+    masks that the card names, (1, h, w, 1) each. Of several other outputs, the one that fits the labels is taken.
+
+    Raises:
+        InputError: it is no such graph, and why.
     """
-    remedy = "an image classifier takes one (1, H, W, 3) picture and gives (1, classes)"
+    remedy = "an image classifier takes one picture, (1, H, W, 3), and gives (1, classes)"
     masks = card.masks if card else ()
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1 + len(masks):
+    names = labels if labels is not None else (card.labels if card else ())
+    if len(graph.inputs) != 1 or not graph.outputs or (masks and len(graph.outputs) != 1 + len(masks)):
         what = f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
         what += f", its card names {len(masks)} masks" if masks else ""
     elif card and card.task != "classifier":
         what = f"its metadata say that it is a{'n' if card.task[:1] in 'aeiou' else ''} {card.task}"
         remedy = "if it is a classifier all the same, name its classes: --labels FILE"
+    elif graph.inputs[0].picture is None:
+        what = f"its input is {graph.inputs[0].shape}"
+    elif len(graph.outputs) > 1 and not masks:
+        return _place_of_scores(graph, len(names))
     else:
-        shape = graph.inputs[0].shape
         row = graph.outputs[0].shape
-        if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or min(shape) < 1:
-            what = f"its input is {shape}"
-        elif row[-1:] < (2,) or set(row[:-1]) - {1}:
+        if not _is_row(graph.outputs[0]):
             what = f"its output is {row}"
+        elif row[-1] == 1 and not _is_of_two(graph, 0, len(names)):
+            what, remedy = f"its output is {row}", "if it is one of two classes, name both: --labels FILE"
         elif row[-1] > MOST_CLASSES:
             what = f"its output has {row[-1]:,} classes, more than {MOST_CLASSES:,}"
         elif wrong := [t for t in graph.outputs[1:] if len(t.shape) != 4 or (t.shape[0], t.shape[3]) != (1, 1)]:
             what = f"its mask {wrong[0].name} is {wrong[0].shape}"
         else:
-            return
+            return 0
     raise InputError(f"{graph.path} is not an image classifier: {what}", remedy)
+
+
+def _is_row(tensor: TensorSpec) -> bool:
+    """Whether it is one row of numbers: no places of a maximum."""
+    row = tensor.shape
+    return bool(row) and row[-1] > 0 and not set(row[:-1]) - {1} and (row[-1] > 1 or tensor.dtype not in _COUNTS)
+
+
+def _is_of_two(graph: Graph, place: int, names: int) -> bool:
+    """Whether an output of one number is the score of one of two classes: by its operator, or its labels."""
+    maker = _origin(graph, graph.outputs[place])
+    return maker in ("LOGISTIC", *_LOGITS[:3]) if not names else names <= 2 and maker != "SOFTMAX"
+
+
+def _place_of_scores(graph: Graph, names: int) -> int:
+    """Which of several outputs holds the scores: as many as there are names, or the only probabilities.
+
+    Raises:
+        InputError: none does, or more than one.
+    """
+    rows = [place for place, tensor in enumerate(graph.outputs) if _is_row(tensor)]
+    widths = {place: graph.outputs[place].shape[-1] for place in rows}
+    fitting = [p for p in rows if widths[p] == names or (widths[p] == 1 and names == 2)] if names else rows
+    certain = [p for p in fitting if gives_probabilities(graph, p) and (names or widths[p] > 1)]
+    chosen = fitting if names and len(fitting) == 1 else certain
+    if len(chosen) == 1:
+        return chosen[0]
+    outputs = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in graph.outputs[:MOST_NAMED])
+    what = f"{graph.path} is not an image classifier: it has {len(graph.outputs)} outputs: {outputs}"
+    if not names and len({widths[p] for p in certain}) > 1:
+        raise InputError(what, "name the classes of the one that counts: --labels FILE, one per line")
+    raise InputError(what, "make a file that gives the scores alone: tf.keras.Model(model.input, model.outputs[0])")
 
 
 def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides | None = None) -> InputSpec:
@@ -111,7 +171,10 @@ def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides
         InputError: the card or ``overrides`` does not fit the graph.
     """
     tensor, overrides = graph.inputs[0], overrides or Overrides()
-    own = tensor.shape[1:3]
+    picture = tensor.picture
+    if picture is None:
+        raise InputError(f"{graph.path} takes no picture: its input is {tensor.shape}")
+    own = picture.height, picture.width
     is_open = _open_sides(tensor)
     if card:
         spec = card.input
@@ -124,7 +187,8 @@ def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides
             "convert it again",
         )
     if overrides.input_size is not None:
-        if not all(axis in is_open or overrides.input_size[axis - 1] == tensor.shape[axis] for axis in (1, 2)):
+        wanted = zip(picture.axes, overrides.input_size, strict=False)
+        if not all(axis in is_open or (axis is not None and tensor.shape[axis] == size) for axis, size in wanted):
             raise InputError(f"{graph.path} takes {own[0]}x{own[1]} pixels and no other size", "leave --input-size out")
         spec = dataclasses.replace(spec, height=overrides.input_size[0], width=overrides.input_size[1])
     if spec.is_open and len(is_open) == 1:
@@ -137,25 +201,29 @@ def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides
     return spec
 
 
-def gives_probabilities(graph: Graph) -> bool | None:
+def gives_probabilities(graph: Graph, place: int = 0) -> bool | None:
     """Tell from the graph whether its scores are probabilities, True, or logits, False; None where it does not tell.
 
     True where they come from a softmax or a sigmoid and are then at most reshaped, clipped, picked or averaged, and
     where they are quantised to 0..1.
     """
-    scores = graph.outputs[0]
+    scores = graph.outputs[place]
     if scores.scale and scores.dtype in ("int8", "uint8"):
         lowest, highest = ((end - scores.zero_point) * scores.scale for end in _limits(scores.dtype))
         if lowest == 0 and 0.9 < highest <= 1.01:
             return True
+    maker = _origin(graph, scores)
+    return {"SOFTMAX": True, "LOGISTIC": True, **dict.fromkeys(_LOGITS, False)}.get(maker)
+
+
+def _origin(graph: Graph, scores: TensorSpec) -> str:
+    """The operator that computes an output, behind those that keep probabilities; empty where it cannot be told."""
     makers: dict[int, Operator] = {tensor.index: op for op in graph.operators for tensor in op.outputs}
     maker = makers.get(scores.index)
     while maker is not None and maker.name in _KEEPS_PROBABILITIES:
         computed = [tensor for tensor in maker.inputs if not tensor.constant]
         maker = makers.get(computed[0].index) if len(computed) == 1 else None
-    if maker is None:
-        return None
-    return {"SOFTMAX": True, "LOGISTIC": True, **dict.fromkeys(_LOGITS, False)}.get(maker.name)
+    return maker.name if maker is not None else ""
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -169,6 +237,7 @@ _KEEPS_PROBABILITIES = {
     *("SLICE", "STRIDED_SLICE", "GATHER", "MEAN", "REDUCE_MAX", "MINIMUM", "MAXIMUM", "RELU_0_TO_1"),
 }
 _LOGITS = ("FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL", "LOG_SOFTMAX")
+_COUNTS = ("int32", "int64", "uint32", "bool")  # of an output of one number: no score
 
 
 def _limits(dtype: str) -> tuple[int, int]:
@@ -178,7 +247,8 @@ def _limits(dtype: str) -> tuple[int, int]:
 
 def _open_sides(tensor: TensorSpec) -> tuple[int, ...]:
     """Which of height (1) and width (2) the file leaves open."""
-    return tuple(axis for axis in tensor.open_axes if axis in (1, 2))
+    picture = tensor.picture
+    return tuple(axis for axis in tensor.open_axes if picture is not None and axis in picture.axes[:2])
 
 
 def _check_normalisation(spec: InputSpec, tensor: TensorSpec, path: Path) -> None:

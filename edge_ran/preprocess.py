@@ -105,18 +105,22 @@ class Preprocessor:
 
         Args:
             spec: what the model's card says of its input.
-            tensor: the runtime's input, (1, spec.height, spec.width, 3).
+            tensor: the runtime's input: (1, spec.height, spec.width, 3), or another form that ``tensor.picture`` knows.
 
         Raises:
-            InputError: the tensor is not that shape, or its dtype holds no pixels.
+            InputError: the tensor is not of that size, its dtype holds no pixels, or it is grey and the mean or std is
+                not the same for all colours.
         """
         if spec.is_open:
             raise InputError("the model takes pictures of any size, and names none", "choose one: --input-size 224x224")
-        if tensor.shape != (1, spec.height, spec.width, 3):
+        picture = tensor.picture
+        if picture is None or (picture.height, picture.width) != (spec.height, spec.width):
             raise InputError(f"the input is {tensor.shape}, the card says {(1, spec.height, spec.width, 3)}")
         if tensor.dtype not in _DTYPES:
             raise InputError(f"an input of {tensor.dtype} cannot be made from pixels", "convert it with --io uint8")
-        self.spec, self.tensor = spec, tensor
+        if picture.channels == 1 and (len({*spec.mean}), len({*spec.std})) != (1, 1):
+            raise InputError("the input is grey, and the mean or std differs by colour", "give one number: --mean 128")
+        self.spec, self.tensor, self._picture = spec, tensor, picture
         pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
         self._table = quantise(normalise(pixels, spec), tensor)[:, None, :]  # (256, 1, 3)
         self._pixels_as_they_are = tensor.dtype == "uint8" and np.array_equal(self._table[:, 0], pixels)
@@ -129,21 +133,33 @@ class Preprocessor:
             out: where to write, of the result's shape and dtype; None = a new array.
 
         Returns:
-            (1, height, width, 3) in the tensor's dtype; ``out`` where it was given.
+            the tensor's shape and dtype, as a rule (1, height, width, 3); ``out`` where it was given.
         """
         if out is None:
             out = np.empty(self.tensor.shape, self.tensor.dtype)
         elif out.shape != self.tensor.shape or out.dtype != self.tensor.dtype:
             raise ValueError(f"out is {out.shape} {out.dtype}, not {self.tensor.shape} {self.tensor.dtype}")
+        if not self._picture.is_usual:
+            return self._in_another_form(fit_pixels(frame, self.spec), out)
         if self._pixels_as_they_are:
             fit_pixels(frame, self.spec, out[0])
         elif self.tensor.dtype in _OPENCV_LOOKS_UP:
             cv2.LUT(fit_pixels(frame, self.spec), self._table, dst=out[0])
         else:
-            pixels = fit_pixels(frame, self.spec)
-            for channel in range(3):
-                out[0, :, :, channel] = self._table[pixels[:, :, channel], 0, channel]
+            out[0] = self._looked_up(fit_pixels(frame, self.spec))
         return out
+
+    def _in_another_form(self, pixels: NDArray[np.uint8], out: NDArray[Any]) -> NDArray[Any]:
+        """Grey, without a dimension of channels, or with it before height and width."""
+        if self._picture.channels == 1:
+            to_grey = cv2.COLOR_RGB2GRAY if self.spec.color == "rgb" else cv2.COLOR_BGR2GRAY
+            pixels = np.asarray(cv2.cvtColor(pixels, to_grey), np.uint8)[:, :, None]
+        values = self._looked_up(pixels)
+        out[:] = (values.transpose(2, 0, 1) if self._picture.channels_first else values).reshape(out.shape)
+        return out
+
+    def _looked_up(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        return np.stack([self._table[pixels[:, :, c], 0, c] for c in range(pixels.shape[2])], axis=2)
 
 
 def _halved(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

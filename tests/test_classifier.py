@@ -112,10 +112,10 @@ def test_what_is_no_image_classifier_is_refused():
 @pytest.mark.parametrize(
     ("where", "shape"),
     [
-        ("inputs", (1, 3, 16, 16)),
+        ("inputs", (1, 2, 16, 16)),
         ("inputs", (4, 16, 16, 3)),
-        ("inputs", (1, 16, 16)),
-        ("inputs", (1, 16, 16, 1)),
+        ("inputs", (16, 16, 3)),
+        ("inputs", (1, 16, 16, 4)),
         ("inputs", (1, 0, 16, 3)),
         ("outputs", (1, 1)),
         ("outputs", (2, 3)),

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from edge_ran.errors import InputError
@@ -37,3 +39,37 @@ def test_numbers_that_belong_to_the_labels_stay(text):
 def test_what_is_no_such_text_is_one_line(data):
     with pytest.raises(InputError, match="label file x is not UTF-8 text"):
         decode_labels(data, "label file x")
+
+
+def test_numbers_in_another_order_are_the_places():
+    assert decode_labels("2 水\n00 Käse\n1 Кофе".encode(), "it") == NAMES
+    assert decode_labels(b"1 Mask\n0 NoMask", "it") == ("NoMask", "Mask")
+    assert decode_labels(b"0 a\n0 b", "it") == ("0 a", "0 b")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        list(NAMES),
+        {"2": NAMES[2], "0": NAMES[0], "1": NAMES[1]},
+        {name: place for place, name in reversed(list(enumerate(NAMES)))},
+        {str(place): [f"n0{place}", name] for place, name in enumerate(NAMES)},
+        {"id2label": dict(enumerate(NAMES)), "num_labels": 3},
+        {"label2id": {name: place for place, name in enumerate(NAMES)}},
+    ],
+)
+def test_json_as_programs_write_it(value):
+    assert decode_labels(json.dumps(value, indent=1).encode("utf-8-sig"), "it") == NAMES
+
+
+@pytest.mark.parametrize(
+    "text", ['{"0": "a", "2": "b"}', "{}", "[]", "[1, 2]", '{"a": [0], "b": [1]}', '{"id2label": 3}']
+)
+def test_json_of_another_form_is_one_line(text):
+    with pytest.raises(InputError, match="it is JSON, but"):
+        decode_labels(text.encode(), "it")
+
+
+@pytest.mark.parametrize("text", ["{red}\n{green}", "[0] red\n[1] green", "[" * 100_000])
+def test_what_only_begins_like_json_are_lines(text):
+    assert decode_labels(text.encode(), "it") == tuple(text.split("\n"))

@@ -17,6 +17,7 @@ from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
 from edge_ran.graph import attach_card, read_graph
 from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE
+from edge_ran.graph.picture_shape import picture_shape
 from edge_ran.model_interface import check_image_classifier, gives_probabilities, input_spec, read_interface
 from edge_ran.verify import verify
 
@@ -162,7 +163,7 @@ def test_no_second_softmax(model):
 def test_values_that_do_not_sum_to_one_are_logits(monkeypatch):
     import edge_ran.model_interface as module
 
-    monkeypatch.setattr(module, "gives_probabilities", lambda graph: None)
+    monkeypatch.setattr(module, "gives_probabilities", lambda *_: None)
     with Classifier(MODELS / "logits.tflite", overrides=NAMED) as classifier:
         unknown = classifier.scores(colours.frame("red"))
     monkeypatch.undo()
@@ -301,3 +302,89 @@ def test_what_came_in_the_place_of_a_model_is_named(data, what, remedy, tmp_path
     with pytest.raises(InputError, match=what) as caught:
         read_interface(path)
     assert remedy in caught.value.remedy
+
+
+# -------------------------------------------------------------------------------------------- other inputs and outputs
+
+
+def test_the_channels_may_come_first():
+    path = MODELS / "channels_first.tflite"
+    assert right(path, NAMED) == 3
+    with Classifier(path, overrides=NAMED) as classifier:
+        x = classifier.prepare(colours.frame("green", 30, 40))
+        out = np.empty_like(x)
+        assert classifier.prepare(colours.frame("green", 30, 40), out) is out
+    with Classifier(MODELS / "ensemble.tflite", overrides=NAMED) as classifier:
+        usual = classifier.prepare(colours.frame("green", 30, 40))
+    assert x.shape == (1, 3, 16, 16)
+    assert np.array_equal(x.transpose(0, 2, 3, 1), usual)
+    assert np.array_equal(out, x)
+
+
+def test_a_grey_picture_may_lack_the_channel():
+    two = Overrides(labels=("dark", "bright"))
+    with Classifier(MODELS / "grey_of_two.tflite", overrides=two) as classifier:
+        assert "takes grey pictures" in classifier.notes[0]
+        for value, label in ((20, "dark"), (230, "bright")):
+            scores = classifier.scores(np.full((40, 30, 3), value, np.uint8))
+            assert scores.sum() == pytest.approx(1)
+            assert classifier.rank(scores)[0].label == label
+        coloured = classifier.prepare(np.full((16, 16, 3), (255, 0, 0), np.uint8))
+    assert np.allclose(coloured * 128 + 128, round(0.114 * 255))
+    with pytest.raises(InputError, match="grey, and the mean or std differs"):
+        Classifier(MODELS / "grey_of_two.tflite", overrides=dataclasses.replace(two, mean=(1.0, 2.0, 3.0)))
+
+
+def test_one_number_is_the_probability_of_the_second_of_two_classes():
+    path = MODELS / "grey_of_two.tflite"
+    for given, labels in ((None, ("0", "1")), (("day",), ("not day", "day")), (("a", "b"), ("a", "b"))):
+        assert read_interface(path, Overrides(labels=given)).labels == labels
+    with pytest.raises(InputError, match="its output is"):
+        read_interface(path, NAMED)
+    graph = read_graph(path)
+    counted = dataclasses.replace(graph.outputs[0], dtype="int64")
+    with pytest.raises(InputError, match="its output is"):
+        check_image_classifier(dataclasses.replace(graph, outputs=(counted,)))
+
+
+def test_of_several_outputs_the_labels_choose_one():
+    path, frame = MODELS / "two_heads.tflite", np.full((16, 16, 3), (40, 30, 200), np.uint8)
+    for labels, found in ((colours.LABELS, "red"), (("dark", "bright"), "dark")):
+        with Classifier(path, overrides=Overrides(labels=labels)) as classifier:
+            assert classifier.classify(frame)[0].label == found
+            assert "of the 2 outputs" in classifier.notes[0]
+    with pytest.raises(InputError, match=r"2 outputs: .*\(1, \d\), .*\(1, \d\)$") as caught:
+        Classifier(path)
+    assert "--labels" in caught.value.remedy
+    with pytest.raises(InputError, match="2 outputs"):
+        Classifier(path, overrides=Overrides(labels=("a", "b", "c", "d")))
+    graph = read_graph(path)
+    twice = dataclasses.replace(graph, outputs=(graph.outputs[0],) * 2)
+    with pytest.raises(InputError, match="2 outputs") as caught:
+        check_image_classifier(twice, labels=colours.LABELS[: graph.outputs[0].shape[-1]])
+    assert "model.outputs[0]" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("shape", "open_axes", "axes"),
+    [
+        ((1, 8, 9, 3), (), (1, 2, 3)),
+        ((1, 3, 8, 3), (), (1, 2, 3)),
+        ((1, 3, 8, 9), (), (2, 3, 1)),
+        ((1, 3, 1, 1), (2, 3), (2, 3, 1)),
+        ((1, 1, 1, 3), (1, 2), (1, 2, 3)),
+        ((1, 8, 9, 1), (), (1, 2, 3)),
+        ((1, 1, 8, 9), (), (2, 3, 1)),
+        ((1, 8, 9), (), (1, 2, None)),
+    ],
+)
+def test_where_height_width_and_channels_lie(shape, open_axes, axes):
+    found = picture_shape(shape, open_axes)
+    assert found is not None
+    assert found.axes == axes
+    assert found.sized(found.height, found.width) == shape
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 3), (1, 9), (1, 8, 9, 4), (2, 8, 9, 3), (1, 0, 9, 3), (1, 5, 8, 9, 3)])
+def test_what_is_no_picture(shape):
+    assert picture_shape(shape) is None

@@ -153,7 +153,7 @@ class Loaded:
         card = read_card(subject.path)
         watch = Stopwatch()
         try:
-            check_image_classifier(self.graph, card)
+            check_image_classifier(self.graph, card, subject.overrides.labels)
         except InputError:
             self.runtime: Runtime = open_runtime(subject.path, subject.options)
         else:

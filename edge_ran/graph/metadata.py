@@ -63,7 +63,7 @@ def attach_card(model: bytes, card: ModelCard) -> bytes:
 def read_card(path: Path | str, labels: Sequence[str] | None = None) -> ModelCard | None:
     """Return what the ``.tflite`` says of itself: our card, else one made from what other tools wrote, else None.
 
-    None also where foreign metadata belongs to something else than a model of RGB pictures.
+    None also where foreign metadata belongs to something else than a model of pictures.
 
     Args:
         path: the file.
@@ -121,7 +121,7 @@ def _foreign_card(
     if not inputs or not outputs or len(graph.inputs) != 1:
         return None
     image = graph.inputs[0]
-    if len(image.shape) != 4 or image.shape[3] != 3 or not all(image.shape):
+    if image.picture is None:
         return None
     names = [one.string(0) for one in outputs[0].tables(6) if one.byte(2) == 2]  # TENSOR_AXIS_LABELS
     labels = tuple(given) if given is not None else _labels(names, files, graph.path)
@@ -150,8 +150,9 @@ def _labels(names: list[str], files: dict[str, bytes], path: Path) -> tuple[str,
 
 def _size(described: _Table, image: TensorSpec) -> tuple[int, int]:
     """Height and width: the tensor's; where that leaves them open, those that the metadata recommends, else 0 x 0."""
-    if not {1, 2} & set(image.open_axes):
-        return image.shape[1], image.shape[2]
+    picture = image.picture
+    if picture is not None and not {*picture.axes[:2]} & {*image.open_axes}:
+        return picture.height, picture.width
     content = described.table(3)
     properties = content.table(1) if content is not None and content.byte(0) == 2 else None
     size = properties.table(1) if properties is not None else None

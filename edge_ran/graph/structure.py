@@ -17,6 +17,7 @@ import tflite
 from edge_ran.files import read_bytes
 from edge_ran.folder_walk import check_name
 from edge_ran.graph.flatbuffer import enumeration, open_model, untrusted
+from edge_ran.graph.picture_shape import PictureShape, picture_shape
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -52,6 +53,11 @@ class TensorSpec:
     def elements(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def picture(self) -> PictureShape | None:
+        """How a picture lies in it; None where it can be no picture."""
+        return picture_shape(self.shape, self.open_axes)
 
 
 @dataclass(frozen=True)

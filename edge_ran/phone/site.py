@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -210,6 +211,8 @@ def _write_model(
         if options.overrides.labels is None and not (classifier.card and classifier.card.labels):
             raise InputError(f"{path} has no labels", "add --labels FILE, one per line")
         classifier.check_size()
+        if classifier.place:
+            raise InputError(f"{path}: the page reads the first output alone", f"edge-ran run {shlex.quote(str(path))}")
         spec, card, labels = classifier.spec, classifier.card, classifier.labels
         answers = []
         for frame in frames:
@@ -261,6 +264,10 @@ def check_for_browsers(graph: Graph) -> None:
         raise InputError(
             f"{graph.path}: browsers need one input with a batch of 1", "make such a file: edge-ran convert RUN"
         )
+    picture = graph.inputs[0].picture
+    if picture is None or not picture.is_usual or graph.outputs[0].shape[-1:] < (2,):
+        what = f"the page gives (1, H, W, 3) and takes (1, classes), not {graph.inputs[0].shape} and "
+        raise InputError(f"{graph.path}: {what}{graph.outputs[0].shape}", "import its Keras file: edge-ran import FILE")
 
 
 def _tensor(tensor: TensorSpec) -> SiteTensor:

@@ -112,7 +112,7 @@ def obstacle(graph: Graph, options: RuntimeOptions) -> str:
     """Return why a GPU or delegate need not even be tried; empty where nothing speaks against it."""
     package = interpreter.package(options.runtime)
     if options.delegate is not None:
-        is_open = any(len(tensor.shape) == 4 and {1, 2} & set(tensor.open_axes) for tensor in graph.inputs)
+        is_open = any(len(tensor.shape) == 4 and {1, 2, 3} & set(tensor.open_axes) for tensor in graph.inputs)
         return "the size of this model's input is not fixed" if is_open else ""
     if package.name != "litert":
         return f"{package.name} has no GPU of its own"

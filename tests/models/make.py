@@ -178,6 +178,15 @@ def foreign() -> dict[str, Callable[[], bytes]]:
         "overflowing.tflite": lambda: written(
             lambda x: softmax(mean_colour(x) * 1e38 * 1e38 - 1e38 * mean_colour(x) * 1e38)
         ),
+        "channels_first.tflite": lambda: written(
+            lambda x: softmax(mean_colour(tf.transpose(x, (0, 2, 3, 1)))), (1, 3, 16, 16)
+        ),
+        "grey_of_two.tflite": lambda: written(
+            lambda x: tf.sigmoid(8 * tf.reshape(tf.reduce_mean(x), (1, 1))), (1, 16, 16)
+        ),
+        "two_heads.tflite": lambda: written(
+            lambda x: (softmax(mean_colour(x)), softmax(8 * tf.reduce_mean(x, [1, 2]) @ np.float32([[0, 1]] * 3)))
+        ),
         "uint8_0_to_1.tflite": lambda: written(lambda x: softmax(mean_colour(2 * x - 1)), calibration=(whole + 1) / 2),
         "uint8_-1_to_1.tflite": lambda: written(lambda x: softmax(mean_colour(x)), calibration=whole),
     }
