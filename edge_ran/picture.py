@@ -25,6 +25,7 @@ from edge_ran.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
+_AVIF_SUFFIXES = (".avif",)
 HEIF_REMEDY = "pip install pillow-heif, or convert them to JPEG"
 MOST_PIXELS = 1 << 27  # decoded, they take 400 MB; phones' largest pictures have 108 million
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
@@ -45,7 +46,19 @@ _UPRIGHT = {
 def is_picture(name: str | Path) -> bool:
     """Whether a file of that name is a picture that this installation reads."""
     suffix = os.path.splitext(name)[1].lower()
+    if suffix in _AVIF_SUFFIXES:
+        return "AVIF" in _formats()
     return suffix in PICTURE_SUFFIXES or (suffix in HEIF_SUFFIXES and reads_heif())
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a WebP file says that it has several frames; of these, ``read_picture`` takes the first."""
+    if path.suffix.lower() != ".webp":
+        return False
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        head = file.read(21)
+        return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:] and head[20] & 2)
+    return False
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from edge_ran import dataset
 from edge_ran.dataset.samples import Dataset
@@ -83,6 +83,28 @@ def test_an_animation_is_a_clip(pictures):
     found = [s for s in dataset.load(pictures).samples if s.path.suffix == ".gif"]
     assert len(found) == 2  # of two seconds
     assert {s.group for s in found} == {"red/a.gif"}
+
+
+def test_of_an_animated_webp_the_first_frame_is_used_aloud(pictures):
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 80, 160, 240)]
+    frames[0].save(pictures / "red" / "a.webp", save_all=True, append_images=frames[1:], duration=500)
+    frames[0].save(pictures / "red" / "still.webp")
+    frames[0].convert("RGBA").save(pictures / "red" / "still_alpha.webp", exif=b"Exif\0\0")
+    found = dataset.load(pictures)
+    assert sum(s.path.suffix == ".webp" for s in found.samples) == 3
+    assert dataset.ignored_notes(found) == [
+        "1 animated .webp: the first frame alone is used; a clip gives one a second"
+    ]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_read(pictures):
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(pictures / "red" / "a.avif")
+    found = dataset.load(pictures)
+    assert "a.avif" in {s.path.name for s in found.samples}
+    assert not dataset.summarise(found).unreadable
+    (pictures / "red" / "b.jxl").write_bytes(b"x")
+    assert "if they are pictures, convert them to JPEG" in dataset.ignored_notes(dataset.load(pictures))[0]
 
 
 def test_classes_that_differ_in_capital_letters_only_are_said(pictures):

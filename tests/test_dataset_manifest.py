@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 
 import pytest
@@ -126,3 +127,97 @@ def test_a_column_for_each_class_as_roboflow_and_isic_write_it(pictures, flags):
     path.write_text("\n".join(["filename,is_red,age", *(f"{image},{int(label == 'red')},7" for label, image in NAMES)]))
     with pytest.raises(InputError, match="no column 'label'"):
         dataset.load(path)
+
+
+def listed(data: dataset.Dataset) -> list[tuple[str, str, str]]:
+    return [(s.label, s.path.name, s.split) for s in data.samples]
+
+
+def flat(pictures, folder):
+    """Move the pictures of the classes into one folder, and return (label, new name) of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for label, image in NAMES:
+        (pictures / image).rename(folder / image.replace("/", "_"))
+        names.append((label, image.replace("/", "_")))
+    for label in {*{label for label, _ in NAMES}, "blue"}:
+        shutil.rmtree(pictures / label)
+    return names
+
+
+JSON_LINE = '{{"file_name": "{image}", "label": "{label}", "boxes": [[1, 2]]}}'
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "_classes.csv"])
+def test_a_folder_with_a_manifest_beside_its_pictures(pictures, name):
+    names = flat(pictures, pictures)
+    line = JSON_LINE if name.endswith("l") else "{image},{label}"
+    lines = [line.format(image=image, label=label) for label, image in names]
+    (pictures / name).write_text("\n".join(lines if name.endswith("l") else ["file_name,label", *lines]))
+    assert listed(dataset.load(pictures)) == [(label, image, "") for label, image in names]
+
+
+def test_a_manifest_in_each_split(pictures):
+    names = flat(pictures, pictures / "train")
+    shutil.copytree(pictures / "train", pictures / "valid")
+    for split in ("train", "valid"):
+        rows = [f"{image},{label == 'red':d},{label == 'green':d}" for label, image in names]
+        (pictures / split / "_classes.csv").write_text("\n".join(["filename, red, green", *rows]))
+    found = [(label, image, split) for split in ("train", "val") for label, image in names]
+    assert listed(dataset.load(pictures)) == found
+
+
+def test_class_folders_go_before_a_manifest_beside_them(pictures):
+    (pictures / "list.csv").write_text("image,label\nred/000.png,something\n")
+    assert dataset.load(pictures).labels == ("blue", "green", "red")
+
+
+def test_without_class_folders_a_manifest_is_named(pictures):
+    flat(pictures, pictures)
+    for name in ("sample_submission.csv", "train labels.csv"):
+        (pictures / name).write_text("image,label\n")
+    with pytest.raises(InputError, match="no class folder") as caught:
+        dataset.load(pictures)
+    assert caught.value.remedy.endswith(f"edge-ran dataset '{pictures}/train labels.csv'")
+
+
+def test_pictures_may_lie_in_a_folder_beside_the_manifest(pictures):
+    names = flat(pictures, pictures / "train_images")
+    path = pictures / "train.csv"
+    path.write_text("\n".join(["image_id,label", *(f"{image[:-4]},{label}" for label, image in names)]))
+    assert listed(dataset.load(path)) == [(label, image, "") for label, image in names]
+    shutil.copytree(pictures / "train_images", pictures / "test_images")
+    assert {s.path.parent.name for s in dataset.load(path).samples} == {"train_images"}
+    (pictures / "train_images").rename(pictures / "a")
+    with pytest.raises(InputError, match="8 missing files"):
+        dataset.load(path)
+
+
+@pytest.mark.parametrize(("name", "gap"), [("train.txt", " "), ("val.lst", "\t"), ("x.TXT", "  "), ("y.txt", ",")])
+def test_a_list_of_names_and_labels(pictures, name, gap):
+    (pictures / name).write_text("".join(f"{pictures / image}{gap}{label == 'red':d}\n" for label, image in NAMES))
+    assert listed(dataset.load(pictures / name)) == [(f"{label == 'red':d}", image[-7:], "") for label, image in NAMES]
+
+
+def test_names_with_blanks_in_a_list(pictures):
+    (pictures / "red" / "000.png").rename(pictures / "red" / "Class4 (7) R0.png")
+    path = pictures / "list.txt"
+    path.write_text("red/Class4 (7) R0.png 4\ngreen/000.png 5\n")
+    assert [s.label for s in dataset.load(path).samples] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("notes.txt", "bring the camera\nand the dog\n", "2 missing files"),
+        ("a.txt", "word\n", "no column 'image'"),
+        ("a.jsonl", '{"image": "red/000.png"\n', "line 1: no JSON object"),
+        ("a.jsonl", "[" * 100_000, "line 1: no JSON object"),
+        ("a.jsonl", "\n", "is empty"),
+        ("a.jsonl", '{"image": "red/000.png"}', "no column 'label'"),
+    ],
+)
+def test_what_is_no_such_list_is_one_line(pictures, name, text, what):
+    (pictures / name).write_text(text)
+    with pytest.raises(InputError, match=what):
+        dataset.load(pictures / name)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_ran.dataset.decoding import decode
 from edge_ran.dataset.samples import NO_FILES, Dataset, Progress, Sample, some
-from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES
+from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, is_animation
 
 THUMB = 16
 
@@ -89,12 +89,16 @@ def ignored_notes(dataset: Dataset) -> list[str]:
     notes = []
     for what, count in dataset.ignored:
         if what.startswith("."):
-            why = f"pillow-heif reads them: {HEIF_REMEDY}" if what in HEIF_SUFFIXES else "unsupported format"
+            why = "unsupported format; if they are pictures, convert them to JPEG"
+            why = f"pillow-heif reads them: {HEIF_REMEDY}" if what in HEIF_SUFFIXES else why
             notes.append(f"{count} files ending in {what} were ignored: {why}")
         elif what == NO_FILES:
             notes.append(f"{count} {what} were ignored")
         else:
             notes.append(f"{count} of {what} were ignored" if count > 1 else f"{what} was ignored")
+    animations = sum(is_animation(path) for path in {sample.path for sample in dataset.samples if sample.row < 0})
+    if animations:
+        notes.append(f"{animations} animated .webp: the first frame alone is used; a clip gives one a second")
     return notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.samples import NO_FILES, SPLIT_NAMES, Sample
 from edge_ran.errors import InputError
-from edge_ran.folder_walk import folders_in, walk
+from edge_ran.folder_walk import folders_in, is_system_file, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import PICTURE_SUFFIXES, is_picture
 
@@ -53,10 +54,36 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
                 )
         samples = _classes(source, "", clip_step_s, ignored)
     if not samples:
-        raise InputError(
-            f"{source} holds no class folder with pictures", f"lay it out as {source}/CLASS/PICTURE, one folder a class"
-        )
+        remedy = f"lay it out as {source}/CLASS/PICTURE, one folder a class"
+        if tables := _tables(source):
+            remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
+        raise InputError(f"{source} holds no class folder with pictures", remedy)
     return _without_layout(samples)
+
+
+def manifests_in(source: Path) -> list[tuple[Path, str]]:
+    """Find the manifests of a folder without class folders, each with the split whose pictures it lists.
+
+    As Hugging Face's image folders and Roboflow have it: one manifest lies beside the pictures, or beside the one
+    folder that holds them; in the whole folder or in each split.
+    """
+    children = folders_in(source)
+    splits = [child for child in children if child.name.lower() in SPLIT_NAMES]
+    parts = [(one, SPLIT_NAMES[one.name.lower()]) for one in splits] if len(splits) == len(children) else []
+    found = []
+    for part, split in parts or [(source, "")]:
+        tables, inner = _tables(part), folders_in(part)
+        has_pictures = any(is_picture(path.name) for path in part.iterdir())
+        if len(tables) == 1 and (0 if has_pictures else 1) == len(inner):
+            found.append((tables[0], split))
+    return found
+
+
+def _tables(folder: Path) -> list[Path]:
+    """What looks like a manifest there; one of training pictures first."""
+    suffixes = (".csv", ".tsv", ".jsonl")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not is_system_file(path.name)]
+    return sorted(found, key=lambda path: ("train" not in path.name.lower(), path.name))
 
 
 def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]) -> list[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 
 from edge_ran.dataset.arrays import from_arrays
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
-from edge_ran.dataset.folders import from_folder
-from edge_ran.dataset.manifest import Columns, from_manifest
+from edge_ran.dataset.folders import from_folder, manifests_in
+from edge_ran.dataset.manifest import MANIFEST_SUFFIXES, Columns, from_manifest
 from edge_ran.dataset.samples import Dataset, Sample
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name, walk
@@ -56,8 +57,9 @@ def load(
 
     Args:
         source: a folder of class folders (also below ``train/``, ``val/``, ``test/``), whose pictures in a sub-folder
-            of a class share that sub-folder as group; a CSV manifest with the columns ``image,label[,group][,split]``
-            and paths relative to it; or an ``.npz`` with ``x`` (N, H, W, 3) or (N, H, W) uint8 RGB, ``y`` (N,) and
+            of a class share that sub-folder as group; a manifest with the columns ``image,label[,group][,split]`` and
+            paths relative to it (CSV, JSON lines, or a list of ``PATH LABEL``), or a folder with one beside its
+            pictures, or in each split; or an ``.npz`` with ``x`` (N, H, W, 3) or (N, H, W) uint8 RGB, ``y`` (N,) and
             perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``.
         image_column, label_column, group_column, split_column: the manifest's columns; empty finds them by the names
             that people give them (``manifest.Columns``).
@@ -73,10 +75,14 @@ def load(
         raise InputError(f"the step between frames must be above 0 s, not {clip_step_s:g}")
     labels = [clean_label(label) for label in labels]
     ignored: Counter[str] = Counter()
+    columns = Columns(image_column, label_column, group_column, split_column)
     if source.is_dir():
-        samples = from_folder(source, clip_step_s, ignored, is_chosen=bool(labels))
-    elif source.suffix.lower() in (".csv", ".tsv"):
-        columns = Columns(image_column, label_column, group_column, split_column)
+        if tables := manifests_in(source):
+            listed = [(one, split) for path, split in tables for one in from_manifest(path, columns, clip_step_s)]
+            samples = [dataclasses.replace(one, split=one.split or split) for one, split in listed]
+        else:
+            samples = from_folder(source, clip_step_s, ignored, is_chosen=bool(labels))
+    elif source.is_file() and source.suffix.lower() in MANIFEST_SUFFIXES:
         samples = from_manifest(source, columns, clip_step_s)
     elif source.suffix.lower() == ".npz":
         samples = from_arrays(source)

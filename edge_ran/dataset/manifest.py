@@ -1,10 +1,11 @@
-"""A CSV manifest of labelled images, as people and programs write them."""
+"""A manifest of labelled images, as people and programs write them: CSV, JSON lines, or a list of names and labels."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -13,7 +14,7 @@ from edge_ran import files
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.samples import SPLIT_NAMES, Sample, some, split_name
 from edge_ran.errors import InputError
-from edge_ran.folder_walk import check_name
+from edge_ran.folder_walk import check_name, folders_in
 from edge_ran.labels import clean_label
 from edge_ran.picture import PICTURE_SUFFIXES
 
@@ -36,6 +37,8 @@ KNOWN_NAMES = {
     "group": ("group",),
     "split": ("split", "set", "subset", "partition"),
 }
+
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt", ".lst")
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,21 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> list[Sa
     """List the samples of a manifest. Raises InputError where it is no such table, or names missing files."""
     samples: list[Sample] = []
     missing: list[Path] = []
-    for row in _rows(source, columns):
-        path = _path(source, row.image)
+    rows = _rows(source, columns)
+    root = _root(source, rows[0].image) if rows else source.parent
+    for row in rows:
+        path = _path(root, row.image)
         if not path.is_file():
             missing.append(path)
         elif path.suffix.lower() in CLIP_SUFFIXES:
-            rows = clip_rows(path, clip_step_s)
-            samples += [Sample(path, row.label, row.group or row.image, row.split, number) for number in rows]
+            numbers = clip_rows(path, clip_step_s)
+            samples += [Sample(path, row.label, row.group or row.image, row.split, number) for number in numbers]
         else:
             samples.append(Sample(path, row.label, row.group, row.split))
     if missing:
         raise InputError(
             f"manifest {source} names {len(missing)} missing files; the first: {missing[0]}",
-            f"paths count from {source.parent}; correct them, or move the manifest",
+            f"paths count from {root}; correct them, or move the manifest",
         )
     if not samples:
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
@@ -88,7 +93,8 @@ def _rows(source: Path, columns: Columns) -> list[_Row]:
     names = [name.strip() for name in header]
     body = lines[1:]
     if not {name.lower() for name in names} & set(KNOWN_NAMES["image"]) and not columns.image:
-        if len(names) < 2 or not _exists(source, names[0]):
+        is_list = source.suffix.lower() in (".txt", ".lst")
+        if len(names) < 2 or not (is_list or _exists(source, names[0])):
             _no_column(source, "image", names)
         names, body = ["image", "label", "group", "split"][: len(names)], lines  # there is no header
     if not columns.label:
@@ -166,17 +172,31 @@ def _flag(cell: str) -> str:
     return {"0": "0", "0.0": "0", "1": "1", "1.0": "1"}.get(cell.strip(), "")
 
 
-def _path(source: Path, image: str) -> Path:
+def _root(source: Path, image: str) -> Path:
+    """The folder from which the names count: the manifest's own, else the one beside it that has that picture.
+
+    Where several have it, train.csv means train, or train_images.
+    """
+    if _path(source.parent, image).is_file():
+        return source.parent
+    found = [folder for folder in folders_in(source.parent) if _path(folder, image).is_file()]
+    own = [folder for folder in found if folder.name.lower().startswith(source.stem.lower())]
+    one = own if len(found) > 1 else found
+    return one[0] if len(one) == 1 else source.parent
+
+
+def _path(root: Path, image: str) -> Path:
     """The picture or clip of that name: Windows may have written it, or a program that leaves the ending out."""
-    named = source.parent / image
-    paths = [named, *([source.parent.joinpath(*PureWindowsPath(image).parts)] if "\\" in image else [])]
+    named = root / image
+    paths = [named, *([root.joinpath(*PureWindowsPath(image).parts)] if "\\" in image else [])]
     endings = ["", *PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES)]
     found = (path.with_name(path.name + ending) for path in paths if path.name for ending in endings)
     return next((path for path in found if path.is_file()), named)
 
 
 def _exists(source: Path, image: str) -> bool:
-    return _path(source, image.strip()).is_file()
+    image = image.strip()
+    return bool(image) and _path(_root(source, image), image).is_file()
 
 
 def _lines(source: Path) -> list[tuple[int, list[str]]]:
@@ -187,8 +207,13 @@ def _lines(source: Path) -> list[tuple[int, list[str]]]:
         text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"manifest {source} is not UTF-8 text", "save it as UTF-8 CSV") from error
+    if source.suffix.lower() == ".jsonl":
+        return _json_lines(source, text)
     first = text.partition("\n")[0].strip()
     delimiter, skipped = max(",;\t", key=first.count), 0
+    if source.suffix.lower() not in (".csv", ".tsv") and delimiter not in first:  # a blank before the label
+        listed = [(number, line.rsplit(None, 1)) for number, line in enumerate(text.splitlines(), 1)]
+        return [(number, cells) for number, cells in listed if cells]
     if first.lower().startswith("sep=") and len(first) == 5:  # Excel's word for what divides
         delimiter, skipped = first[4], 1
         text = text.partition("\n")[2]
@@ -198,3 +223,20 @@ def _lines(source: Path) -> list[tuple[int, list[str]]]:
     except csv.Error as error:
         raise InputError(f"manifest {source}, line {reader.line_num + skipped}: {error}", "save it as CSV") from error
     return [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
+
+
+def _json_lines(source: Path, text: str) -> list[tuple[int, list[str]]]:
+    """A table of an object a line, as ``metadata.jsonl`` of Hugging Face's image folders is."""
+    rows: list[tuple[int, dict[str, object]]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise InputError(f"manifest {source}, line {number}: no JSON object", '{"file_name": …, "label": …}')
+            rows.append((number, row))
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    cells = [(number, ["" if row.get(name) is None else str(row[name]) for name in names]) for number, row in rows]
+    return [(0, names), *cells] if rows else []
