@@ -6,6 +6,7 @@ import http.server
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ran.camera import open_source, source
+from edge_ran.camera import Capture, open_source, source
 from edge_ran.camera.mjpeg import _Bytes
 from edge_ran.errors import CameraError, InputError
 
@@ -168,3 +169,56 @@ def test_a_link_to_a_device_is_asked_what_it_is(tmp_path: Path, monkeypatch: pyt
     for name in ("/dev/v4l/by-id/usb-ACME-video-index0", "/dev/video77"):
         with pytest.raises(CameraError, match="there is no camera"):
             open_source(name)
+
+
+def test_the_length_of_the_first_picture_is_not_that_of_the_stream():
+    """Tasmota sends the header lines of its first picture with those of the answer, and no delimiter before it."""
+    parts = b"\r\n".join([jpeg(0), *(FORMS["lengths"](jpeg(number)) for number in range(1, 4))])
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            head = "Content-Type: multipart/x-mixed-replace;boundary=frame\r\nContent-Type: image/jpeg"
+            length = f"Content-Length: {len(jpeg(0))}"
+            self.wfile.write(f"HTTP/1.1 200 OK\r\n{head}\r\n{length}\r\n\r\n".encode() + parts)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    asked: list[str] = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        opened = open_source(f"http://127.0.0.1:{running.server_port}/")
+        assert brightness(opened, 4) == [0, 1, 2, 3]
+        opened.close()
+        running.shutdown()
+    assert len(asked) == 1
+
+
+def video_part(number: int) -> bytes:
+    return b"--frame\r\nContent-Type: video/x-h264\r\nX-FrameType: 0\r\n\r\n" + bytes([number]) * 500 + b"\r\n"
+
+
+def test_a_stream_of_video_parts_is_named_at_once() -> None:
+    body = b"".join(map(video_part, range(1, 9)))
+    with server("multipart/x-mixed-replace; boundary=frame", lambda _: body, has_length=False) as url:
+        opened = open_source(url)
+        with pytest.raises(CameraError, match="sends video/x-h264, not JPEG pictures") as caught:
+            opened.read()
+        opened.close()
+        assert "rtsp" in caught.value.remedy
+        capture = Capture(lambda: open_source(url))
+        with pytest.raises(CameraError, match="sends video/x-h264"):
+            capture.next(time.monotonic() + 10)
+        capture.close()
+
+
+def test_other_parts_among_pictures_are_left_out() -> None:
+    body = b"".join([FORMS["lengths"](jpeg(1)), video_part(3), FORMS["lengths"](jpeg(2))])
+    with server("multipart/x-mixed-replace; boundary=frame", lambda _: body, has_length=False) as url:
+        opened = open_source(url)
+        assert brightness(opened, 1) == [1]
+        with pytest.raises(InputError, match="no picture"):
+            opened.read()
+        assert brightness(opened, 1) == [2]
+        opened.close()

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran.camera.mjpeg import OtherStream
 from edge_ran.camera.source import Frame, FrameSource
 from edge_ran.errors import CameraError, EdgeRanError, InputError
 
@@ -224,6 +225,12 @@ class Capture:
             frame = source.read()
         except InputError as error:
             return self._receive(generation, None, str(error))
+        except OtherStream as error:
+            with self._changed:
+                if self._current(generation):
+                    self._failure = error
+                    self._changed.notify_all()
+            return False
         except CameraError as error:
             with self._changed:
                 if self._current(generation):

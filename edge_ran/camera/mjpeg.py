@@ -27,12 +27,18 @@ from edge_ran.errors import CameraError, InputError
 
 MAX_PICTURE_BYTES = 64 << 20
 _LONGEST_HEADER = 1 << 16
+_LONGEST_LINE = 256
 SNAPSHOTS_PER_S = 5.0  # asked of an address that answers with one picture, unless told otherwise
 _START = b"\xff\xd8\xff"
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # what a picture begins with
 _PART = re.compile(rb":[^\r\n]*\r?\n\r?\n")  # the last header line of a part, and the empty line
+_KIND = re.compile(rb"content-type:\s*([\w.+-]+/[\w.+-]+)", re.IGNORECASE)
 _ENOUGH_TO_TELL = 12  # bytes
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within coded data, FF 00 is a byte and FF D0..D7 a restart
+
+
+class OtherStream(CameraError):
+    """What the camera sends is no stream of pictures, and will be none when it is opened again."""
 
 
 class HttpVideo:
@@ -48,6 +54,7 @@ class _Bytes:
     def __init__(self, more: Callable[[], bytes], name: str, timeout_s: float) -> None:
         self._more, self._name, self._timeout_s = more, name, timeout_s
         self.delimiter = b""  # what begins a part, where it is known
+        self.other_kind = ""  # what the last part that was no picture says it is
         self._buffer = bytearray()
         self.begin()
 
@@ -122,6 +129,8 @@ class _Bytes:
             before = self._buffer if at < 0 else self._buffer[:at]
             parts = [found.start() for found in _PART.finditer(before)]
             if len(parts) > 1:
+                kind = _KIND.search(before, 0, parts[0] + _LONGEST_LINE)
+                self.other_kind = kind[1].decode("latin-1").lower() if kind else ""
                 del self._buffer[: parts[1]]
                 raise InputError(f"{self._name} sent a part that is no picture")
             if at >= 0:
@@ -170,6 +179,8 @@ class HttpCamera:
             boundary = response.headers.get_param("boundary")
             if isinstance(boundary, str) and len(boundary.strip("-")) > 3:
                 self._stream.delimiter = b"--" + boundary.strip("-").encode("latin-1", "replace")
+            if response.headers.get_content_maintype() == "multipart":
+                response.length = None  # Tasmota sends its first picture's header lines along with the answer's own
         self._next_request = time.monotonic()
 
     @property
@@ -178,7 +189,7 @@ class HttpCamera:
         return self._wanted_fps or (0.0 if self._is_stream else SNAPSHOTS_PER_S)
 
     def read(self) -> bytes:
-        """Return the next JPEG. Raises InputError (a broken part) or CameraError (lost)."""
+        """Return the next JPEG. Raises InputError (a broken part), CameraError (lost) or OtherStream."""
         self._stream.begin()
         try:
             return self._next_of_stream() if self._is_stream else self._snapshot()
@@ -197,6 +208,12 @@ class HttpCamera:
             self._is_stream = False  # what calls itself a stream gives one picture an answer
             self._response.close()
             return self._snapshot()
+        except InputError as error:
+            kind = self._stream.other_kind
+            if self._pictures or not kind.startswith("video/"):
+                raise
+            what = f"{without_password(self.name)} sends {kind}, not JPEG pictures"
+            raise OtherStream(what, "give the address of its JPEG stream or snapshots, or rtsp://…") from error
         self._pictures += 1
         return jpeg
 
