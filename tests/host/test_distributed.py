@@ -25,7 +25,7 @@ from edge_ran.recipe import Recipe, TrainOptions
 # The sums of two workers are added in another order than one process adds them; nothing else may differ.
 TOLERANCE = 2e-3
 
-TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), 0, 1, 0, mask_pool=2)
 HOW = Recipe(
     "quick", 3, 6, 0.05, "one-cycle", warmup=0.2, mixup=0.2, label_smoothing=0.1, average=0.9, mask_penalty=1e-3
 )

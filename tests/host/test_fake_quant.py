@@ -26,7 +26,7 @@ from edge_ran.host import fake_quant, networks, rewrites  # noqa: E402
 from edge_ran.host.flatbuffer import flatbuffer  # noqa: E402
 
 # Two poolings with a skip connection in the mask, a unit that strides, and one that widens.
-TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), t=1, mask_pool=2)
+TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, mask_pool=2)
 # Every option of `configure`, one at a time, and the two that meet in indoor56.
 OPTIONS = {
     "plain": {},

@@ -16,7 +16,7 @@ from edge_ran.host import networks
 from edge_ran.host.training_step import MASK_LIMIT, STRAIGHT, Optimizer, beyond, mask_logits, train_step
 from edge_ran.recipe import RECIPES, Recipe
 
-TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2, mask_tail="linear")
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), 0, 1, 0, mask_pool=2, mask_tail="linear")
 
 
 def test_the_penalty_is_of_what_lies_beyond() -> None:

@@ -42,7 +42,7 @@ from edge_ran.recipe import RECIPES, Recipe, TrainOptions, preset
 from edge_ran.run_output import RunOutput
 
 # One stage, one module with a mask of one pooling: the trainer sees every kind of layer, and traces in a second.
-TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), 0, 1, 0, mask_pool=2)
 QUICK = Recipe("quick", epochs=2, batch_size=8, learning_rate=0.05, schedule="one-cycle", warmup=0.2)
 
 
@@ -165,7 +165,7 @@ from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks
 from edge_ran.recipe import Recipe, TrainOptions
 how = Recipe("quick", epochs=3, batch_size=4, learning_rate=0.05, schedule="one-cycle", warmup=0.2, mixup=0.2)
-tiny = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+tiny = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), 0, 1, 0, mask_pool=2)
 train(Path(sys.argv[1]), Path(sys.argv[2]), tiny, how, TrainOptions(validation_fraction=0.25, checkpoint_s=0.0),
       resume=len(sys.argv) > 3, callbacks=Callbacks(on_step=lambda p: print(p.step, flush=True)))
 """
@@ -174,7 +174,8 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), tiny, how, TrainOptions(validation_f
 def test_killed_run_resumes_to_the_same_bits(pictures: Path, tmp_path: Path) -> None:
     """SIGKILL inside an epoch and at an arbitrary moment (often a checkpoint's write); then the undisturbed result."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    subprocess.run([sys.executable, "-c", SCRIPT, str(pictures), str(undisturbed)], check=True, capture_output=True)
+    how = Recipe("quick", 3, 4, 0.05, "one-cycle", warmup=0.2, mixup=0.2)
+    train(pictures, undisturbed, TINY, how, TrainOptions(validation_fraction=0.25))
     extra: list[str] = []
     for stop_at in (2, 6):
         process = subprocess.Popen(

@@ -24,7 +24,7 @@ from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks, Progress
 from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
 
-TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), mask_pool=2)
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), 0, 1, 0, mask_pool=2)
 LONG = Recipe("long", epochs=12, batch_size=6, learning_rate=0.05, schedule="one-cycle", warmup=0.2)
 QUICK = Recipe("quick", 3, 6, 0.02, "cosine", body_rate=0.2, average=0.9, keep_statistics=True)
 OPTIONS = TrainOptions(validation_fraction=0.25)
