@@ -141,7 +141,7 @@ def measure(name: str, pictures: Sample, size: int, gpu: bool, folder: Path) -> 
     path.unlink()
     network = networks.load(folder / name / "model.keras")
     spec = RunFolder(folder / name).card().input
-    rewritten = rewrites.rewrite(network).model
+    rewritten = rewrites.rewrite(network, normalise(fitted[:4], spec)).model
     judged = frames[count:]
     pixels = np.stack([fit_pixels(frame, spec) for frame in judged])
     values = normalise(pixels, spec)

@@ -25,6 +25,7 @@ from edge_ran.graph import TensorSpec
 from edge_ran.graph.subgraph import computing, cut
 from edge_ran.host import rewrites
 from edge_ran.host.read_run import read_run
+from edge_ran.host.rewrites.proof_pictures import proof_images
 from edge_ran.picture import read_picture
 from edge_ran.pictures import pictures_in, spread
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
@@ -158,7 +159,7 @@ def some_frames(source: Path, count: int) -> list[NDArray[np.uint8]]:
 
 def _reference(network: tf_keras.Model, run: RunFolder, rounded: bool) -> tuple[tf_keras.Model, str]:
     if not (rounded and run.ranges_path.is_file()):
-        return rewrites.rewrite(network).model, FLOAT
+        return rewrites.rewrite(network, proof_images(run.card().input)).model, FLOAT
     from edge_ran.host import fake_quant  # tensorflow-model-optimization takes seconds to import
 
     return fake_quant.fake_quantise(network, fake_quant.load_ranges(run.ranges_path), exact=True), FAKE_QUANTISED
