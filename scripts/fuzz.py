@@ -32,6 +32,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("tflite", "runtime", "keras", "pictures", "clips", "npz", "csv")
+NAMED = ("a.png", "b.png", "c,d.png")  # pictures of the manifests
 LARGE = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000)
 
 
@@ -129,7 +130,7 @@ def seeds(kind: str) -> list[tuple[str, bytes]]:
         np.savez_compressed(packed, x=np.zeros((6, 8, 8, 3), np.uint8), y=np.array(list("ababab")))
         return [("seed.npz", file.getvalue()), ("packed.npz", packed.getvalue())]
     elif kind == "csv":
-        text = 'image,label,group,split\na.png,one,g,train\nb.png,two,h,val\n"c,d.png",one,,test\n'
+        text = 'image,label,group,split\n{},one,g,train\n{},two,h,val\n"{}",one,,test\n'.format(*NAMED)
         return [("seed.csv", text.encode()), ("bom.csv", b"\xef\xbb\xbf" + text.replace(",", ";").encode())]
     elif kind == "clips":
         return _clips()
@@ -218,6 +219,8 @@ def serve(kind: str, folder: Path, first: int, count: int, seed: int) -> None:
     from edge_ran.printable import clean, one_line
 
     given, use = seeds(kind), user(kind)
+    for name in NAMED if kind == "csv" else ():
+        (folder / name).write_bytes(b"a picture, which nobody opens")
     for number in range(first, first + count):
         suffix, data = case(kind, given, number, seed)
         path = folder / f"case{suffix}"
