@@ -115,9 +115,9 @@ class Classifier:
         if not self.spec.is_open:
             return self._graph_notes
         return (
-            *self._graph_notes,
             f"{self.path.name} leaves the size of its input open: pictures keep their own, up to {LONGEST_SIDE} "
             "pixels; --input-size HEIGHTxWIDTH gives them the size that it was trained with",
+            *self._graph_notes,
         )
 
     def scores(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:

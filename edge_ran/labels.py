@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from edge_ran.errors import InputError
 
@@ -43,6 +44,18 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
     while lines and not lines[-1]:
         lines.pop()
     return _without_numbers(lines)
+
+
+def numbered_labels(lines: Sequence[str], classes: int) -> tuple[str, ...] | None:
+    """The labels where each line begins with its class's number and some classes have none: those are called by theirs.
+
+    None where a line has no number, one is there twice, or is no class.
+    """
+    found = [match for line in lines if (match := _NUMBERED.fullmatch(line)) and len(match[1]) < len(str(classes)) + 4]
+    named = {int(match[1]): match[2] for match in found}
+    if not named or len(named) != len(lines) or max(named) >= classes:
+        return None
+    return tuple(named.get(place, str(place)) for place in range(classes))
 
 
 def clean_label(text: str) -> str:

@@ -16,7 +16,8 @@ from edge_ran.card import InputSpec, ModelCard, Overrides
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, Operator, TensorSpec, plain_pixels, read_card, read_graph
-from edge_ran.labels import decode_labels
+from edge_ran.graph.structure import FLOATS
+from edge_ran.labels import decode_labels, numbered_labels
 from edge_ran.preprocess import normalise, quantise
 
 MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
@@ -32,7 +33,8 @@ class ModelInterface:
     ``graph`` has the shape of the input that is run with, where one is known; ``card`` is None for a file without
     metadata; ``spec`` tells how frames become the input; ``names`` are the labels, as given or found, None where there
     are none; ``gives_probabilities`` is None where the graph alone does not tell whether the scores are probabilities
-    or logits. ``place`` is that of the scores among the graph's outputs.
+    or logits. ``place`` is that of the scores among the graph's outputs. ``assumes_scaling``: nobody says how
+    pixels are scaled for its float input.
     """
 
     graph: Graph
@@ -41,6 +43,7 @@ class ModelInterface:
     names: tuple[str, ...] | None
     gives_probabilities: bool | None
     place: int = 0
+    assumes_scaling: bool = False
 
     @property
     def tensor(self) -> TensorSpec:
@@ -58,6 +61,8 @@ class ModelInterface:
             return tuple(str(index) for index in range(classes))
         if len(self.names) == self.graph.outputs[self.place].shape[-1] == 1:
             return (f"not {self.names[0]}", self.names[0])
+        if len(self.names) < classes and (numbered := numbered_labels(self.names, classes)):
+            return numbered
         if len(self.names) != classes:
             what = f"{self.graph.path} has {classes} outputs, but {len(self.names)} labels are given or in it"
             raise InputError(what, "--labels FILE, one per line")
@@ -71,6 +76,10 @@ class ModelInterface:
             found.append(f"{self.graph.path.name} takes grey pictures: colours are made grey")
         if len(self.graph.outputs) > 1 and not (self.card and self.card.masks):
             found.append(f"of the {len(self.graph.outputs)} outputs of {self.graph.path.name}, {scores.name} is taken")
+        if self.assumes_scaling:
+            mean, std = self.spec.mean[0], self.spec.std[0]
+            scaling = f"(pixel - {mean:g}) / {std:g}"
+            found.append(f"{self.graph.path.name} does not say how pixels are scaled: {scaling}, or --mean and --std")
         return tuple(found)
 
 
@@ -88,7 +97,8 @@ def read_interface(path: Path | str, overrides: Overrides | None = None) -> Mode
     if _open_sides(graph.inputs[0]) and not spec.is_open and picture is not None:
         graph = graph.with_input_shape(picture.sized(spec.height, spec.width))
     names = overrides.labels if overrides.labels is not None else (card.labels if card else ()) or None
-    return ModelInterface(graph, card, spec, names, gives_probabilities(graph, place), place)
+    assumed = card is None and overrides.mean is overrides.std is None and graph.inputs[0].dtype in FLOATS
+    return ModelInterface(graph, card, spec, names, gives_probabilities(graph, place), place, assumed)
 
 
 def check_image_classifier(graph: Graph, card: ModelCard | None = None, labels: Sequence[str] | None = None) -> int:

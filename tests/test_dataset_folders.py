@@ -7,6 +7,8 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image, features
 
@@ -202,3 +204,23 @@ def test_a_walk_is_sorted_and_names_what_it_cannot_read(tmp_path):
     ]
     with pytest.raises(InputError, match="cannot read folder"):
         list(walk(tmp_path / "nowhere"))
+
+
+def test_pictures_and_boxes_are_no_classes(pictures):
+    (pictures / "red").rename(pictures / "JPEGImages")
+    (pictures / "green").rename(pictures / "Annotations")
+    with pytest.raises(InputError, match="laid out for detection: JPEGImages and Annotations") as caught:
+        dataset.load(pictures)
+    assert "image,label" in caught.value.remedy
+    assert dataset.load(pictures, labels=["JPEGImages"]).samples
+
+
+@pytest.mark.parametrize("suffix", [".wmv", ".MPG", ".3gp", ".ts"])
+def test_clips_of_camcorders_and_old_phones(pictures, suffix):
+    frame = np.zeros((16, 16, 3), np.uint8)
+    writer = cv2.VideoWriter(str(pictures / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (16, 16))
+    for _ in range(20):
+        writer.write(frame)
+    writer.release()
+    (pictures / "a.avi").rename(pictures / "red" / f"a{suffix}")  # FFmpeg looks at the bytes
+    assert sum(s.path.suffix == suffix for s in dataset.load(pictures).samples) == 2

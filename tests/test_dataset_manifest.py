@@ -221,3 +221,9 @@ def test_what_is_no_such_list_is_one_line(pictures, name, text, what):
     (pictures / name).write_text(text)
     with pytest.raises(InputError, match=what):
         dataset.load(pictures / name)
+
+
+def test_the_list_of_im2rec(pictures):
+    path = pictures / "train.lst"
+    path.write_text("".join(f"{n}\t{label == 'red':.6f}\t{image}\n" for n, (label, image) in enumerate(NAMES)))
+    assert listed(dataset.load(path)) == [(f"{label == 'red':.6f}", image[-7:], "") for label, image in NAMES]

@@ -388,3 +388,22 @@ def test_where_height_width_and_channels_lie(shape, open_axes, axes):
 @pytest.mark.parametrize("shape", [(8, 9, 3), (1, 9), (1, 8, 9, 4), (2, 8, 9, 3), (1, 0, 9, 3), (1, 5, 8, 9, 3)])
 def test_what_is_no_picture(shape):
     assert picture_shape(shape) is None
+
+
+def test_labels_by_number_may_leave_classes_out():
+    path = MODELS / "float32.tflite"
+    for labels, found in ((("0 a", "2 c"), ("a", "1", "c")), (("1 b",), ("0", "b", "2"))):
+        assert read_interface(path, Overrides(labels=labels)).labels == found
+    for labels in (("0 a", "3 d"), ("0 a", "0 b"), ("0 a", "b"), ("9" * 5000 + " a",)):
+        with pytest.raises(InputError, match="3 outputs, but"):
+            _ = read_interface(path, Overrides(labels=labels)).labels
+
+
+def test_a_scaling_that_nobody_tells_is_told(tmp_path):
+    path = MODELS / "ensemble.tflite"
+    with Classifier(path, overrides=NAMED) as classifier:
+        assert "(pixel - 128) / 128, or --mean and --std" in classifier.notes[0]
+    silent = (path, dataclasses.replace(NAMED, mean=(0.0,) * 3)), (MODELS / "raw_uint8.tflite", NAMED)
+    for file, overrides in (*silent, (foreign(tmp_path, "ensemble", spec(128, 128)), None)):
+        with Classifier(file, overrides=overrides) as classifier:
+            assert classifier.notes == ()

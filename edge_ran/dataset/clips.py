@@ -15,7 +15,10 @@ from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
 from edge_ran.picture import MOST_PIXELS, eight_bit_bgr
 
-CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif")
+CLIP_SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif"),
+    *(".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".ts", ".mts", ".m2ts", ".ogv"),  # camcorders, recorders, old phones
+)
 MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
 MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length
 _UNREADABLE = (0,)  # a clip that cannot be read has one frame, which says so when it is decoded

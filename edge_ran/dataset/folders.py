@@ -17,6 +17,7 @@ from edge_ran.folder_walk import folders_in, is_system_file, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import PICTURE_SUFFIXES, is_picture
 
+_PICTURES_OF_BOXES, _BOXES = {"jpegimages", "images", "imgs"}, {"annotations", "labels", "imagesets", "xmls"}
 _LIKE_A_SPLIT = re.compile(
     r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)([ _.-]|$)", re.IGNORECASE
 )
@@ -35,6 +36,8 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
         InputError: there is no class folder, one without a picture, or folders that look like splits without being so.
     """
     children = folders_in(source)
+    if not is_chosen:
+        _check_no_boxes(source, children)
     splits = [child for child in children if child.name.lower() in SPLIT_NAMES]
     # A class may be called "train" as well: its pictures lie in it, a split holds folders of classes.
     divided = bool(splits) and (len(splits) == len(children) or all(_holds_folders_only(one) for one in splits))
@@ -59,6 +62,15 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
         raise InputError(f"{source} holds no class folder with pictures", remedy)
     return _without_layout(samples)
+
+
+def _check_no_boxes(source: Path, children: Sequence[Path]) -> None:
+    """Raise InputError where a folder has pictures in one folder and what is on them in another (VOC, YOLO, COCO)."""
+    names = {child.name.lower(): child.name for child in children}
+    pictures, boxes = names.keys() & _PICTURES_OF_BOXES, names.keys() & _BOXES
+    if pictures and boxes:
+        what = f"{source} is laid out for detection: {names[min(pictures)]} and {names[min(boxes)]} are no classes"
+        raise InputError(what, f"list the pictures with their classes in {source}/list.csv: image,label")
 
 
 def manifests_in(source: Path) -> list[tuple[Path, str]]:

@@ -97,6 +97,8 @@ def _rows(source: Path, columns: Columns) -> list[_Row]:
         if len(names) < 2 or not (is_list or _exists(source, names[0])):
             _no_column(source, "image", names)
         names, body = ["image", "label", "group", "split"][: len(names)], lines  # there is no header
+        if source.suffix.lower() == ".lst" and len(header) > 2:
+            names = ["number", "label", *[""] * (len(header) - 3), "image"]  # as MXNet's im2rec writes it
     if not columns.label:
         names, body = _with_class_column(source, names, body)
     places = {kind: _place(source, kind, getattr(columns, kind), names, body) for kind in KNOWN_NAMES}
