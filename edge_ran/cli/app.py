@@ -19,7 +19,7 @@ from edge_ran.printable import one_line
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec
-    from edge_ran.targets.measurements import DeviceDefaults
+    from edge_ran.targets.defaults import DeviceDefaults
 
 
 class _Application(TyperGroup):
@@ -66,9 +66,9 @@ def complain(what: str, remedy: str) -> None:
 
 def suited(spec: DeviceSpec, options: Mapping[str, Any]) -> DeviceDefaults:
     """Return what the device's description says of accelerator and threads, where the options leave it open."""
-    from edge_ran.targets import measurements
+    from edge_ran.targets import defaults
 
-    return measurements.suited(spec, options)
+    return defaults.suited(spec, options)
 
 
 def believing(spec: DeviceSpec) -> contextlib.AbstractContextManager[None]:

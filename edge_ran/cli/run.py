@@ -85,7 +85,6 @@ def _run_here(
     from edge_ran.runtime import RuntimeOptions
     from edge_ran.stream import Stream, run_stream
     from edge_ran.targets.address import is_browser
-    from edge_ran.targets.browser import BrowserTarget
 
     words, wishes = _words(camera, answers), results.stream_options(answers.threshold, output.force)
     _check_files(results, output.force)
@@ -106,6 +105,8 @@ def _run_here(
             check(results.attention, classifier.modules)
         try:
             if on_phone:
+                from edge_ran.targets.browser import BrowserTarget
+
                 phone = stack.enter_context(BrowserTarget(spec, talk(False)))
                 pictures = bool(wishes.save or wishes.record or wishes.web or wishes.show)
                 stream: Stream | PhoneStream = phone.stream(classifier, options, pictures=pictures, **words)

@@ -22,7 +22,7 @@ from edge_ran.files import sha256
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import RuntimeOptions, open_runtime
-from edge_ran.targets.measurements import suited
+from edge_ran.targets.defaults import suited
 from edge_ran.targets.ssh.packages import own_code
 from edge_ran.targets.ssh.payload import Payload
 

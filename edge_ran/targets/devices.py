@@ -1,4 +1,7 @@
-"""From the words of ``--device`` to a device that can be asked; the list of those that are known."""
+"""From the words of ``--device`` to a device that can be asked; the list of those that are known.
+
+Each kind of device is imported where it is opened: most commands ask none.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,6 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.runtime import interpreter
 from edge_ran.targets.address import EXAMPLES, check, is_browser
-from edge_ran.targets.android import AndroidTarget, connected
-from edge_ran.targets.browser import BrowserTarget
-from edge_ran.targets.ssh import SshTarget
 from edge_ran.targets.target import Probe, Target
 
 
@@ -84,6 +84,8 @@ def list_devices(
     Raises:
         UsageError: there is no such device.
     """
+    from edge_ran.targets.android import connected
+
     asks = timeout_s is not None
     specs = [resolve(name)] if name else [*catalogue.devices(), *(connected() if asks else [])]
     if asks and any(spec.target != "local" for spec in specs):
@@ -148,11 +150,17 @@ def open_target(spec: DeviceSpec, say: Callable[[str], None] = lambda line: None
     if spec.target.startswith("adb:"):
         if install:
             raise UsageError("--install is for boards over ssh: a phone needs no Python", "leave it out")
+        from edge_ran.targets.android import AndroidTarget
+
         return AndroidTarget(spec, say)
     if spec.target == "local":
         raise UsageError(f"{spec.name} is this machine", "leave out --device")
     if is_browser(spec.target):
         if install:
             raise UsageError("--install is for boards over ssh: a browser needs no Python", "leave it out")
+        from edge_ran.targets.browser import BrowserTarget
+
         return BrowserTarget(spec, say)
+    from edge_ran.targets.ssh import SshTarget
+
     return SshTarget(spec, say, install)

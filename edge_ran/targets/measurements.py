@@ -18,28 +18,12 @@ from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.evaluate import evaluate
 from edge_ran.pictures import pictures_in
 from edge_ran.runtime import RuntimeOptions
+from edge_ran.targets.defaults import DeviceDefaults, suited
 from edge_ran.targets.devices import open_target
 from edge_ran.targets.target import Order, Parcel
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class DeviceDefaults:
-    """What a device's description says where the user said nothing; None: it says nothing either."""
-
-    accelerator: str | None = None
-    threads: int | None = None
-
-    def options(self) -> dict[str, str | int]:
-        """Return it as options of a verb, by the names of their parameters."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-
-    def runtime(self, options: RuntimeOptions) -> RuntimeOptions:
-        """Return the runtime's options with it."""
-        accelerator, threads = self.accelerator or options.accelerator, self.threads or options.threads
-        return dataclasses.replace(options, accelerator=accelerator, threads=threads)
 
 
 @dataclass(frozen=True)
@@ -195,15 +179,6 @@ def sweep(spec: DeviceSpec, request: Request, plan: Plan, axes: Axes, labelled: 
 
         accuracy = bench.accuracies(settings, judge)
     return bench.sweep_of(settings, measured, accuracy)
-
-
-def suited(spec: DeviceSpec, typed: Mapping[str, Any]) -> DeviceDefaults:
-    """Return what the device's description says of accelerator and threads, where the options typed leave it open."""
-    names_one = {"accelerator", "cpu", "gpu", "delegate"} & typed.keys()
-    return DeviceDefaults(
-        accelerator=None if spec.accelerator == "auto" or names_one else spec.accelerator,
-        threads=None if not spec.threads or "threads" in typed else spec.threads,
-    )
 
 
 @contextlib.contextmanager

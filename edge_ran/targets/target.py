@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from edge_ran.bench import Plan
 from edge_ran.card import Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.runtime import RuntimeOptions
+
+if TYPE_CHECKING:
+    from edge_ran.bench import Plan
 
 
 @dataclass(frozen=True)
