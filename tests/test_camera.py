@@ -27,7 +27,7 @@ import pytest
 from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, wait_for, write_clip
 
 from edge_ran.camera import Capture, Frame, FrameSource, Limits, Notice, open_source
-from edge_ran.camera.mjpeg import is_near, without_password
+from edge_ran.camera.address import is_near, without_password
 from edge_ran.errors import CameraError, EdgeRanError, InputError, UsageError
 from edge_ran.picture import check_pixels, read_picture
 

@@ -30,15 +30,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran.camera.mjpeg import (
-    CsiCamera,
-    HttpCamera,
-    HttpVideo,
-    is_near,
-    open_http,
-    remedy_of_address,
-    without_password,
-)
+from edge_ran.camera.address import is_near, remedy_of_address, without_password
+from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http
 from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
 from edge_ran.folder_walk import check_name, walk

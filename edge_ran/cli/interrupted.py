@@ -71,7 +71,7 @@ def resumable(run: Path) -> contextlib.AbstractContextManager[None]:
 
 def command(*more: str, leave_out: tuple[str, ...] = ()) -> str:
     """Return this command as it was typed, less some options, and more of others that it does not have."""
-    from edge_ran.camera.mjpeg import without_password
+    from edge_ran.camera.address import without_password
 
     words = [_hidden(word, without_password) for word in sys.argv[1:] if word not in leave_out]
     return shlex.join(["edge-ran", *words, *(word for word in more if word not in words)])

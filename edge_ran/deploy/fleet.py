@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edge_ran.camera.mjpeg import without_password
+from edge_ran.camera.address import without_password
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import boards
 from edge_ran.deploy.remote import Live, Remote, Running, error_text

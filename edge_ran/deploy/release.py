@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_ran import __version__, records
-from edge_ran.camera.mjpeg import without_password
+from edge_ran.camera.address import without_password
 from edge_ran.card import Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.classifier import real_inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from edge_ran.camera.mjpeg import without_password
+from edge_ran.camera.address import without_password
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import UsageError
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edge_ran import catalogue
-from edge_ran.camera.mjpeg import without_password
+from edge_ran.camera.address import without_password
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.runtime import interpreter
