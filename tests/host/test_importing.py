@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -493,3 +494,15 @@ def test_a_subclassed_model_and_a_layer_of_its_author_are_named(tmp_path: Path) 
             import_network(tmp_path / name, tmp_path / "run", KNOWN)
         assert "\n" not in f"{caught.value}{caught.value.remedy}"
         assert caught.value.remedy
+
+
+def test_a_file_that_hdf5_reads_without_end_is_refused(tmp_path: Path) -> None:
+    """The heap of its texts has an object of no size, so that the next one is the same again."""
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.create("layer_names", ["conv", "dense"], dtype=h5py.string_dtype())
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, data.index(b"GCOL") + 24, 0)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="reads it without end"):
+        import_network(path, tmp_path / "run", Answers("numbers", "raw"))

@@ -20,15 +20,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import zip_archive
+from edge_ran import hdf5, zip_archive
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.host import keras_archive
 
 Array = NDArray[Any]
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
-_MOST_CONFIG_BYTES = 1 << 25
-_MOST_ATTRIBUTES = 10_000
 GRAPHS = ("Functional", "Model", "Sequential")  # classes of models inside models
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies", "_layers")  # of the newer layout, by version
 
@@ -97,10 +95,12 @@ def open_source(path: Path, architecture: Path | None = None) -> Iterator[Source
         if head.startswith(_HDF5):
             with open(path, "rb") as file:
                 keras_archive.check_weights(file, path.stat().st_size, path)
+                hdf5.check(path)
                 with h5py.File(file, "r") as opened:
                     yield _with_architecture(_of_hdf5(path, opened), architecture)
         elif head.startswith(_ZIP):
             config, metadata, weights = _archive(path)
+            hdf5.check(path, keras_archive.WEIGHTS)
             with h5py.File(io.BytesIO(weights), "r") as opened:
                 version = str(metadata.get("keras_version", ""))
                 loss = _loss(config.get("compile_config"))
@@ -192,7 +192,7 @@ def _archive(path: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
 
 
 def _json(text: bytes | str, path: Path) -> dict[str, Any]:
-    if len(text) > _MOST_CONFIG_BYTES:
+    if len(text) > hdf5.MOST_BYTES:
         raise InputError(f"{path}: its configuration has {len(text):,} bytes", "save the network again")
     found = json.loads(text)
     if not isinstance(found, dict):
@@ -239,16 +239,16 @@ def _with_architecture(source: Source, path: Path | None) -> Source:
 
 
 def _of_hdf5(path: Path, file: h5py.File) -> Source:
-    config, version = _attribute(file, "model_config"), _text(_attribute(file, "keras_version"))
-    training = _attribute(file, "training_config")
+    config, version = hdf5.attribute(file, "model_config"), hdf5.text(hdf5.attribute(file, "keras_version"))
+    training = hdf5.attribute(file, "training_config")
     loss = ""
     if training is not None:
         with contextlib.suppress(ValueError):
-            loss = _loss(_json(_text(training), path))
+            loss = _loss(_json(hdf5.text(training), path))
     where = file.get("model_weights", file)
-    version = version or _text(_attribute(where, "keras_version"))
-    names = _names(where, "layer_names")
-    graph = None if config is None else _json(_text(config), path)
+    version = version or hdf5.text(hdf5.attribute(where, "keras_version"))
+    names = hdf5.names(where, "layer_names")
+    graph = None if config is None else _json(hdf5.text(config), path)
     if names:
         stored: Weights = _Legacy({name: _weights_of(where[name]) for name in names if name in where})
     elif any(name in file for name in _CONTAINERS) or "vars" in file:
@@ -262,40 +262,10 @@ def _of_hdf5(path: Path, file: h5py.File) -> Source:
     return Source(path, graph, _major(version, graph or {}), stored, shown(version, 20), loss)
 
 
-def _attribute(group: Any, name: str) -> Any:
-    """Return an attribute, None where it is not there. Raises ValueError where it claims more than it can hold."""
-    key = name.encode()
-    if not h5py.h5a.exists(group.id, key):
-        return None
-    found = h5py.h5a.open(group.id, key)
-    count = found.get_space().get_simple_extent_npoints()
-    if count > _MOST_ATTRIBUTES or (count and found.get_storage_size() > _MOST_CONFIG_BYTES):
-        raise ValueError(f"attribute {name} is too large")
-    return group.attrs[name]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value if isinstance(value, str) else ""
-
-
-def _names(group: Any, name: str) -> list[str]:
-    """Return an attribute that is a list of names; long ones are split into ``name0``, ``name1``, …"""
-    parts = [_attribute(group, name)]
-    if parts[0] is None:
-        parts, number = [], 0
-        while number < _MOST_ATTRIBUTES and (part := _attribute(group, f"{name}{number}")) is not None:
-            parts.append(part)
-            number += 1
-    names = [_text(one) for part in parts for one in np.asarray(part).reshape(-1).tolist()]
-    return [one for one in names if one]
-
-
 def _weights_of(group: Any) -> list[tuple[str, Any]]:
     """The (name, dataset) of each weight of a layer's group, in order."""
     found = []
-    for name in _names(group, "weight_names"):
+    for name in hdf5.names(group, "weight_names"):
         dataset = group.get(name)
         if not isinstance(dataset, h5py.Dataset):
             raise ValueError(f"its weights {shown(name)!r} are not there")
@@ -370,7 +340,7 @@ class _Container:
             return {name: _ContainerLayer(None) for name, _ in layers}
         named = {}
         for key in place:
-            if "vars" in place[key] and (own := _text(_attribute(place[key]["vars"], "name"))):
+            if "vars" in place[key] and (own := hdf5.text(hdf5.attribute(place[key]["vars"], "name"))):
                 named[own] = key
         counts: dict[str, int] = {}
         found: dict[str, LayerWeights] = {}
