@@ -131,7 +131,8 @@ def scale_owner(layer: layers.Layer) -> layers.Layer:
     group = {own.name: own}
     waiting = [own]
     while waiting:
-        for other in _concatenations_of(waiting.pop()):
+        last = waiting.pop()
+        for other in (*_concatenations_of(last), *([last] if isinstance(last, layers.Concatenate) else [])):
             for one in (other, *map(_scale_source, _sources(other))):
                 if one.name not in group and not _is_fixed(one):
                     group[one.name] = one

@@ -187,6 +187,27 @@ def test_the_layers_of_other_scripts_are_rounded_as_the_file_rounds_them(end: st
     np.testing.assert_array_equal(np.concatenate(found), integers)
 
 
+def test_concatenations_of_concatenations_have_one_scale(tmp_path: Path) -> None:
+    """A dense block (Huang et al. 2017, arXiv 1608.06993): the converter has nothing to scale again."""
+    kl = tf_keras.layers
+    tf_keras.utils.set_random_seed(4)
+    image = kl.Input((16, 16, 3))
+    x = kl.Conv2D(8, 3, 2)(image)
+    for factor in (0.5, 2.0, 1.0):
+        widely = tf_keras.initializers.VarianceScaling(factor)
+        x = kl.Concatenate()([x, kl.Conv2D(4, 1, kernel_initializer=widely)(kl.ReLU()(x))])
+    x = kl.Dense(5, name="logits")(kl.GlobalAveragePooling2D()(x))
+    model = rewrites.rewrite(told_apart(tf_keras.Model(image, kl.Activation("softmax")(x)))).model
+    pixels = smooth_pixels(64, 16)
+    ranges = fake_quant.calibrate(model, pixels, InputSpec(16, 16))
+    fake_quant.snap(model, ranges)
+    made = integer_file(model, ranges, InputSpec(16, 16), tmp_path / "m.tflite")
+    assert made.inner_quantize == []
+    assert len({op.outputs[0].scale for op in made.operators if op.name == "CONCATENATION"}) == 1
+    exact = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, exact=True))
+    np.testing.assert_array_equal(answers(tmp_path / "m.tflite", pixels), np.round(exact(normalised(pixels)) * 256))
+
+
 def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:
     image = tf_keras.layers.Input((8, 8, 3))
     x = tf_keras.layers.Activation("gelu", name="curve")(tf_keras.layers.Conv2D(4, 1)(image))
