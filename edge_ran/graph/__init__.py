@@ -3,8 +3,8 @@
 ``read_graph`` gives tensors and operators (``structure``), after ``flatbuffer`` has checked every offset in the file;
 ``gpu_warnings`` and ``xnnpack_unsupported`` tell what an accelerator leaves out or gets wrong (``accelerators``);
 ``attach_card`` and ``read_card`` put a ``ModelCard`` into the file and get it out again (``metadata``); ``describe``
-says it all in one record; ``add_masks`` makes the soft masks outputs (``masks``); ``check_runnable`` refuses what would
-crash a runtime (``soundness``).
+says it all in one record; ``add_masks`` makes the soft masks outputs (``masks``); ``relus_as_quantize`` keeps XNNPACK's
+int8 graph whole (``relus``); ``check_runnable`` refuses what would crash a runtime (``soundness``).
 
 Model files are untrusted: whatever the bytes, reading ends with a graph or one ``InputError``, in time that grows no
 faster than the file.
@@ -14,6 +14,7 @@ from edge_ran.graph.accelerators import Finding, gpu_warnings, xnnpack_unsupport
 from edge_ran.graph.describe import describe
 from edge_ran.graph.masks import add_masks, drop_masks, find_masks
 from edge_ran.graph.metadata import attach_card, plain_pixels, read_card
+from edge_ran.graph.relus import relus_as_quantize
 from edge_ran.graph.soundness import check_runnable
 from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph, read_graph
 
@@ -33,5 +34,6 @@ __all__ = [
     "plain_pixels",
     "read_card",
     "read_graph",
+    "relus_as_quantize",
     "xnnpack_unsupported",
 ]

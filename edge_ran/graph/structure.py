@@ -85,6 +85,14 @@ class Operator:
         return any(t.dtype in FLOATS for t in self.activations)
 
     @property
+    def rectifies(self) -> bool:
+        """Whether it is a ReLU in the form of a QUANTIZE: from int8 to an int8 whose lowest number stands for 0."""
+        if self.name != "QUANTIZE" or not self.inputs or not self.outputs:
+            return False
+        before, after = self.inputs[0], self.outputs[0]
+        return (before.dtype, after.dtype) == ("int8", "int8") and before.zero_point > -128 == after.zero_point
+
+    @property
     def strided(self) -> bool:
         """Whether a convolution or pooling leaves out positions."""
         return bool(max(self.options.get("stride_h", 1), self.options.get("stride_w", 1)) > 1)
@@ -150,18 +158,21 @@ class Graph:
 
     @property
     def inner_quantize(self) -> list[Operator]:
-        """QUANTIZE and DEQUANTIZE between operators. Unpacking of stored float16 or int8 weights does not count."""
+        """QUANTIZE and DEQUANTIZE between operators. Unpacking of stored float16 or int8 weights does not count, nor does
+        a QUANTIZE that is a ReLU."""
         border = {op.index for op in self.border_quantize}
         return [
             op
             for op in self.operators
-            if op.name in CONVERSIONS and op.index not in border and not all(t.constant for t in op.inputs)
+            if op.name in CONVERSIONS
+            and op.index not in border
+            and not (op.rectifies or all(t.constant for t in op.inputs))
         ]
 
     @property
     def precision(self) -> str:
         """The name of the converter that makes such files (fp32, fp16, dynamic, int8, int16x8), or ``mixed``."""
-        computing = [op for op in self.operators if op.name not in CONVERSIONS]
+        computing = [op for op in self.operators if op.name not in CONVERSIONS or op.rectifies]
         floats = [op for op in computing if op.is_float]
         stored = {t.dtype for op in self.operators for t in op.inputs if t.constant}
         if floats and len(floats) < len(computing):

@@ -120,6 +120,11 @@ def stored(layer: layers.Layer) -> bool:
     return not fused
 
 
+def _is_fused(layer: layers.Layer) -> bool:
+    """True for a ReLU that the file computes within the operator before it."""
+    return isinstance(layer, layers.ReLU) and not (stored(_sources(layer)[0]) or _keeps_values(_sources(layer)[0]))
+
+
 def scale_owner(layer: layers.Layer) -> layers.Layer:
     """Return the layer whose range this layer's output has: itself, an earlier one, or one it is concatenated with.
 
@@ -233,6 +238,10 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
         owner = scale_owner(layer).name
         before = ranges.get(owner, (0.0, 1e-6))
         ranges[owner] = (min(low, before[0]), max(high, before[1]))
+    for layer in measured:
+        if isinstance(layer, layers.ReLU) and layer.max_value is None and scale_owner(layer) is layer:
+            # Nothing is rounded where the scale stays as it is: the numbers below zero are cut off, no more.
+            ranges[layer.name] = (0.0, LEVELS * step(ranges[scale_owner(_sources(layer)[0]).name]))
     return ranges
 
 
@@ -307,7 +316,7 @@ def fake_quantise(
             if layer.weights:
                 inner.build(layer.input_shape)
                 inner.set_weights(layer.get_weights())
-        if exact and is_integer(layer) and not _chooses(layer):
+        if exact and is_integer(layer) and not (_chooses(layer) or _is_fused(layer)):
             written = layer if rounded else _readers(layer)[0]
             steps = [file_step(limits_of(source)) for source in _sources(layer)]
             tensors[layer.name] = IntegerLayer(inner, steps, file_step(limits_of(written)), output)(x)

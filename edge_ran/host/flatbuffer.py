@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edge_ran import catalogue
+from edge_ran import catalogue, graph
 from edge_ran.card import InputSpec
 from edge_ran.catalogue import Converter
 from edge_ran.errors import InputError, UsageError, nearest
@@ -72,10 +72,11 @@ def flatbuffer(
             converter.target_spec.supported_ops = [integer[how.activations], sets.TFLITE_BUILTINS]
             converter.representative_dataset = lambda: representative(pixels, spec)
     try:
-        return converter.convert()
+        made = converter.convert()
     except Exception as error:  # ConverterError, ValueError or RuntimeError, by the stage that failed
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"the converter refuses {how.name}: {reason}", "-v shows its whole log") from error
+    return graph.relus_as_quantize(made) if how.activations == "int8" else made
 
 
 def _frozen(traced: Any) -> tf.compat.v1.GraphDef:

@@ -26,6 +26,8 @@ def is_integer(layer: layers.Layer) -> bool:
     """True for a layer whose integers are computed here; the others only move numbers or read a table of 256."""
     if isinstance(layer, (layers.Add, layers.Multiply)):
         return len(layer.input) == 2
+    if isinstance(layer, layers.ReLU):
+        return layer.max_value is None
     return isinstance(layer, (*WEIGHTED, layers.GlobalAveragePooling2D, layers.LeakyReLU))
 
 
@@ -67,6 +69,8 @@ class IntegerLayer(layers.Layer):
             return tf.round(numbers[0] * numbers[1] * (steps[0] * steps[1] / output))
         if isinstance(self.inner, layers.LeakyReLU):
             return _leak(numbers[0], float(self.inner.alpha), steps[0] / output)
+        if isinstance(self.inner, layers.ReLU):  # a QUANTIZE; the output's ends do the rest
+            return _leak(numbers[0], 1.0, steps[0] / output)
         if isinstance(self.inner, layers.GlobalAveragePooling2D):
             positions = np.float32(numbers[0].shape[1] * numbers[0].shape[2])
             total = tf.reduce_sum(numbers[0], (1, 2), keepdims=self.inner.keepdims)

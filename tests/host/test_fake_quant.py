@@ -42,19 +42,22 @@ OPTIONS = {
     "grouped": {"groups": 4, "bottleneck_ratio": 2},
     "nearest-linear-naive": {"upsampling": "nearest", "mask_tail": "linear", "learning": "naive"},
     "nearest-spatial": {"upsampling": "nearest", "attention": "spatial"},
+    "carried": {},
+    "carried-projection": {"shortcut": "projection", "mask_tail": "linear", "bias": True},
 }
+CARRIED = ("carried", "carried-projection")  # with scales above zero, so that sums carry their units' shifts
 IN_FLOAT = {"channel": "l2norm", "spatial": "spatialnorm"}
 
 
-def trained(architecture: Architecture, seed: int = 0) -> tf_keras.Model:
-    """A network with the statistics of a trained one: normalisations that scale, shift and turn signs."""
+def trained(architecture: Architecture, seed: int = 0, *, turned: float = 0.1) -> tf_keras.Model:
+    """A network with the statistics of a trained one: normalisations that scale, shift and turn some signs."""
     tf_keras.utils.set_random_seed(seed)
     model = networks.build(architecture)
     random = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
             count = layer.gamma.shape[0]
-            gamma = random.uniform(0.5, 1.5, count) * np.where(random.random(count) < 0.1, -1, 1)
+            gamma = random.uniform(0.5, 1.5, count) * np.where(random.random(count) < turned, -1, 1)
             beta, mean = random.normal(0, 0.3, count), random.normal(0, 0.3, count)
             layer.set_weights([gamma, beta, mean, random.uniform(0.5, 2, count)])
     return told_apart(model)
@@ -62,7 +65,8 @@ def trained(architecture: Architecture, seed: int = 0) -> tf_keras.Model:
 
 @functools.cache
 def _rewritten(name: str) -> tuple[Any, list[NDArray[np.float32]]]:
-    model = rewrites.rewrite(trained(dataclasses.replace(TINY, **OPTIONS[name]))).model
+    network = trained(dataclasses.replace(TINY, **OPTIONS[name]), turned=0.0 if name in CARRIED else 0.1)
+    model = rewrites.rewrite(network).model
     return model, model.get_weights()
 
 

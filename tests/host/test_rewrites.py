@@ -30,14 +30,15 @@ SMALL = replace(
 )
 
 
-def randomised(model: tf_keras.Model, seed: int = 0) -> tf_keras.Model:
-    """Random weights, biases and BatchNorm statistics; gammas of both signs, some of them zero."""
+def randomised(model: tf_keras.Model, seed: int = 0, *, positive: bool = False) -> tf_keras.Model:
+    """Random weights, biases and BatchNorm statistics; gammas of both signs, some of them zero, or all positive."""
+    signs = [0, 0, 1] if positive else [0.1, 0.1, 0.8]
     random = np.random.default_rng(seed)
     for layer in model.layers:
         weights = layer.get_weights()
         if isinstance(layer, layers.BatchNormalization):
             channels = weights[0].shape[0]
-            gamma = random.uniform(0.5, 1.5, channels) * random.choice([-1, 0, 1], channels, p=[0.1, 0.1, 0.8])
+            gamma = random.uniform(0.5, 1.5, channels) * random.choice([-1, 0, 1], channels, p=signs)
             mean, beta = random.normal(0, 0.5, (2, channels))
             layer.set_weights([gamma, beta, mean, random.uniform(0.3, 3, channels)])
         elif len(weights) == 2:
@@ -45,8 +46,8 @@ def randomised(model: tf_keras.Model, seed: int = 0) -> tf_keras.Model:
     return model
 
 
-def network(**options: object) -> tf_keras.Model:
-    return randomised(networks.build(replace(SMALL, **options)))  # type: ignore[arg-type]
+def network(*, positive: bool = False, **options: object) -> tf_keras.Model:
+    return randomised(networks.build(replace(SMALL, **options)), positive=positive)  # type: ignore[arg-type]
 
 
 OPTIONS: dict[str, dict[str, object]] = {
@@ -81,19 +82,25 @@ FOREIGN = {  # what only networks of other scripts have: a picture (9, 8, 3) -> 
     "padding in the convolution": lambda x: layers.Conv2D(4, 3, 2)(layers.ZeroPadding2D(((1, 1), (0, 1)))(x)),
     "fold normalisation into dense layer": lambda x: layers.Dense(4)(layers.BatchNormalization()(layers.Flatten()(x))),
     "padding apart from max-pooling": lambda x: layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x)),
+    "normalisation between two ReLUs": lambda x: layers.Conv2D(3, 3)(
+        layers.ReLU()(layers.BatchNormalization()(layers.MaxPooling2D(3, 2)(layers.ReLU()(layers.Conv2D(4, 2)(x)))))
+    ),
 }
+POSITIVE = ("normalisation between two ReLUs", "shift carried by additions")
 
 
 def foreign(name: str) -> tf_keras.Model:
     image = layers.Input((9, 8, 3))
     x = FOREIGN[name](image)
-    return randomised(tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(x))))
+    model = tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(x)))
+    return randomised(model, positive=name in POSITIVE)
 
 
 @pytest.mark.parametrize(("name", "change"), rewrites.PASSES, ids=[name for name, _ in rewrites.PASSES])
 def test_each_pass_alone_is_exact_and_finds_its_places(name: str, change: Callable[[rewrites.LayerGraph], int]) -> None:
     upsampling, attention = "nearest" if "nearest" in name else "bilinear", "spatial" if "spatial" in name else "mixed"
-    model = network(mask_tail="linear", bias=True, upsampling=upsampling, attention=attention)
+    options: dict[str, object] = {"mask_tail": "linear", "bias": True, "upsampling": upsampling}
+    model = network(attention=attention, positive=name in POSITIVE, **options)
     if name in FOREIGN:
         model = foreign(name)
     graph = rewrites.LayerGraph.of(model)
@@ -331,3 +338,92 @@ def test_an_int8_file_keeps_its_convolutions_whole() -> None:
     for name, parts in (("int8", 0), ("dynamic", 0), ("int16x8", 0), ("fp32", 1), ("fp16", 1)):
         rewritten = convert.rewrite_for(model, catalogue.converter(name))
         assert sum(layer.name == "wide_column1" for layer in rewritten.model.layers) == parts, name
+
+
+CARRIED = {  # option -> units without an operator of their own, and what is left of the others
+    "paper": (7, ["mask_down1", "mask_down2", "mask_skip1", "after"]),
+    "linear tail, biases, projections": (7, ["unit_pre", "mask_down1", "mask_down2", "after"]),
+    "nearest, channel": (7, ["mask_down1", "mask_down2", "mask_skip1", "after"]),
+    "naive, groups, no final norm": (7, ["mask_down1", "mask_down2", "after"]),
+    "no mask, stem pool": (5, []),
+}
+
+
+@pytest.mark.parametrize("options", CARRIED)
+def test_sums_carry_the_shifts_of_their_units(options: str) -> None:
+    model = network(positive=True, **OPTIONS[options])
+    rewritten = rewrites.rewrite(model)
+    assert rewrites.difference(model, rewritten.model, seed=2) < 1e-5
+    carried, left = CARRIED[options]
+    assert {p.name: p.places for p in rewritten.passes}["shift carried by additions"] == carried
+    kept = [layer.name for layer in _layers(rewritten.model, layers.DepthwiseConv2D) if layer.use_bias]
+    assert len(kept) == len(left)
+    assert all(part in name for part, name in zip(sorted(left), sorted(kept), strict=True)), kept
+    assert rewrites.rewrite(rewritten.model).passes == ()
+
+
+def unit(x: Any, before: Any = None, after: Any = None, **norm: Any) -> Any:
+    """A sum of a picture's convolutions, a normalisation, a ReLU, a convolution, and what else reads the sum."""
+    total = layers.Add()([layers.Conv2D(4, 3, padding="same")(x), layers.Conv2D(4, 1)(x)])
+    pre = layers.ReLU()(layers.BatchNormalization(**norm)(before(total) if before else total))
+    branch = layers.Conv2D(4, 1)(layers.DepthwiseConv2D(3, padding="same")(pre))
+    return layers.Add()([after(total) if after else total, branch])
+
+
+FITTING = {  # a picture (8, 8, 3) -> a unit that loses its operator
+    "identity": unit,
+    "projection": lambda x: unit(x, after=lambda total: layers.Conv2D(4, 1)(total)),
+    "projection without padding": lambda x: layers.Flatten()(
+        layers.Conv2D(4, 2)(layers.Add()([unit(x), layers.Conv2D(4, 1)(x)]))
+    ),
+    "pooled": lambda x: unit(x, lambda y: layers.MaxPooling2D(2, 1, "same")(y), lambda y: layers.MaxPooling2D(1)(y)),
+    "resized": lambda x: unit(
+        x, *[lambda y: layers.UpSampling2D(2, interpolation="bilinear")(layers.MaxPooling2D(2)(y))] * 2
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", FITTING.values(), ids=FITTING.keys())
+def test_a_shift_is_taken_off_wherever_else_the_sum_is_read(draw: Callable[[Any], Any]) -> None:
+    image = layers.Input((8, 8, 3))
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Reshape((8, 8, -1))(draw(image))))
+    model = randomised(tf_keras.Model(image, x), positive=True)
+    rewritten = rewrites.rewrite(model)
+    assert ("shift carried by additions", 1) in [(p.name, p.places) for p in rewritten.passes]
+    assert rewritten.difference < 1e-5
+
+
+REFUSED = {  # a picture (8, 8, 3) -> a unit that keeps its depthwise convolution
+    "multiplied": lambda x: unit(x, after=lambda y: layers.Multiply()([y, layers.Activation("sigmoid")(y)])),
+    "padding": lambda x: unit(x, after=lambda y: layers.Conv2D(4, 3, padding="same")(y)),
+    "rectified": lambda x: unit(x, after=lambda y: layers.ReLU()(y)),
+    "added to itself": lambda x: unit(x, before=lambda y: layers.Add()([y, y])),
+    "far shift": lambda x: unit(x, beta_initializer="ones"),
+    "negative": lambda x: unit(x, gamma_initializer=tf_keras.initializers.Constant(-1)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_unit_that_cannot_be_shifted_stays_as_it_is(name: str) -> None:
+    image = layers.Input((8, 8, 3))
+    model = tf_keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(REFUSED[name](image))))
+    for layer in _layers(model, layers.BatchNormalization):
+        gamma, beta, _, variance = layer.get_weights()
+        far = 100.0 if name == "far shift" else 0.5
+        layer.set_weights([gamma, far * np.ones_like(beta), np.full_like(beta, 0.3), variance])
+    rewritten = rewrites.rewrite(model)
+    assert [p.name for p in rewritten.passes] == ["normalisation as depthwise convolution"]
+    assert rewritten.difference < 1e-6
+
+
+@pytest.mark.parametrize(("beta", "kernel", "merged"), [(-1.0, 3, 1), (1.0, 1, 1), (1.0, 3, 0)])
+def test_positive_shifts_between_relus_need_readers_without_padding(beta: float, kernel: int, merged: int) -> None:
+    image = layers.Input((8, 8, 3))
+    x = layers.MaxPooling2D(3, 2, "same")(layers.ReLU()(layers.Conv2D(4, 3)(image)))
+    x = layers.ReLU()(layers.BatchNormalization(beta_initializer=tf_keras.initializers.Constant(beta))(x))
+    x = layers.Add()([layers.Conv2D(4, kernel, padding="same")(x), layers.Conv2D(4, kernel, padding="same")(x)])
+    model = tf_keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    rewritten = rewrites.rewrite(model)
+    assert sum(p.name == "normalisation between two ReLUs" for p in rewritten.passes) == merged
+    assert len(_layers(rewritten.model, layers.ReLU)) == 2 - merged
+    assert rewritten.difference < 1e-6

@@ -32,6 +32,7 @@ from edge_ran.host.rewrites.normalisation import (
     normalise_positions,
     norms_to_depthwise,
 )
+from edge_ran.host.rewrites.preactivation import carry_shifts, norms_between_relus
 from edge_ran.host.rewrites.resizing import commute_upsampling, part_padding_from_pooling, repeat_positions
 
 __all__ = [
@@ -49,10 +50,12 @@ PASSES: tuple[tuple[str, Callable[[LayerGraph], int]], ...] = (
     ("merge pointwise convolutions", merge_pointwise),
     ("commute upsampling", commute_upsampling),
     ("stride before pointwise convolution", stride_before_pointwise),
-    ("nearest upsampling as concatenation", repeat_positions),
     ("fold normalisation into convolution", fold_norms),
     ("fold normalisation into dense layer", fold_norms_forward),
+    ("normalisation between two ReLUs", norms_between_relus),
+    ("shift carried by additions", carry_shifts),
     ("normalisation as depthwise convolution", norms_to_depthwise),
+    ("nearest upsampling as concatenation", repeat_positions),
     ("spatial normalisation in four dimensions", normalise_positions),
     ("padding apart from max-pooling", part_padding_from_pooling),
 )

@@ -21,7 +21,7 @@ def fold_norms(graph: LayerGraph) -> int:
         before = graph.nodes[norm.inputs[0]]
         if not _foldable(graph, before, norm):
             continue
-        scale, shift = _affine(norm)
+        scale, shift = affine(norm)
         depthwise = before.kind is layers.DepthwiseConv2D  # (height, width, channels, multiplier)
         by_channel = scale.reshape(before.kernel.shape[2:]) if depthwise else scale
         bias = shift if before.bias is None else before.bias * scale + shift
@@ -47,7 +47,7 @@ def fold_norms_forward(graph: LayerGraph) -> int:
         ):
             continue
         (dense,) = readers
-        scale, shift = _affine(norm)
+        scale, shift = affine(norm)
         kernel = dense.kernel.astype(np.float64)
         bias = shift @ kernel + (0.0 if dense.bias is None else dense.bias)
         graph.put(weighted(dense, scale[:, None] * kernel, bias, inputs=norm.inputs))
@@ -64,7 +64,7 @@ def norms_to_depthwise(graph: LayerGraph) -> int:
     """
     places = 0
     for norm in graph.each(layers.BatchNormalization):
-        scale, shift = _affine(norm)
+        scale, shift = affine(norm)
         if len(norm.shape) == 3:
             graph.put(depthwise(norm.name, scale[None, None, :, None], norm.inputs, norm.shape, bias=shift))
         elif len(norm.shape) == 1:
@@ -103,7 +103,7 @@ def _foldable(graph: LayerGraph, before: Node, norm: Node) -> bool:
     return before.kind in LINEAR and before.config["activation"] == "linear" and graph.only_reader(before, norm)
 
 
-def _affine(norm: Node) -> tuple[Array, Array]:
+def affine(norm: Node) -> tuple[Array, Array]:
     """Scale and shift for each channel, float64, that a BatchNormalization applies at inference."""
     *learnt, mean, variance = (w.astype(np.float64) for w in norm.weights)
     gamma = learnt.pop(0) if norm.config["scale"] else 1.0
