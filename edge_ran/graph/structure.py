@@ -158,8 +158,7 @@ class Graph:
 
     @property
     def inner_quantize(self) -> list[Operator]:
-        """QUANTIZE and DEQUANTIZE between operators. Unpacking of stored float16 or int8 weights does not count, nor does
-        a QUANTIZE that is a ReLU."""
+        """QUANTIZE and DEQUANTIZE between operators, less what unpacks float16 or int8 weights or is a ReLU."""
         border = {op.index for op in self.border_quantize}
         return [
             op

@@ -121,7 +121,8 @@ def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *,
     if made.inputs[0].shape[1:] != network.input_shape[1:] or made.outputs[0].shape[1:] != network.output_shape[1:]:
         raise InputError(f"{model} is not of the network in {run}: its input or its classes differ", "convert the run")
     rounded = made.outputs[0].scale > 0
-    reference, kind = _reference(network, RunFolder(Path(run)), rounded)
+    made_card = graph.read_card(model)
+    reference, kind = _reference(network, RunFolder(Path(run)), rounded, made_card.rewrites if made_card else ())
     pixels = np.stack([fit_pixels(frame, spec) for frame in frames])
     answers, *_ = _file_values(model, made.outputs, frames, spec)
     (expected,) = _network_values(reference, [reference.output], pixels, spec)
@@ -132,7 +133,7 @@ def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *,
     return ParityReport(
         model=str(model),
         run=str(run),
-        precision=made_card.precision if (made_card := graph.read_card(model)) else made.precision,
+        precision=made_card.precision if made_card else made.precision,
         is_quantised=rounded,
         reference=kind,
         pictures=len(frames),
@@ -157,9 +158,13 @@ def some_frames(source: Path, count: int) -> list[NDArray[np.uint8]]:
     return list(dataset.frames(spread(tested or samples, count)))
 
 
-def _reference(network: tf_keras.Model, run: RunFolder, rounded: bool) -> tuple[tf_keras.Model, str]:
+def _reference(
+    network: tf_keras.Model, run: RunFolder, rounded: bool, done: Sequence[str]
+) -> tuple[tf_keras.Model, str]:
+    """The network to compare with; ``done`` are the rewrites that made the file, each with its number of places."""
     if not (rounded and run.ranges_path.is_file()):
-        return rewrites.rewrite(network, proof_images(run.card().input)).model, FLOAT
+        without = [name for name in rewrites.MOVING if not any(one.startswith(f"{name} (") for one in done)]
+        return rewrites.rewrite(network, proof_images(run.card().input), without=without).model, FLOAT
     from edge_ran.host import fake_quant  # tensorflow-model-optimization takes seconds to import
 
     return fake_quant.fake_quantise(network, fake_quant.load_ranges(run.ranges_path), exact=True), FAKE_QUANTISED

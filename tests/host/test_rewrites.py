@@ -86,7 +86,7 @@ FOREIGN = {  # what only networks of other scripts have: a picture (9, 8, 3) -> 
         layers.ReLU()(layers.BatchNormalization()(layers.MaxPooling2D(3, 2)(layers.ReLU()(layers.Conv2D(4, 2)(x)))))
     ),
 }
-POSITIVE = ("normalisation between two ReLUs", "shift carried by additions")
+POSITIVE = rewrites.MOVING
 
 
 def foreign(name: str) -> tf_keras.Model:

@@ -10,7 +10,7 @@ The result is again one flat functional graph; layers keep their names, and new 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +36,14 @@ from edge_ran.host.rewrites.preactivation import carry_shifts, norms_between_rel
 from edge_ran.host.rewrites.resizing import commute_upsampling, part_padding_from_pooling, repeat_positions
 
 __all__ = [
-    "MOST_DIFFERENCE", "PASSES", "LayerGraph", "Node", "PassReport", "Rewritten", "check_difference", "difference",
-    "for_floats", "leave_out_padding", "logits", "normalise_positions", "rewrite", "separate_activations",
+    "MOST_DIFFERENCE", "MOVING", "PASSES", "LayerGraph", "Node", "PassReport", "Rewritten", "check_difference",
+    "difference", "for_floats", "leave_out_padding", "logits", "normalise_positions", "rewrite", "separate_activations",
 ]  # fmt: skip
 
 MOST_DIFFERENCE = 1e-4  # of the largest logit; float32 rounding moves the deepest network here by a tenth of that
 
+_BETWEEN_RELUS, _CARRIED_SHIFTS = "normalisation between two ReLUs", "shift carried by additions"
+MOVING = (_BETWEEN_RELUS, _CARRIED_SHIFTS)  # after these, layers that keep their names give other numbers
 
 # In their order; each changes a graph and returns in how many places.
 PASSES: tuple[tuple[str, Callable[[LayerGraph], int]], ...] = (
@@ -52,8 +54,8 @@ PASSES: tuple[tuple[str, Callable[[LayerGraph], int]], ...] = (
     ("stride before pointwise convolution", stride_before_pointwise),
     ("fold normalisation into convolution", fold_norms),
     ("fold normalisation into dense layer", fold_norms_forward),
-    ("normalisation between two ReLUs", norms_between_relus),
-    ("shift carried by additions", carry_shifts),
+    (_BETWEEN_RELUS, norms_between_relus),
+    (_CARRIED_SHIFTS, carry_shifts),
     ("normalisation as depthwise convolution", norms_to_depthwise),
     ("nearest upsampling as concatenation", repeat_positions),
     ("spatial normalisation in four dimensions", normalise_positions),
@@ -81,12 +83,13 @@ class Rewritten:
     difference: float
 
 
-def rewrite(model: tf_keras.Model, images: Array | None = None) -> Rewritten:
+def rewrite(model: tf_keras.Model, images: Array | None = None, *, without: Collection[str] = ()) -> Rewritten:
     """Rewrite a network into an equal one that deploys better; ``model`` itself is left as it is.
 
     Args:
         model: flat functional graph, one image input (H, W, 3), one output.
         images: (n, H, W, 3) float32 normalised pictures to measure the difference on; None = a random one.
+        without: names of passes to leave out.
 
     Raises:
         InputError: the model is not a flat functional graph of one input and one output, holds what cannot be drawn
@@ -95,7 +98,7 @@ def rewrite(model: tf_keras.Model, images: Array | None = None) -> Rewritten:
     graph = LayerGraph.of(model)
     if any(layer.compute_dtype != "float32" for layer in model.layers):  # what it was trained in rounds more coarsely
         model = graph.model(model.name)
-    reports = tuple(PassReport(name, change(graph)) for name, change in PASSES)
+    reports = tuple(PassReport(name, change(graph)) for name, change in PASSES if name not in without)
     rewritten = graph.model(model.name)
     moved = difference(model, rewritten, images=images)
     check_difference(moved, model.name)

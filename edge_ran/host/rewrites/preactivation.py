@@ -133,8 +133,9 @@ class _Change:
                 return False
             sources = [graph.nodes[name] for name in node.inputs]
             # Of an addition the convolution that it alone reads, else what may come of one.
-            sources.sort(key=lambda source: (not self._is_addend(source, node), source.kind not in (*_SHIFTED, layers.Add)))
-            path.append(sources[0].name)
+            free = [one for one in sources if self._is_addend(one, node)]
+            others = [one for one in sources if one.kind in (*_SHIFTED, layers.Add)]
+            path.append((free + others + sources)[0].name)
         self._add_bias(node.name, shift)
         return self.take_off(path, shift, but=norm.name)
 
@@ -160,7 +161,7 @@ class _Change:
         return once and graph.output not in raised
 
     def _takes_off(self, reader: Node, name: str, shift: Array) -> bool:
-        """Let ``reader`` take ``shift`` off the tensor ``name`` that it reads; False where it passes it on, or fails."""
+        """Let ``reader`` take ``shift`` off the tensor ``name``; False where it passes it on, or cannot."""
         node = self._node(reader.name)
         if node.kind is layers.BatchNormalization:
             *learnt, mean, variance = node.weights
