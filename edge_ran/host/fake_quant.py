@@ -239,7 +239,8 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
         before = ranges.get(owner, (0.0, 1e-6))
         ranges[owner] = (min(low, before[0]), max(high, before[1]))
     for layer in measured:
-        if isinstance(layer, layers.ReLU) and layer.max_value is None and scale_owner(layer) is layer:
+        own = isinstance(layer, layers.ReLU) and layer.max_value is None and scale_owner(layer) is layer
+        if own and not _is_fused(layer):
             # Nothing is rounded where the scale stays as it is: the numbers below zero are cut off, no more.
             ranges[layer.name] = (0.0, LEVELS * step(ranges[scale_owner(_sources(layer)[0]).name]))
     return ranges
