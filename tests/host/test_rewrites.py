@@ -341,9 +341,9 @@ def test_an_int8_file_keeps_its_convolutions_whole() -> None:
 
 
 CARRIED = {  # option -> units without an operator of their own, and what is left of the others
-    "paper": (7, ["mask_down1", "mask_down2", "mask_skip1", "after"]),
+    "paper": (8, ["mask_down1", "mask_down2", "after"]),
     "linear tail, biases, projections": (7, ["unit_pre", "mask_down1", "mask_down2", "after"]),
-    "nearest, channel": (7, ["mask_down1", "mask_down2", "mask_skip1", "after"]),
+    "nearest, channel": (8, ["mask_down1", "mask_down2", "after"]),
     "naive, groups, no final norm": (7, ["mask_down1", "mask_down2", "after"]),
     "no mask, stem pool": (5, []),
 }
@@ -373,9 +373,7 @@ def unit(x: Any, before: Any = None, after: Any = None, **norm: Any) -> Any:
 FITTING = {  # a picture (8, 8, 3) -> a unit that loses its operator
     "identity": unit,
     "projection": lambda x: unit(x, after=lambda total: layers.Conv2D(4, 1)(total)),
-    "projection without padding": lambda x: layers.Flatten()(
-        layers.Conv2D(4, 2)(layers.Add()([unit(x), layers.Conv2D(4, 1)(x)]))
-    ),
+    "projection without padding": lambda x: layers.Conv2D(4, 2)(layers.Add()([unit(x), layers.Conv2D(4, 1)(x)])),
     "pooled": lambda x: unit(x, lambda y: layers.MaxPooling2D(2, 1, "same")(y), lambda y: layers.MaxPooling2D(1)(y)),
     "resized": lambda x: unit(
         x, *[lambda y: layers.UpSampling2D(2, interpolation="bilinear")(layers.MaxPooling2D(2)(y))] * 2
@@ -386,7 +384,7 @@ FITTING = {  # a picture (8, 8, 3) -> a unit that loses its operator
 @pytest.mark.parametrize("draw", FITTING.values(), ids=FITTING.keys())
 def test_a_shift_is_taken_off_wherever_else_the_sum_is_read(draw: Callable[[Any], Any]) -> None:
     image = layers.Input((8, 8, 3))
-    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Reshape((8, 8, -1))(draw(image))))
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(draw(image)))
     model = randomised(tf_keras.Model(image, x), positive=True)
     rewritten = rewrites.rewrite(model)
     assert ("shift carried by additions", 1) in [(p.name, p.places) for p in rewritten.passes]
@@ -426,4 +424,4 @@ def test_positive_shifts_between_relus_need_readers_without_padding(beta: float,
     rewritten = rewrites.rewrite(model)
     assert sum(p.name == "normalisation between two ReLUs" for p in rewritten.passes) == merged
     assert len(_layers(rewritten.model, layers.ReLU)) == 2 - merged
-    assert rewritten.difference < 1e-6
+    assert rewritten.difference < 2e-5
