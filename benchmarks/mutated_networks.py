@@ -176,7 +176,8 @@ def main() -> None:
             watching = False
             took = time.process_time() - start  # other programs' turns are not its own
             slowest = max(slowest, took)
-            own = (str(target), f"{tempfile.gettempdir()}/edge-ran-tmp-", "/dev/null")  # also of the child that tries it
+            # Its own files, and those of the child process that tries it first.
+            own = (str(target), f"{tempfile.gettempdir()}/edge-ran-tmp-", "/dev/null")
             strange = [p for p in opened if not (p.startswith(own) or p.endswith((".py", ".pyc", ".so")))]
             if strange:
                 outcome = f"OPENED {strange[0]}"
