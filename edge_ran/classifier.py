@@ -94,7 +94,7 @@ class Classifier:
         self._tensor, self._graph_notes, self.place = interface.tensor, interface.notes, interface.place
         self._preprocess = None if self.spec.is_open else Preprocessor(self.spec, self._tensor)
         shape = self._tensor.shape if self._tensor.open_axes else ()
-        self.runtime: Runtime = open_runtime(path, self.options, lambda: real_inputs(self.prepare), shape)
+        self.runtime: Runtime = open_runtime(interface.graph, self.options, lambda: real_inputs(self.prepare), shape)
         self._input = None if self.spec.is_open else np.empty(self._tensor.shape, self._tensor.dtype)
         self._outputs: list[NDArray[Any]] = []
         self.stages_ms: dict[str, float] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -198,17 +197,7 @@ def read_graph(path: Path | str) -> Graph:
         InputError: the file is missing, cut short, damaged or something else, or the runtimes cannot read its name.
     """
     check_name(Path(path))
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return _read(Path(path))  # says why not
-    return _read(Path(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=2)
-def _read(path: Path, *version: int) -> Graph:
-    """Read it; several parts of a command ask for the same file, which takes 0.1 s each time."""
-    return parse_graph(read_bytes(path, "model"), path)
+    return parse_graph(read_bytes(Path(path), "model"), path)
 
 
 def parse_graph(data: bytes, path: Path | str = "model") -> Graph:
