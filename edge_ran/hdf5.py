@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,15 @@ def try_attributes(path: str, member: str) -> dict[str, Any]:
     """Answer ``check``, in the child."""
     import h5py
 
-    with contextlib.suppress(ImportError):  # Windows has none; there the parent's patience ends it
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_S, _PROCESSOR_S + 2))
     data: Any = path
     if member:
         with zipfile.ZipFile(path) as archive:
             data = io.BytesIO(archive.read(member))
+    with contextlib.suppress(ImportError, ValueError):  # Windows has none: there the parent's patience ends it
+        import resource
+
+        spent = math.ceil(time.process_time())  # a large archive takes long to unpack
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + _PROCESSOR_S, spent + _PROCESSOR_S + 2))
 
     def read(name: str, item: Any) -> None:
         for key in item.attrs:
