@@ -26,8 +26,8 @@ class Optimizer:
     """Stochastic gradient descent with Nesterov's momentum, and weight decay apart from the gradient.
 
     The same numbers as ``tf_keras.optimizers.SGD`` to rounding, with one operator for each variable where that has
-    six: less time for each step, and for tracing it. Decay belongs to kernels alone: shrinking a normalisation's scale
-    or an offset only moves the optimum.
+    several: less time for each step, and for tracing it. Decay belongs to kernels alone: shrinking a normalisation's
+    scale or an offset only moves the optimum.
 
     Args:
         variables: float32, of any shape.

@@ -49,5 +49,24 @@ def test_training_with_the_penalty_bounds_masks() -> None:
     assert largest(1e-2) < 0.7 * largest(0.0)
 
 
+@pytest.mark.parametrize(("momentum", "decay"), [(0.9, 1e-2), (0.9, 0.0), (0.0, 1e-2)])
+def test_the_optimiser_moves_weights_as_keras_does(momentum: float, decay: float) -> None:
+    random = np.random.default_rng(0)
+    values = [random.normal(size=shape).astype(np.float32) for shape in ((3, 3, 2, 4), (4,), (5, 3))]
+    ours, theirs = ([tf.Variable(value) for value in values] for _ in range(2))
+    optimizer = Optimizer(ours, Recipe("r", 1, 1, 0.1, "constant", momentum=momentum, weight_decay=decay))
+    keras = tf_keras.optimizers.SGD(0.1, momentum, nesterov=momentum > 0, weight_decay=decay or None)
+    keras.exclude_from_weight_decay([v for v in theirs if len(v.shape) < 2])
+    keras.build(theirs)
+    for rate in (0.1, 0.1, 0.05, 0.01):
+        gradients = [tf.constant(random.normal(size=v.shape), tf.float32) for v in ours]
+        optimizer.apply(gradients, tf.constant(rate))
+        keras.learning_rate.assign(rate)
+        keras.apply_gradients(zip(gradients, theirs, strict=True))
+    for one, other, before in zip(ours, theirs, values, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        assert np.abs(one - before).max() > 0.01
+
+
 def test_all_recipes_but_the_papers_bound_masks() -> None:
     assert {name for name, how in RECIPES.items() if not how.mask_penalty} == {"paper"}
