@@ -206,6 +206,12 @@ def test_a_phone_on_usb_opens_the_page_itself(browser: Any, phone: Device, tmp_p
     assert "█" not in (tmp_path / "stderr").read_text("utf-8")
 
 
+def test_a_phone_on_usb_is_no_several_phones() -> None:
+    spec = DeviceSpec("phone:adb", "a phone", "auto", "int8", target="phone:adb")
+    with BrowserTarget(spec) as target, pytest.raises(UsageError, match="phone:adb is one phone"):
+        target.answer(Order("benchmark", (MODEL,), {"phones": 2}))
+
+
 @pytest.mark.browser
 def test_two_phones_at_once_make_one_table(browser: Any, tmp_path: Path) -> None:
     words = ["--phones", "2", "--cpu", "--num-runs", "60", "--min-secs", "0.1", "--result-json", "both.json"]

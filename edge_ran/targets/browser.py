@@ -168,6 +168,8 @@ class BrowserTarget:
         phones = int(order.options.get("phones", 1))
         if not 1 <= phones <= MOST_PHONES:
             raise UsageError(f"--phones {phones} is not 1 to {MOST_PHONES}", "for instance --phones 2")
+        if phones > 1 and browser_adb(self.spec.target):
+            raise UsageError(f"{self.spec.target} is one phone", "for several in one network: --device phone")
         _, invitation = self._invite(order.models, order.runtime, _options(order), phones)
         jobs: dict[str, Future[Bench]] = {}
         for number in range(1, phones + 1):  # each phone begins when it comes
