@@ -34,7 +34,7 @@ from tf_keras import layers
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes, write_text
-from edge_ran.host.integer_layers import IntegerLayer, file_step, is_integer
+from edge_ran.host.integer_layers import IntegerLayer, file_scale, is_integer
 from edge_ran.host.networks import SpatialNormalization
 from edge_ran.host.quantizers import (
     LEVELS,
@@ -319,8 +319,8 @@ def fake_quantise(
                 inner.set_weights(layer.get_weights())
         if exact and is_integer(layer) and not (_chooses(layer) or _is_fused(layer)):
             written = layer if rounded else _readers(layer)[0]
-            steps = [file_step(limits_of(source)) for source in _sources(layer)]
-            tensors[layer.name] = IntegerLayer(inner, steps, file_step(limits_of(written)), output)(x)
+            read = [file_scale(limits_of(source)) for source in _sources(layer)]
+            tensors[layer.name] = IntegerLayer(inner, read, file_scale(limits_of(written)), output)(x)
             continue
         if for_converter:
             _round_kernel(inner)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,19 @@ def is_integer(layer: layers.Layer) -> bool:
     return isinstance(layer, (*WEIGHTED, layers.GlobalAveragePooling2D, layers.LeakyReLU))
 
 
-def file_step(limits: tuple[float, float]) -> np.float32:
-    """Return the scale that the converter writes for a range, which it takes as float32."""
+@dataclass(frozen=True)
+class FileScale:
+    """Scale and zero point of an int8 tensor: the number ``zero`` stands for 0, and each step up for ``step`` more."""
+
+    step: np.float32
+    zero: int
+
+
+def file_scale(limits: tuple[float, float]) -> FileScale:
+    """Return what the converter writes for a range, which it takes as float32."""
     low, high = np.float32(limits[0]), np.float32(limits[1])
-    return np.float32((float(high) - float(low)) / LEVELS)
+    step = (float(high) - float(low)) / LEVELS
+    return FileScale(np.float32(step), math.floor(-float(low) / step + 0.5) - (LEVELS // 2 + 1))
 
 
 class IntegerLayer(layers.Layer):
@@ -42,27 +52,25 @@ class IntegerLayer(layers.Layer):
 
     Args:
         inner: the layer, with its weights.
-        inputs: scale of each tensor that it reads.
-        output: scale of what it writes, or of the ReLU that it is fused with.
+        inputs: of each tensor that it reads.
+        output: of what it writes, or of the ReLU that it is fused with.
         ends: range of its own output, which clips it; None where a ReLU does.
     """
 
-    def __init__(
-        self, inner: layers.Layer, inputs: Sequence[np.float32], output: np.float32, ends: Range | None
-    ) -> None:
+    def __init__(self, inner: layers.Layer, inputs: Sequence[FileScale], output: FileScale, ends: Range | None) -> None:
         super().__init__(name=inner.name, trainable=False)
-        self.inner, self.input_steps, self.output_step, self.ends = inner, tuple(inputs), output, ends
-        self.scales = _to_integers(inner, inputs[0]) if isinstance(inner, WEIGHTED) else np.float32(1)
+        self.inner, self.inputs, self.written, self.ends = inner, tuple(inputs), output, ends
+        self.scales = _to_integers(inner, inputs[0].step) if isinstance(inner, WEIGHTED) else np.float32(1)
 
     def call(self, inputs: Any) -> Any:
         tensors = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-        numbers = [tf.round(x / s) for x, s in zip(tensors, self.input_steps, strict=True)]
-        found = self._compute(numbers) * self.output_step
+        numbers = [tf.round(x / scale.step) for x, scale in zip(tensors, self.inputs, strict=True)]
+        found = self._compute(numbers) * self.written.step
         return found if self.ends is None else self.ends(found, training=False, weights={})
 
     def _compute(self, numbers: list[Any]) -> Any:
         """Integers, counted from the zero points -> integers, not clipped."""
-        steps, output = self.input_steps, self.output_step
+        steps, output = tuple(scale.step for scale in self.inputs), self.written.step
         if isinstance(self.inner, layers.Add):
             return _sum(numbers, steps, output)
         if isinstance(self.inner, layers.Multiply):
@@ -72,9 +80,7 @@ class IntegerLayer(layers.Layer):
         if isinstance(self.inner, layers.ReLU):  # a QUANTIZE; the output's ends do the rest
             return _leak(numbers[0], 1.0, steps[0] / output)
         if isinstance(self.inner, layers.GlobalAveragePooling2D):
-            positions = np.float32(numbers[0].shape[1] * numbers[0].shape[2])
-            total = tf.reduce_sum(numbers[0], (1, 2), keepdims=self.inner.keepdims)
-            return tf.round(total * (steps[0] / (positions * output)))
+            return _mean(numbers[0], self.inputs[0], self.written, self.inner.keepdims)
         return tf.round(self.inner(numbers[0]) * (steps[0] * self.scales / output))
 
     def get_config(self) -> dict[str, Any]:
@@ -99,6 +105,19 @@ def _sum(numbers: list[Any], steps: tuple[np.float32, ...], output: np.float32) 
     factors = [round(math.ldexp(float(ratio), shift)) for ratio in ratios]
     total = sum(tf.cast(n, tf.int32) * f for n, f in zip(numbers, factors, strict=True)) + (1 << (shift - 1))
     return tf.cast(tf.bitwise.right_shift(total, shift), tf.float32)
+
+
+def _mean(numbers: Any, source: FileScale, output: FileScale, keepdims: bool) -> Any:
+    """Sum of the stored numbers, zero points included, scaled and moved in float32 as XNNPACK's `reduce-nd.c` does.
+
+    The zero points are part of one float32 number, which is added last: its rounding makes ties, and breaks them, where
+    the mean itself has none. Near -100 a float32 number is exact to 7.6e-6 of a step.
+    """
+    positions = int(numbers.shape[1] * numbers.shape[2])
+    factor = (source.step / output.step) * (np.float32(1) / np.float32(positions))
+    zero = np.float32(output.zero) - np.float32(positions * source.zero) * factor
+    stored = tf.reduce_sum(numbers, (1, 2), keepdims=keepdims) + np.float32(positions * source.zero)
+    return tf.round(stored * factor + zero) - np.float32(output.zero)
 
 
 def _leak(number: Any, slope: float, ratio: np.float32) -> Any:

@@ -212,6 +212,28 @@ def test_concatenations_of_concatenations_have_one_scale(tmp_path: Path) -> None
     np.testing.assert_array_equal(answers(tmp_path / "m.tflite", pixels), np.round(exact(normalised(pixels)) * 256))
 
 
+def test_a_mean_near_a_tie_is_rounded_with_its_zero_points(tmp_path: Path) -> None:
+    """XNNPACK adds the zero points in float32, which makes a tie of 4.4999995 that falls to the even stored number."""
+    kl = tf_keras.layers
+    image = kl.Input((4, 4, 3))
+    pool = kl.GlobalAveragePooling2D(name="pool")(image)
+    differences = tf_keras.initializers.Constant([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    x = kl.Dense(4, kernel_initializer=differences, name="logits")(pool)
+    model = tf_keras.Model(image, kl.Activation("softmax")(x))
+    spec = InputSpec(4, 4, (9.0,) * 3, (32.0,) * 3)
+    # A step of the mean is 4/3 of the image's and a little more: every fourth grey is a little below a half.
+    step = 4 / 3 / 32 * (1 + 1.2e-7)
+    ranges = {**fake_quant.calibrate(model, smooth_pixels(8, 4), spec), "pool": (-39 * step, 216 * step)}
+    fake_quant.snap(model, ranges)
+    integer_file(model, ranges, spec, tmp_path / "m.tflite")
+    greys = np.arange(256, dtype=np.uint8)
+    pixels = np.stack([greys, np.roll(greys, 100), np.roll(greys, 40)], -1)[:, None, None].repeat(4, 1).repeat(4, 2)
+    exact = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, exact=True))
+    expected = np.round(exact((pixels.astype(np.float32) - 9) / 32) * 256)
+    assert np.ptp(expected[:, :3], axis=0).min() > 100
+    np.testing.assert_array_equal(answers(tmp_path / "m.tflite", pixels), expected)
+
+
 def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:
     image = tf_keras.layers.Input((8, 8, 3))
     x = tf_keras.layers.Activation("gelu", name="curve")(tf_keras.layers.Conv2D(4, 1)(image))
