@@ -315,7 +315,8 @@ def _accessors(options: type) -> dict[str, str]:
 
 def text(raw: bytes | None) -> str:
     """Decode a name for people: nothing in it may steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in (raw or b"").decode(errors="replace"))
+    found = (raw or b"").decode(errors="replace")
+    return found if found.isprintable() else "".join(c if c.isprintable() else "?" for c in found)
 
 
 _DTYPES = {number: name.lower() for number, name in enumeration(tflite.TensorType).items()}

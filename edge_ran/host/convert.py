@@ -16,14 +16,14 @@ from edge_ran import graph, layer_names
 from edge_ran.card import Calibration, ModelCard
 from edge_ran.catalogue import Converter
 from edge_ran.errors import InputError, UsageError
-from edge_ran.files import refuse_existing, write_bytes
+from edge_ran.files import refuse_existing, sha256, write_bytes
 from edge_ran.host import model_cards, overflow, rewrites
 from edge_ran.host.calibration import FEW, choose
 from edge_ran.host.flatbuffer import Network, check_settings, flatbuffer
 from edge_ran.host.read_run import read_run
 from edge_ran.host.rewrites import PassReport
 from edge_ran.host.rewrites.proof_pictures import proof_images
-from edge_ran.runs import RunFolder
+from edge_ran.runs import RunFolder, named
 from edge_ran.runtime import first_load
 from edge_ran.runtime.output_capture import captured
 
@@ -135,6 +135,8 @@ class _Source:
     """What is converted. ``ranges`` is the file of ranges that were learnt in training, ``pixels`` (n, H, W, 3) uint8
     are calibration pictures; each is None where it is not needed."""
 
+    run: Path
+    digest: str
     model: tf_keras.Model
     card: ModelCard
     ranges: Path | None
@@ -147,7 +149,8 @@ def _read_and_check(run: Path, options: _Options) -> _Source:
     check_settings(how, options.io)
     if options.calibration is not None and not how.calibration:
         raise UsageError(f"{how.name} needs no calibration pictures", "leave --calibration-data away")
-    model, card = read_run(run)
+    digest = _digest(run)
+    model, card = _read_once(run, digest)
     if options.attention and not any(layer_names.module_of_gate(layer.name) for layer in model.layers):
         raise InputError(f"{run} has no attention masks: it was trained with --no-mask", "leave --attention away")
     ranges = RunFolder(run).ranges_path
@@ -159,11 +162,29 @@ def _read_and_check(run: Path, options: _Options) -> _Source:
                 f"{run} was rewritten before it was quantised in training", "convert the float run it came from"
             )
         learnt = Calibration(card.calibration.source, card.calibration.pictures, "quantisation-aware training")
-        return _Source(model, card, ranges, None, learnt)
+        return _Source(run, digest, model, card, ranges, None, learnt)
     if not how.calibration:
-        return _Source(model, card, None, None, Calibration())
+        return _Source(run, digest, model, card, None, None, Calibration())
     pixels, used = choose(options.calibration, run, card, how.calibration)
-    return _Source(model, card, None, pixels, used)
+    return _Source(run, digest, model, card, None, pixels, used)
+
+
+def _digest(run: Path) -> str:
+    """A digest of a run's files; "" where ``read_run`` will say what is wrong with them."""
+    folder = RunFolder(named(run))
+    return "".join(map(sha256, (folder.card_path, folder.model_path))) if folder.is_finished else ""
+
+
+# One network is often converted to several precisions. Nothing here changes what these two return.
+@functools.lru_cache(maxsize=1)
+def _read_once(run: Path, digest: str) -> tuple[tf_keras.Model, ModelCard]:
+    return read_run(run)
+
+
+@functools.lru_cache(maxsize=1)
+def _rewritten_once(run: Path, digest: str) -> rewrites.Rewritten:
+    model, card = _read_once(run, digest)
+    return rewrites.rewrite(model, proof_images(card.input))
 
 
 def _network(source: _Source, options: _Options) -> tuple[Network, tuple[PassReport, ...], float]:
@@ -177,7 +198,8 @@ def _network(source: _Source, options: _Options) -> tuple[Network, tuple[PassRep
     model, difference = source.model, 0.0
     passes: tuple[PassReport, ...] = ()
     if options.rewrite:
-        rewritten = rewrite_for(model, options.how, proof_images(source.card.input))
+        images = proof_images(source.card.input)
+        rewritten = _for_converter(_rewritten_once(source.run, source.digest), options.how, images)
         model, passes, difference = rewritten.model, rewritten.passes, rewritten.difference
     if source.pixels is not None:
         overflow.check_activations(model, source.pixels, source.card.input)
@@ -186,7 +208,12 @@ def _network(source: _Source, options: _Options) -> tuple[Network, tuple[PassRep
 
 def rewrite_for(model: tf_keras.Model, how: Converter, images: NDArray[np.float32] | None = None) -> rewrites.Rewritten:
     """Rewrite a network for a converter's arithmetic; ``images`` are those that ``rewrites.rewrite`` measures on."""
-    rewritten = rewrites.rewrite(model, images)
+    return _for_converter(rewrites.rewrite(model, images), how, images)
+
+
+def _for_converter(
+    rewritten: rewrites.Rewritten, how: Converter, images: NDArray[np.float32] | None
+) -> rewrites.Rewritten:
     return rewrites.for_floats(rewritten, images) if how.weights != "int8" else rewritten
 
 

@@ -341,7 +341,7 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
     if x.shape[1:] != theirs.input_shape[1:] or y.shape != (len(x), theirs.output_shape[-1]) or not len(x):
         what = f"{path}: inputs {x.shape} and outputs {y.shape}, the network takes {theirs.input_shape[1:]}"
         raise InputError(what, remedy)
-    answers = np.concatenate([np.asarray(theirs(x[i : i + 1].astype(np.float32))) for i in range(len(x))])
+    answers = rewrites.in_batches(theirs, x.astype(np.float32))
     answers, y = answers.reshape(y.shape).astype(np.float64), y.astype(np.float64)
     if y.min() >= 0 and y.max() <= 1 + 1e-6:  # probabilities, which a softmax presses together
         answers, y = (np.log(np.clip(one, 1e-7, 1)) for one in (answers, y))

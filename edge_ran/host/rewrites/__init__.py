@@ -37,10 +37,13 @@ from edge_ran.host.rewrites.resizing import commute_upsampling, part_padding_fro
 
 __all__ = [
     "MOST_DIFFERENCE", "MOVING", "PASSES", "LayerGraph", "Node", "PassReport", "Rewritten", "check_difference",
-    "difference", "for_floats", "leave_out_padding", "logits", "normalise_positions", "rewrite", "separate_activations",
+    "difference", "for_floats", "in_batches", "leave_out_padding", "logits", "normalise_positions", "rewrite",
+    "separate_activations",
 ]  # fmt: skip
 
 MOST_DIFFERENCE = 1e-4  # of the largest logit; float32 rounding moves the deepest network here by a tenth of that
+
+BATCH = 16  # pictures that a network is asked about at once: most of a call of one picture is Keras's own work
 
 _BETWEEN_RELUS, _CARRIED_SHIFTS = "normalisation between two ReLUs", "shift carried by additions"
 MOVING = (_BETWEEN_RELUS, _CARRIED_SHIFTS)  # after these, layers that keep their names give other numbers
@@ -146,8 +149,15 @@ def logits(model: tf_keras.Model, images: Array) -> Array:
     activation = last.get_config().get("activation")
     hidden = activation == "softmax" and isinstance(last, (layers.Activation, layers.Dense))
     probe = tf_keras.Model(model.input, last.input if hidden else model.output)
-    found = np.concatenate([np.asarray(probe(images[i : i + 1], training=False)) for i in range(len(images))])
+    found = in_batches(probe, images)
     if hidden and isinstance(last, layers.Dense):
         kernel, *bias = last.get_weights()
         found = found @ kernel + (bias[0] if bias else 0.0)
     return found
+
+
+def in_batches(model: tf_keras.Model, images: Array) -> Array:
+    """(n, H, W, 3) -> (n, classes), a model's output; one by one where the network was saved for a batch of 1."""
+    size = model.input_shape[0] or BATCH
+    parts = [np.asarray(model(images[i : i + size], training=False)) for i in range(0, len(images), size)]
+    return np.concatenate(parts)
