@@ -12,6 +12,16 @@ from collections.abc import Sequence
 from edge_ran.errors import InputError
 
 _NUMBERED = re.compile(r"(\d+)\s*[\s:;,]\s*(\S.*)")
+_NUMBER_LAST = re.compile(r"(\S.*?)\s*[,;\t]\s*(\d+)")
+_CELLS = re.compile(r"[^,;\t]+[,;\t][^,;\t]+")
+_KEYS = ("id2label", "label2id", "labels", "names", "classes", "class_names")  # of JSON, below which labels lie
+_ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
+_FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^\s,'"]+))""")
+_PRINTED = re.compile(r"""\s*(?:(\d+)\s*:)?\s*(?:'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)")\s*(?:,|$)""")
+_YAML_NAMES = re.compile(
+    r"^names:[ \t]*(\[[^\]]*\]|\{[^}]*\}|(?:#.*)?\n(?:[ \t]*(?:-[ \t]|\d+:).*(?:\n|$))+)", re.MULTILINE
+)
+_YAML_LINE = re.compile(r"[ \t]*(?:-|(\d+):)[ \t]+(.*?)(?:[ \t]#.*)?$", re.MULTILINE)
 
 
 def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
@@ -19,18 +29,20 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
 
     UTF-8 or UTF-16, with or without a byte order mark, and the line ends of every system are read. Blanks around a
     label and empty lines at the end do not count. Where every line begins with a number, and these are 0, 1, 2, … in
-    any order, as Teachable Machine writes it ("0 red"), they are the labels' places and left out.
+    any order, as Teachable Machine writes it ("0 red"), they are the labels' places and left out; so are those that end
+    every line of a CSV ("red,0"), and a first line that names its two columns.
 
     JSON is read as well: ``["red", "green"]``, ``{"0": "red", "1": "green"}``, ``{"red": 0, "green": 1}`` (Keras's
     ``class_indices``), ``{"0": ["n01440764", "tench"]}`` (Keras's ImageNet classes), and each of them below
-    ``id2label`` or ``label2id``.
+    ``id2label``, ``labels``, ``names``, …; the same as Python prints it (``{0: 'red', 1: 'green'}``); the ``names`` of
+    a ``data.yaml`` of Ultralytics; and TensorFlow's ``label_map.pbtxt``, whose numbers may begin with 1.
 
     Args:
         data: the bytes of the text.
         where: what to call it in the error line.
 
     Raises:
-        InputError: it is not such text, or JSON of another form.
+        InputError: it is not such text, or JSON or a label map of another form.
     """
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -40,6 +52,12 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
     if text.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             return _of_json(json.loads(text), where)
+        if printed := _as_python_prints(text.strip()):
+            return _of_json(printed, where)
+    if items := _ITEM.findall(text):
+        return _of_label_map(items, where)
+    if names := _YAML_NAMES.search(text):
+        return _of_yaml(names[1], where)
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()
@@ -64,17 +82,57 @@ def clean_label(text: str) -> str:
 
 
 def _without_numbers(lines: list[str]) -> tuple[str, ...]:
-    found = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
-    named = {match[1].lstrip("0") or "0": match[2] for match in found}
-    if len(lines) > 1 and len(found) == len(lines) and named.keys() == {str(place) for place in range(len(lines))}:
-        return tuple(named[str(place)] for place in range(len(lines)))
+    """The labels in the order of the numbers before, or in a CSV after, each of them, else the lines as they are."""
+    for rows in (lines, lines[1:] if lines and _CELLS.fullmatch(lines[0]) else []):
+        found = [(match[1], match[2]) for line in rows if (match := _NUMBERED.fullmatch(line))]
+        found = found or [(match[2], match[1]) for line in rows if (match := _NUMBER_LAST.fullmatch(line))]
+        named = {number.lstrip("0") or "0": name for number, name in found}
+        if len(rows) > 1 and len(found) == len(rows) and named.keys() == {str(place) for place in range(len(rows))}:
+            return tuple(named[str(place)] for place in range(len(rows)))
     return tuple(lines)
+
+
+def _as_python_prints(text: str) -> dict[str, str] | list[str]:
+    """The names in a text such as ``{0: 'red', 1: "it's"}`` or ``['red', 'green']``; nothing where it is none."""
+    inner = text[1:-1].rstrip().rstrip(",")
+    found = list(_PRINTED.finditer(inner))
+    if not found or "".join(match[0] for match in found) != inner:
+        return []
+    names = [re.sub(r"\\(.)", r"\1", match[2] if match[2] is not None else match[3]) for match in found]
+    if text[0] == "[":
+        return names
+    return {str(match[1]): name for match, name in zip(found, names, strict=True)}
+
+
+def _of_label_map(items: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names of TensorFlow's label map, ``item { id: 1 name: 'red' }``, in the order of their numbers."""
+    fields = [{match[1]: match[2] or match[3] or match[4] or "" for match in _FIELD.finditer(item)} for item in items]
+    named = {one.get("id", ""): one.get("display_name") or one.get("name", "") for one in fields}
+    for first in (0, 1):
+        if named.keys() == {str(place) for place in range(first, first + len(items))}:
+            return tuple(clean_label(named[str(place)]) for place in range(first, first + len(items)))
+    raise InputError(
+        f"{where} is a label map whose numbers are not 1, 2, 3, …", "write the labels as text, one per line"
+    )
+
+
+def _of_yaml(names: str, where: str) -> tuple[str, ...]:
+    """The names of a ``data.yaml``: a list in brackets, a line each, or with numbers."""
+    if names[0] in "[{":
+        inner = [part.strip() for part in names[1:-1].replace("\n", " ").split(",")]
+        found = [_YAML_LINE.fullmatch(part if names[0] == "{" else f"- {part}") for part in inner if part]
+    else:
+        found = list(_YAML_LINE.finditer(names.partition("\n")[2]))
+    pairs = [(match[1], match[2].strip().strip("'\"")) for match in found if match]
+    if all(number is None for number, _ in pairs):
+        return _of_json([name for _, name in pairs], where)
+    return _of_json({str(number): name for number, name in pairs}, where)
 
 
 def _of_json(value: object, where: str) -> tuple[str, ...]:
     """The labels of a list, of numbers with names, or of names with numbers."""
     if isinstance(value, dict):
-        value = value.get("id2label", value.get("label2id", value))
+        value = next((value[key] for key in _KEYS if isinstance(value.get(key), dict | list)), value)
     if isinstance(value, dict) and value:
         names = {str(key): name for key, name in value.items()}
         if all(isinstance(place, int) for place in value.values()):
@@ -84,5 +142,5 @@ def _of_json(value: object, where: str) -> tuple[str, ...]:
         labels = [name[-1] if isinstance(name, list) and name else name for name in value]
         if labels and all(isinstance(label, str) for label in labels):
             return tuple(clean_label(str(label)) for label in labels)
-    what = f"{where} is JSON, but no list of names and no names with the numbers 0, 1, 2, …"
+    what = f"{where} is no list of names, and no names with the numbers 0, 1, 2, …"
     raise InputError(what, "write the labels as text, one per line")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 
@@ -76,7 +77,14 @@ def test_columns_by_name(pictures):
 
 
 @pytest.mark.parametrize(
-    ("text", "option"), [(table("photo,label"), "--image-column NAME"), (table("image,colour"), "--label-column NAME")]
+    ("text", "option"),
+    [
+        ("photo,label\nsomething,red\n", "--image-column NAME"),
+        (table("image,colour,shade", "{image},{label},dark {label}"), "--label-column NAME"),
+        (table("image,score", "{image},0.{image}"), "--label-column NAME"),
+        (table("image,number", "{image},x{image}"), "--label-column NAME"),
+        (table("image,same", "{image},x"), "--label-column NAME"),
+    ],
 )
 def test_a_column_that_is_not_found_names_the_option(pictures, text, option):
     (pictures / "list.csv").write_text(text)
@@ -124,9 +132,90 @@ def test_a_column_for_each_class_as_roboflow_and_isic_write_it(pictures, flags):
         path.write_text("\n".join(["filename,green,red,age", *lines[1:], both]))
         with pytest.raises(InputError, match=f"line 9: of the classes green, red, {count} are 1"):
             dataset.load(path)
-    path.write_text("\n".join(["filename,is_red,age", *(f"{image},{int(label == 'red')},7" for label, image in NAMES)]))
+    rows = [f"{image},{int(label == 'red')},{number // 2}" for number, (label, image) in enumerate(NAMES)]
+    path.write_text("\n".join(["filename,is_red,age", *rows]))
     with pytest.raises(InputError, match="no column 'label'"):
         dataset.load(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("Image Name,Label", "{image},{label}"),  # names with blanks, capitals and marks
+        ("id,breed", "{image},{label}"),  # Kaggle's dogs
+        (",photo,has_cactus,note", "{image} 7,{image},{label},"),  # pandas's index, and a column without cells
+        ("", "TRAIN,{image},{label}"),  # AutoML
+        ("", "UNASSIGNED,gs://bucket/data/{image},{label},"),
+        ("", r"C:\Users\me\data\{image};{label};;"),
+        ("ImageId,PredictionString", "{image},{label} 1 2 3 4 {label} 10 20 30 40"),  # Kaggle's ImageNet
+        ("filename,label", "/kaggle/input/x/{image},{label}"),
+        ("filename,label", "data/{image},{label}"),  # from the folder above
+    ],
+)
+def test_columns_are_found_by_what_is_in_them(pictures, header, line):
+    path = pictures / "list.csv"
+    path.write_text(table(header, line).replace(".png", ".PNG"))
+    data = dataset.load(path)
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert {s.split for s in data.samples} == ({"train"} if line.startswith("TRAIN") else {""})
+    guessed = header.split(",")[-1] if "PredictionString" in header or "breed" in header else "has_cactus"
+    notes = [f"the column {guessed!r} was taken for the labels; --label-column names another"]
+    assert list(data.notes) == (notes if guessed in header else [])
+    assert dataset.ignored_notes(data) == list(data.notes)
+
+
+def test_names_of_another_machine_are_looked_for_in_one_folder_only(pictures):
+    path = pictures / "list.csv"
+    path.write_text(table(line="gs://bucket/red/{image},{label}").replace("red/green", "red/elsewhere"))
+    with pytest.raises(InputError, match=r"names 4 missing files; the first: .*elsewhere/000\.png"):
+        dataset.load(path)
+    path.write_text(f"image,label\n{'x' * 5000}.png,red\n\0.png,red\n")
+    with pytest.raises(InputError, match="names 2 missing files"):
+        dataset.load(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps([{"image": image, "label": label} for label, image in NAMES]),
+        json.dumps({image: label for label, image in NAMES}),
+    ],
+)
+def test_json(pictures, text):
+    (pictures / "labels.json").write_text(text)
+    data = dataset.load(pictures / "labels.json")
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[1, 2]", "no list of pictures with labels"),
+        ("[]", "is empty"),
+        ('{"a": [1]}', "no list of pictures with labels"),
+        ('{"images": [], "annotations": [], "categories": []}', "COCO"),
+    ],
+)
+def test_json_of_another_form_is_one_line(pictures, text, what):
+    (pictures / "a.json").write_text(text)
+    with pytest.raises(InputError, match=what):
+        dataset.load(pictures / "a.json")
+
+
+def test_what_edge_impulse_exports(pictures):
+    names = flat(pictures, pictures / "training")
+    shutil.copytree(pictures / "training", pictures / "testing")
+    for part in ("training", "testing"):
+        kinds = [{"type": "label", "label": label} for label, _ in names[:-1]] + [names[-1][0]]
+        files = [
+            {"path": image, "name": image[:-4], "category": part, "label": kind}
+            for (_, image), kind in zip(names, kinds, strict=True)
+        ]
+        (pictures / part / "info.labels").write_text(json.dumps({"version": 1, "files": files}))
+    found = [(label, image, split) for split in ("test", "train") for label, image in names]
+    assert listed(dataset.load(pictures)) == found
 
 
 def listed(data: dataset.Dataset) -> list[tuple[str, str, str]]:
@@ -197,6 +286,15 @@ def test_pictures_may_lie_in_a_folder_beside_the_manifest(pictures):
 def test_a_list_of_names_and_labels(pictures, name, gap):
     (pictures / name).write_text("".join(f"{pictures / image}{gap}{label == 'red':d}\n" for label, image in NAMES))
     assert listed(dataset.load(pictures / name)) == [(f"{label == 'red':d}", image[-7:], "") for label, image in NAMES]
+
+
+def test_a_list_with_several_labels_for_a_picture(pictures):
+    path = pictures / "train_list.txt"
+    path.write_text("red\\000.png 0\nred\\001.png 0 2\n")
+    with pytest.raises(InputError, match=r"line 2: red\\001.png has the labels 0 2; a picture has one class here"):
+        dataset.load(path)
+    path.write_text("red/000.png golden retriever\nred/001.png cat\n")
+    assert [s.label for s in dataset.load(path).samples] == ["golden retriever", "cat"]
 
 
 def test_names_with_blanks_in_a_list(pictures):

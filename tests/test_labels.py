@@ -56,6 +56,7 @@ def test_numbers_in_another_order_are_the_places():
         {str(place): [f"n0{place}", name] for place, name in enumerate(NAMES)},
         {"id2label": dict(enumerate(NAMES)), "num_labels": 3},
         {"label2id": {name: place for place, name in enumerate(NAMES)}},
+        {"labels": list(NAMES), "tfjsVersion": "1.3.1"},
     ],
 )
 def test_json_as_programs_write_it(value):
@@ -66,10 +67,57 @@ def test_json_as_programs_write_it(value):
     "text", ['{"0": "a", "2": "b"}', "{}", "[]", "[1, 2]", '{"a": [0], "b": [1]}', '{"id2label": 3}']
 )
 def test_json_of_another_form_is_one_line(text):
-    with pytest.raises(InputError, match="it is JSON, but"):
+    with pytest.raises(InputError, match="it is no list of names"):
         decode_labels(text.encode(), "it")
 
 
 @pytest.mark.parametrize("text", ["{red}\n{green}", "[0] red\n[1] green", "[" * 100_000])
 def test_what_only_begins_like_json_are_lines(text):
     assert decode_labels(text.encode(), "it") == tuple(text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        str(dict(enumerate(NAMES))),  # as Python prints it
+        str(dict(enumerate(NAMES))).replace(", ", ",\n ").replace("}", ",\n}\n"),
+        str(list(NAMES)),
+        "index,name\n" + "".join(f"{place},{name}\n" for place, name in enumerate(NAMES)),
+        "".join(f"{name},{place}\n" for place, name in enumerate(NAMES)),
+        "class;number\n" + "".join(f"{name};{place}\n" for place, name in reversed(list(enumerate(NAMES)))),
+        "".join(f"item {{\n  id: {place + 1}\n  name: '{name}'\n}}\n" for place, name in enumerate(NAMES)),
+        "".join(
+            f'item {{ name: "/m/{place}" id: {place} display_name: "{name}" }}' for place, name in enumerate(NAMES)
+        ),
+        "# mine\ntrain: ../train\nnc: 3\nnames: ['" + "', '".join(NAMES) + "']\n",
+        "names:\n" + "".join(f"  {place}: {name}\n" for place, name in enumerate(NAMES)) + "nc: 3\n",
+        "path: x\nnames:  # of classes\n" + "\n".join(f'- "{name}" # {name}' for name in NAMES),
+        "names: {" + ", ".join(f"{place}: {name}" for place, name in enumerate(NAMES)) + "}",
+    ],
+)
+def test_labels_as_other_tools_write_them(text):
+    assert decode_labels(text.encode(), "it") == NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("item { id: 1 name: 'a' } item { id: 3 name: 'b' }", "numbers are not 1, 2, 3"),
+        ("item { }", "numbers are not 1, 2, 3"),
+        ("names:\n  0: a\n  2: b\n", "no names with the numbers"),
+        ("names: []", "no list of names"),
+    ],
+)
+def test_label_maps_of_another_form_are_one_line(text, what):
+    with pytest.raises(InputError, match=what):
+        decode_labels(text.encode(), "it")
+
+
+@pytest.mark.parametrize("text", ["red, dark\n0, light\n5, light", "names: red\ngreen", "item\nitem {"])
+def test_what_only_looks_like_another_form_are_lines(text):
+    assert decode_labels(text.encode(), "it") == tuple(text.split("\n"))
+
+
+def test_names_with_marks_as_python_prints_them():
+    names = ("it's, here", 'a "b"', "back\\slash")
+    assert decode_labels(str(dict(enumerate(names))).encode(), "it") == names

@@ -85,8 +85,8 @@ def summarise(dataset: Dataset, *, progress: Progress | None = None) -> DatasetS
 
 
 def ignored_notes(dataset: Dataset) -> list[str]:
-    """Return a sentence for each kind of file or folder that ``load`` ignored."""
-    notes = []
+    """Return a sentence for each kind of file or folder that ``load`` ignored, and for what it had to guess."""
+    notes = list(dataset.notes)
     for what, count in dataset.ignored:
         if what.startswith("."):
             why = "unsupported format; if they are pictures, convert them to JPEG"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.samples import NO_FILES, SPLIT_NAMES, Sample
+from edge_ran.dataset.tables import EDGE_IMPULSE
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file, walk
 from edge_ran.labels import clean_label
@@ -76,8 +77,8 @@ def _check_no_boxes(source: Path, children: Sequence[Path]) -> None:
 def manifests_in(source: Path) -> list[tuple[Path, str]]:
     """Find the manifests of a folder without class folders, each with the split whose pictures it lists.
 
-    As Hugging Face's image folders and Roboflow have it: one manifest lies beside the pictures, or beside the one
-    folder that holds them; in the whole folder or in each split.
+    As Hugging Face's image folders, Roboflow and Edge Impulse have it: one manifest lies beside the pictures, or beside
+    the one folder that holds them; in the whole folder or in each split.
     """
     children = folders_in(source)
     splits = [child for child in children if child.name.lower() in SPLIT_NAMES]
@@ -94,7 +95,8 @@ def manifests_in(source: Path) -> list[tuple[Path, str]]:
 def _tables(folder: Path) -> list[Path]:
     """What looks like a manifest there; one of training pictures first."""
     suffixes = (".csv", ".tsv", ".jsonl")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not is_system_file(path.name)]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes or path.name == EDGE_IMPULSE]
+    found = [path for path in found if not is_system_file(path.name)]
     return sorted(found, key=lambda path: ("train" not in path.name.lower(), path.name))
 
 

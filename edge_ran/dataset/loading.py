@@ -10,9 +10,11 @@ from pathlib import Path
 
 from edge_ran.dataset.arrays import from_arrays
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
+from edge_ran.dataset.columns import Columns
 from edge_ran.dataset.folders import from_folder, manifests_in
-from edge_ran.dataset.manifest import MANIFEST_SUFFIXES, Columns, from_manifest
+from edge_ran.dataset.manifest import from_manifest
 from edge_ran.dataset.samples import Dataset, Sample
+from edge_ran.dataset.tables import MANIFEST_SUFFIXES
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name, walk
 from edge_ran.labels import clean_label
@@ -58,11 +60,11 @@ def load(
     Args:
         source: a folder of class folders (also below ``train/``, ``val/``, ``test/``), whose pictures in a sub-folder
             of a class share that sub-folder as group; a manifest with the columns ``image,label[,group][,split]`` and
-            paths relative to it (CSV, JSON lines, or a list of ``PATH LABEL``), or a folder with one beside its
+            paths relative to it (CSV, JSON, JSON lines, or a list of ``PATH LABEL``), or a folder with one beside its
             pictures, or in each split; or an ``.npz`` with ``x`` (N, H, W, 3) or (N, H, W) uint8 RGB, ``y`` (N,) and
             perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``.
         image_column, label_column, group_column, split_column: the manifest's columns; empty finds them by the names
-            that people give them (``manifest.Columns``).
+            that people give them, and by what is in them (``columns.find_columns``).
         labels: keep these classes only; empty keeps all.
         clip_step_s: seconds between two frames taken from a clip (``.mp4``, ``.mov``, …); a clip is a group.
 
@@ -75,15 +77,18 @@ def load(
         raise InputError(f"the step between frames must be above 0 s, not {clip_step_s:g}")
     labels = [clean_label(label) for label in labels]
     ignored: Counter[str] = Counter()
+    notes: tuple[str, ...] = ()
     columns = Columns(image_column, label_column, group_column, split_column)
     if source.is_dir():
         if tables := manifests_in(source):
-            listed = [(one, split) for path, split in tables for one in from_manifest(path, columns, clip_step_s)]
-            samples = [dataclasses.replace(one, split=one.split or split) for one, split in listed]
+            read = [(from_manifest(path, columns, clip_step_s), split) for path, split in tables]
+            samples = [dataclasses.replace(s, split=s.split or split) for one, split in read for s in one.samples]
+            notes = tuple(dict.fromkeys(note for one, _ in read for note in one.notes))
         else:
             samples = from_folder(source, clip_step_s, ignored, is_chosen=bool(labels))
     elif source.is_file() and source.suffix.lower() in MANIFEST_SUFFIXES:
-        samples = from_manifest(source, columns, clip_step_s)
+        manifest = from_manifest(source, columns, clip_step_s)
+        samples, notes = list(manifest.samples), manifest.notes
     elif source.suffix.lower() == ".npz":
         samples = from_arrays(source)
     elif source.exists():
@@ -96,7 +101,7 @@ def load(
             raise InputError(f"{source} has no class {', '.join(map(repr, absent))}", "check the class names")
         samples = [s for s in samples if s.label in set(labels)]
     found = tuple(sorted({s.label for s in samples}))
-    return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())))
+    return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())), notes)
 
 
 def unlabelled(folder: Path, clip_step_s: float = 1.0) -> tuple[Sample, ...]:

@@ -45,12 +45,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in a fixed order, their labels sorted, and the files that were ignored (name endings, counted)."""
+    """Samples in a fixed order, their labels sorted, and the files that were ignored (name endings, counted).
+
+    ``notes`` are sentences on how the source was read, where that was not told but found.
+    """
 
     samples: tuple[Sample, ...]
     labels: tuple[str, ...]
     source: Path
     ignored: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def part(self, split: str) -> tuple[Sample, ...]:
         """Return the samples of one split; ``all`` is everything.

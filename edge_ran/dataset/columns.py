@@ -1,0 +1,200 @@
+"""Which column of a manifest is what: by the names that people give them, else by what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from edge_ran.dataset.samples import SPLIT_NAMES, some
+from edge_ran.dataset.tables import Row, is_list
+from edge_ran.errors import InputError
+from edge_ran.picture import PICTURE_SUFFIXES
+
+# The names that columns have, in lower case, letters and digits alone; of several that are there, the first counts.
+KNOWN_NAMES = {
+    "image": (
+        *("image", "filename", "file", "path", "filepath", "imagepath", "imagename", "imageid", "imagefile", "imgpath"),
+        *("imgname", "img", "picture"),
+    ),
+    "label": ("label", "class", "category", "target", "classname", "labelname", "choice"),
+    "group": ("group",),
+    "split": ("split", "set", "subset", "partition"),
+}
+NO_SPLIT = "unassigned"  # AutoML's word for a row that is in no split
+_FEW = 50  # rows that are looked at to find the pictures
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a manifest, as the user gave them; an empty one is looked for."""
+
+    image: str = ""
+    label: str = ""
+    group: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows of a manifest, the place of each kind of column in them, None where there is none, and their names.
+
+    ``guessed`` is the column of labels where only what is in it told so.
+    """
+
+    body: Sequence[Row]
+    places: dict[str, int | None]
+    names: Sequence[str]
+    guessed: str = ""
+
+    def cell(self, cells: Sequence[str], kind: str) -> str:
+        """The cell of that kind in a row; empty where there is none."""
+        place = self.places[kind]
+        return cells[place].strip() if place is not None and place < len(cells) else ""
+
+
+def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Callable[[str], bool]) -> Layout:
+    """Find the columns of a table.
+
+    A column that the user named counts first, then one of ``KNOWN_NAMES``, then the one that holds pictures, and the
+    only one that can hold their labels. A first row that names a picture itself is no row of names: then the label
+    follows the picture, and after it the group; a column of splits may stand anywhere.
+
+    Args:
+        source: the manifest.
+        rows: its table.
+        columns: what the user named.
+        is_picture: whether a cell names a picture that is there.
+
+    Raises:
+        InputError: no column of pictures or labels is found.
+    """
+    names = [name.strip() for name in rows[0][1]]
+    body: Sequence[Row] = rows[1:]
+    known = bool(set(map(_plain, names)) & set(KNOWN_NAMES["image"])) or bool(columns.image)
+    image = None if known else _column_of_pictures(rows[:_FEW], is_picture)
+    if image is not None and _names_picture(rows[0], image, is_picture):
+        names, body, image = _names_of(rows, image), rows, None
+    elif not known and image is None and is_list(source) and len(names) > 1:
+        names, body = _names_of(rows, 0), rows
+    if source.suffix.lower() == ".lst" and body is rows and len(rows[0][1]) > 2:
+        names = ["number", "label", *[""] * (len(rows[0][1]) - 3), "image"]  # as MXNet's im2rec writes it
+    if not columns.label:
+        names, body = _with_class_column(source, names, body)
+    places = {kind: _place(kind, getattr(columns, kind), names, body, source) for kind in KNOWN_NAMES}
+    if places["image"] is None:
+        places["image"] = image
+    if places["image"] is None:
+        _no_column(source, "image", names)
+    guessed = ""
+    if places["label"] is None:
+        places["label"] = _column_of_labels(body, len(names), {p for p in places.values() if p is not None})
+        if places["label"] is None:
+            _no_column(source, "label", names)
+        guessed = names[places["label"] or 0]
+    return Layout(body, places, names, guessed)
+
+
+def _plain(name: str) -> str:
+    """A name without capitals, blanks and marks: "Image ID", "image_id" and "ImageId" are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _place(kind: str, wanted: str, names: list[str], body: Sequence[Row], source: Path) -> int | None:
+    """The place of a column: the one that the user named, else the first of the known names."""
+    if wanted:
+        lower = [name.lower() for name in names]
+        if wanted in names or wanted.lower() in lower:
+            return names.index(wanted) if wanted in names else lower.index(wanted.lower())
+        _no_column(source, kind, names, wanted)
+    plain = list(map(_plain, names))
+    for name in KNOWN_NAMES[kind]:
+        if name in plain:
+            place = plain.index(name)
+            # "set" may hold anything; it divides the data only where it says train, val and test.
+            if kind != "split" or name == "split" or _are_splits(body, place):
+                return place
+    return None
+
+
+def _are_splits(body: Sequence[Row], place: int) -> bool:
+    values = {cells[place].strip().lower() for _, cells in body if place < len(cells)} - {""}
+    return bool(values) and values <= {*SPLIT_NAMES, NO_SPLIT}
+
+
+def _column_of_pictures(rows: Sequence[Row], is_picture: Callable[[str], bool]) -> int | None:
+    """The column that names pictures which are there; else the one whose cells end as pictures' names do."""
+    width = max(len(cells) for _, cells in rows)
+    for test in (is_picture, lambda cell: cell.lower().endswith(PICTURE_SUFFIXES)):
+        for place in range(width):
+            if any(place < len(cells) and test(cells[place].strip()) for _, cells in rows):
+                return place
+    return None
+
+
+def _names_picture(row: Row, place: int, is_picture: Callable[[str], bool]) -> bool:
+    cell = row[1][place].strip() if place < len(row[1]) else ""
+    return is_picture(cell) or cell.lower().endswith(PICTURE_SUFFIXES)
+
+
+def _names_of(rows: Sequence[Row], image: int) -> list[str]:
+    """Names for the columns of a table that has none."""
+    width = max(len(cells) for _, cells in rows)
+    names = [""] * width
+    names[image] = "image"
+    others = [place for place in range(width) if place != image]
+    splits = [place for place in others if _are_splits(rows, place)]
+    if splits:
+        names[splits[0]] = "split"
+        others.remove(splits[0])
+    for place, name in zip(others, ("label", "group"), strict=False):
+        names[place] = name
+    return names
+
+
+def _column_of_labels(body: Sequence[Row], width: int, taken: set[int]) -> int | None:
+    """The one column, of those not taken, whose cells repeat as classes do: neither all different nor all alike."""
+    found = []
+    for place in set(range(width)) - taken:
+        cells = [cells[place].strip() if place < len(cells) else "" for _, cells in body]
+        fraction = any(re.fullmatch(r"-?\d*\.\d+", cell) and not cell.endswith(".0") for cell in cells)
+        if all(cells) and not fraction and 1 < len(set(cells)) <= max(2, len(cells) / 2):
+            found.append(place)
+    return found[0] if len(found) == 1 else None
+
+
+def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") -> NoReturn:
+    what = {"image": "pictures", "label": "labels", "group": "groups", "split": "splits"}[kind]
+    raise InputError(
+        f"manifest {source} has no column {wanted or kind!r}",
+        f"its columns are {some(names)}; name that of the {what}: --{kind}-column NAME",
+    )
+
+
+def _with_class_column(source: Path, names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row]]:
+    """Add a column of labels where each class has a column of its own, of 0 and 1, as Roboflow and ISIC write it."""
+    known = {name for kind in KNOWN_NAMES.values() for name in kind}
+    if set(map(_plain, names)) & set(KNOWN_NAMES["label"]):
+        return names, body
+    places = [place for place, name in enumerate(names) if name and _plain(name) not in known]
+    places = [place for place in places if all(place < len(cells) and _flag(cells[place]) for _, cells in body)]
+    if len(places) < 2:
+        return names, body
+    labelled = []
+    for number, cells in body:
+        classes = [names[place] for place in places if _flag(cells[place]) == "1"]
+        if len(classes) != 1:
+            raise InputError(
+                f"manifest {source}, line {number}: of the classes {some([names[p] for p in places])}, "
+                f"{len(classes)} are 1; a picture has one class here",
+                "leave such lines out, or name the column of the labels: --label-column NAME",
+            )
+        labelled.append((number, [*cells[: len(names)], *[""] * (len(names) - len(cells)), classes[0]]))
+    return [*names, KNOWN_NAMES["label"][0]], labelled
+
+
+def _flag(cell: str) -> str:
+    """0 or 1, however it is written; else nothing."""
+    return {"0": "0", "0.0": "0", "1": "1", "1.0": "1"}.get(cell.strip(), "")

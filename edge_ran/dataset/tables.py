@@ -1,0 +1,130 @@
+"""The text of a manifest as a table of cells: CSV, JSON, JSON lines, or a list of names and labels."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from edge_ran import files
+from edge_ran.errors import InputError
+from edge_ran.picture import PICTURE_SUFFIXES
+
+Row: TypeAlias = tuple[int, list[str]]  # its line's number, and its cells
+
+EDGE_IMPULSE = "info.labels"  # the manifest that Edge Impulse exports beside its pictures
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst", ".labels")
+_LISTED = re.compile(rf"(.+(?:{'|'.join(map(re.escape, PICTURE_SUFFIXES))}))\s+(.+)", re.IGNORECASE)
+_NUMBERS = re.compile(r"\d+(\s+\d+)+")
+
+
+def read_table(source: Path) -> list[Row]:
+    """Return the lines of a manifest that are not empty. The first may name the columns; of JSON it does.
+
+    Raises:
+        InputError: it is empty, no such text, or gives a picture several labels.
+    """
+    rows = _rows(source)
+    if not rows:
+        raise InputError(f"manifest {source} is empty", "its first line is: image,label")
+    return rows
+
+
+def is_list(source: Path) -> bool:
+    """Whether a manifest's name says that it may be a list of names and labels, without names of columns."""
+    return source.suffix.lower() in (".txt", ".lst")
+
+
+def _rows(source: Path) -> list[Row]:
+    data = files.read_bytes(source, "manifest")
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"manifest {source} is not UTF-8 text", "save it as UTF-8 CSV") from error
+    if source.suffix.lower() == ".jsonl":
+        return _json_lines(source, text)
+    if source.suffix.lower() in (".json", ".labels"):
+        return _json(source, text)
+    first = text.partition("\n")[0].strip()
+    delimiter, skipped = max(",;\t", key=first.count), 0
+    if source.suffix.lower() not in (".csv", ".tsv") and delimiter not in first:
+        return _listed(source, text)
+    if first.lower().startswith("sep=") and len(first) == 5:  # Excel's word for what divides
+        delimiter, skipped = first[4], 1
+        text = text.partition("\n")[2]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        rows = [(reader.line_num + skipped, cells) for cells in reader]
+    except csv.Error as error:
+        raise InputError(f"manifest {source}, line {reader.line_num + skipped}: {error}", "save it as CSV") from error
+    return [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
+
+
+def _listed(source: Path, text: str) -> list[Row]:
+    """A list of names, blanks and labels, as Caffe and PaddlePaddle write it; both may hold blanks themselves."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        found = _LISTED.fullmatch(line.strip())
+        if found and _NUMBERS.fullmatch(found[2]):
+            what = (
+                f"manifest {source}, line {number}: {found[1]} has the labels {found[2]}; a picture has one class here"
+            )
+            raise InputError(what, "leave such lines out")
+        cells = [found[1], found[2]] if found else line.rsplit(None, 1)
+        if cells:
+            rows.append((number, cells))
+    return rows
+
+
+def _json_lines(source: Path, text: str) -> list[Row]:
+    """A table of an object a line, as ``metadata.jsonl`` of Hugging Face's image folders is."""
+    rows: list[tuple[int, Mapping[str, object]]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise InputError(f"manifest {source}, line {number}: no JSON object", '{"file_name": …, "label": …}')
+            rows.append((number, row))
+    return _of_objects(rows)
+
+
+def _json(source: Path, text: str) -> list[Row]:
+    """A list of objects, names with their labels, or what Edge Impulse exports."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"manifest {source} is no JSON", "save it again") from error
+    remedy = 'it is a list of objects: [{"image": …, "label": …}, …]'
+    if isinstance(value, dict):
+        if "images" in value and "annotations" in value:
+            what, remedy = f"manifest {source} lists what is in pictures (COCO), not their classes", "list.csv"
+            raise InputError(what, f"list the pictures with their classes in {source.parent}/{remedy}: image,label")
+        if isinstance(value.get("files"), list):
+            value = [_of_edge_impulse(one) for one in value["files"] if isinstance(one, dict)]
+        elif value and all(isinstance(label, str | int) for label in value.values()):
+            value = [{"image": name, "label": label} for name, label in value.items()]
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise InputError(f"manifest {source} is JSON, but no list of pictures with labels", remedy)
+    return _of_objects(list(enumerate(value, 1)))
+
+
+def _of_edge_impulse(one: Mapping[str, object]) -> dict[str, object]:
+    label = one.get("label")
+    if isinstance(label, dict):
+        label = label.get("label")
+    return {"image": one.get("path"), "label": label, "split": one.get("category")}
+
+
+def _of_objects(rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    cells = [(number, ["" if row.get(name) is None else str(row[name]) for name in names]) for number, row in rows]
+    return [(0, names), *cells] if rows else []
