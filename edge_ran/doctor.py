@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_ran import __version__, machine, records, vulkan
+from edge_ran.errors import EdgeRanError, unimportable
 
 State = Literal["good", "hint", "fault"]
 GOOD: State = "good"
@@ -95,7 +96,7 @@ def _numpy() -> Iterator[Finding]:
     try:
         import numpy as np
     except ImportError as error:
-        yield Finding("numpy", FAULT, *_unimportable(error, "pip install --force-reinstall numpy"))
+        yield Finding("numpy", FAULT, *unimportable(error, "pip install --force-reinstall numpy"))
         return
     old = int(np.__version__.partition(".")[0]) < 2
     installed = importlib.util.find_spec("tflite_runtime") is not None
@@ -113,7 +114,7 @@ def _opencv() -> Iterator[Finding]:
         import cv2
     except ImportError as error:
         remedy = "pip uninstall -y opencv-python; pip install --force-reinstall opencv-python-headless"
-        yield Finding("opencv", FAULT, *_unimportable(error, remedy))
+        yield Finding("opencv", FAULT, *unimportable(error, remedy))
         return
     lines = (line.split(":", 1) for line in cv2.getBuildInformation().splitlines() if ":" in line)
     built = {key.strip(): value.strip() for key, value in lines}
@@ -129,7 +130,6 @@ def _opencv() -> Iterator[Finding]:
 
 
 def _runtimes() -> Iterator[Finding]:
-    from edge_ran.errors import EdgeRanError
     from edge_ran.runtime import child_process, interpreter
 
     found = interpreter.installed()
@@ -153,7 +153,6 @@ def _runtimes() -> Iterator[Finding]:
 
 def load_runtime(name: str) -> dict[str, str]:
     """Import a runtime, in the child."""
-    from edge_ran.errors import EdgeRanError
     from edge_ran.runtime import interpreter
 
     try:
@@ -309,17 +308,3 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _unimportable(error: ImportError, remedy: str) -> tuple[str, str]:
-    """Why a package cannot be imported, and the remedy: the given one, or the library that the system lacks."""
-    root: BaseException = error  # NumPy puts a page of advice on top of it
-    while root.__cause__ is not None:
-        root = root.__cause__
-    what = _first_line(root)
-    library, is_absent, _ = what.partition(": cannot open shared object file")
-    return what, f"install the system's package of {library} (Debian: apt-file search it)" if is_absent else remedy
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

@@ -80,3 +80,28 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(known)}"
+
+
+def unimportable(error: BaseException, remedy: str) -> tuple[str, str]:
+    """Why a package cannot be imported, in one line, and the remedy: the given one, or the library the system lacks."""
+    root = error  # NumPy puts a page of advice on top of it
+    while root.__cause__ is not None:
+        root = root.__cause__
+    what = str(root).strip().partition("\n")[0][:200] or type(root).__name__
+    library, is_absent, _ = what.partition(": cannot open shared object file")
+    if not is_absent:
+        return what, remedy
+    if package := _DEBIAN.get(library):
+        return what, f"sudo apt install {package}"
+    return what, f"install the system's package of {library} (Debian: apt-file search it)"
+
+
+# Libraries that containers and small systems mostly lack, and Debian's packages of them.
+_DEBIAN = {
+    "libGL.so.1": "libgl1",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgomp.so.1": "libgomp1",
+    "libopenblas.so.0": "libopenblas0",
+    "libstdc++.so.6": "libstdc++6",
+}

@@ -11,9 +11,10 @@ import functools
 import importlib
 import io
 import os
+import struct
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
 _AVIF_SUFFIXES = (".avif",)
+_MAY_HAVE_MORE = (".webp", ".png", ".tif", ".tiff", *_AVIF_SUFFIXES)
 HEIF_REMEDY = "pip install pillow-heif, or convert them to JPEG"
 MOST_PIXELS = 1 << 27  # decoded, they take 400 MB; phones' largest pictures have 108 million
 _FORMATS_BY_START = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}  # MPO is JPEG to begin with
@@ -54,14 +56,34 @@ def is_picture(name: str | Path) -> bool:
     return suffix in PICTURE_SUFFIXES or (suffix in HEIF_SUFFIXES and reads_heif())
 
 
-def is_animation(path: Path) -> bool:
-    """Whether a WebP file says that it has several frames; of these, ``read_picture`` takes the first."""
-    if path.suffix.lower() != ".webp":
+def has_more_frames(path: Path) -> bool:
+    """Whether a picture file says that it has several frames or pages; of these, ``read_picture`` takes the first.
+
+    Animated WebP, PNG and AVIF, and TIFF. Decodes nothing.
+    """
+    if path.suffix.lower() not in _MAY_HAVE_MORE:
         return False
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        head = file.read(21)
-        return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:] and head[20] & 2)
+    with contextlib.suppress(OSError, struct.error), open(path, "rb") as file:
+        head = file.read(512)
+        if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
+            return bool(head[20:] and head[20] & 2)
+        if head.startswith(b"\x89PNG"):
+            return b"acTL" in head  # it lies before all pixels
+        if head[:4] in (b"II*\0", b"MM\0*"):
+            return _has_second_page(file, "<" if head[:2] == b"II" else ">")
+        return head[4:12] == b"ftypavis"
     return False
+
+
+def _has_second_page(file: BinaryIO, order: str) -> bool:
+    """Whether the first page of a TIFF, read in that byte order, names a next one (TIFF 6.0, section 2)."""
+    file.seek(4)
+    (start,) = struct.unpack(f"{order}I", file.read(4))
+    file.seek(start)
+    (entries,) = struct.unpack(f"{order}H", file.read(2))
+    file.seek(start + 2 + 12 * entries)
+    (following,) = struct.unpack(f"{order}I", file.read(4))
+    return bool(following)
 
 
 @functools.cache

@@ -538,6 +538,32 @@ def test_a_device_gets_the_mode_asked_for_and_the_drivers_own_time_is_used(fake_
     assert (source.live, source.fps) == (True, 15)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "mean"),
+    [
+        (np.full((12, 16), 40, np.uint8), 40),
+        (np.full((12, 16), 40 * 257, np.uint16), 40),  # Y16
+        (np.full((12, 16, 1), 40, np.uint8), 40),
+        (np.dstack([np.full((12, 16, 3), 40, np.uint8), np.zeros((12, 16), np.uint8)]), 40),  # BGRX
+        (np.zeros((1, 12 * 16 * 2), np.uint8), None),  # bytes as they came
+        (np.zeros((12, 16, 2), np.uint8), None),  # YUYV
+        (np.zeros((12, 16, 3), np.float32), None),
+    ],
+)
+def test_a_camera_of_another_pixel_format(
+    pixels: np.ndarray, mean: int | None, fake_device: type[_FakeVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_device, "retrieve", lambda video: (True, pixels))
+    source = open_source("/dev/video0")
+    if mean is None:
+        with pytest.raises(InputError):
+            source.read()
+        return
+    frame = source.read()
+    assert frame
+    assert (frame.image.shape, frame.image.dtype, frame.image.mean()) == ((12, 16, 3), np.uint8, mean)
+
+
 def test_a_mode_that_the_camera_does_not_have_is_said(fake_device: type[_FakeVideo]) -> None:
     said = Said()
     capture = Capture(lambda: open_source("0", width=1920, height=1080), notify=said)

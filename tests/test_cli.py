@@ -310,7 +310,8 @@ def test_a_broken_package_is_two_lines(tmp_path: Path):
     done = edge_ran("inspect", ROOT / "edge_ran" / "shipped" / "edge50" / "int8.tflite", PYTHONPATH=path)
     assert done.returncode == errors.EnvironmentMissing.exit_code
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-2:] == ["edge-ran: a package cannot be imported", "  edge-ran doctor"]
+    what = "edge-ran: numpy cannot be imported: IMPORTANT: PLEASE READ THIS FOR ADVICE"
+    assert done.stderr.splitlines()[-2:] == [what, "  edge-ran doctor"]
     assert "Traceback" not in done.stderr
 
 

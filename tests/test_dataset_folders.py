@@ -87,16 +87,17 @@ def test_an_animation_is_a_clip(pictures):
     assert {s.group for s in found} == {"red/a.gif"}
 
 
-def test_of_an_animated_webp_the_first_frame_is_used_aloud(pictures):
+def test_of_several_frames_or_pages_the_first_is_used_aloud(pictures):
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 80, 160, 240)]
-    frames[0].save(pictures / "red" / "a.webp", save_all=True, append_images=frames[1:], duration=500)
-    frames[0].save(pictures / "red" / "still.webp")
+    several, one = {"save_all": True, "append_images": frames[1:]}, {}
+    for name, words in (("a.webp", several), ("b.tif", several), ("c.png", several), ("d.webp", one), ("e.tiff", one)):
+        frames[0].save(pictures / "red" / name, **words)
     frames[0].convert("RGBA").save(pictures / "red" / "still_alpha.webp", exif=b"Exif\0\0")
+    for name in ("cut.tif", "cut.png", "cut.webp"):
+        (pictures / "blue" / name).write_bytes(b"II*\0\xff\xff\xff")
     found = dataset.load(pictures)
-    assert sum(s.path.suffix == ".webp" for s in found.samples) == 3
-    assert dataset.ignored_notes(found) == [
-        "1 animated .webp: the first frame alone is used; a clip gives one a second"
-    ]
+    assert {"b.tif", "c.png", "e.tiff"} <= {s.path.name for s in found.samples}
+    assert dataset.ignored_notes(found) == ["3 pictures have several frames or pages: the first alone is used"]
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

@@ -201,6 +201,18 @@ def test_tflite_runtime_beside_numpy_2_is_one_line(monkeypatch):
         interpreter.load(interpreter.Package("tflite-runtime", "tflite_runtime.interpreter", "2.14.0"))
 
 
-def test_a_broken_wheel_is_one_line():
-    with pytest.raises(EnvironmentMissing, match="cannot be imported"):
-        interpreter.load(interpreter.Package("litert", "no_such_module", "1"))
+@pytest.mark.parametrize(
+    ("why", "remedy"),
+    [
+        ("numpy.core.multiarray failed to import", "pip install --force-reinstall ai-edge-litert numpy"),
+        ("libGL.so.1: cannot open shared object file: No such file or directory", "sudo apt install libgl1"),
+        ("libx.so.1: cannot open shared object file: No such file", "install the system's package of libx.so.1"),
+    ],
+)
+def test_a_broken_wheel_is_one_line(why, remedy, tmp_path, monkeypatch):
+    (tmp_path / "broken_wheel.py").write_text(f"raise ImportError({why!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EnvironmentMissing, match="cannot be imported") as caught:
+        interpreter.load(interpreter.Package("litert", "broken_wheel", "1"))
+    assert why[:30] in str(caught.value)
+    assert caught.value.remedy.startswith(remedy)

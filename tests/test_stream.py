@@ -537,6 +537,9 @@ def test_examples_are_what_train_reads_clip_by_clip(tmp_path: Path, monkeypatch:
     for label, group in clips:
         minute = {"kitchen": 0, "hall": 1}[label]
         assert group.startswith(f"{label}/clip-20261122-12{minute:02d}00")
+    again = Examples(tmp_path / "set", label="hall")  # after a power cut, on a board without a clock
+    again.put(result(0), lambda: numbered(0))
+    assert sorted(len(list(clip.iterdir())) for clip in (tmp_path / "set" / "hall").iterdir()) == [1, 3]
     by_answer = Examples(tmp_path / "answers", which="changes")
     by_answer.put(result(0, "a/b", changed=True), lambda: numbered(0))
     by_answer.put(result(1, "a/b"), lambda: numbered(0))

@@ -35,7 +35,15 @@ from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http
 from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
 from edge_ran.folder_walk import check_name, walk
-from edge_ran.picture import MOST_PIXELS, PICTURE_SUFFIXES, check_pixels, decode_picture, is_picture, read_picture
+from edge_ran.picture import (
+    MOST_PIXELS,
+    PICTURE_SUFFIXES,
+    check_pixels,
+    decode_picture,
+    eight_bit_bgr,
+    is_picture,
+    read_picture,
+)
 
 OPEN_TIMEOUT_S = 10.0
 _VIDEO4LINUX = 81  # the major number of its devices, whatever udev calls them
@@ -170,12 +178,11 @@ class _Cv2Source(FrameSource):
             decoded = time.monotonic()
         if not whole or image is None or image.size == 0:
             raise InputError(f"{self.name}: frame {self._index} is broken")
-        if image.ndim == 2:
-            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        if image.ndim not in (2, 3) or image.shape[0] == 1 or image.shape[2:] == (2,):  # bytes as the driver has them
+            raise InputError(f"{self.name} sends pixels in a form that OpenCV does not unpack")
+        pixels = eight_bit_bgr(np.asarray(image)[..., :3] if image.ndim == 3 else np.asarray(image), Path(self.name))
         captured_at, timestamp = self._times(arrived, position_ms / 1e3)
-        frame = Frame(
-            np.asarray(image, np.uint8), self._index, captured_at, timestamp, capture_ms=(decoded - arrived) * 1e3
-        )
+        frame = Frame(pixels, self._index, captured_at, timestamp, capture_ms=(decoded - arrived) * 1e3)
         self._index += 1
         return frame
 

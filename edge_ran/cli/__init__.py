@@ -16,7 +16,7 @@ import typer
 from edge_ran import __version__, printable
 from edge_ran.cli.app import app, complain, spell_out
 from edge_ran.cli.render import discard_stdout
-from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError, unimportable
 
 # isort: off
 # Importing a verb adds it to the application; this order, a network's way to the device, is the one --help shows.
@@ -103,7 +103,9 @@ def main() -> None:
     except ImportError as error:
         if verbose or (error.name or "").startswith("edge_ran"):
             raise
-        complain(f"{error.name or 'a package'} cannot be imported", "edge-ran doctor")
+        complain(
+            f"{error.name or _importing(error)} cannot be imported: {unimportable(error, '')[0]}", "edge-ran doctor"
+        )
         code = EnvironmentMissing.exit_code
     except OSError as error:
         if verbose or not _told(error):
@@ -118,3 +120,11 @@ def main() -> None:
             complain(message, f"{context.command_path if context else 'edge-ran'} --help")
         code = UsageError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _importing(error: BaseException) -> str:
+    """The package in which an error was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return str(trace.tb_frame.f_globals.get("__name__", "a package")).partition(".")[0] if trace else "a package"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_ran.dataset.decoding import decode
 from edge_ran.dataset.samples import NO_FILES, Dataset, Progress, Sample, some
-from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, is_animation
+from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, has_more_frames
 
 THUMB = 16
 
@@ -96,9 +96,9 @@ def ignored_notes(dataset: Dataset) -> list[str]:
             notes.append(f"{count} {what} were ignored")
         else:
             notes.append(f"{count} of {what} were ignored" if count > 1 else f"{what} was ignored")
-    animations = sum(is_animation(path) for path in {sample.path for sample in dataset.samples if sample.row < 0})
-    if animations:
-        notes.append(f"{animations} animated .webp: the first frame alone is used; a clip gives one a second")
+    more = sum(has_more_frames(path) for path in {sample.path for sample in dataset.samples if sample.row < 0})
+    if more:
+        notes.append(f"{more} pictures have several frames or pages: the first alone is used")
     return notes
 
 

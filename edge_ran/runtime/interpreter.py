@@ -19,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import machine
-from edge_ran.errors import EnvironmentMissing, InputError
+from edge_ran.errors import EnvironmentMissing, InputError, unimportable
 from edge_ran.graph import Graph, TensorSpec
 from edge_ran.runtime import huge_pages, output_capture
 from edge_ran.runtime.types import Accelerator, Delegation
 
 # What the interpreters raise for a file that they cannot load or run; UnicodeDecodeError, a ValueError, for names.
 _REFUSALS = (RuntimeError, ValueError, MemoryError)
+
+
+_WHEELS = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}  # as pip knows them
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,8 @@ def load(package: Package) -> Any:
         with output_capture.captured():
             return importlib.import_module(package.module)
     except Exception as error:  # a broken wheel raises whatever its loader likes
-        first = str(error).strip().partition("\n")[0]
-        raise EnvironmentMissing(
-            f"{package.name} {package.version} cannot be imported: {first}", "edge-ran doctor"
-        ) from error
+        why, remedy = unimportable(error, f"pip install --force-reinstall {_WHEELS[package.name]} numpy")
+        raise EnvironmentMissing(f"{package.name} {package.version} cannot be imported: {why}", remedy) from error
 
 
 class InterpreterRuntime:

@@ -7,6 +7,7 @@ they cannot keep up with is left out and counted. A file waits: its recording ha
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import re
@@ -198,7 +199,10 @@ class Examples:
         if which not in self.WHICH:
             raise UsageError(f"--keep {which} is unknown", f"choose one of: {', '.join(self.WHICH)}")
         self._folder, self._label, self._which, self._least = folder, label, which, least
-        self._clip = time.strftime("clip-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
+        name = time.strftime("clip-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
+        # A board without a clock starts at the same time, with the same numbers of processes, after each power cut.
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        self._clip = next(name for name in names if not any(folder.glob(f"*/{name}")))
         self.kept = 0
 
     def put(self, result: Result, picture: Picture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import re
@@ -185,10 +186,10 @@ def finish_recordings(folder: Path) -> tuple[Path, ...]:
                 leftover.unlink()
                 continue
             began = time.strftime("%Y%m%d-%H%M%S", time.localtime(leftover.stat().st_mtime))
-            name = folder / f"recovered-{began}-{len(found) + 1}{leftover.suffix}"
-            if not name.exists():
-                os.replace(leftover, name)
-                found.append(name)
+            names = (folder / f"recovered-{began}-{number}{leftover.suffix}" for number in itertools.count(1))
+            name = next(name for name in names if not name.exists())  # a board without a clock repeats its times
+            os.replace(leftover, name)
+            found.append(name)
     return tuple(found)
 
 
