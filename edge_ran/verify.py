@@ -36,6 +36,8 @@ SEARCH_PICTURES = 3
 FEWEST_STEPS = 4
 MOST_REFUSED = 8  # then it is the driver, not the operators
 MOST_TOGETHER = 8  # accelerators merge a few neighbours; over a longer run of right ones it is rounding that adds up
+# Of int8 rounding that adds up: no operator is wrong.
+_IN_FLOAT = "convert with --fp16 for it: it computes in float, and rounds to int8 in other places than the CPU"
 
 Progress = Callable[[int, int], None]
 # Answers a part of a graph, on an accelerator: for each run an array for each input -> for each run every output.
@@ -159,7 +161,9 @@ def gate(found: Verification) -> None:
         names = ", ".join(f"{check.accelerator} {check.precision}".strip() for check in found.wrong)
         how = "breaks" if all(check.is_broken for check in found.wrong) else "is wrong on"
         maker = "the delegate's vendor" if found.wrong[0].accelerator == "delegate" else "LiteRT"
-        raise GateError(f"{found.model} {how} {names}", f"--cpu is right; report the operators to {maker}")
+        remedies = {one.remedy for check in found.wrong for one in check.wrong_operators}
+        remedy = _IN_FLOAT if remedies == {_IN_FLOAT} else f"report the operators to {maker}"
+        raise GateError(f"{found.model} {how} {names}", f"--cpu is right; {remedy}")
 
 
 def _check_gpu(
@@ -378,7 +382,7 @@ def _added_up(last: WrongOperator, together: Sequence[Operator]) -> WrongOperato
     return dataclasses.replace(
         last,
         what=f"{what}none is wrong alone or with its neighbours",
-        remedy="convert with --fp16 for it: it computes in float, and rounds to int8 in other places than the CPU",
+        remedy=_IN_FLOAT,
     )
 
 

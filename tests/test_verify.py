@@ -17,7 +17,7 @@ from edge_ran.errors import GateError, InputError
 from edge_ran.graph import read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, open_runtime
-from edge_ran.verify import Verification, find_wrong_operators, gate, verify
+from edge_ran.verify import Check, Verification, find_wrong_operators, gate, verify
 
 TESTS = Path(__file__).parent
 MODELS = TESTS / "models"
@@ -119,6 +119,11 @@ def test_rounding_that_adds_up_is_no_wrong_operator(monkeypatch):
     (found,) = find_wrong_operators(graph, rounded, x)
     assert "adds up" in found.what
     assert "--fp16" in found.remedy
+    check = Check("gpu", "fp32", "", "", True, None, None, None, wrong_operators=(found,), is_broken=True)
+    with pytest.raises(GateError) as caught:
+        gate(Verification("m.tflite", "litert", "", (check,)))
+    assert "--fp16" in caught.value.remedy
+    assert "report" not in caught.value.remedy
 
 
 def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pictures):

@@ -46,6 +46,9 @@ class AnswersOptions:
         str | None, typer.Option(metavar="NAME", help="For weights alone of one of edge-ran's networks: indoor56, …")
     ] = None
     upsampling: Annotated[str, typer.Option(help="With --network: nearest or bilinear.")] = "nearest"
+    head: Annotated[
+        str | None, typer.Option(metavar="LAYER", help="The output to take, of a network with several.")
+    ] = None
     lambda_: Annotated[
         list[str] | None,
         typer.Option("--lambda", metavar="LAYER=EXPRESSION", help="What a Lambda layer computes, such as '1 + x'."),
@@ -80,6 +83,7 @@ class AnswersOptions:
             network=self.network,
             upsampling=self.upsampling,
             lambdas=lambdas,
+            head=self.head,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 import struct
@@ -414,6 +415,50 @@ def test_a_network_of_grey_pictures_mixes_the_colours_first(tmp_path: Path) -> N
     assert report.expected_difference is not None
     assert report.expected_difference < 1e-5
     assert any("grey" in note for note in report.network.notes)
+
+
+def test_a_grey_picture_may_have_no_dimension_of_channels(tmp_path: Path) -> None:
+    """The first network of most tutorials: ``Flatten(input_shape=(28, 28))`` and dense layers."""
+    model = tf_keras.Sequential([layers.Flatten(input_shape=(8, 8)), layers.Dense(4, "relu"), layers.Dense(3)])
+    model.save(tmp_path / "m.h5")
+    grey = np.random.default_rng(0).uniform(0, 1, (2, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", inputs=grey, outputs=np.asarray(model(grey)))
+    report = import_network(tmp_path / "m.h5", tmp_path / "run", Answers("numbers", "unit"), expect=tmp_path / "x.npz")
+    assert report.expected_difference is not None
+    assert report.expected_difference < 1e-5
+    assert networks.load(tmp_path / "run" / "model.keras").input_shape == (None, 8, 8, 3)
+
+
+def test_of_several_outputs_one_is_taken_by_its_name(tmp_path: Path) -> None:
+    image = layers.Input((16, 16, 3))
+    x = layers.Flatten()(image)
+    outputs = [layers.Dense(3, activation="softmax", name=name)(x) for name in ("kind", "colour")]
+    model = tf_keras.Model(image, [*outputs, layers.Conv2D(2, 1, name="map")(image)])
+    model.save(tmp_path / "m.h5")
+    with pytest.raises(InputError, match="3 outputs: kind, colour, map") as caught:
+        import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
+    assert "--head kind" in caught.value.remedy
+    import_network(tmp_path / "m.h5", tmp_path / "run", dataclasses.replace(KNOWN, head="colour"))
+    np.testing.assert_allclose(networks.load(tmp_path / "run" / "model.keras")(X), model(X)[1], atol=1e-6)
+    tf_keras.Model(image, outputs[0]).save(tmp_path / "one.h5")
+    with pytest.raises(InputError, match="one output"):
+        import_network(tmp_path / "one.h5", tmp_path / "run2", dataclasses.replace(KNOWN, head="kind"))
+
+
+def test_what_counts_in_training_alone_changes_nothing(tmp_path: Path) -> None:
+    """Batch renormalisation's statistics, and a loss of numbers before a softmax."""
+    from tf_keras.src.layers.normalization.batch_normalization_v1 import BatchNormalization
+
+    image = layers.Input((16, 16, 3))
+    x = BatchNormalization(renorm=True, renorm_clipping={"rmax": 3.0}, name="bn")(layers.Conv2D(4, 3)(image))
+    model = tf_keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x)))
+    random = np.random.default_rng(0)
+    model.get_layer("bn").set_weights([random.uniform(0.5, 2, w.shape) for w in model.get_layer("bn").get_weights()])
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "m.h5")
+    report = import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
+    np.testing.assert_allclose(networks.load(tmp_path / "run" / "model.keras")(X), model(X), atol=1e-6)
+    assert any("trained with mse" in note for note in report.network.notes)
 
 
 def edge_ran(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:

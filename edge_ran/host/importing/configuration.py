@@ -21,6 +21,7 @@ from edge_ran.errors import InputError
 from edge_ran.host.importing import kinds
 from edge_ran.host.importing.calls import (
     Layer,
+    Ref,
     call_of,
     calls_in_order,
     ends_of,
@@ -30,7 +31,7 @@ from edge_ran.host.importing.calls import (
     resolver,
     tensors_of,
 )
-from edge_ran.host.importing.lambdas import Affine, decode
+from edge_ran.host.importing.lambdas import Affine, of_configuration
 from edge_ran.host.importing.operators import Tensor, operator_layers
 from edge_ran.host.importing.source import GRAPHS, Source, Weights, shown
 from edge_ran.host.rewrites import LayerGraph, Node
@@ -53,12 +54,15 @@ class ReadGraph:
     nested: int
 
 
-def read_graph(source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None = None) -> ReadGraph:
+def read_graph(
+    source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None = None, head: str | None = None
+) -> ReadGraph:
     """Read a file's configuration and weights as a graph, layer by layer as it was written.
 
     Args:
         lambdas: what Lambda layers compute, by name, for those whose code cannot be decoded.
         input_size: (height, width) of a network whose own are open.
+        head: the layer of the output to take, of a network with several.
 
     Raises:
         InputError: it is not a network of one picture, holds a layer that is not known here, or its weights do not
@@ -67,13 +71,12 @@ def read_graph(source: Source, lambdas: Mapping[str, Affine], input_size: tuple[
     if source.config is None:
         remedy = "--architecture model.json (of model.to_json()), or --network NAME where it is one of edge-ran's"
         raise InputError(f"{source.path} holds weights alone, and no architecture", remedy)
-    reader = _Reader(source, lambdas, input_size)
+    reader = _Reader(source, lambdas, input_size, head)
     outputs = reader.model(source.config, source.weights, None, 0)
-    if len(outputs) != 1:
-        what = (
-            f"{source.path} gives {len(outputs)} outputs, as detection and multi-task networks do; a classifier has one"
-        )
-        raise InputError(what, "keras.Model(model.input, model.output[0]) keeps the first")
+    if head is not None and not reader.is_head_found:
+        raise InputError(f"{source.path} has one output", "leave --head away")
+    if len(outputs) != 1:  # of a Sequential that ends in a model of several
+        raise InputError(f"{source.path} ends in a model of {len(outputs)} outputs", "keras.Model(x, outputs[0])")
     if unused := sorted(set(lambdas) - reader.used_lambdas):
         raise InputError(f"no Lambda layer of {source.path} is called {unused[0]!r}", "leave --lambda away")
     reader.graph.output = outputs[0]
@@ -81,8 +84,11 @@ def read_graph(source: Source, lambdas: Mapping[str, Affine], input_size: tuple[
 
 
 class _Reader:
-    def __init__(self, source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None) -> None:
-        self.source, self.lambdas, self.input_size = source, lambdas, input_size
+    def __init__(
+        self, source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None, head: str | None
+    ) -> None:
+        self.source, self.lambdas, self.input_size, self.head = source, lambdas, input_size, head
+        self.is_head_found = False
         self.graph = LayerGraph({}, "")
         self.notes: list[str] = []
         self.used_lambdas: set[str] = set()
@@ -163,6 +169,8 @@ class _Reader:
             layer = layer_of(by_name, head)
             layer.made[0] = [inputs[place] if inputs is not None else self.image(layer.record)]
         ends = list(ends_of(config.get("output_layers")))
+        if inputs is None and len(ends) > 1:
+            ends = [self.chosen(ends)]
         number_calls(by_name, ends)
         for layer, call in calls_in_order(by_name, ends, self.source.path):
             if call in layer.made:
@@ -172,14 +180,28 @@ class _Reader:
             layer.made[call] = self.call(layer, resolve(args), resolve(kwargs), depth)
         return [layer_of(by_name, end).made[end.call - layer_of(by_name, end).first_call][end.output] for end in ends]
 
+    def chosen(self, ends: list[Ref]) -> Ref:
+        """The output that was asked for, of several. The layers that it does not need are not built."""
+        named = [end for end in ends if end.layer == self.head]
+        if len(named) == 1:
+            self.is_head_found = True
+            return named[0]
+        names = ", ".join(shown(end.layer, 40) for end in ends[:6]) + (", …" if len(ends) > 6 else "")
+        if named:
+            what = f"{self.source.path}: its layer {shown(self.head)} gives {len(named)} of its outputs"
+            raise InputError(what, "keras.Model(model.input, model.outputs[0]) keeps the first")
+        what = f"{self.source.path} has {len(ends)} outputs: {names}; a classifier has one"
+        raise InputError(what, f"take one: --head {shown(ends[0].layer, 40)}")
+
     def image(self, record: dict[str, Any]) -> str:
         config = record.get("config")
         inner = config if isinstance(config, dict) else {}
-        shape = inner.get("batch_input_shape") or inner.get("batch_shape") or inner.get("shape")
-        if not isinstance(shape, (list, tuple)) or len(shape) not in (3, 4):
+        batched = inner.get("batch_input_shape") or inner.get("batch_shape")
+        shape = batched[1:] if isinstance(batched, (list, tuple)) else inner.get("shape")
+        if not isinstance(shape, (list, tuple)) or len(shape) not in (2, 3):
             what = f"{self.source.path} takes an input of shape {shown(shape)}, not a picture (height, width, 3)"
             raise InputError(what, "give a network of pictures")
-        *sides, depth = shape[-3:]
+        *sides, depth = shape if len(shape) == 3 else [*shape, 1]  # (28, 28) is grey
         if depth not in (1, 3):
             first = sides[0] in (1, 3)
             why = "channels first" if first else f"{shown(depth)} channels"
@@ -201,7 +223,10 @@ class _Reader:
             raise InputError(f"{self.source.path} takes more than one input", "rebuild it with one Input")
         layer = keras_layers.InputLayer((*sides, 3), name=self.unique(str(inner.get("name") or "image")))
         self.graph.put(Node(keras_layers.InputLayer, layer.get_config(), (), (), (*sides, 3)))
-        return str(layer.name) if depth == 3 else self.grey(str(layer.name))
+        if depth == 3:
+            return str(layer.name)
+        grey = self.grey(str(layer.name))
+        return grey if len(shape) == 3 else self.add("Reshape", {"target_shape": sides}, [grey], "without_channels")
 
     def grey(self, image: str) -> str:
         """Mix the colours of a picture for a network of grey ones, as OpenCV and Pillow do: a 1x1 convolution."""
@@ -268,12 +293,15 @@ class _Reader:
         activation = config.get("activation")
         if kind == "Activation" or activation not in (None, "linear"):
             return self.activated(layer, kind, settings, activation, inputs)
-        return self.add(kind, settings, inputs, layer.name, layer.weights.arrays())
+        arrays = layer.weights.arrays()
+        if kind == "BatchNormalization" and config.get("renorm"):  # its last three count in training alone
+            arrays = arrays[:-3]
+        return self.add(kind, settings, inputs, layer.name, arrays)
 
     def activated(self, layer: Layer, kind: str, settings: dict[str, Any], activation: Any, inputs: list[str]) -> str:
         """Add a layer with an activation of its own: inside it where Keras 2 has the same, else behind it."""
         assert layer.weights is not None
-        name = _activation_name(activation)
+        name = kinds.activation_name(activation)
         native = name in kinds.ACTIVATIONS or (name == "hard_sigmoid" and self.source.keras == 2)
         if native or name == "silu":
             settings = {**settings, "activation": "swish" if name == "silu" else name}
@@ -292,7 +320,7 @@ class _Reader:
             if inner.kind not in ("ReLU", "LeakyReLU", "ELU", "Softmax"):
                 raise ValueError(f"its activation {shown(inner.kind)} is not known here")
             return self.plain(inner, [source], {})
-        known = _activation_name(activation)
+        known = kinds.activation_name(activation)
         parts = kinds.activation_parts(known, self.source.keras)
         if parts is None:
             raise InputError(
@@ -359,20 +387,7 @@ class _Reader:
         if layer.name in self.lambdas:
             self.used_lambdas.add(layer.name)
             return self.lambdas[layer.name]
-        config = layer.record["config"]
-        function, affine = config.get("function"), None
-        if isinstance(function, dict):  # Keras 3
-            inner = function.get("config")
-            function = (
-                [inner.get("code"), inner.get("defaults"), inner.get("closure")] if isinstance(inner, dict) else None
-            )
-        plain = (
-            isinstance(function, (list, tuple))
-            and function[1:] in ([None, None], [[], None], [])
-            and not config.get("arguments")
-        )
-        if plain and isinstance(function, (list, tuple)) and isinstance(function[0], str):
-            affine = decode(function[0])
+        affine = of_configuration(layer.record["config"])
         if affine is None:
             raise InputError(
                 f"{self.source.path}: layer {shown(layer.name)} is a Lambda, Python code that is not run here",
@@ -411,14 +426,6 @@ class _NoWeights:
 def _inside(layer: Layer) -> Weights:
     assert layer.weights is not None
     return layer.weights.inside()
-
-
-def _activation_name(activation: Any) -> str:
-    """The name of an activation: text, or a record of a function."""
-    if isinstance(activation, dict):
-        inner = activation.get("config")
-        activation = inner if isinstance(inner, str) else activation.get("class_name")
-    return str(activation) if activation is not None else "linear"
 
 
 def _check_axis(kind: str, settings: dict[str, Any], rank: int) -> None:

@@ -34,7 +34,8 @@ def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
         InputError: it is no classifier of one label for a picture.
     """
     last = graph.nodes[graph.output]
-    if loss in _REGRESSION:
+    is_softmax = last.kind is layers.Activation and last.config["activation"] == "softmax"
+    if loss in _REGRESSION and not is_softmax:  # a softmax gives probabilities, whatever they were trained with
         raise InputError(f"{path} was trained with {loss}: it gives numbers, not classes", "give a classifier")
     if len(last.shape) == 3 and last.shape[:2] == (1, 1):
         last = _flatten(graph, last)
@@ -44,7 +45,8 @@ def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
         raise InputError(what, "give a classifier, whose output is one score for each class")
     activation = last.config["activation"] if last.kind is layers.Activation else "linear"
     if activation == "softmax" and last.shape[0] > 1:
-        return []
+        odd = f"it was trained with {loss}, a loss of numbers; its softmax gives probabilities all the same"
+        return [odd] if loss in _REGRESSION else []
     if activation == "sigmoid" and last.shape == (1,):
         return _two_classes(graph, last)
     if activation == "sigmoid":

@@ -38,7 +38,8 @@ NUMBERS = "numbers"  # --labels: call the classes 0, 1, 2, …
 class Answers:
     """What a file does not say. None and empty: unknown.
 
-    ``labels`` is a file, or ``numbers``; ``lambdas`` what Lambda layers compute, by name.
+    ``labels`` is a file, or ``numbers``; ``lambdas`` what Lambda layers compute, by name; ``head`` the layer of the
+    output to take, of several.
     """
 
     labels: str | None = None
@@ -53,6 +54,7 @@ class Answers:
     network: str | None = None
     upsampling: str = "nearest"
     lambdas: Mapping[str, Affine] = field(default_factory=dict)
+    head: str | None = None
 
 
 @dataclass(frozen=True)
@@ -241,9 +243,11 @@ def _read(source: Source, answers: Answers) -> _Network:
         original, name = named.graph, named.architecture.name
         notes += named.notes
     else:
-        read = read_graph(source, answers.lambdas, None if size is None else (size, size))
+        read = read_graph(source, answers.lambdas, None if size is None else (size, size), answers.head)
         original, name = read.graph, _clean(source.path.stem)
         notes += read.notes
+        if answers.head is not None:
+            notes.append(f"of its outputs, that of layer {answers.head} was taken")
         if read.nested:
             notes.append(f"{read.nested} models inside it were flattened")
         if read.operators:
@@ -336,6 +340,8 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
         x, y = (np.lib.format.read_array(io.BytesIO(parts[name]), allow_pickle=False) for name in names)
     except ValueError as error:
         raise InputError(f"{path} cannot be read: {error}", remedy) from error
+    if x.ndim == 3:  # of a network of grey pictures without a dimension of channels
+        x = x[..., None]
     if x.ndim == 4 and x.shape[-1] == 1:  # of a network of grey pictures
         x = x.repeat(3, axis=-1)
     if x.shape[1:] != theirs.input_shape[1:] or y.shape != (len(x), theirs.output_shape[-1]) or not len(x):

@@ -112,6 +112,8 @@ _WITHOUT_EFFECT = frozenset(
         "autocast",
         "seed",
         "momentum",
+        "renorm",
+        "renorm_clipping",
         "renorm_momentum",
         "synchronized",
         "virtual_batch_size",
@@ -245,6 +247,14 @@ ACTIVATIONS = frozenset(
         "swish",
     ]
 )
+
+
+def activation_name(activation: Any) -> str:
+    """The name of an activation: text, or a record of a function."""
+    if isinstance(activation, dict):
+        inner = activation.get("config")
+        activation = inner if isinstance(inner, str) else activation.get("class_name")
+    return str(activation) if activation is not None else "linear"
 
 
 def activation_parts(name: str, keras: int) -> list[tuple[str, dict[str, Any]]] | None:

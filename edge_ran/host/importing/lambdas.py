@@ -12,7 +12,7 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,21 @@ def parse(expression: str) -> Affine:
         pass
     what = f"--lambda: {expression[:60]!r} is not of the form a * x + b"
     raise UsageError(what, "numbers, x, + - * / and brackets, for instance --lambda 'lambda_1=1 + x'")
+
+
+def of_configuration(config: Mapping[str, Any]) -> Affine | None:
+    """What a Lambda layer of that configuration computes; None where its code is not so simple.
+
+    Keras 2 and 3 write the code, its defaults and what it closes over; with any of these it is more than its code.
+    """
+    function = config.get("function")
+    if isinstance(function, dict):  # Keras 3
+        inner = function.get("config")
+        function = [inner.get(key) for key in ("code", "defaults", "closure")] if isinstance(inner, dict) else None
+    if not isinstance(function, (list, tuple)) or not function or not isinstance(function[0], str):
+        return None
+    plain = list(function[1:]) in ([None, None], [[], None], []) and not config.get("arguments")
+    return decode(function[0]) if plain else None
 
 
 def decode(text: str) -> Affine | None:
