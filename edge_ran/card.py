@@ -195,7 +195,8 @@ class ModelCard:
     ``precision`` is the converter's name or ``float32`` for a run folder; ``temperature`` divides the log-probabilities
     to calibrate confidence (1 = as trained). ``masks`` are the attention modules whose soft masks a ``.tflite`` gives
     after its scores, an output each. ``task`` is what the model is for: ``classifier``, or what foreign metadata says
-    instead (``embedder``, ``detector``, ``segmenter``).
+    instead (``embedder``, ``detector``, ``segmenter``). ``assumes_scaling``: foreign metadata do not say how pixels are
+    scaled for a float input; what ``input`` says is a guess.
 
     Raises:
         InputError: a text holds a control character, or the temperature is not above 0.
@@ -216,6 +217,7 @@ class ModelCard:
     temperature: float = 1.0
     license: str = ""
     task: str = "classifier"
+    assumes_scaling: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):

@@ -78,7 +78,7 @@ class ModelInterface:
             found.append(f"of the {len(self.graph.outputs)} outputs of {self.graph.path.name}, {scores.name} is taken")
         if self.assumes_scaling:
             mean, std = self.spec.mean[0], self.spec.std[0]
-            scaling = f"(pixel - {mean:g}) / {std:g}"
+            scaling = f"(pixel - {mean:g}) / {std:g}" if (mean, std) != (0, 1) else "0 to 255 as they are"
             found.append(f"{self.graph.path.name} does not say how pixels are scaled: {scaling}, or --mean and --std")
         return tuple(found)
 
@@ -97,7 +97,8 @@ def read_interface(path: Path | str, overrides: Overrides | None = None) -> Mode
     if _open_sides(graph.inputs[0]) and not spec.is_open and picture is not None:
         graph = graph.with_input_shape(picture.sized(spec.height, spec.width))
     names = overrides.labels if overrides.labels is not None else (card.labels if card else ()) or None
-    assumed = card is None and overrides.mean is overrides.std is None and graph.inputs[0].dtype in FLOATS
+    told = overrides.mean is not None or overrides.std is not None
+    assumed = not told and (card.assumes_scaling if card else graph.inputs[0].dtype in FLOATS)
     return ModelInterface(graph, card, spec, names, gives_probabilities(graph, place), place, assumed)
 
 

@@ -8,6 +8,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 from models import colours
@@ -15,8 +16,9 @@ from models import colours
 from edge_ran.card import InputSpec, ModelCard, Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
-from edge_ran.graph import attach_card, read_graph
+from edge_ran.graph import attach_card, metadata, read_graph
 from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE
+from edge_ran.graph.patch import table, vector
 from edge_ran.graph.picture_shape import picture_shape
 from edge_ran.model_interface import check_image_classifier, gives_probabilities, input_spec, read_interface
 from edge_ran.verify import verify
@@ -65,6 +67,38 @@ def test_bytes_go_into_an_integer_input_as_they_are(model, mean_std, tmp_path):
 def test_a_float_input_is_normalised_as_the_metadata_say(tmp_path):
     assert right(foreign(tmp_path, "ensemble", spec(127.5, 127.5))) == 3
     assert read_interface(foreign(tmp_path, "ensemble", spec(1, 2))).spec == spec(1, 2)
+
+
+def bare(tmp_path: Path, given: dict[int, object]) -> Path:
+    """A float file whose metadata describe an input with these fields alone: 4 processing units, 5 statistics."""
+    b = flatbuffers.Builder(64)
+    fields = {0: b.CreateString("image"), **{slot: make(b) for slot, make in given.items()}}
+    subgraph = table(b, {2: vector(b, [table(b, fields)]), 3: vector(b, [table(b, {})])})
+    b.Finish(table(b, {0: b.CreateString("colours"), 3: vector(b, [subgraph])}), b"M001")
+    path = tmp_path / "bare.tflite"
+    path.write_bytes(metadata._prepend_metadata((MODELS / "float32.tflite").read_bytes(), bytes(b.Output())))
+    return path
+
+
+def test_a_scaling_that_the_metadata_do_not_tell_is_said(tmp_path):
+    interface = read_interface(bare(tmp_path, {}), NAMED)
+    assert interface.spec == spec(0, 1)
+    assert interface.notes == (
+        "bare.tflite does not say how pixels are scaled: 0 to 255 as they are, or --mean and --std",
+    )
+    given = dataclasses.replace(NAMED, mean=(128.0,) * 3, std=(128.0,) * 3)
+    assert read_interface(bare(tmp_path, {}), given).notes == ()
+    assert not read_interface(foreign(tmp_path, "float32", spec(127.5, 127.5))).notes
+
+
+@pytest.mark.parametrize(("least", "most", "expected"), [(-1, 1, (127.5, 127.5)), (0, 1, (0, 255)), (0, 255, (0, 1))])
+def test_the_range_that_the_metadata_tell_gives_the_scaling(least, most, expected, tmp_path):
+    def stats(b):
+        return table(b, {0: metadata._floats(b, [most] * 3), 1: metadata._floats(b, [least] * 3)})
+
+    interface = read_interface(bare(tmp_path, {5: stats}), NAMED)
+    assert (interface.spec.mean[0], interface.spec.std[0]) == pytest.approx(expected)
+    assert interface.notes == ()
 
 
 def test_the_metadata_count_for_an_int8_input_where_they_fit_its_range(tmp_path):

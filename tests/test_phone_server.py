@@ -26,6 +26,7 @@ from schemas import valid_record
 from edge_ran import catalogue, web_server
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
+from edge_ran.cli import main
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
 from edge_ran.graph import TensorSpec
 from edge_ran.phone import assets, certificate, site
@@ -446,3 +447,14 @@ def test_what_a_phone_tells_becomes_the_outputs_of_the_runtime() -> None:
     assert output.tolist() == [[128, 255]]
     with pytest.raises(EnvironmentMissing, match="another size"):
         as_outputs(((0.5,),), (tensor,))
+
+
+def test_export_says_what_it_assumes(
+    tmp_path: Path, test_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    words = ["export", "--web", str(test_models / "float32.tflite"), "--labels", str(tmp_path / "labels.txt")]
+    monkeypatch.setattr(sys, "argv", ["edge-ran", *words, "-o", str(tmp_path / "site")])
+    with pytest.raises(SystemExit):  # 3 without the web runtime
+        main()
+    assert "float32.tflite does not say how pixels are scaled: (pixel - 128) / 128" in capsys.readouterr().err

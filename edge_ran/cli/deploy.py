@@ -104,6 +104,7 @@ def deploy(
         max_latency_ms=gates.max_latency,
         wait_s=gates.wait,
     )
+    metadata.say_notes(plan.model)
     found = rollout.deploy(
         chosen, plan, talk(output.quiet), group=gates.group, max_failures=gates.max_failures, dry_run=gates.dry_run
     )

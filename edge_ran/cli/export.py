@@ -35,5 +35,7 @@ def export(
     from edge_ran.phone.site import export_site
 
     check_output_folder(folder)
-    made = export_site(tflites(models), folder, page.site(metadata), web_runtime=page.web_runtime, force=output.force)
+    files = tflites(models)
+    metadata.say_notes(*files)
+    made = export_site(files, folder, page.site(metadata), web_runtime=page.web_runtime, force=output.force)
     emit(output.json, made, render.text)

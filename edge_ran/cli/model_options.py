@@ -51,6 +51,14 @@ class MetadataOptions:
             color=self.color or None,
         )
 
+    def say_notes(self, *models: Path) -> None:
+        """Say what is not as usual in these files, such as a scaling that none of them tells. Raises InputError."""
+        from edge_ran.cli.app import say
+        from edge_ran.model_interface import read_interface
+
+        for note in dict.fromkeys(note for model in models for note in read_interface(model, self.overrides()).notes):
+            say(note)
+
 
 @dataclass(frozen=True)
 class NetworkOptions:

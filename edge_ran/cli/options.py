@@ -81,9 +81,33 @@ ON_CPU = AcceleratorOptions(accelerator="cpu")
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """Where a verb runs."""
+    """Where a verb runs: this machine, or a board."""
 
     PANEL: ClassVar[str] = "Device"
+
+    device: Annotated[
+        str, typer.Option("--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], NAME or FILE.toml.")
+    ] = "local"
+    install: Annotated[
+        bool, typer.Option("--install", help="Let pip install missing packages there, in a folder of its own.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class PageDeviceOptions(DeviceOptions):
+    """Where a verb runs that a page in a browser can do as well."""
+
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", "-d", metavar="DEVICE", help="ssh://user@host[:port], phone, browser, NAME or FILE.toml."
+        ),
+    ] = "local"
+
+
+@dataclass(frozen=True)
+class AnyDeviceOptions(DeviceOptions):
+    """Where a verb runs that every kind of device can do."""
 
     device: Annotated[
         str,
@@ -94,6 +118,3 @@ class DeviceOptions:
             help="ssh://user@host[:port], adb:SERIAL, phone, browser, NAME or FILE.toml.",
         ),
     ] = "local"
-    install: Annotated[
-        bool, typer.Option("--install", help="Let pip install missing packages there, in a folder of its own.")
-    ] = False

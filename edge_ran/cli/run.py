@@ -17,7 +17,7 @@ from edge_ran.cli.command import given
 from edge_ran.cli.model_options import MetadataOptions
 from edge_ran.cli.models import Model, tflite_or_default
 from edge_ran.cli.option_groups import verb
-from edge_ran.cli.options import AcceleratorOptions, DeviceOptions
+from edge_ran.cli.options import AcceleratorOptions, PageDeviceOptions
 from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.render import run as render
 from edge_ran.cli.run_elsewhere import order_of, refuse_for_phones
@@ -40,7 +40,7 @@ def run(
     answers: AnswerOptions,
     results: ResultOptions,
     metadata: MetadataOptions,
-    device: DeviceOptions,
+    device: PageDeviceOptions,
     accelerator: AcceleratorOptions,
     output: LineOutputOptions,
 ) -> None:

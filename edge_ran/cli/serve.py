@@ -34,10 +34,11 @@ def serve(
     from edge_ran.phone.serve import qr_code, serving
     from edge_ran.targets import phone
 
-    place = phone.place(address, adb)
+    place, files = phone.place(address, adb), tflites(models)
+    metadata.say_notes(*files)
     with (
         stop_on_signals() as (stop, _),
-        serving(tflites(models), place, page.site(metadata), web_runtime=page.web_runtime) as served,
+        serving(files, place, page.site(metadata), web_runtime=page.web_runtime) as served,
         phone.reached(served, adb) as where,
     ):
         code = "" if output.json or output.quiet or adb else qr_code(where.url)

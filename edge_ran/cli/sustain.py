@@ -13,7 +13,7 @@ from edge_ran.cli.command import given
 from edge_ran.cli.model_options import MetadataOptions
 from edge_ran.cli.models import Model, tflite_or_default
 from edge_ran.cli.option_groups import Only, verb
-from edge_ran.cli.options import AcceleratorOptions, DeviceOptions, OutputOptions
+from edge_ran.cli.options import AcceleratorOptions, OutputOptions, PageDeviceOptions
 from edge_ran.cli.progress import progress_bar
 from edge_ran.cli.render import emit
 
@@ -28,7 +28,7 @@ def sustain(
     files: Annotated[ReportFiles, Only("result_json", "plot", "html")],
     accelerator: AcceleratorOptions,
     metadata: MetadataOptions,
-    device: DeviceOptions,
+    device: PageDeviceOptions,
     output: OutputOptions,
 ) -> None:
     """Run a .tflite for minutes without a pause: does the device keep its speed, clock and temperature?"""

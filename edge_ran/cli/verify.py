@@ -13,7 +13,7 @@ from edge_ran.cli.command import given
 from edge_ran.cli.model_options import MetadataOptions
 from edge_ran.cli.models import Model, run_of, tflite_or_default
 from edge_ran.cli.option_groups import Only, verb
-from edge_ran.cli.options import ON_CPU, AcceleratorOptions, DeviceOptions, OutputOptions
+from edge_ran.cli.options import ON_CPU, AcceleratorOptions, AnyDeviceOptions, OutputOptions
 from edge_ran.cli.progress import progress_bar
 from edge_ran.cli.render import emit
 from edge_ran.errors import UsageError
@@ -36,7 +36,7 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="With --network: draw the layers (.png, .svg, .pdf).")
     ] = None,
     metadata: MetadataOptions,
-    device: DeviceOptions,
+    device: AnyDeviceOptions,
     accelerator: Annotated[AcceleratorOptions, Only("threads", "delegate", "delegate_option")] = ON_CPU,
     output: OutputOptions,
 ) -> None:

@@ -126,7 +126,8 @@ def _foreign_card(
     names = [one.string(0) for one in outputs[0].tables(6) if one.byte(2) == 2]  # TENSOR_AXIS_LABELS
     labels = tuple(given) if given is not None else _labels(names, files, graph.path)
     height, width = _size(inputs[0], image)
-    mean, std = _normalisation(inputs[0], image)
+    told = _told_normalisation(inputs[0])
+    mean, std = _normalisation(told, image)
     return ModelCard(
         name=metadata.string(0) or graph.path.stem,
         labels=labels,
@@ -136,6 +137,7 @@ def _foreign_card(
         versions=Versions(model=_one_line(metadata.string(2))),
         license=metadata.string(5),
         task=_task(outputs, [metadata.string(0), metadata.string(1)], bool(labels)),
+        assumes_scaling=told is None and image.dtype in FLOATS,
     )
 
 
@@ -184,25 +186,42 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _normalisation(described: _Table, image: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+_MeanStd = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def _told_normalisation(described: _Table) -> _MeanStd | None:
+    """The mean and standard deviation that an input's NormalizationOptions give, else those of the range it holds."""
+    for unit in described.tables(4):
+        options = unit.table(1)
+        if unit.byte(0) == 1 and options is not None:
+            mean, std = options.floats(0), options.floats(1)  # one number stands for all channels
+            return mean * (3 if len(mean) == 1 else 1), std * (3 if len(std) == 1 else 1)
+    stats = described.table(5)
+    highest, lowest = (stats.floats(0), stats.floats(1)) if stats is not None else ((), ())
+    if (
+        not highest
+        or len(highest) != len(lowest)
+        or not all(0 < h - low < 1e9 for h, low in zip(highest, lowest, strict=True))
+    ):
+        return None
+    std = tuple(255 / (h - low) for h, low in zip(highest, lowest, strict=True))
+    mean = tuple(-low * s for low, s in zip(lowest, std, strict=True))
+    return mean * (3 if len(mean) == 1 else 1), std * (3 if len(std) == 1 else 1)
+
+
+def _normalisation(told: _MeanStd | None, image: TensorSpec) -> _MeanStd:
     """How pixels become the input, as the readers that the metadata was made for do it.
 
     Task Library and MediaPipe normalise float inputs only, and give a uint8 input the pixels as they are. They take no
     int8 input: there the metadata count where they fit the tensor's own range, else they were meant for the network
     before it was quantised.
     """
-    given = None
-    for unit in described.tables(4):
-        options = unit.table(1)
-        if given is None and unit.byte(0) == 1 and options is not None:  # NormalizationOptions
-            mean, std = options.floats(0), options.floats(1)  # one number stands for all channels
-            given = mean * (3 if len(mean) == 1 else 1), std * (3 if len(std) == 1 else 1)
     if image.dtype in FLOATS or (image.dtype == "int16" and image.scale):
-        return given or ((0.0,) * 3, (1.0,) * 3)
-    return given if given and _fits(given, image) else plain_pixels(image)
+        return told or ((0.0,) * 3, (1.0,) * 3)
+    return told if told and _fits(told, image) else plain_pixels(image)
 
 
-def _fits(given: tuple[tuple[float, ...], tuple[float, ...]], image: TensorSpec) -> bool:
+def _fits(given: _MeanStd, image: TensorSpec) -> bool:
     """Whether the normalised pixels span the range of an int8 input, to a tenth of it."""
     if image.dtype != "int8" or not image.scale or not all(given[1]):
         return False

@@ -73,10 +73,11 @@ def _card(card: ModelCard) -> list[str]:
     spec, accuracy = card.input, card.accuracy
     shown = ", ".join(card.labels[:10]) + (f", … ({len(card.labels)})" if len(card.labels) > 10 else "")
     mean, std = (" ".join(f"{number:g}" for number in numbers) for numbers in (spec.mean, spec.std))
+    assumed = ", assumed: its metadata do not say it" if card.assumes_scaling else ""
     lines = [
         f"  name    {card.name}" + (f", {card.network}" if card.network else ""),
         f"  labels  {shown or 'none'}",
-        f"  input   {spec.height}x{spec.width} {spec.color}, {spec.fit}, (pixel - {mean}) / {std}",
+        f"  input   {spec.height}x{spec.width} {spec.color}, {spec.fit}, (pixel - {mean}) / {std}{assumed}",
     ]
     if accuracy.top1 is not None:
         lines.append(f"  top-1   {accuracy.top1:.2%} of {accuracy.images:,} images")
