@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 
@@ -41,8 +42,18 @@ def test_imagenet_networks_have_the_published_counts(name: str, parameters: floa
 
 
 @pytest.mark.parametrize(("depth", "modules"), [(56, 1), (92, 2), (128, 3), (164, 4), (236, 6)])
+def test_cifar_depth_names_the_modules(depth: int, modules: int) -> None:
+    """depth = 36 m + 20 (section 4.1); but for the modules of each stage, every depth is the same network."""
+    deep, first = named(f"cifar_attention{depth}"), named("cifar_attention56")
+    assert depth == 36 * modules + 20
+    assert [stage.modules for stage in deep.stages] == [modules] * 3
+    stages = tuple(dataclasses.replace(stage, modules=1) for stage in deep.stages)
+    assert dataclasses.replace(deep, name=first.name, stages=stages) == first
+
+
+@pytest.mark.parametrize(("depth", "modules"), [(56, 1), (92, 2)])
 def test_cifar_depth_counts_trunk_layers(depth: int, modules: int) -> None:
-    """depth = 36 m + 20: what carries weights on the trunk (section 4.1)."""
+    """36 more for another module in each stage: what carries weights on the trunk (section 4.1)."""
     names = [layer.name for layer in networks.build(configure(f"cifar_attention{depth}", width=0.25)).layers]
     trunk = [n for n in names if "_mask_" not in n and (n[:-1].endswith("_conv") or n in ("stem_conv", "logits"))]
     assert len(trunk) == depth == 36 * modules + 20
