@@ -40,7 +40,7 @@ from edge_ran.graph import read_graph
 from edge_ran.machine import Conditions
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, open_runtime
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.alone
 
 QUICK = Plan(num_runs=30, warmup_runs=3, min_secs=0)
 

@@ -31,7 +31,7 @@ from edge_ran.camera.address import is_near, without_password
 from edge_ran.errors import CameraError, EdgeRanError, InputError, UsageError
 from edge_ran.picture import check_pixels, read_picture
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.prompt
 
 QUICK = Limits(stall_s=0.6, frozen_s=0.6, reconnect_s=30.0)
 

@@ -7,7 +7,7 @@ import pytest
 
 from edge_ran import bench, energy, records
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture

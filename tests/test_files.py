@@ -234,7 +234,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/proc/nonexistent")
 
 
-@pytest.mark.serial  # TensorFlow has not run in that process, so that a first load can be a fork, without a folder
+@pytest.mark.prompt  # TensorFlow has not run in that process, so that a first load can be a fork, without a folder
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no files in memory here")
 def test_where_nothing_can_be_written_networks_run_and_the_rest_is_one_line(
     labelled_model, pictures: Path, nowhere: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

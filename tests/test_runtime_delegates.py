@@ -12,7 +12,7 @@ import pytest
 from edge_ran.errors import AcceleratorError, GateError
 from edge_ran.runtime import RuntimeOptions, child_process, open_runtime, trial
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.prompt
 
 TESTS = Path(__file__).parent
 FLOAT = TESTS / "models" / "float32.tflite"

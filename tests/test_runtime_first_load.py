@@ -18,7 +18,7 @@ from edge_ran.runtime import child_process, first_load, interpreter, open_runtim
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="forks and limits are POSIX's"),
-    pytest.mark.serial,
+    pytest.mark.prompt,
 ]
 
 

@@ -37,7 +37,7 @@ from edge_ran.runtime.agreement import Agreement, compare, compare_all
 from edge_ran.runtime.output_capture import captured
 from edge_ran.runtime.trial import Trial
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.prompt
 
 MODELS = Path(__file__).parent / "models"
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")

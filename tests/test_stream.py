@@ -28,7 +28,7 @@ from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.recording import Recording
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.prompt
 
 CPU = Accelerator("cpu", "cpu")
 

@@ -198,3 +198,9 @@ for words in [[], *verbs(cli.app, [])]:
     ended = re.findall(r"^VERB (.*)ENDED (\S+)$", done.stdout, re.M)
     assert len(ended) > 5
     assert [words for words, exit_code in ended if exit_code != "0"] == [], done.stdout + done.stderr
+
+
+def test_no_test_with_tensorflow_runs_in_the_parts_that_leave_them_out():
+    """``scripts/test`` looks for tests marked prompt and alone outside ``tests/host`` only."""
+    for path in (ROOT / "tests" / "host").glob("*.py"):
+        assert not re.search(r"mark\.(prompt|alone)\b", path.read_text(encoding="utf-8")), path
