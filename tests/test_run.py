@@ -288,8 +288,10 @@ def test_a_connection_that_is_cut_off_leaves_a_playable_recording(test_models: P
 def test_a_signal_ends_a_run_whose_camera_does_not_answer(start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         run = start("--camera", f"rtsp://127.0.0.1:{mute.getsockname()[1]}/cam", "--json")
-        mute.accept()  # it has connected, and waits for an answer
-        code, records, said = run.end(signal.SIGINT)
+        connection, _ = mute.accept()
+        with connection:  # one that is let go of is closed, and the camera has answered
+            assert connection.recv(1000).startswith(b"OPTIONS")
+            code, records, said = run.end(signal.SIGINT)
     assert (code, records) == (130, [])
     assert "does not answer" not in said
 
