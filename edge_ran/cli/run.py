@@ -79,6 +79,7 @@ def _run_here(
     metadata: MetadataOptions,
     output: LineOutputOptions,
 ) -> None:
+    from edge_ran import dynamic_range
     from edge_ran.attention import check
     from edge_ran.classifier import Classifier, mask_cost
     from edge_ran.errors import CameraError
@@ -99,7 +100,7 @@ def _run_here(
         words["stop"] = stop
         if not on_phone:
             announce(classifier.runtime.accelerator, output.quiet)
-        for note in classifier.notes:
+        for note in filter(None, (*classifier.notes, dynamic_range.note([Path(source)]))):
             say(note)
         if attention:
             check(results.attention, classifier.modules)

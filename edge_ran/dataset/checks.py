@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran import dynamic_range
 from edge_ran.dataset.decoding import decode
 from edge_ran.dataset.samples import NO_FILES, Dataset, Progress, Sample, some
 from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, has_more_frames
@@ -99,7 +100,8 @@ def ignored_notes(dataset: Dataset) -> list[str]:
     more = sum(has_more_frames(path) for path in {sample.path for sample in dataset.samples if sample.row < 0})
     if more:
         notes.append(f"{more} pictures have several frames or pages: the first alone is used")
-    return notes
+    clips = {sample.path for sample in dataset.samples if sample.row >= 0 and sample.path.suffix != ".npz"}
+    return [*notes, *filter(None, [dynamic_range.note(sorted(clips))])]
 
 
 def alike_notes(dataset: Dataset) -> list[str]:
