@@ -133,6 +133,8 @@ def _of_json(value: object, where: str) -> tuple[str, ...]:
     """The labels of a list, of numbers with names, or of names with numbers."""
     if isinstance(value, dict):
         value = next((value[key] for key in _KEYS if isinstance(value.get(key), dict | list)), value)
+    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("Label"), list):  # Lobe's signature.json
+        value = value["Label"]
     if isinstance(value, dict) and value:
         names = {str(key): name for key, name in value.items()}
         if all(isinstance(place, int) for place in value.values()):

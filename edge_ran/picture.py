@@ -26,14 +26,16 @@ from edge_ran.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image  # imported where it is used: a camera needs none of it
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
+_USUAL = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif")
+PICTURE_SUFFIXES = (*_USUAL, ".tiff", ".jfif", ".jpe", ".apng", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm")
+NAMED_SUFFIXES = ", ".join(_USUAL)  # as an error line names them
 HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
 _AVIF_SUFFIXES = (".avif",)
-_MAY_HAVE_MORE = (".webp", ".png", ".tif", ".tiff", *_AVIF_SUFFIXES)
+_MAY_HAVE_MORE = (".webp", ".png", ".apng", ".tif", ".tiff", *_AVIF_SUFFIXES)
 HEIF_REMEDY = "pip install pillow-heif, or convert them to JPEG"
 MOST_PIXELS = 1 << 27  # decoded, they take 400 MB; phones' largest pictures have 108 million
 _FORMATS_BY_START = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}  # MPO is JPEG to begin with
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 _ORIENTATION = 0x0112
 # Of its own, lower limit of pixels, and of metadata that it cannot read.
 warnings.filterwarnings("ignore", module=r"PIL\..*")
@@ -97,7 +99,7 @@ def reads_heif() -> bool:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG, WebP, BMP, TIFF or, with pillow-heif, HEIC as (H, W, 3) uint8 in BGR order, upright.
+    """Read a PNG, JPEG, WebP, BMP, TIFF, PPM or, with pillow-heif, HEIC as (H, W, 3) uint8 in BGR order, upright.
 
     EXIF rotation is applied, transparency laid over white, 16 bits reduced to 8, grey repeated in three channels; of
     an animation, the first frame; of a TIFF, the first page.

@@ -11,7 +11,7 @@ import numpy as np
 from edge_ran import catalogue
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import walk
-from edge_ran.picture import PICTURE_SUFFIXES, is_picture
+from edge_ran.picture import NAMED_SUFFIXES, is_picture
 
 _Item = TypeVar("_Item")
 
@@ -26,7 +26,7 @@ def pictures_in(folder: Path) -> list[Path]:
         raise InputError(f"{folder} is not a folder of pictures", "check the path")
     found = [place.folder / name for place in walk(folder) for name in place.files if is_picture(name)]
     if not found:
-        raise InputError(f"{folder} holds no pictures", f"put some there: {', '.join(PICTURE_SUFFIXES)}")
+        raise InputError(f"{folder} holds no pictures", f"put some there: {NAMED_SUFFIXES}")
     return sorted(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import glob
 import hashlib
 import http.server
 import itertools
@@ -562,6 +563,17 @@ def test_a_camera_of_another_pixel_format(
     frame = source.read()
     assert frame
     assert (frame.image.shape, frame.image.dtype, frame.image.mean()) == ((12, 16, 3), np.uint8, mean)
+
+
+def test_a_camera_that_does_not_open_may_be_one_on_a_ribbon(
+    fake_device: type[_FakeVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_device, "isOpened", lambda video: False)
+    for found, word in ((["/dev/media0"], True), ([], False)):
+        monkeypatch.setattr(glob, "glob", lambda pattern, found=found: found if "media" in pattern else [])
+        with pytest.raises(CameraError, match="camera 0 cannot be opened") as caught:
+            open_source("0")
+        assert ("--camera csi://0" in caught.value.remedy) == word
 
 
 def test_a_mode_that_the_camera_does_not_have_is_said(fake_device: type[_FakeVideo]) -> None:

@@ -106,3 +106,23 @@ def test_a_clip_whose_end_is_missing_gives_what_is_there(tmp_path):
     rows = clip_rows(path, 1.0)
     assert 1 <= len(rows) < 3
     assert brightness(clip_frames(path, rows)) == list(rows)
+
+
+def test_a_rate_that_no_camera_has_does_not_count(tmp_path):
+    """Raspberry Pi's AVI of 5 frames a second that says 600: it would be over in a blink."""
+    path = write_clip(tmp_path / "c.avi", 30, code="MJPG")
+    data = bytearray(path.read_bytes())
+    rate = data.find(b"strh") + 8 + 20
+    data[rate : rate + 8] = struct.pack("<II", 1, 600)
+    path.write_bytes(data)
+    rows = clip_rows(path, 0.2)
+    assert rows == (2, 7, 12, 17, 22, 27)  # at 25 a second
+    assert brightness(clip_frames(path, rows)) == list(rows)
+
+
+def test_a_stream_without_times_has_the_usual_rate(tmp_path):
+    frames = [np.full((48, 64, 3), 7 * number + 20, np.uint8) for number in range(30)]
+    (tmp_path / "c.mjpeg").write_bytes(b"".join(cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames))
+    rows = clip_rows(tmp_path / "c.mjpeg", 0.4)
+    assert rows == (5, 15, 25)
+    assert brightness(clip_frames(tmp_path / "c.mjpeg", rows)) == list(rows)

@@ -16,6 +16,7 @@ from edge_ran import dataset
 from edge_ran.dataset.samples import Dataset
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import walk
+from edge_ran.picture import read_picture
 
 
 def counts(data: Dataset) -> dict[str, int]:
@@ -216,7 +217,40 @@ def test_pictures_and_boxes_are_no_classes(pictures):
     assert dataset.load(pictures, labels=["JPEGImages"]).samples
 
 
-@pytest.mark.parametrize("suffix", [".wmv", ".MPG", ".3gp", ".ts"])
+@pytest.mark.parametrize("suffix", [".ppm", ".PGM", ".pbm", ".jpe", ".apng"])
+def test_pictures_of_research_and_of_old_programs(pictures, suffix):
+    image = Image.new("L" if suffix in (".PGM", ".pbm") else "RGB", (16, 16), "white")
+    image = image.convert("1") if suffix == ".pbm" else image
+    image.save(pictures / "red" / f"a{suffix}", format="PNG" if suffix == ".apng" else None)
+    found = dataset.load(pictures)
+    assert f"a{suffix}" in {s.path.name for s in found.samples}
+    assert not dataset.summarise(found).unreadable
+    assert read_picture(pictures / "red" / f"a{suffix}").min() >= 254
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("train-00000-of-00001.parquet", "datasets.load_dataset"),
+        ("data.tfrecord", "save each picture as CLASS/NUMBER.jpg"),
+        ("train-images-idx3-ubyte", "numpy.savez"),
+        ("flower_photos.tgz", "tar xf flower_photos.tgz"),
+        ("a.zip", "unzip a.zip"),
+    ],
+)
+def test_what_is_in_the_container_of_another_program_is_told(tmp_path, name, words):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_bytes(b"x")
+    for source in (tmp_path / "data" / name, tmp_path / "data", tmp_path):
+        with pytest.raises(InputError) as caught:
+            dataset.load(source)
+        assert words.split(" ")[0] in caught.value.remedy
+    with pytest.raises(InputError) as caught:
+        dataset.load(tmp_path / "data" / name)
+    assert words in caught.value.remedy
+
+
+@pytest.mark.parametrize("suffix", [".wmv", ".MPG", ".3gp", ".ts", ".mjpeg"])
 def test_clips_of_camcorders_and_old_phones(pictures, suffix):
     frame = np.zeros((16, 16, 3), np.uint8)
     writer = cv2.VideoWriter(str(pictures / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (16, 16))

@@ -164,6 +164,14 @@ def test_columns_are_found_by_what_is_in_them(pictures, header, line):
     assert dataset.ignored_notes(data) == list(data.notes)
 
 
+def test_names_as_addresses_are_written(pictures):
+    (pictures / "red" / "000.png").rename(pictures / "red" / "my dog (1).png")
+    path = pictures / "list.csv"
+    for name in ("red/my%20dog%20(1).png", "file:///data/red/my%20dog%20(1).png"):
+        path.write_text(f"image,label\n{name},red\n")
+        assert [s.path.name for s in dataset.load(path).samples] == ["my dog (1).png"]
+
+
 def test_names_of_another_machine_are_looked_for_in_one_folder_only(pictures):
     path = pictures / "list.csv"
     path.write_text(table(line="gs://bucket/red/{image},{label}").replace("red/green", "red/elsewhere"))

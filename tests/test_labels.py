@@ -57,6 +57,7 @@ def test_numbers_in_another_order_are_the_places():
         {"id2label": dict(enumerate(NAMES)), "num_labels": 3},
         {"label2id": {name: place for place, name in enumerate(NAMES)}},
         {"labels": list(NAMES), "tfjsVersion": "1.3.1"},
+        {"doc_name": "x", "classes": {"Label": list(NAMES)}, "inputs": {}},
     ],
 )
 def test_json_as_programs_write_it(value):

@@ -37,7 +37,7 @@ from edge_ran.files import check_regular
 from edge_ran.folder_walk import check_name, walk
 from edge_ran.picture import (
     MOST_PIXELS,
-    PICTURE_SUFFIXES,
+    NAMED_SUFFIXES,
     check_pixels,
     decode_picture,
     eight_bit_bgr,
@@ -218,7 +218,10 @@ class Device(_Cv2Source):
         video = cv2.VideoCapture(opened, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
         if not video.isOpened():
             what = f"camera {name} cannot be opened"
-            raise CameraError(what, "is another program using it, or is it no camera? " + _cameras_here())
+            # A camera on the ribbon of a board shows as a device, too, but gives pixels that OpenCV does not read.
+            ribbon = " (one on a board's ribbon cable is --camera csi://0)" if glob.glob("/dev/media*") else ""
+            remedy = f"is another program using it, or is it no camera{ribbon}? {_cameras_here()}"
+            raise CameraError(what, remedy)
         if width or height or fps:
             # USB 2 has no room for raw pictures above VGA at full rate; a camera without MJPEG ignores this.
             video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -330,7 +333,7 @@ class Pictures(FrameSource):
 
     def __init__(self, name: str, paths: list[Path], fps: float = 0.0) -> None:
         if not paths:
-            raise InputError(f"{name} holds no pictures", f"put {', '.join(PICTURE_SUFFIXES)} files there")
+            raise InputError(f"{name} holds no pictures", f"put {NAMED_SUFFIXES} files there")
         self.name, self.fps = name, fps
         self._paths = iter(paths)
         self._index = 0

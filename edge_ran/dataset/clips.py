@@ -18,9 +18,12 @@ from edge_ran.picture import MOST_PIXELS, eight_bit_bgr
 CLIP_SUFFIXES = (
     *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif"),
     *(".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".ts", ".mts", ".m2ts", ".ogv"),  # camcorders, recorders, old phones
+    *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),  # streams without times, as a Raspberry Pi films
+    *(".asf", ".divx", ".vob", ".m2v", ".f4v", ".3g2", ".mxf"),
 )
 MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
 MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length
+_FASTEST, _USUAL_RATE = 300.0, 25.0  # frames a second; slow motion has up to 240, and headers without a rate 600
 _UNREADABLE = (0,)  # a clip that cannot be read has one frame, which says so when it is decoded
 
 
@@ -96,7 +99,10 @@ def _decoded(
 
 
 def _times_s(path: Path) -> NDArray[np.float64]:
-    """Return the times at which a clip shows its frames, ascending, in seconds."""
+    """Return the times at which a clip shows its frames, ascending, in seconds.
+
+    Streams without times, and files that claim a rate that no camera has, are taken to have 25 frames a second.
+    """
     with _opened(path, [cv2.CAP_PROP_FORMAT, -1]) as packets:  # as they lie in the file, not decoded
         times = _positions(packets, 1)
     if len(times) > 1 and not np.any(np.diff(times)):  # a container, or an OpenCV, that tells no time of packets
@@ -104,8 +110,11 @@ def _times_s(path: Path) -> NDArray[np.float64]:
             times = _positions(frames, MOST_TORN_IN_A_ROW)
             rate = frames.get(cv2.CAP_PROP_FPS)
         if len(times) > 1 and not np.any(np.diff(times)):
-            times = np.arange(len(times)) / (rate if 0 < rate < 1e4 else 25.0)
-    return np.sort(times)
+            times = np.arange(len(times)) / (rate if 0 < rate < 1e4 else _USUAL_RATE)
+    times = np.sort(times)
+    if len(times) > 2 and times[-1] - times[0] < (len(times) - 1) / _FASTEST:
+        return np.arange(len(times)) / _USUAL_RATE
+    return times
 
 
 def _positions(capture: cv2.VideoCapture, patience: int) -> NDArray[np.float64]:

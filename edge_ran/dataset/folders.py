@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_ran.dataset import foreign
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.samples import NO_FILES, SPLIT_NAMES, Sample
 from edge_ran.dataset.tables import EDGE_IMPULSE
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file, walk
 from edge_ran.labels import clean_label
-from edge_ran.picture import PICTURE_SUFFIXES, is_picture
+from edge_ran.picture import NAMED_SUFFIXES, is_picture
 
 _PICTURES_OF_BOXES, _BOXES = {"jpegimages", "images", "imgs"}, {"annotations", "labels", "imagesets", "xmls"}
 _LIKE_A_SPLIT = re.compile(
@@ -59,6 +60,7 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
         samples = _classes(source, "", clip_step_s, ignored)
     if not samples:
         remedy = f"lay it out as {source}/CLASS/PICTURE, one folder a class"
+        remedy = foreign.remedy(path.name for path in source.iterdir() if path.is_file()) or remedy
         if tables := _tables(source):
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
         raise InputError(f"{source} holds no class folder with pictures", remedy)
@@ -106,10 +108,8 @@ def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]
         found, others = _class(folder, split, clip_step_s)
         if not found:
             other = f", only files ending in {', '.join(sorted(others))}" if others else ""
-            raise InputError(
-                f"class folder {folder} holds no picture{other}",
-                f"fill it with {', '.join(PICTURE_SUFFIXES)}, or delete it",
-            )
+            remedy = foreign.remedy(others) or f"fill it with {NAMED_SUFFIXES}, or delete it"
+            raise InputError(f"class folder {folder} holds no picture{other}", remedy)
         samples += found
         ignored += others
     return samples

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_ran.dataset import foreign
 from edge_ran.dataset.arrays import from_arrays
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import Columns
@@ -18,7 +19,7 @@ from edge_ran.dataset.tables import MANIFEST_SUFFIXES
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name, walk
 from edge_ran.labels import clean_label
-from edge_ran.picture import PICTURE_SUFFIXES, is_picture
+from edge_ran.picture import NAMED_SUFFIXES, is_picture
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def load(
     elif source.suffix.lower() == ".npz":
         samples = from_arrays(source)
     elif source.exists():
-        raise InputError(f"{source} is not a data set", "give a folder of class folders, a .csv manifest or a .npz")
+        remedy = foreign.remedy([source.name]) or "give a folder of class folders, a .csv manifest or a .npz"
+        raise InputError(f"{source} is not a data set", remedy)
     else:
         raise InputError(f"no such folder or file: {source}", "check the path")
     if labels:
@@ -122,5 +124,5 @@ def unlabelled(folder: Path, clip_step_s: float = 1.0) -> tuple[Sample, ...]:
                 group = path.relative_to(folder).as_posix()
                 samples += [Sample(path, "", group, row=row) for row in clip_rows(path, clip_step_s)]
     if not samples:
-        raise InputError(f"{folder} holds no picture and no clip", f"fill it with {', '.join(PICTURE_SUFFIXES)}")
+        raise InputError(f"{folder} holds no picture and no clip", f"fill it with {NAMED_SUFFIXES}")
     return tuple(samples)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from urllib.parse import unquote
 
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import NO_SPLIT, Columns, find_columns
@@ -118,10 +119,13 @@ def _parts(image: str) -> tuple[str, ...]:
 
 def _existing(root: Path, image: str, left_out: int) -> Path | None:
     """The file of that name below a folder: Windows may have written it, or a program that leaves the ending out."""
-    paths = [root / image, *([root.joinpath(*PureWindowsPath(image).parts)] if "\\" in image else [])]
-    if left_out:
-        parts = _parts(image)[left_out:]
-        paths = [root.joinpath(*parts)] if parts and ".." not in parts else []
+    paths: list[Path] = []
+    for name in dict.fromkeys((image, unquote(image))):  # "my%20dog.jpg", as addresses are written
+        if left_out:
+            parts = _parts(name)[left_out:]
+            paths += [root.joinpath(*parts)] if parts and ".." not in parts else []
+        else:
+            paths += [root / name, *([root.joinpath(*PureWindowsPath(name).parts)] if "\\" in name else [])]
     for path in (path for path in paths if path.name):
         same = [path, *(path.with_suffix(ending) for ending in (path.suffix.lower(), path.suffix.upper()) if ending)]
         more = [path.name + ending for suffix in PICTURE_SUFFIXES for ending in (suffix, suffix.upper())]

@@ -1,0 +1,55 @@
+"""Data that other programs keep in their own containers: what it is, and how its pictures come out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+_AS_ARRAYS = "save the pixels and labels as an .npz: numpy.savez('data.npz', x=pixels, y=labels)"
+_AS_PICTURES = "read it with that program, and save each picture as CLASS/NUMBER.jpg"
+# By the ending of a file's name, in lower case: what it is, and what to do.
+_KINDS = {
+    (".parquet", ".arrow"): (
+        "a table of Hugging Face's datasets",
+        "read it there (datasets.load_dataset), and save each picture as CLASS/NUMBER.jpg",
+    ),
+    (".tfrecord", ".tfrecords", ".record"): ("TensorFlow's records", _AS_PICTURES),
+    (".zip",): ("an archive", "unpack it first: unzip NAME"),
+    (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz"): ("an archive", "unpack it first: tar xf NAME"),
+    (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),
+    (".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", _AS_ARRAYS),
+    (".mdb", ".lmdb", ".rec", ".beton", ".cbor"): ("the container of another program", _AS_PICTURES),
+    (
+        ".dcm",
+        ".dicom",
+        ".nii",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".tga",
+        ".psd",
+        ".exr",
+    ): (
+        "a picture in a form that is not read",
+        "convert it to PNG or JPEG",
+    ),
+}
+
+
+def remedy(names: Iterable[str]) -> str:
+    """Return what to do with the first of these files that is of a known kind; empty where none is.
+
+    Args:
+        names: names of files, or their endings.
+    """
+    for name in sorted(names):
+        for endings, (what, how) in _KINDS.items():
+            if name.lower().endswith(endings):
+                shown = os.path.basename(name)
+                return f"{shown} is {what}: {how.replace('NAME', shown)}"
+    return ""
