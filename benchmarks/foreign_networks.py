@@ -70,7 +70,7 @@ def drawn(name: str, size: int, pixels: Any, labels: Any, classes: int) -> Any:
     model = getattr(tf_keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=classes)
     x = pixels.astype(np.float32) if name in IN_GRAPH else pixels.astype(np.float32) / 127.5 - 1
     for layer in model.layers:
-        if isinstance(layer, kl.Normalization):  # EfficientNet's holds no statistics without its weights
+        if isinstance(layer, kl.Normalization) and layer.weights:  # EfficientNet's holds no statistics of its own
             layer.set_weights([np.zeros_like(layer.get_weights()[0]), np.ones_like(layer.get_weights()[1]), 0])
     last = next(layer for layer in reversed(model.layers) if isinstance(layer, (kl.Dense, kl.Conv2D)))
     probe = tf_keras.Model(model.input, last.input)

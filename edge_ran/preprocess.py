@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _OPENCV_LOOKS_UP = ("float32", "uint8", "int8", "int16")
 _DTYPES = (*_OPENCV_LOOKS_UP, "float16", "float64", "uint16", "int32", "uint32", "int64")
-_HALF = 0.5 + 2**-10  # float32's noise must not decide a tie
+NEARLY_TIED = 2**-10  # of a step: what lies so near below a half goes upwards, for float32's noise must not decide
 
 
 def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -81,7 +81,7 @@ def quantise(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    steps = np.floor(values.astype(np.float64) / (tensor.scale or 1.0) + _HALF) + tensor.zero_point
+    steps = np.floor(values.astype(np.float64) / (tensor.scale or 1.0) + 0.5 + NEARLY_TIED) + tensor.zero_point
     stored: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(dtype)
     return stored
 

@@ -42,6 +42,7 @@ from edge_ran.host.quantizers import (
     WEIGHTED,
     HalfAway,
     HalfUp,
+    OfPixels,
     Range,
     Rounding,
     channel_axes,
@@ -298,10 +299,10 @@ def fake_quantise(
         return ranges[owner]
 
     def range_of(layer: layers.Layer) -> quantizers.Quantizer:
-        is_image = isinstance(layer, layers.InputLayer)
-        kind = HalfUp if isinstance(layer, layers.UpSampling2D) or (is_image and not for_converter) else Range
-        kind = HalfAway if isinstance(layer, layers.AveragePooling2D) else kind
-        return kind(limits_of(layer))
+        kinds = {layers.UpSampling2D: HalfUp, layers.AveragePooling2D: HalfAway}
+        if not for_converter:
+            kinds[layers.InputLayer] = OfPixels
+        return kinds.get(type(layer), Range)(limits_of(layer))
 
     tensors: dict[str, Any] = {}
     for layer in model.layers:

@@ -9,6 +9,8 @@ import tensorflow as tf
 from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
 from tf_keras import layers
 
+from edge_ran.preprocess import NEARLY_TIED
+
 LEVELS = 255  # steps between the ends of an int8 range
 WEIGHT_LIMIT = 127  # symmetric: -128 is not used
 WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
@@ -70,15 +72,19 @@ class Range(quantizers.Quantizer):
 class HalfUp(Range):
     """A resized or averaged tensor's rounding: its input's range, ties upwards as XNNPACK's interpolation has them.
 
-    Of a picture with the mean 127.5, too: each pixel lies half a step between two, and takes the upper one as in
-    ``preprocess.quantise``.
-
     Bilinear doubling mixes steps in sixteenths, so that a sixteenth of the values are ties, which float32 noise would
     break at random; the next values lie a sixteenth of a step away.
     """
 
     def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
         return super().__call__(inputs + step(self.limits) / 64, training, weights)
+
+
+class OfPixels(Range):
+    """A picture's rounding, as ``preprocess.quantise`` has it: with the mean 127.5 each pixel is a tie and goes up."""
+
+    def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any) -> tf.Tensor:
+        return super().__call__(inputs + step(self.limits) * NEARLY_TIED, training, weights)
 
 
 class HalfAway(Range):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_ran import catalogue, graph
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
-from edge_ran.preprocess import Preprocessor
+from edge_ran.preprocess import Preprocessor, normalise, quantise
 from edge_ran.runtime import open_runtime
 
 tf_keras = pytest.importorskip("tf_keras")
@@ -24,6 +24,7 @@ pytest.importorskip("tensorflow_model_optimization")
 from edge_ran.architecture import Architecture, Stage  # noqa: E402
 from edge_ran.host import fake_quant, networks, rewrites  # noqa: E402
 from edge_ran.host.flatbuffer import flatbuffer  # noqa: E402
+from edge_ran.host.integer_layers import file_scale  # noqa: E402
 
 # Two poolings with a skip connection in the mask, a unit that strides, and one that widens.
 TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, mask_pool=2)
@@ -210,6 +211,19 @@ def test_concatenations_of_concatenations_have_one_scale(tmp_path: Path) -> None
     assert len({op.outputs[0].scale for op in made.operators if op.name == "CONCATENATION"}) == 1
     exact = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, exact=True))
     np.testing.assert_array_equal(answers(tmp_path / "m.tflite", pixels), np.round(exact(normalised(pixels)) * 256))
+
+
+def test_a_picture_is_rounded_as_the_preprocessor_rounds_it() -> None:
+    """With a mean and deviation for each colour, of which some pixels lie just below a half."""
+    spec = InputSpec(16, 16, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    model = rewritten("plain")
+    ranges = fake_quant.calibrate(model, smooth_pixels(8, 16), spec)
+    rounded = fake_quant.fake_quantise(model, ranges)
+    scale = file_scale(ranges[model.layers[0].name])
+    tensor = graph.TensorSpec("", (1, 16, 16, 3), "int8", float(scale.step), scale.zero)
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
+    image = tf_keras.Model(rounded.input, rounded.layers[1].output)(normalise(pixels, spec))
+    np.testing.assert_array_equal(np.round(image / scale.step) + scale.zero, quantise(normalise(pixels, spec), tensor))
 
 
 def test_a_mean_near_a_tie_is_rounded_with_its_zero_points(tmp_path: Path) -> None:

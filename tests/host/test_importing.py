@@ -39,7 +39,9 @@ from edge_ran.runs import RunFolder
 KNOWN = Answers(labels="numbers", preprocessing="tf")
 X = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
 
-# lambda x: x + 1, (x * 2 - 1) / 4 and abs(x), as these Pythons compile and marshal them.
+# As these Pythons compile and marshal them: lambda x: x + 1, (x * 2 - 1) / 4 and abs(x);
+# K.mean(x, axis=3, keepdims=True), tf.reduce_max(x, axis=-1, keepdims=True), twice that mean, the mean of axis 1,
+# K.max(x, axis=-1), tf.math.reduce_mean(x, -1, True) and K.mean(x, -1, keepdims=True).
 BYTECODE = json.loads((Path(__file__).parent / "lambda_bytecode.json").read_text())
 
 
@@ -177,17 +179,25 @@ def test_a_run_folder_is_made_and_says_what_it_is_of(
 
 @pytest.mark.parametrize("version", BYTECODE)
 def test_an_affine_lambda_is_read_from_the_bytecode_of_every_python(version: str) -> None:
-    plus_one, other, not_affine = BYTECODE[version]
+    plus_one, other, not_affine, *_ = BYTECODE[version]
     assert lambdas.decode(plus_one) == lambdas.Affine(1.0, 1.0)
     assert lambdas.decode(other) == lambdas.Affine(0.5, -0.25)
     assert lambdas.decode(not_affine) is None
 
 
+@pytest.mark.parametrize("version", BYTECODE)
+def test_a_reduction_of_the_channels_is_read_from_the_bytecode_of_every_python(version: str) -> None:
+    """As CBAM's spatial attention is written (Woo et al. 2018, arXiv 1807.06521)."""
+    mean, largest, doubled, height, flat, by_place, mixed = (lambdas.decode(code) for code in BYTECODE[version][3:])
+    assert mean == by_place == mixed == lambdas.OverChannels("mean")
+    assert largest == lambdas.OverChannels("max")
+    assert doubled is height is flat is None
+
+
 def test_damaged_bytecode_is_nothing() -> None:
-    data = base64.b64decode(BYTECODE["3.11"][0])
     random = np.random.default_rng(0)
-    for _ in range(500):
-        changed = bytearray(data)
+    for turn in range(500):
+        changed = bytearray(base64.b64decode(BYTECODE["3.11"][3 * (turn % 2)]))
         for _ in range(3):
             changed[random.integers(len(changed))] = random.integers(256)
         lambdas.decode(base64.b64encode(bytes(changed)).decode())  # gives something or None, and ends
@@ -229,6 +239,7 @@ def test_the_code_of_a_file_is_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "it_ran").exists()
 
 
+K = tf_keras.backend
 CLASSIFIERS: dict[str, Callable[[Any], Any]] = {
     "one sigmoid": lambda x: layers.Dense(1, activation="sigmoid")(layers.Flatten()(x)),
     "logits": lambda x: layers.Dense(3)(layers.Flatten()(x)),
@@ -242,6 +253,19 @@ CLASSIFIERS: dict[str, Callable[[Any], Any]] = {
     ),
     "map of one position": lambda x: layers.Activation("softmax")(layers.Conv2D(4, 16)(x)),
     "shared layer": lambda x: layers.Dense(3)(layers.Flatten()((lambda c: c(c(x)))(layers.Conv2D(3, 1)))),
+    "two relus of a tensor": lambda x: layers.Dense(3)(
+        layers.Flatten()((lambda c: layers.Add()([layers.ReLU()(c), layers.Conv2D(3, 1)(layers.ReLU()(c))]))(x))
+    ),
+    "channels of a position": lambda x: layers.Dense(3)(
+        layers.Flatten()(
+            layers.Concatenate()(
+                [
+                    layers.Lambda(lambda x: K.mean(x, axis=3, keepdims=True), name="mean")(x),
+                    networks.tf.reduce_max(x, axis=-1, keepdims=True),
+                ]
+            )
+        )
+    ),
     "leaky": lambda x: layers.Dense(3)(layers.Flatten()(layers.LeakyReLU(0.1)(x))),
 }
 

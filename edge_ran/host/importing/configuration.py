@@ -31,8 +31,8 @@ from edge_ran.host.importing.calls import (
     resolver,
     tensors_of,
 )
-from edge_ran.host.importing.lambdas import Affine, of_configuration
-from edge_ran.host.importing.operators import Tensor, operator_layers
+from edge_ran.host.importing.lambdas import Affine, Function, OverChannels, of_configuration
+from edge_ran.host.importing.operators import Tensor, operator_layers, over_channels
 from edge_ran.host.importing.source import GRAPHS, Source, Weights, shown
 from edge_ran.host.rewrites import LayerGraph, Node
 
@@ -55,7 +55,7 @@ class ReadGraph:
 
 
 def read_graph(
-    source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None = None, head: str | None = None
+    source: Source, lambdas: Mapping[str, Function], input_size: tuple[int, int] | None = None, head: str | None = None
 ) -> ReadGraph:
     """Read a file's configuration and weights as a graph, layer by layer as it was written.
 
@@ -85,7 +85,7 @@ def read_graph(
 
 class _Reader:
     def __init__(
-        self, source: Source, lambdas: Mapping[str, Affine], input_size: tuple[int, int] | None, head: str | None
+        self, source: Source, lambdas: Mapping[str, Function], input_size: tuple[int, int] | None, head: str | None
     ) -> None:
         self.source, self.lambdas, self.input_size, self.head = source, lambdas, input_size, head
         self.is_head_found = False
@@ -279,7 +279,10 @@ class _Reader:
         if kind in kinds.TRAINING_ONLY:
             return self.add("Activation", {"activation": "linear"}, inputs, layer.name, training_only=kind)
         if kind == "Lambda":
-            return self.affine(self.lambda_of(layer), inputs[0], layer.name)
+            found = self.lambda_of(layer)
+            if isinstance(found, OverChannels):
+                return over_channels(self, found, inputs[0], layer.name)
+            return self.affine(found, inputs[0], layer.name)
         if kind not in kinds.SETTINGS:
             raise self.unknown_layer(layer)
         if setting := kinds.unknown_setting(kind, config):
@@ -383,7 +386,7 @@ class _Reader:
             what = f"{self.source.path}: layer {shown(layer.name)} is called with training=True, also when it predicts"
             raise InputError(what, f"build the network again with {shown(layer.name)}(x), without training=True")
 
-    def lambda_of(self, layer: Layer) -> Affine:
+    def lambda_of(self, layer: Layer) -> Function:
         if layer.name in self.lambdas:
             self.used_lambdas.add(layer.name)
             return self.lambdas[layer.name]
@@ -391,7 +394,7 @@ class _Reader:
         if affine is None:
             raise InputError(
                 f"{self.source.path}: layer {shown(layer.name)} is a Lambda, Python code that is not run here",
-                f"say what it computes, such as --lambda '{shown(layer.name)}=1 + x', or replace it by a plain layer",
+                f"say what it computes, such as --lambda '{shown(layer.name)}=1 + x' or mean(x), or replace it",
             )
         note = f"Lambda {shown(layer.name)} computes {affine}, read from its bytecode, which was not run"
         self.notes.append(note)

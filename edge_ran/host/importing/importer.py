@@ -22,7 +22,7 @@ from edge_ran.host.importing import pixels as px
 from edge_ran.host.importing.by_name import read_named
 from edge_ran.host.importing.configuration import read_graph
 from edge_ran.host.importing.ending import end_in_softmax
-from edge_ran.host.importing.lambdas import Affine
+from edge_ran.host.importing.lambdas import Function
 from edge_ran.host.importing.source import Source, open_source, shown
 from edge_ran.host.importing.translate import Translated, translate
 from edge_ran.host.rewrites import LayerGraph, PassReport
@@ -53,7 +53,7 @@ class Answers:
     architecture: Path | None = None
     network: str | None = None
     upsampling: str = "nearest"
-    lambdas: Mapping[str, Affine] = field(default_factory=dict)
+    lambdas: Mapping[str, Function] = field(default_factory=dict)
     head: str | None = None
 
 

@@ -2,7 +2,8 @@
 
 A file holds a Lambda as the marshalled bytecode of the Python that wrote it. ``decode`` reads the marshal format and
 follows the few instructions that an affine function ``a x + b`` is made of, in the encoding of every Python from 3.4 to
-3.13. Anything else is a question to the user, who answers in a tiny language: ``parse``.
+3.13, or the one call of ``K.mean(x, axis=3, keepdims=True)``, since 3.6. Anything else is a question to the user, who
+answers in a tiny language: ``parse``.
 """
 
 from __future__ import annotations
@@ -38,23 +39,39 @@ class Affine:
         return f"{self.scale:g} * x + {self.offset:g}"
 
 
-def parse(expression: str) -> Affine:
-    """Read an expression of ``x``, numbers, ``+ - * /`` and brackets that is affine in ``x``, such as ``1 + x``.
+@dataclass(frozen=True)
+class OverChannels:
+    """The ``mean`` or the ``max`` of the channels of each position, (H, W, C) -> (H, W, 1)."""
+
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.function}(x) over the channels"
+
+
+Function = Affine | OverChannels
+
+
+def parse(expression: str) -> Function:
+    """Read an expression of ``x``, numbers, ``+ - * /`` and brackets that is affine in ``x``, such as ``1 + x``; or
+    ``mean(x)`` or ``max(x)``, over the channels.
 
     Raises:
         UsageError: it is something else.
     """
+    if (words := "".join(expression.split())) in ("mean(x)", "max(x)"):
+        return OverChannels(words.partition("(")[0])
     try:
         tree = ast.parse(expression.strip(), mode="eval") if len(expression) < 200 else None
         if tree is not None and isinstance(found := _evaluate(tree.body), Affine):
             return found
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError, OverflowError):
         pass
-    what = f"--lambda: {expression[:60]!r} is not of the form a * x + b"
+    what = f"--lambda: {expression[:60]!r} is neither of the form a * x + b nor mean(x) or max(x) over the channels"
     raise UsageError(what, "numbers, x, + - * / and brackets, for instance --lambda 'lambda_1=1 + x'")
 
 
-def of_configuration(config: Mapping[str, Any]) -> Affine | None:
+def of_configuration(config: Mapping[str, Any]) -> Function | None:
     """What a Lambda layer of that configuration computes; None where its code is not so simple.
 
     Keras 2 and 3 write the code, its defaults and what it closes over; with any of these it is more than its code.
@@ -69,8 +86,8 @@ def of_configuration(config: Mapping[str, Any]) -> Affine | None:
     return decode(function[0]) if plain else None
 
 
-def decode(text: str) -> Affine | None:
-    """Return the affine function that a Lambda's code, base64 of a marshalled code object, computes; None if unsure."""
+def decode(text: str) -> Function | None:
+    """Return the function that a Lambda's code, base64 of a marshalled code object, computes; None if unsure."""
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -134,23 +151,32 @@ class _Layout:
     operators: dict[int, str]
     binary_op: int = -1  # since 3.11 one instruction whose argument is the operator
     ignored: tuple[int, ...] = ()
+    load_global: int = -1
+    attributes: tuple[int, ...] = ()  # LOAD_ATTR, LOAD_METHOD
+    calls: tuple[tuple[int, ...], ...] = ()  # the instructions of a call
+    names_keywords: tuple[int, ...] = ()  # of them, those whose call takes the last constant as names of arguments
 
 
 _OLD = {23: "+", 24: "-", 20: "*", 27: "/"}
 _ARGUMENTS = {0: "+", 5: "*", 10: "-", 11: "/"}  # of BINARY_OP
+_CALLS = ((141,), (131,), (161,))  # CALL_FUNCTION_KW, CALL_FUNCTION, CALL_METHOD
+_NEW_CALLS = ((172, 166, 171), (172, 171), (166, 171), (171,))  # KW_NAMES, PRECALL, CALL
 _LAYOUTS = (
     _Layout(5, False, 124, 100, 83, 11, _OLD),  # 3.4, 3.5
-    _Layout(5, True, 124, 100, 83, 11, _OLD),  # 3.6, 3.7
-    _Layout(6, True, 124, 100, 83, 11, _OLD),  # 3.8 to 3.10
-    _Layout(5, True, 124, 100, 83, 11, {}, 122, (0, 9, 151)),  # 3.11, 3.12; ignored: CACHE, NOP, RESUME
-    _Layout(5, True, 85, 83, 36, 42, {}, 45, (0, 30, 149)),  # 3.13
+    _Layout(5, True, 124, 100, 83, 11, _OLD, -1, (), 116, (106, 160), _CALLS, (141,)),  # 3.6, 3.7
+    _Layout(6, True, 124, 100, 83, 11, _OLD, -1, (), 116, (106, 160), _CALLS, (141,)),  # 3.8 to 3.10
+    # 3.11, 3.12; ignored: CACHE, NOP, RESUME
+    _Layout(5, True, 124, 100, 83, 11, {}, 122, (0, 9, 151), 116, (106, 160), _NEW_CALLS, (172,)),
+    _Layout(5, True, 85, 83, 36, 42, {}, 45, (0, 30, 149), 91, (82,), ((57,), (53,)), (57,)),  # 3.13
 )
+_MODULES = (b"K", b"k", b"backend", b"tf", b"tensorflow", b"keras", b"ops", b"math")
+_REDUCTIONS = {b"mean": "mean", b"reduce_mean": "mean", b"max": "max", b"reduce_max": "max", b"amax": "max"}
 
 
-def _decoded(data: bytes, layout: _Layout) -> Iterator[Affine]:
+def _decoded(data: bytes, layout: _Layout) -> Iterator[Function]:
     try:
         code = _Marshal(data, layout.integers).code()
-        yield _follow(code.instructions, code.constants, layout)
+        yield _reduction(code, layout) if code.names else _follow(code.instructions, code.constants, layout)
     except (ValueError, IndexError, KeyError, struct.error, ZeroDivisionError, OverflowError):
         return
 
@@ -160,6 +186,7 @@ class _Code:
     arguments: int
     instructions: bytes
     constants: tuple[Any, ...]
+    names: tuple[Any, ...]
 
 
 class _Marshal:
@@ -170,7 +197,7 @@ class _Marshal:
         self.seen: list[Any] = []
 
     def code(self) -> _Code:
-        """Raises ValueError unless it is a function of one argument that uses no name."""
+        """Raises ValueError unless it is a function of one argument."""
         kind = self._byte()
         if kind & 0x7F != ord("c"):
             raise ValueError("no code")
@@ -179,9 +206,9 @@ class _Marshal:
         arguments = [self._integer() for _ in range(self.integers)]
         instructions, constants, names = self._object(), self._object(), self._object()
         one = arguments[0] == 1 and not any(arguments[1 : self.integers - 3])
-        if not one or not isinstance(instructions, bytes) or not isinstance(constants, tuple) or names != ():
+        if not (one and isinstance(instructions, bytes) and isinstance(constants, tuple) and isinstance(names, tuple)):
             raise ValueError("not a plain function of one argument")
-        return _Code(arguments[0], instructions, constants)
+        return _Code(arguments[0], instructions, constants, names)
 
     def _byte(self) -> int:
         self.place += 1
@@ -274,3 +301,36 @@ def _follow(code: bytes, constants: tuple[Any, ...], layout: _Layout) -> Affine:
         elif operation not in layout.ignored:
             raise ValueError("another instruction")
     raise ValueError("it returns nothing")
+
+
+def _reduction(code: _Code, layout: _Layout) -> OverChannels:
+    """Read ``K.mean(x, axis=3, keepdims=True)`` and its like, one call and nothing else. Raises ValueError."""
+    steps = [one for one in _instructions(code.instructions, layout.is_wordcode) if one[0] not in layout.ignored]
+    operations = [operation for operation, _ in steps]
+    *modules, function = code.names
+    if operations[:1] != [layout.load_global] or not modules or not {*modules} <= {*_MODULES}:
+        raise ValueError("another function")
+    start = len(code.names)  # a name is loaded once, in the order of names
+    loads = [argument for operation, argument in steps[start + 1 :] if operation == layout.load_const]
+    end = start + 1 + len(loads)
+    call = tuple(operations[end:-1])
+    drawn = (
+        all(operation in layout.attributes for operation in operations[1:start])
+        and steps[start] == (layout.load_fast, 0)
+        and all(operation == layout.load_const for operation in operations[start + 1 : end])
+        and call in layout.calls
+        and operations[-1] == layout.return_value
+    )
+    if not drawn:
+        raise ValueError("more than a call")
+    values = [code.constants[argument] for argument in loads]
+    words: tuple[Any, ...] = ()
+    if call[0] in layout.names_keywords:
+        words = values.pop() if len(call) == 1 else code.constants[steps[end][1]]
+    given = dict(zip((b"axis", b"keepdims"), values[: len(values) - len(words)], strict=False))
+    given |= dict(zip(words, values[len(values) - len(words) :], strict=True))
+    given = {b"keepdims" if key == b"keep_dims" else key: value for key, value in given.items()}
+    axis = given.pop(b"axis", None)
+    if type(axis) is not int or axis not in (3, -1) or given != {b"keepdims": True} or len(values) != 2:
+        raise ValueError("not over the channels")
+    return OverChannels(_REDUCTIONS[function])

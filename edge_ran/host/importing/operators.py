@@ -9,8 +9,11 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_ran.errors import InputError
-from edge_ran.host.importing.lambdas import Affine
+from edge_ran.host.importing.lambdas import Affine, OverChannels
 from edge_ran.host.importing.source import Source, shown
 from edge_ran.host.rewrites import LayerGraph
 
@@ -25,7 +28,10 @@ class Builder(Protocol):
     source: Source
     graph: LayerGraph
 
-    def add(self, kind: str, settings: dict[str, Any], inputs: list[str], name: str) -> str:
+    def add(
+        self, kind: str, settings: dict[str, Any], inputs: list[str], name: str,
+        weights: list[NDArray[Any]] | None = None,
+    ) -> str:  # fmt: skip
         """Add a layer; return its name."""
 
     def affine(self, found: Affine, source: str, name: str) -> str:
@@ -132,8 +138,11 @@ def _unary(
     if operator in ("mean", "max"):
         axes = settings.get("axis", rest[0] if rest else None)
         places = sorted(_axis(one, len(shape) + 1) for one in (axes if isinstance(axes, list) else [axes]))
+        if places == [3] and settings.get("keepdims"):
+            return over_channels(builder, OverChannels(operator), x, name)
         if places != [1, 2] or len(shape) != 3:
-            raise ValueError(f"it reduces {shown(axes)}; only height and width are known here")
+            what = "only height and width, or the channels with keepdims, are known here"
+            raise ValueError(f"it reduces {shown(axes)}; {what}")
         kind = "GlobalAveragePooling2D" if operator == "mean" else "GlobalMaxPooling2D"
         return builder.add(kind, {"keepdims": bool(settings.get("keepdims", False))}, [x], name)
     if operator == "flatten":
@@ -152,6 +161,25 @@ def _unary(
         clipped = builder.add("ReLU", {"max_value": high - low}, [shifted], name if low == 0 else f"{name}_clip")
         return clipped if low == 0 else builder.affine(Affine(1.0, low), clipped, name)
     return None
+
+
+def over_channels(builder: Builder, found: OverChannels, x: str, name: str) -> str:
+    """Add the mean or the largest of each position's channels, (H, W, C) -> (H, W, 1), as plain layers.
+
+    The mean is a 1x1 convolution of weights 1 / C. The largest is a max pooling of C numbers, which lie in a row for
+    it: (H, W, C) -> (H W, C, 1) -> (H W, 1, 1) -> (H, W, 1). Both keep an int8 file in integers.
+    """
+    shape = builder.graph.nodes[x].shape
+    if len(shape) != 3:
+        raise ValueError("it reduces the channels of something that is no map")
+    height, width, channels = shape
+    if found.function == "mean":
+        settings = {"filters": 1, "kernel_size": [1, 1], "use_bias": False}
+        return builder.add("Conv2D", settings, [x], name, [np.full((1, 1, channels, 1), 1 / channels, np.float32)])
+    rows = builder.add("Reshape", {"target_shape": [height * width, channels, 1]}, [x], f"{name}_rows")
+    settings = {"pool_size": [1, channels], "strides": [1, channels], "padding": "valid"}
+    largest = builder.add("MaxPooling2D", settings, [rows], f"{name}_largest")
+    return builder.add("Reshape", {"target_shape": [height, width, 1]}, [largest], name)
 
 
 def _activation(builder: Builder, name: str, operator: str, x: str, settings: dict[str, Any]) -> str:

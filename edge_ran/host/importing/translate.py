@@ -117,6 +117,21 @@ def split_activations(graph: LayerGraph) -> int:
     return places
 
 
+def merge_activations(graph: LayerGraph) -> int:
+    """The same activation of the same tensor is computed once: the convolution before it then gives it directly."""
+    first: dict[tuple[Any, ...], str] = {}
+    places = 0
+    for node in graph.each(layers.ReLU, layers.LeakyReLU, layers.Activation):
+        settings = {key: value for key, value in node.config.items() if key not in ("name", "trainable")}
+        same = first.setdefault((node.kind, node.inputs, repr(sorted(settings.items()))), node.name)
+        if same == node.name or node.name == graph.output:
+            continue
+        graph.redirect(node.name, same)
+        graph.remove(node)
+        places += 1
+    return places
+
+
 def take_scaling(graph: LayerGraph) -> tuple[Scaling, int]:
     """Rescaling and Normalization of the picture, before anything else, belong to the preprocessing: ``s x + t``."""
     scale, shift, places = np.ones(3), np.zeros(3), 0
@@ -244,6 +259,7 @@ BEFORE: tuple[tuple[str, Callable[[LayerGraph], int]], ...] = (
     ("layers of training left out", drop_training_only),
     ("separable convolution as two", split_separable),
     ("activation as a layer of its own", split_activations),
+    ("equal activations of a tensor merged", merge_activations),
 )
 AFTER: tuple[tuple[str, Callable[[LayerGraph], int]], ...] = (
     ("attention (1 + M) T as T + M T", write_gates),

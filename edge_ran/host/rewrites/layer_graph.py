@@ -131,24 +131,25 @@ class LayerGraph:
 
     def append(self, node: Node, after: Node) -> None:
         """Put ``after``, which reads ``node``, between it and its readers."""
-        self._redirect(node.name, after.name)
+        self.redirect(node.name, after.name)
         self.put(after)
 
     def bypass(self, node: Node) -> None:
         """Take out a node of one input; its readers read its input."""
         (source,) = node.inputs
-        self._redirect(node.name, source)
+        self.redirect(node.name, source)
         self.remove(node)
 
     def swap(self, first: Node, second: Node) -> None:
         """``second(first(x))`` -> ``first(second(x))``; ``first`` changes height and width, ``second`` the channels."""
         (source,) = first.inputs
         height, width, _ = self.nodes[source].shape
-        self._redirect(second.name, first.name)
+        self.redirect(second.name, first.name)
         self.put(replace(second, inputs=(source,), shape=(height, width, second.shape[-1])))
         self.put(replace(first, inputs=(second.name,), shape=second.shape))
 
-    def _redirect(self, old: str, new: str) -> None:
+    def redirect(self, old: str, new: str) -> None:
+        """Let whatever reads ``old`` read ``new``."""
         for node in [n for n in self.nodes.values() if old in n.inputs]:
             self.put(replace(node, inputs=tuple(new if i == old else i for i in node.inputs)))
         if self.output == old:
