@@ -258,9 +258,11 @@ def test_a_camera_gets_its_password_in_the_way_that_it_asks_for(scheme: str) -> 
             host = f"127.0.0.1:{server.server_port}/shot.jpg"
             assert number_of(open_source(f"http://me%40home:a%2Fb@{host}").read().image) == 7
             assert heard[0] == ""  # not before it is asked for
-            for wrong in ("http://me%40home:wrong@", "http://"):
-                with pytest.raises(CameraError, match="401"):
+            helps = f"give its user and password: http://USER:PASSWORD@{host}"
+            for wrong, remedy in (("http://me%40home:wrong@", "check the address and password"), ("http://", helps)):
+                with pytest.raises(CameraError, match="401") as caught:
                     open_source(wrong + host)
+                assert caught.value.remedy == remedy
         finally:
             server.shutdown()
 

@@ -236,6 +236,7 @@ def test_pictures_of_research_and_of_old_programs(pictures, suffix):
         ("train-images-idx3-ubyte", "numpy.savez"),
         ("flower_photos.tgz", "tar xf flower_photos.tgz"),
         ("a.zip", "unzip a.zip"),
+        ("labels.xlsx", "save it as CSV"),
     ],
 )
 def test_what_is_in_the_container_of_another_program_is_told(tmp_path, name, words):
@@ -259,3 +260,60 @@ def test_clips_of_camcorders_and_old_phones(pictures, suffix):
     writer.release()
     (pictures / "a.avi").rename(pictures / "red" / f"a{suffix}")  # FFmpeg looks at the bytes
     assert sum(s.path.suffix == suffix for s in dataset.load(pictures).samples) == 2
+
+
+def named(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (16, 16)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat.0.png", "cat.1.png", "dog.0.png", "dog.1.png"),  # Kaggle's
+        ("american_cat_001.png", "american_cat_2.png", "Dog (1).png", "Dog-(2) b.png"),
+    ],
+)
+def test_classes_in_the_names_of_pictures_are_taken_aloud(tmp_path, names):
+    flat = named(tmp_path / "flat", *names)
+    data = dataset.load(flat)
+    classes = [name.split("0")[0].split("1")[0].split("2")[0].rstrip(" ._-(") for name in names]
+    assert sorted(s.label for s in data.samples) == sorted(classes)
+    assert "classes were taken from the pictures' names" in dataset.ignored_notes(data)[0]
+    for split in ("train", "test"):
+        named(tmp_path / "split" / split, *names)
+    assert {s.split for s in dataset.load(tmp_path / "split").samples} == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("IMG_1.png", "IMG_2.png", "DSC_1.png", "DSC_2.png"),  # two cameras
+        ("frame1.png", "frame2.png", "cat1.png", "cat2.png"),
+        ("cat1.png", "cat2.png"),
+        ("cat1.png", "cat2.png", "dog1.png"),
+        ("cat1.png", "cat2.png", "dog1.png", "dog.png"),
+        ("1.png", "2.png", "3.png", "4.png"),
+    ],
+)
+def test_names_without_classes_are_no_classes(tmp_path, names):
+    with pytest.raises(InputError, match="no class folder with pictures") as caught:
+        dataset.load(named(tmp_path / "flat", *names))
+    assert "CLASS/PICTURE" in caught.value.remedy
+
+
+def test_a_table_beside_what_looks_like_boxes_is_named(tmp_path):
+    named(tmp_path / "images", "Abyssinian_1.png", "Abyssinian_2.png", "beagle_1.png", "beagle_2.png")
+    table = tmp_path / "annotations" / "trainval.txt"
+    table.parent.mkdir()
+    table.write_text("#Image CLASS-ID SPECIES BREED ID\nAbyssinian_1 1 1 1\nbeagle_2 5 2 4\n")
+    with pytest.raises(InputError, match="laid out for detection") as caught:
+        dataset.load(tmp_path)
+    assert caught.value.remedy.endswith(f"edge-ran dataset {table}")
+    data = dataset.load(table)
+    assert [(s.label, s.path.name, s.group) for s in data.samples] == [
+        ("1", "Abyssinian_1.png", ""),
+        ("5", "beagle_2.png", ""),
+    ]

@@ -304,6 +304,14 @@ class CsiCamera:
             self._process.stdout.close()
 
 
+def _remedy_of_status(url: str, status: int) -> str:
+    parts = urllib.parse.urlsplit(url)
+    if status == 401 and not parts.username:
+        place = parts.netloc + parts.path
+        return f"give its user and password: {parts.scheme}://USER:PASSWORD@{without_password(place)}"
+    return "check the address and password" if status in (401, 403) else "check the address"
+
+
 def _csi_command(number: int, width: int, height: int, fps: float) -> list[str]:
     for program in ("rpicam-vid", "libcamera-vid"):
         if shutil.which(program):
@@ -407,7 +415,7 @@ def _request(url: str, timeout_s: float) -> Any:
     except urllib.error.HTTPError as error:
         raise CameraError(
             f"{without_password(url)} answers {error.code} {error.reason}",
-            remedy_of_address(url, "check the address and password"),
+            remedy_of_address(url, _remedy_of_status(url, error.code)),
         ) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)

@@ -20,6 +20,7 @@ from edge_ran.labels import clean_label
 from edge_ran.picture import NAMED_SUFFIXES, is_picture
 
 _PICTURES_OF_BOXES, _BOXES = {"jpegimages", "images", "imgs"}, {"annotations", "labels", "imagesets", "xmls"}
+_MOST_LISTS = 5
 _LIKE_A_SPLIT = re.compile(
     r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)([ _.-]|$)", re.IGNORECASE
 )
@@ -73,7 +74,10 @@ def _check_no_boxes(source: Path, children: Sequence[Path]) -> None:
     pictures, boxes = names.keys() & _PICTURES_OF_BOXES, names.keys() & _BOXES
     if pictures and boxes:
         what = f"{source} is laid out for detection: {names[min(pictures)]} and {names[min(boxes)]} are no classes"
-        raise InputError(what, f"list the pictures with their classes in {source}/list.csv: image,label")
+        remedy = f"list the pictures with their classes in {source}/list.csv: image,label"
+        if tables := [table for one in sorted(boxes) for table in _tables(source / names[one], (".txt",))]:
+            remedy = f"if a table tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
+        raise InputError(what, remedy)
 
 
 def manifests_in(source: Path) -> list[tuple[Path, str]]:
@@ -94,9 +98,14 @@ def manifests_in(source: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def _tables(folder: Path) -> list[Path]:
-    """What looks like a manifest there; one of training pictures first."""
-    suffixes = (".csv", ".tsv", ".jsonl")
+def _tables(folder: Path, lists: tuple[str, ...] = ()) -> list[Path]:
+    """What looks like a manifest there; one of training pictures first.
+
+    Of files with the endings ``lists``, there is one for each picture where they tell boxes: only a few are tables.
+    """
+    suffixes: tuple[str, ...] = (".csv", ".tsv", ".jsonl")
+    if lists and sum(path.suffix.lower() in lists for path in folder.iterdir()) <= _MOST_LISTS:
+        suffixes += lists
     found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes or path.name == EDGE_IMPULSE]
     found = [path for path in found if not is_system_file(path.name)]
     return sorted(found, key=lambda path: ("train" not in path.name.lower(), path.name))

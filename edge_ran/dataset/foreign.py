@@ -14,6 +14,7 @@ _KINDS = {
         "read it there (datasets.load_dataset), and save each picture as CLASS/NUMBER.jpg",
     ),
     (".tfrecord", ".tfrecords", ".record"): ("TensorFlow's records", _AS_PICTURES),
+    (".xlsx", ".xls", ".ods", ".numbers"): ("a spreadsheet", "save it as CSV, with the columns image,label"),
     (".zip",): ("an archive", "unpack it first: unzip NAME"),
     (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz"): ("an archive", "unpack it first: tar xf NAME"),
     (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),

@@ -14,6 +14,7 @@ from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import Columns
 from edge_ran.dataset.folders import from_folder, manifests_in
 from edge_ran.dataset.manifest import from_manifest
+from edge_ran.dataset.names import NOTE, from_names
 from edge_ran.dataset.samples import Dataset, Sample
 from edge_ran.dataset.tables import MANIFEST_SUFFIXES
 from edge_ran.errors import InputError
@@ -63,7 +64,8 @@ def load(
             of a class share that sub-folder as group; a manifest with the columns ``image,label[,group][,split]`` and
             paths relative to it (CSV, JSON, JSON lines, or a list of ``PATH LABEL``), or a folder with one beside its
             pictures, or in each split; or an ``.npz`` with ``x`` (N, H, W, 3) or (N, H, W) uint8 RGB, ``y`` (N,) and
-            perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``.
+            perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``; or a folder of pictures that have
+            their class in their names (``cat.0.jpg``).
         image_column, label_column, group_column, split_column: the manifest's columns; empty finds them by the names
             that people give them, and by what is in them (``columns.find_columns``).
         labels: keep these classes only; empty keeps all.
@@ -85,6 +87,8 @@ def load(
             read = [(from_manifest(path, columns, clip_step_s), split) for path, split in tables]
             samples = [dataclasses.replace(s, split=s.split or split) for one, split in read for s in one.samples]
             notes = tuple(dict.fromkeys(note for one, _ in read for note in one.notes))
+        elif samples := from_names(source):
+            notes = (NOTE.format(name=samples[0].path.name, label=samples[0].label),)
         else:
             samples = from_folder(source, clip_step_s, ignored, is_chosen=bool(labels))
     elif source.is_file() and source.suffix.lower() in MANIFEST_SUFFIXES:

@@ -33,7 +33,7 @@ class Manifest:
 
 
 class _Finder:
-    """Finds the pictures that a manifest names: from the folder where it lies, or from one beside it.
+    """Finds the pictures that a manifest names: from the folder where it lies, one beside it, or the one above.
 
     Where several of these have the first picture, train.csv means train, or train_images. The names may begin with
     folders of another machine: ``gs://bucket/daisy/1.jpg`` is ``daisy/1.jpg``.
@@ -41,7 +41,8 @@ class _Finder:
 
     def __init__(self, source: Path) -> None:
         self._source, self.root, self._left_out = source, source.parent, 0
-        self._beside = folders_in(source.parent)
+        above = source.absolute().parent.parent
+        self._near = [[source.parent, *folders_in(source.parent)], [above, *folders_in(above)]]
 
     def settle(self, images: Sequence[str]) -> None:
         """Choose the folder, and the parts of names to leave out, by the first of these pictures that is found."""
@@ -62,12 +63,13 @@ class _Finder:
         here = self._source.parent
         if _existing(here, image, 0):
             return here, 0
-        for left_out in range(len(_parts(image))):
-            found = [root for root in (here, *self._beside) if _existing(root, image, left_out)]
-            own = [folder for folder in found if folder.name.lower().startswith(self._source.stem.lower())]
-            one = own if len(found) > 1 else found
-            if len(one) == 1:
-                return one[0], left_out
+        for folders in self._near:
+            for left_out in range(len(_parts(image))):
+                found = [root for root in folders if _existing(root, image, left_out)]
+                own = [folder for folder in found if folder.name.lower().startswith(self._source.stem.lower())]
+                one = own if len(found) > 1 else found
+                if len(one) == 1:
+                    return one[0], left_out
         return None
 
 

@@ -20,6 +20,7 @@ Row: TypeAlias = tuple[int, list[str]]  # its line's number, and its cells
 EDGE_IMPULSE = "info.labels"  # the manifest that Edge Impulse exports beside its pictures
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst", ".labels")
 _LISTED = re.compile(rf"(.+(?:{'|'.join(map(re.escape, PICTURE_SUFFIXES))}))\s+(.+)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(\S+)\s+(\d+)(?:\s+\d+)+")  # Oxford's pets: name, class, and more numbers
 _NUMBERS = re.compile(r"\d+(\s+\d+)+")
 
 
@@ -70,13 +71,16 @@ def _listed(source: Path, text: str) -> list[Row]:
     """A list of names, blanks and labels, as Caffe and PaddlePaddle write it; both may hold blanks themselves."""
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#"):
+            continue
         found = _LISTED.fullmatch(line.strip())
         if found and _NUMBERS.fullmatch(found[2]):
             what = (
                 f"manifest {source}, line {number}: {found[1]} has the labels {found[2]}; a picture has one class here"
             )
             raise InputError(what, "leave such lines out")
-        cells = [found[1], found[2]] if found else line.rsplit(None, 1)
+        several = None if found else _NUMBERED.fullmatch(line.strip())
+        cells = [found[1], found[2]] if found else [several[1], several[2]] if several else line.rsplit(None, 1)
         if cells:
             rows.append((number, cells))
     return rows
