@@ -251,7 +251,7 @@ def test_what_is_in_the_container_of_another_program_is_told(tmp_path, name, wor
     assert words in caught.value.remedy
 
 
-@pytest.mark.parametrize("suffix", [".wmv", ".MPG", ".3gp", ".ts", ".mjpeg"])
+@pytest.mark.parametrize("suffix", [".wmv", ".MPG", ".3gp", ".ts", ".mjpeg", ".dav"])
 def test_clips_of_camcorders_and_old_phones(pictures, suffix):
     frame = np.zeros((16, 16, 3), np.uint8)
     writer = cv2.VideoWriter(str(pictures / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (16, 16))
@@ -302,6 +302,7 @@ def test_names_without_classes_are_no_classes(tmp_path, names):
     with pytest.raises(InputError, match="no class folder with pictures") as caught:
         dataset.load(named(tmp_path / "flat", *names))
     assert "CLASS/PICTURE" in caught.value.remedy
+    assert caught.value.remedy.endswith(f"if this is one class, give the folder above: {tmp_path}")
 
 
 def test_a_table_beside_what_looks_like_boxes_is_named(tmp_path):

@@ -108,6 +108,10 @@ def test_nothing_of_an_address_becomes_an_option_or_a_command():
         ("ssh: connect to host board port 22: Connection timed out", 255, "does not answer"),
         ("ssh: connect to host board port 22: No route to host", 255, "does not answer"),
         ("pi@board: Permission denied (publickey,password).", 255, "takes none of our keys"),
+        ("Received disconnect from 10.0.0.9: 2: Too many authentication failures", 255, "offered too many keys"),
+        ("Unable to negotiate: no matching host key type found. Their offer: ssh-rsa", 255, "has an old ssh"),
+        ("Bad owner or permissions on /home/me/.ssh/config", 255, "others may write it"),
+        ("@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\npi@board: Permission denied", 255, "others may read"),
         ("Host key verification failed.", 255, "is not known"),
         (
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",

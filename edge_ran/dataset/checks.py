@@ -90,7 +90,7 @@ def ignored_notes(dataset: Dataset) -> list[str]:
     notes = list(dataset.notes)
     for what, count in dataset.ignored:
         if what.startswith("."):
-            why = "unsupported format; if they are pictures, convert them to JPEG"
+            why = "unsupported format; if they are pictures, convert them to JPEG, if they are clips, to MP4"
             why = f"pillow-heif reads them: {HEIF_REMEDY}" if what in HEIF_SUFFIXES else why
             notes.append(f"{count} files ending in {what} were ignored: {why}")
         elif what == NO_FILES:

@@ -19,7 +19,7 @@ CLIP_SUFFIXES = (
     *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif"),
     *(".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".ts", ".mts", ".m2ts", ".ogv"),  # camcorders, recorders, old phones
     *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),  # streams without times, as a Raspberry Pi films
-    *(".asf", ".divx", ".vob", ".m2v", ".f4v", ".3g2", ".mxf"),
+    *(".asf", ".divx", ".vob", ".m2v", ".f4v", ".3g2", ".mxf", ".dav"),
 )
 MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
 MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length

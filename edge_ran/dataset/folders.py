@@ -61,7 +61,10 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
         samples = _classes(source, "", clip_step_s, ignored)
     if not samples:
         remedy = f"lay it out as {source}/CLASS/PICTURE, one folder a class"
-        remedy = foreign.remedy(path.name for path in source.iterdir() if path.is_file()) or remedy
+        names = [path.name for path in source.iterdir() if path.is_file()]
+        if any(map(is_picture, names)):
+            remedy += f"; if this is one class, give the folder above: {source.absolute().parent}"
+        remedy = foreign.remedy(names) or remedy
         if tables := _tables(source):
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
         raise InputError(f"{source} holds no class folder with pictures", remedy)

@@ -19,7 +19,21 @@ def explain(said: list[str], status: int | None, address: SshAddress, python: st
     text = "\n".join(said)
     if found := re.search(r"edge-ran-python (\d+\.\d+)", text):
         return f"Python {found[1]} is too old, 3.10 is needed", 'name another in the TOML: python = "/path/to/python3"'
-    for pattern, what, remedy in (
+    for pattern, what, remedy in _causes(address):
+        if status == 255 and re.search(pattern, text):
+            return what, remedy
+    if status in (126, 127):
+        return (
+            f"there is no {python} there",
+            'install Python 3.10 or newer, or name it in the TOML: python = "/path/to"',
+        )
+    last = said[-1][:200] if said else f"ssh ended with status {status}"
+    return f"no connection: {last}", f"try: ssh {address}"
+
+
+def _causes(address: SshAddress) -> tuple[tuple[str, str, str], ...]:
+    """What ssh says, as a pattern, what that means, and what to do; the first that fits counts."""
+    return (
         ("Could not resolve hostname", f"no host is called {address.host}", "check the name, or ~/.ssh/config"),
         ("Could not request local forwarding|in use", "that port is in use here", "choose another: --web HOST:PORT"),
         ("Connection refused", f"{address.host} refuses connections", "start sshd there, or name its port"),
@@ -34,9 +48,21 @@ def explain(said: list[str], status: int | None, address: SshAddress, python: st
             f"connect once by hand and look at it: ssh {address}",
         ),
         (
-            "Permission denied|Too many authentication failures",
+            "no matching (host key type|key exchange method|cipher|MAC) found",
+            f"{address.host} has an old ssh that this one does not talk to",
+            "update it, or for it in ~/.ssh/config: HostKeyAlgorithms +ssh-rsa and PubkeyAcceptedAlgorithms +ssh-rsa",
+        ),
+        ("Bad owner or permissions", "ssh refuses its configuration: others may write it", "chmod 600 ~/.ssh/config"),
+        ("UNPROTECTED PRIVATE KEY FILE", "ssh refuses a key that others may read", "chmod 600 ~/.ssh/KEY"),
+        (
+            "Too many authentication failures",
+            f"{address.host} was offered too many keys",
+            "name its key in ~/.ssh/config: IdentityFile ~/.ssh/KEY, and IdentitiesOnly yes",
+        ),
+        (
+            "Permission denied",
             f"{address.host} takes none of our keys",
-            f"ssh-copy-id {address}  (passwords are never asked for)",
+            f"ssh-copy-id {address}; or ssh-add, where the key has a passphrase  (neither is ever asked for here)",
         ),
         (
             "timed out|No route to host|Network is unreachable|Host is down",
@@ -44,13 +70,4 @@ def explain(said: list[str], status: int | None, address: SshAddress, python: st
             f"try: ssh {address}",
         ),
         ("Bad configuration|terminating, .* bad", "ssh does not understand its configuration", f"try: ssh {address}"),
-    ):  # fmt: skip
-        if status == 255 and re.search(pattern, text):
-            return what, remedy
-    if status in (126, 127):
-        return (
-            f"there is no {python} there",
-            'install Python 3.10 or newer, or name it in the TOML: python = "/path/to"',
-        )
-    last = said[-1][:200] if said else f"ssh ended with status {status}"
-    return f"no connection: {last}", f"try: ssh {address}"
+    )  # fmt: skip
