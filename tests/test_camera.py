@@ -567,6 +567,15 @@ def test_a_camera_of_another_pixel_format(
     assert (frame.image.shape, frame.image.dtype, frame.image.mean()) == ((12, 16, 3), np.uint8, mean)
 
 
+def test_a_camera_that_never_sends_may_share_its_usb(
+    fake_device: type[_FakeVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source("0")
+    monkeypatch.setattr(fake_device, "grab", lambda video: False)
+    with pytest.raises(CameraError, match="0 sends no picture; where cameras share a USB: --width 640"):
+        source.read()
+
+
 def test_a_camera_that_does_not_open_may_be_one_on_a_ribbon(
     fake_device: type[_FakeVideo], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 import typer.main
 
 from edge_ran import __version__, cli, errors
+from edge_ran.dataset import loading
 
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_TENSORFLOW = (
@@ -293,6 +295,19 @@ def test_a_current_folder_that_was_deleted_is_said(words, tmp_path, monkeypatch,
     assert called(monkeypatch, *words) == 3
     err = capsys.readouterr().err.splitlines()
     assert err == ["edge-ran: the folder that this shell is in was deleted", "  cd to one that exists"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EIO])
+def test_a_file_system_that_refuses_is_two_lines(number: int, monkeypatch, capsys):
+    def refuse(*words: object, **others: object) -> None:
+        raise OSError(number, os.strerror(number), "/share/photos")
+
+    monkeypatch.setattr(loading, "from_folder", refuse)
+    monkeypatch.setattr(loading, "from_names", refuse)
+    assert called(monkeypatch, "dataset", str(ROOT)) == errors.EnvironmentMissing.exit_code
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2] == f"edge-ran: cannot get at /share/photos: {os.strerror(number)}"
+    assert len(said) == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

@@ -105,6 +105,10 @@ def test_metadata_options_become_overrides(tmp_path):
         with pytest.raises(UsageError) as caught:
             MetadataOptions(**wrong).overrides()
         assert caught.value.remedy
+    with pytest.raises(UsageError, match="for pixels from 0 to 1") as caught:  # as PyTorch writes them
+        MetadataOptions(mean="0.485,0.456,0.406", std="0.229,0.224,0.225").overrides()
+    assert caught.value.remedy == "--mean 123.675,116.28,103.53 --std 58.395,57.12,57.375"
+    assert MetadataOptions(mean="0", std="1").overrides().std == (1, 1, 1)
     with pytest.raises(InputError):
         MetadataOptions(tmp_path / "none.txt").overrides()
 

@@ -235,6 +235,11 @@ class Device(_Cv2Source):
         super().__init__(name, video, live=True, fps=max(0.0, video.get(cv2.CAP_PROP_FPS)))
         self.size_asked = (width, height)
 
+    def _end(self) -> Frame | None:
+        if self._index == 0:  # the driver refuses to stream: mostly, several cameras share one USB
+            raise CameraError(f"{self.name} sends no picture; where cameras share a USB: --width 640 --height 480")
+        return super()._end()
+
     def _times(self, arrived: float, position: float) -> tuple[float, float]:
         # V4L2 stamps a picture with the monotonic clock when it was taken: that counts the driver's queue as latency.
         stamped = 0.0 <= arrived - position < 2.0

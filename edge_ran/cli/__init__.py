@@ -63,8 +63,12 @@ def _keep_results_apart(verbose: bool) -> None:
         os.dup2(2 if verbose else os.open(os.devnull, os.O_WRONLY), 1)
 
 
+# What a file system may answer to any question about a file: rights, and shares that have gone.
+_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT}
+
+
 def _told(error: OSError) -> bool:
-    """Say what is wrong where any verb may meet it: a full disk behind stdout, a current folder that was deleted."""
+    """Say what is wrong where any verb may meet it: a full disk behind stdout, a deleted folder, a closed one."""
     if error.errno == errno.ENOSPC:
         discard_stdout()
         complain("stdout cannot be written: its disk is full", "edge-ran doctor")
@@ -73,6 +77,10 @@ def _told(error: OSError) -> bool:
         os.getcwd()
     except FileNotFoundError:
         complain("the folder that this shell is in was deleted", "cd to one that exists")
+        return True
+    if error.errno in _OF_THE_SYSTEM and error.filename:
+        what = f"cannot get at {os.fsdecode(error.filename)}: {error.strerror}"
+        complain(what, "check who may read it, and whether its disk or share is there")
         return True
     return False
 

@@ -43,9 +43,17 @@ class MetadataOptions:
         std = parse_triple("--std", self.std)
         if std is not None and min(std) <= 0:
             raise UsageError(f"--std {self.std!r} is not above 0", "for instance --std 128,128,128")
+        mean = parse_triple("--mean", self.mean)
+        if std is not None and max(std) < 1:  # as PyTorch writes them
+            times = " ".join(
+                f"--{name} {','.join(f'{255 * number:g}' for number in numbers)}"
+                for name, numbers in (("mean", mean), ("std", std))
+                if numbers is not None
+            )
+            raise UsageError(f"--std {self.std} is for pixels from 0 to 1; here they go from 0 to 255", times)
         return Overrides(
             labels=read_labels(self.labels) if self.labels else None,
-            mean=parse_triple("--mean", self.mean),
+            mean=mean,
             std=std,
             input_size=parse_size("--input-size", self.input_size),
             color=self.color or None,
