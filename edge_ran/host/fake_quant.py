@@ -54,6 +54,7 @@ Ranges = Mapping[str, tuple[float, float]]
 
 PROBABILITY = (0.0, 255 / 256)  # scale 1/256, zero point -128: what runtimes demand of sigmoid and softmax
 _NARROWEST, _WIDEST = 1e-30, 1e30  # of a range
+_LARGEST_FACTOR = 128.0  # of a layer's sums; XNNPACK takes less than 256
 UNIT = (-1.0, 127 / 128)  # scale 1/128, zero point 0: what they demand of an L2 normalisation
 
 _FUSES_RELU = (*WEIGHTED, layers.Add, layers.Multiply)
@@ -240,11 +241,26 @@ def calibrate(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec,
         before = ranges.get(owner, (0.0, 1e-6))
         ranges[owner] = (min(low, before[0]), max(high, before[1]))
     for layer in measured:
-        own = isinstance(layer, layers.ReLU) and layer.max_value is None and scale_owner(layer) is layer
+        owner = scale_owner(layer)
+        own = isinstance(layer, layers.ReLU) and layer.max_value is None and owner is layer
         if own and not _is_fused(layer):
             # Nothing is rounded where the scale stays as it is: the numbers below zero are cut off, no more.
             ranges[layer.name] = (0.0, LEVELS * step(ranges[scale_owner(_sources(layer)[0]).name]))
+        low, high = ranges[owner.name]
+        ranges[owner.name] = (low, max(high, low + LEVELS * _least_step(layer, ranges)))
     return ranges
+
+
+def _least_step(layer: layers.Layer, ranges: Ranges) -> float:
+    """The least step that a convolution or dense layer may write: XNNPACK multiplies its sums by less than 256.
+
+    For a larger factor it would run no operator at all. A layer has one that is 0 on all calibration pictures.
+    """
+    summing = _sources(layer)[0] if _is_fused(layer) else layer
+    if not isinstance(summing, WEIGHTED) or _chooses(summing):
+        return 0.0
+    (source,) = _sources(summing)
+    return step(ranges[scale_owner(source).name]) * float(weight_scales(summing).max()) / _LARGEST_FACTOR
 
 
 def save_ranges(ranges: Ranges, path: Path) -> None:

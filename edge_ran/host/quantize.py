@@ -175,7 +175,7 @@ def _read(source: Path, run: Path, output: Path, card: ModelCard, callbacks: Cal
     trained = card.training
     data = training_data.read(
         source, card.input, trained.validation_fraction, trained.seed,
-        reading=_reading(run), cache=output, on_load=callbacks.on_load,
+        reading=_reading(run), cache=output, labels=card.labels, on_load=callbacks.on_load,
     )  # fmt: skip
     if data.labels != card.labels:
         raise InputError(

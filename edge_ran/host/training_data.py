@@ -55,6 +55,7 @@ def read(
     cache: Path | None = None,
     skip_bad: bool = False,
     none: Path | None = None,
+    labels: tuple[str, ...] = (),
     on_load: Callable[[int, int], None] | None = None,
 ) -> TrainingData:
     """Read and split a labelled set.
@@ -64,6 +65,7 @@ def read(
         reading: its columns, classes and step between frames; None = as ``dataset.load`` finds them.
         cache: folder for the pixels of a set that is larger than memory should hold.
         none: a folder of pictures and clips of none of the classes.
+        labels: the order of the classes, where the set has exactly these; sets have them sorted.
         on_load: called with (pictures read, pictures).
 
     Raises:
@@ -71,6 +73,8 @@ def read(
     """
     strange = () if none is None else dataset.unlabelled(none)
     labelled = (reading or dataset.Reading()).load(source)
+    if set(labels) == set(labelled.labels):
+        labelled = dataclasses.replace(labelled, labels=labels)
     problems: tuple[str, ...] = ()
     if skip_bad:
         good, problems = dataset.readable(labelled.samples, progress=on_load)

@@ -248,6 +248,30 @@ def test_a_mean_near_a_tie_is_rounded_with_its_zero_points(tmp_path: Path) -> No
     np.testing.assert_array_equal(answers(tmp_path / "m.tflite", pixels), expected)
 
 
+def dead() -> tf_keras.Model:
+    """A squeeze whose ReLU gives 0 for every picture, as narrow ones of trained networks may."""
+    kl = tf_keras.layers
+    tf_keras.utils.set_random_seed(5)
+    image = kl.Input((16, 16, 3))
+    x = kl.ReLU()(kl.Conv2D(8, 3, 2)(image))
+    low = tf_keras.initializers.Constant(-50.0)
+    squeeze = kl.ReLU()(
+        kl.Conv2D(2, 1, bias_initializer=low, name="squeeze")(kl.GlobalAveragePooling2D(keepdims=True)(x))
+    )
+    x = kl.Multiply()([x, kl.Activation("sigmoid")(kl.Conv2D(8, 1)(squeeze))])
+    x = kl.Dense(5, name="logits")(kl.GlobalAveragePooling2D()(x))
+    return told_apart(tf_keras.Model(image, kl.Activation("softmax")(x)))
+
+
+def test_a_layer_that_is_always_zero_gets_a_scale_that_xnnpack_takes(tmp_path: Path) -> None:
+    model, pixels = rewrites.rewrite(dead()).model, smooth_pixels(64, 16)
+    ranges = fake_quant.calibrate(model, pixels, InputSpec(16, 16))
+    fake_quant.snap(model, ranges)
+    integer_file(model, ranges, InputSpec(16, 16), tmp_path / "m.tflite")
+    exact = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, exact=True))
+    np.testing.assert_array_equal(answers(tmp_path / "m.tflite", pixels), np.round(exact(normalised(pixels)) * 256))
+
+
 def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:
     image = tf_keras.layers.Input((8, 8, 3))
     x = tf_keras.layers.Activation("gelu", name="curve")(tf_keras.layers.Conv2D(4, 1)(image))

@@ -25,10 +25,12 @@ import tf_keras
 from tf_keras import layers
 from typer.testing import CliRunner
 
+from edge_ran import catalogue
 from edge_ran.card import ModelCard
 from edge_ran.cli import app
 from edge_ran.errors import EdgeRanError, GateError, InputError
 from edge_ran.host import networks, rewrites
+from edge_ran.host.convert import convert
 from edge_ran.host.importing import importer, lambdas, translate
 from edge_ran.host.importing.configuration import read_graph
 from edge_ran.host.importing.importer import Answers, import_network
@@ -483,6 +485,19 @@ def test_what_counts_in_training_alone_changes_nothing(tmp_path: Path) -> None:
     report = import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
     np.testing.assert_allclose(networks.load(tmp_path / "run" / "model.keras")(X), model(X), atol=1e-6)
     assert any("trained with mse" in note for note in report.network.notes)
+
+
+def test_a_layer_that_calibration_finds_to_be_zero_is_named(tmp_path: Path) -> None:
+    """XNNPACK would not run the file, and say no more than that."""
+    image = layers.Input((16, 16, 3))
+    low = tf_keras.initializers.Constant(-90.0)
+    x = layers.Conv2D(2, 3, activation="relu", bias_initializer=low, name="dead")(image)
+    tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(x))).save(tmp_path / "m.h5")
+    import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
+    with pytest.raises(InputError, match="layer dead is 0") as caught:
+        convert(tmp_path / "run", catalogue.converter("int8"), tmp_path / "m.tflite")
+    assert "edge-ran quantize" in caught.value.remedy
+    assert not (tmp_path / "m.tflite").exists()
 
 
 def edge_ran(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:

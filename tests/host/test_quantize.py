@@ -18,7 +18,7 @@ from schemas import valid_record
 from edge_ran import catalogue, dataset, records
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.bench import Plan
-from edge_ran.card import ModelCard
+from edge_ran.card import InputSpec, ModelCard
 from edge_ran.cli.render import verify as render
 from edge_ran.cli.render.convert import compared
 from edge_ran.errors import GateError, InputError, OutputExists, UsageError
@@ -29,7 +29,7 @@ pytest.importorskip("tensorflow_model_optimization")
 import tf_keras
 from tf_keras import layers
 
-from edge_ran.host import networks, parity, precisions, quantize
+from edge_ran.host import networks, parity, precisions, quantize, training_data
 from edge_ran.host.convert import convert
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Trained
@@ -187,6 +187,16 @@ def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path
     worse = dataclasses.replace(table.rows[-1], drop_points=0.7)
     with pytest.raises(GateError, match=r"loses 0\.70 points"):
         precisions.check(dataclasses.replace(table, rows=(*table.rows[:-1], worse)), 0.5)
+
+
+def test_pictures_take_the_networks_order_of_classes(tmp_path: Path, make_pictures: Callable[..., Path]) -> None:
+    """An imported network has its own; that of folders is by name."""
+    source = make_pictures(tmp_path / "colours", size=(16, 16))
+    by_name = training_data.read(source, InputSpec(16, 16), 0.25, 0)
+    reversed_ = training_data.read(source, InputSpec(16, 16), 0.25, 0, labels=by_name.labels[::-1])
+    assert reversed_.labels == by_name.labels[::-1]
+    np.testing.assert_array_equal(reversed_.train.labels, len(by_name.labels) - 1 - by_name.train.labels)
+    assert training_data.read(source, InputSpec(16, 16), 0.25, 0, labels=("a", "b")).labels == by_name.labels
 
 
 def test_what_cannot_be_quantised_is_one_line(
