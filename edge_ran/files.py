@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -135,6 +136,15 @@ def read_bytes(source: Path, kind: str = "file") -> bytes:
     return data
 
 
+def remedy_of_path(source: Path | str) -> str:
+    """What helps where nothing has that path: an address must be downloaded first."""
+    scheme, is_address, rest = str(source).partition(":/")
+    if is_address and scheme in ("http", "https"):
+        address = f"{scheme}://{rest.lstrip('/')}"
+        return f"download it first: curl -LO {shlex.quote(address)}"
+    return "check the path"
+
+
 def check_regular(source: Path | str, kind: str = "file") -> None:
     """Raise InputError for a pipe or a device, which would be waited for or read for ever, and for what is not there.
 
@@ -144,7 +154,7 @@ def check_regular(source: Path | str, kind: str = "file") -> None:
         mode = os.stat(source).st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {kind} {source}: {reason}", "check the path") from error
+        raise InputError(f"cannot read {kind} {source}: {reason}", remedy_of_path(source)) from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder says so itself when it is read
         raise InputError(f"{kind} {source} is a pipe or a device, not a file", "leave it out, or copy what it gives")
 

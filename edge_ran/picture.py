@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 _USUAL = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif")
 PICTURE_SUFFIXES = (*_USUAL, ".tiff", ".jfif", ".jpe", ".apng", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm")
+# Clips, whose frames are pictures, too.
+CLIP_SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif"),
+    *(".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".ts", ".mts", ".m2ts", ".ogv"),  # camcorders, recorders, old phones
+    *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),  # streams without times, as a Raspberry Pi films
+    *(".asf", ".divx", ".vob", ".m2v", ".f4v", ".3g2", ".mxf", ".dav"),
+)
 NAMED_SUFFIXES = ", ".join(_USUAL)  # as an error line names them
 HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
 _AVIF_SUFFIXES = (".avif",)

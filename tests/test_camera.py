@@ -567,6 +567,13 @@ def test_a_camera_of_another_pixel_format(
     assert (frame.image.shape, frame.image.dtype, frame.image.mean()) == ((12, 16, 3), np.uint8, mean)
 
 
+def test_a_folder_of_clips_is_told(tmp_path: Path) -> None:
+    (tmp_path / "my clip.mp4").write_bytes(b"x")
+    with pytest.raises(InputError, match="holds clips, no pictures") as caught:
+        open_source(str(tmp_path))
+    assert caught.value.remedy == f"give one of them: --camera '{tmp_path}/my clip.mp4'"
+
+
 def test_a_camera_that_never_sends_may_share_its_usb(
     fake_device: type[_FakeVideo], monkeypatch: pytest.MonkeyPatch
 ) -> None:

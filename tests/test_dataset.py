@@ -410,3 +410,10 @@ def test_many_rows_of_one_picture_are_one_twin(tmp_path: Path, monkeypatch: pyte
         f"1 pairs of almost equal pictures under two labels, the first: {tmp_path / 'x.png'} and {tmp_path / 'x.png'}"
     ]
     assert len(compared) == 1
+
+
+def test_an_address_must_be_downloaded_first():
+    for address in ("https://example.org/a%20b.zip", Path("https://example.org/a%20b.zip")):
+        with pytest.raises(InputError, match="no such folder or file") as caught:
+            dataset.load(address)
+        assert caught.value.remedy == "download it first: curl -LO https://example.org/a%20b.zip"

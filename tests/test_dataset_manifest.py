@@ -195,6 +195,33 @@ def test_json(pictures, text):
     assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
 
 
+def test_what_vott_exports(pictures):
+    assets = {
+        str(number): {
+            "asset": {"name": image, "path": f"file:C:/x/{image}"},
+            "regions": [{"tags": [label]}, {"tags": []}],
+        }
+        for number, (label, image) in enumerate(NAMES)
+    }
+    path = pictures / "vott-json-export.json"
+    path.write_text(json.dumps({"name": "x", "tags": [{"name": "red"}], "assets": assets}))
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in dataset.load(path).samples] == NAMES
+    assets["0"]["regions"].append({"tags": ["green"]})
+    path.write_text(json.dumps({"assets": assets}))
+    with pytest.raises(InputError, match=r"red/000\.png has the labels green, red"):
+        dataset.load(path)
+
+
+def test_what_fiftyone_exports(pictures):
+    names = flat(pictures, pictures / "data")
+    labels = {image[:-4]: int(label == "green") for label, image in names}
+    (pictures / "labels.json").write_text(json.dumps({"classes": ["red", "green"], "labels": labels}))
+    assert listed(dataset.load(pictures)) == [(label, image, "") for label, image in names]
+    (pictures / "labels.json").write_text(json.dumps({"classes": ["red"], "labels": {"a": [{"box": 1}]}}))
+    with pytest.raises(InputError, match="is empty"):
+        dataset.load(pictures)
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [

@@ -88,6 +88,7 @@ def test_a_file_of_a_newer_converter_is_told_what_helps(cache: Path, test_models
     ("words", "remedy"),
     [
         ("Encountered unresolved custom op: edgetpu-custom-op.", "edgetpu_compiler"),
+        ("Op builtin_code out of range: 230. Are you using old TFLite binary with newer model?", "--upgrade"),
         ("Select TensorFlow op(s), included in the given model, is(are) not supported", "without SELECT_TF_OPS"),
         ("Node number 3 (CONV_2D) failed to prepare.", "edge-ran inspect"),
     ],

@@ -16,6 +16,7 @@ import contextlib
 import glob
 import os
 import re
+import shlex
 import stat
 import sys
 import threading
@@ -36,6 +37,7 @@ from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
 from edge_ran.folder_walk import check_name, walk
 from edge_ran.picture import (
+    CLIP_SUFFIXES,
     MOST_PIXELS,
     NAMED_SUFFIXES,
     check_pixels,
@@ -136,7 +138,12 @@ def open_source(
         raise UsageError(f"--camera cannot read {scheme}://", "use rtsp://, http://, https:// or csi://")
     path = Path(text.removeprefix("file://"))
     if path.is_dir():
-        return Pictures(text, pictures_directly_in(path), fps)
+        found = pictures_directly_in(path)
+        clips = [name for name in next(walk(path)).files if Path(name).suffix.lower() in CLIP_SUFFIXES]
+        if clips and not found:
+            remedy = f"give one of them: --camera {shlex.quote(str(path / clips[0]))}"
+            raise InputError(f"{text} holds clips, no pictures", remedy)
+        return Pictures(text, found, fps)
     if not path.exists() and glob.has_magic(str(path)):
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
         return Pictures(text, [p for p in found if is_picture(p) and p.is_file()], fps)

@@ -13,14 +13,10 @@ from numpy.typing import NDArray
 from edge_ran import files
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
-from edge_ran.picture import MOST_PIXELS, eight_bit_bgr
+from edge_ran.picture import CLIP_SUFFIXES, MOST_PIXELS, eight_bit_bgr
 
-CLIP_SUFFIXES = (
-    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif"),
-    *(".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".ts", ".mts", ".m2ts", ".ogv"),  # camcorders, recorders, old phones
-    *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),  # streams without times, as a Raspberry Pi films
-    *(".asf", ".divx", ".vob", ".m2v", ".f4v", ".3g2", ".mxf", ".dav"),
-)
+__all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows"]
+
 MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
 MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length
 _FASTEST, _USUAL_RATE = 300.0, 25.0  # frames a second; slow motion has up to 240, and headers without a rate 600

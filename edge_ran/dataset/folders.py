@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_ran.dataset import foreign
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.samples import NO_FILES, SPLIT_NAMES, Sample
-from edge_ran.dataset.tables import EDGE_IMPULSE
+from edge_ran.dataset.tables import BESIDE
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file, walk
 from edge_ran.labels import clean_label
@@ -86,8 +86,8 @@ def _check_no_boxes(source: Path, children: Sequence[Path]) -> None:
 def manifests_in(source: Path) -> list[tuple[Path, str]]:
     """Find the manifests of a folder without class folders, each with the split whose pictures it lists.
 
-    As Hugging Face's image folders, Roboflow and Edge Impulse have it: one manifest lies beside the pictures, or beside
-    the one folder that holds them; in the whole folder or in each split.
+    As Hugging Face, Roboflow, Edge Impulse and FiftyOne have it: one manifest lies beside the pictures, or beside the
+    one folder that holds them; in the whole folder or in each split.
     """
     children = folders_in(source)
     splits = [child for child in children if child.name.lower() in SPLIT_NAMES]
@@ -109,7 +109,7 @@ def _tables(folder: Path, lists: tuple[str, ...] = ()) -> list[Path]:
     suffixes: tuple[str, ...] = (".csv", ".tsv", ".jsonl")
     if lists and sum(path.suffix.lower() in lists for path in folder.iterdir()) <= _MOST_LISTS:
         suffixes += lists
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes or path.name == EDGE_IMPULSE]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes or path.name in BESIDE]
     found = [path for path in found if not is_system_file(path.name)]
     return sorted(found, key=lambda path: ("train" not in path.name.lower(), path.name))
 

@@ -18,6 +18,7 @@ from edge_ran.dataset.names import NOTE, from_names
 from edge_ran.dataset.samples import Dataset, Sample
 from edge_ran.dataset.tables import MANIFEST_SUFFIXES
 from edge_ran.errors import InputError
+from edge_ran.files import remedy_of_path
 from edge_ran.folder_walk import check_name, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import NAMED_SUFFIXES, is_picture
@@ -100,7 +101,7 @@ def load(
         remedy = foreign.remedy([source.name]) or "give a folder of class folders, a .csv manifest or a .npz"
         raise InputError(f"{source} is not a data set", remedy)
     else:
-        raise InputError(f"no such folder or file: {source}", "check the path")
+        raise InputError(f"no such folder or file: {source}", remedy_of_path(source))
     if labels:
         absent = sorted(set(labels) - {s.label for s in samples})
         if absent:

@@ -17,7 +17,7 @@ from edge_ran.picture import PICTURE_SUFFIXES
 
 Row: TypeAlias = tuple[int, list[str]]  # its line's number, and its cells
 
-EDGE_IMPULSE = "info.labels"  # the manifest that Edge Impulse exports beside its pictures
+BESIDE = ("info.labels", "labels.json")  # manifests that Edge Impulse and FiftyOne export beside the pictures
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst", ".labels")
 _LISTED = re.compile(rf"(.+(?:{'|'.join(map(re.escape, PICTURE_SUFFIXES))}))\s+(.+)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\S+)\s+(\d+)(?:\s+\d+)+")  # Oxford's pets: name, class, and more numbers
@@ -112,8 +112,15 @@ def _json(source: Path, text: str) -> list[Row]:
         if "images" in value and "annotations" in value:
             what, remedy = f"manifest {source} lists what is in pictures (COCO), not their classes", "list.csv"
             raise InputError(what, f"list the pictures with their classes in {source.parent}/{remedy}: image,label")
+        classes, labels, assets = (value.get(key) for key in ("classes", "labels", "assets"))
         if isinstance(value.get("files"), list):
             value = [_of_edge_impulse(one) for one in value["files"] if isinstance(one, dict)]
+        elif isinstance(assets, dict):
+            value = [_of_vott(source, one) for one in assets.values() if isinstance(one, dict)]
+        elif isinstance(classes, list) and isinstance(labels, dict):  # FiftyOne: numbers of classes
+            known = dict(enumerate(classes))
+            places = {name: label for name, label in labels.items() if isinstance(label, int)}
+            value = [{"image": name, "label": known.get(label)} for name, label in places.items()]
         elif value and all(isinstance(label, str | int) for label in value.values()):
             value = [{"image": name, "label": label} for name, label in value.items()]
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
@@ -126,6 +133,17 @@ def _of_edge_impulse(one: Mapping[str, object]) -> dict[str, object]:
     if isinstance(label, dict):
         label = label.get("label")
     return {"image": one.get("path"), "label": label, "split": one.get("category")}
+
+
+def _of_vott(source: Path, one: Mapping[str, object]) -> dict[str, object]:
+    asset, regions = one.get("asset"), one.get("regions")
+    name = asset.get("name") if isinstance(asset, dict) else None
+    boxes = [region for region in regions if isinstance(region, dict)] if isinstance(regions, list) else []
+    tags = {str(tag) for box in boxes for tag in box.get("tags") or ()}
+    if len(tags) > 1:
+        what = f"manifest {source}: {name} has the labels {', '.join(sorted(tags))}; a picture has one class here"
+        raise InputError(what, "leave such pictures out")
+    return {"image": name, "label": min(tags, default=None)}
 
 
 def _of_objects(rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:

@@ -44,13 +44,13 @@ COPIES_OF_WEIGHTS = 4  # the file's, the packed ones, and room between
 FORK_WALL_S = 20.0  # however busy the machine is
 IDLE_S, MOST_IDLE = 0.25, 6  # a fork that sleeps so often so long hangs by its own fault
 
+_OLDER = "the runtime is older than it: pip install --upgrade ai-edge-litert"
 # What helps where the runtime's own words tell it.
 _REMEDIES = (
     ("edgetpu-custom-op", "it was compiled for the Edge TPU: give the .tflite that edgetpu_compiler was given"),
-    (
-        "Didn't find op for builtin opcode",
-        "the runtime is older than it: pip install --upgrade ai-edge-litert",
-    ),
+    ("Didn't find op for builtin opcode", _OLDER),
+    ("old TFLite binary with newer model", _OLDER),
+    ("old TFlite binary with newer model", _OLDER),
     ("Select TensorFlow op", "convert it again with TFLITE_BUILTINS alone, without SELECT_TF_OPS"),
 )
 
