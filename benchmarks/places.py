@@ -111,9 +111,11 @@ def trained(work: Path, data: Path, size: int, start: str, epochs: int | None) -
         return run
     how = preset("transfer" if start != "none" else "one-cycle")
     # From nothing the same number of pictures is too few: it gets one and a half times as many epochs.
-    how = dataclasses.replace(how, epochs=epochs or (8 if start != "none" else 18), batch_size=64, patience=0)
+    usual = 8 if start != "none" else 18
+    how = dataclasses.replace(how, epochs=usual if epochs is None else epochs, batch_size=64, patience=0)
     architecture = configure(NETWORK, input_size=size)
-    options = TrainOptions(validation_fraction=0.15, balance=True, precision="bfloat16", start=start)
+    precision = "bfloat16" if how.epochs else "float32"
+    options = TrainOptions(validation_fraction=0.15, balance=True, precision=precision, start=start)
     train(data, run, architecture, how, options, resume=(run / "settings.json").is_file())
     return run
 

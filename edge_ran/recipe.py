@@ -14,7 +14,7 @@ from edge_ran.errors import UsageError, nearest
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
 MASK_PENALTY = 1e-3
 _LIMITS = (
-    ("epochs", 1, 1_000_000),
+    ("epochs", 0, 1_000_000),
     ("batch_size", 1, 65_536),
     ("learning_rate", 0.0, 100.0),
     ("warmup", 0.0, 1.0),
@@ -35,7 +35,8 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The learning rate is for ``batch_size`` pictures in each step.
+    """How to train. The learning rate is for ``batch_size`` pictures in each step. No ``epochs`` leave the network with
+    the weights that it starts from and a last layer that is fitted to the pictures.
 
     ``schedule``: ``one-cycle`` rises linearly over ``warmup`` (a share of all steps) and falls linearly to zero;
     ``cosine`` falls along a half cosine after the warm-up; ``step`` divides by ten at 40 % and 60 % (the paper's 64 k

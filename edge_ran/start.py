@@ -47,7 +47,7 @@ def find(wanted: str, architecture: Architecture) -> Start | None:
     folder = runs.named(Path(wanted))
     if difference := _difference(folder, architecture):
         raise InputError(f"--from {wanted} does not fit: {difference}", "give a float run of the same --network")
-    name = f"{folder.name}, which ships with edge-ran," if runs.RunFolder(folder).is_shipped else wanted
+    name = f"{folder.name} (ships with edge-ran)" if runs.RunFolder(folder).is_shipped else wanted
     return Start(folder, name, sha256(runs.RunFolder(folder).model_path))
 
 

@@ -118,6 +118,10 @@ def quantize(
     """
     started, callbacks = time.monotonic(), callbacks or Callbacks()
     how.check()
+    if not how.epochs:
+        raise UsageError(
+            "--epochs 0 would not fine-tune anything", "choose 1 or more --epochs, or: edge-ran convert --int8"
+        )
     if Path(run).resolve() == Path(output).resolve():
         raise UsageError(f"--output {output} is the run itself", f"-o {output}-qat")
     original, card = read_run(run)
@@ -182,6 +186,8 @@ def _read(source: Path, run: Path, output: Path, card: ModelCard, callbacks: Cal
             f"{source} has the classes {', '.join(data.labels)}; {run} has {', '.join(card.labels)}",
             f"give the pictures that {run} was trained on",
         )
+    if trained.recipe is not None and not trained.recipe.epochs:
+        callbacks.on_stage("the last layer has seen the validation pictures: accuracies on them are too high, alike")
     return data
 
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from edge_ran import start
 from edge_ran.architecture import Architecture
-from edge_ran.card import InputSpec
+from edge_ran.card import InputSpec, TrainingSet
 from edge_ran.dataset import Reading
+from edge_ran.dataset.sketch import sketch
 from edge_ran.errors import UsageError
 from edge_ran.files import TemporaryFolder, write_text
 from edge_ran.host import (
@@ -34,7 +35,7 @@ from edge_ran.host import (
 from edge_ran.host.arithmetic import build_with, choose_precision
 from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.run_settings import RunSettings
-from edge_ran.host.scoring import fit_temperature, predict, scores, top1
+from edge_ran.host.scoring import Examples, fit_temperature, predict, scores, top1
 from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, Trained, fit
 from edge_ran.recipe import Recipe, TrainOptions
@@ -110,6 +111,9 @@ def train(
     folder = output.folder if output else Path(scratch.name if scratch else "")
     spec = InputSpec(architecture.input_size, architecture.input_size, fit=options.fit_to)
     begun = start.find(options.start, architecture)
+    if not how.epochs and begun is None:
+        what = "--epochs 0 fits the last layer alone, and the network starts from random weights"
+        raise UsageError(what, "choose weights with --from, or 1 or more --epochs")
     if options.teacher:
         distillation.check_place(options.teacher)
     callbacks.on_stage(f"reading pictures from {source}")
@@ -140,7 +144,7 @@ def train(
     model, trained = _fit(model, settings, task, callbacks)
     result = _result(model, trained, settings, data)
     if output:
-        result = _finish(folder, model, trained, result, settings, data, spec)
+        result = _finish(folder, model, trained, result, settings, data, spec, weights)
         output.finish()
     if scratch:
         scratch.cleanup()
@@ -160,7 +164,7 @@ def _settings(
 ) -> RunSettings:
     """What the run is started with, but for the files of its first weights and its teacher."""
     # Measuring what is faster would differ between workers, and begin TensorFlow before they are connected.
-    precision = "float32" if workers and options.precision == "auto" else options.precision
+    precision = "float32" if (workers or not how.epochs) and options.precision == "auto" else options.precision
     return RunSettings(
         recipe=how,
         seed=options.seed,
@@ -266,26 +270,48 @@ def _finish(
     settings: RunSettings,
     data: TrainingData,
     spec: InputSpec,
+    weights: NDArray[np.float32] | None,
 ) -> TrainResult:
-    """Judge the network, and write it with its card."""
+    """Judge the network, and write it with its card; ``weights`` are of the classes."""
     validation_top1, temperature = None, 1.0
     if data.validation is not None:
         probabilities = predict(model, data.validation.pixels, spec)
         validation_top1 = scores(probabilities, data.validation.labels)[1]
         temperature = fit_temperature(probabilities, data.validation.labels)
+    if data.test is None:
+        training_report.write(run, model, data, spec, trained.history, temperature)
+    record = data.record
+    if not settings.recipe.epochs and data.validation is not None:
+        record = _fit_to_all(model, data, data.validation, spec, weights)
     test_top1 = top1(model, data.test, spec)
+    if data.test is not None:
+        training_report.write(run, model, data, spec, trained.history, temperature)
     architecture, precision = settings.built
     best = trained.best_epoch if trained.best_epoch >= 0 else len(trained.history)
-    training = model_cards.training(
-        data.record, settings.recipe, seed=settings.seed, best_epoch=best, precision=precision
-    )
+    training = model_cards.training(record, settings.recipe, seed=settings.seed, best_epoch=best, precision=precision)
     measured = model_cards.accuracy(data, validation_top1, test_top1)
     card = model_cards.trained(architecture, data, spec, training=training, measured=measured, temperature=temperature)
     folder = RunFolder(run)
     networks.save(model, folder.model_path)
-    training_report.write(run, model, data, spec, trained.history, temperature)
     write_text(folder.card_path, card.to_json())
     return dataclasses.replace(result, validation_top1=validation_top1, test_top1=test_top1)
+
+
+def _fit_to_all(
+    model: tf_keras.Model,
+    data: TrainingData,
+    validation: Examples,
+    spec: InputSpec,
+    weights: NDArray[np.float32] | None,
+) -> TrainingSet:
+    """Fit the last layer to the validation pictures as well, which have judged it; return what it was trained on now.
+
+    Whole clips were held out for judging, and of few clips each is missed.
+    """
+    pixels = np.concatenate([data.train.pixels, validation.pixels])
+    both = Examples(pixels, np.concatenate([data.train.labels, validation.labels]))
+    transfer.fit_last(model, both, spec, weights, data.none)
+    return dataclasses.replace(data.record, pictures=sketch(pixels))
 
 
 def _draws(curves: training_report.Curves, board: Any, callbacks: Callbacks) -> Callable[[Sequence[EpochRecord]], None]:

@@ -51,6 +51,17 @@ def take_over(
         if layer.weights and layer.name != HEAD:
             layer.set_weights(known[layer.name].get_weights())
     on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
+    fit_last(model, train, spec, class_weights, none)
+
+
+def fit_last(
+    model: tf_keras.Model,
+    train: Examples,
+    spec: InputSpec,
+    class_weights: NDArray[np.float32] | None,
+    none: NDArray[np.uint8] | None = None,
+) -> None:
+    """Fit the last layer of ``model`` to pictures, and leave those below as they are; arguments as ``take_over``'s."""
     features = _features(model, train.pixels, spec)
     strange = None if none is None else _features(model, none, spec)
     kernel, bias = fit_head(features, train.labels, model.output_shape[-1], class_weights, strange)

@@ -13,9 +13,10 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 from edge_ran import catalogue, start
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.card import InputSpec, ModelCard
-from edge_ran.errors import InputError
+from edge_ran.dataset.sketch import overlap, picture_hash
+from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
-from edge_ran.host import networks, transfer
+from edge_ran.host import networks, training_data, transfer
 from edge_ran.host.convert import convert
 from edge_ran.host.quantize import quantize
 from edge_ran.host.run_settings import read_settings
@@ -112,6 +113,32 @@ def test_the_last_layer_fitted_alone_is_a_candidate(colours: Path, run: Path, tm
     assert train(colours, tmp_path / "k", TINY, worse, options, resume=True).best_epoch == 0
     for one, other in zip(weights(tmp_path / "k"), weights(tmp_path / "r"), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_no_epochs_fit_the_last_layer_alone(colours: Path, run: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, start=str(run))
+    result = train(colours, tmp_path / "r", TINY, dataclasses.replace(QUICK, epochs=0), options)
+    assert (result.epochs, result.best_epoch) == (0, 0)
+    assert result.validation_top1 > 0.9
+    card = ModelCard.from_json((tmp_path / "r" / "card.json").read_text())
+    assert (card.training.best_epoch, card.training.recipe.epochs) == (0, 0)
+    for one, other in zip(weights(tmp_path / "r")[:-2], weights(run)[:-2], strict=True):
+        assert np.array_equal(one, other)
+    kernel = weights(tmp_path / "r")[-2]
+    model = networks.load(tmp_path / "r" / "model.keras")
+    data = training_data.read(colours, InputSpec(16, 16), 0.25, OPTIONS.seed)
+    assert data.validation is not None
+    transfer.fit_last(model, data.train, InputSpec(16, 16), None)
+    assert not np.array_equal(model.get_weights()[-2], kernel)  # what judged it
+    pixels = np.concatenate([data.train.pixels, data.validation.pixels])
+    labels = np.concatenate([data.train.labels, data.validation.labels])
+    transfer.fit_last(model, Examples(pixels, labels), InputSpec(16, 16), None)
+    np.testing.assert_allclose(model.get_weights()[-2], kernel, atol=1e-5)
+    found = overlap(card.training.pictures, map(picture_hash, pixels))
+    assert found.known == len(pixels) == 24  # `evaluate` says that it has seen them
+    with pytest.raises(UsageError, match="--epochs 0 fits the last layer alone"):
+        train(colours, tmp_path / "n", TINY, dataclasses.replace(QUICK, epochs=0), OPTIONS)
+    assert not (tmp_path / "n").exists()
 
 
 def test_pictures_of_none_of_the_classes_get_unsure_answers(colours: Path, run: Path, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ def trained(result: TrainResult) -> str:
     if result.worker:
         return f"worker {result.worker}: {done}; worker 0 writes {result.run}"
     lines = [f"{result.network} from {begun}: {done}"]
-    if result.best_epoch == 0:
+    if not result.epochs:
+        lines.append("the last layer was fitted; after it was judged, to the validation pictures as well")
+    elif result.best_epoch == 0:
         lines.append("no epoch was better than the first weights with only the last layer fitted: these were kept")
     for name, top1, images in (
         ("validation", result.validation_top1, result.validation_images),
