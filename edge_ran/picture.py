@@ -173,6 +173,20 @@ def eight_bit_bgr(frame: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(frame)
 
 
+def square_pixels(frame: NDArray[np.uint8], video: cv2.VideoCapture) -> NDArray[np.uint8]:
+    """Return a frame of a video, stretched where its pixels are not square, as those of television and DVDs are not."""
+    across, down = video.get(cv2.CAP_PROP_SAR_NUM), video.get(cv2.CAP_PROP_SAR_DEN)
+    if across <= 0 or down <= 0 or across == down or not 0.25 <= across / down <= 4:  # unknown or square
+        return frame
+    if round(video.get(cv2.CAP_PROP_ORIENTATION_META)) % 180 and video.get(cv2.CAP_PROP_ORIENTATION_AUTO):
+        across, down = down, across
+    height, width = frame.shape[:2]
+    width, height = max(width, round(width * across / down)), max(height, round(height * down / across))
+    if width * height > MOST_PIXELS or (height, width) == frame.shape[:2]:
+        return frame
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
 def _formats(data: bytes) -> tuple[str, ...]:
     """The formats that these bytes may be of. JPEG and PNG need no other reader, and all readers take 0.1 s to load."""
     return next((known for start, known in _FORMATS_BY_START.items() if data.startswith(start)), ()) or _every_format()

@@ -28,7 +28,7 @@ import pytest
 from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, wait_for, write_clip
 
 from edge_ran.camera import Capture, Frame, FrameSource, Limits, Notice, open_source
-from edge_ran.camera.address import is_near, without_password
+from edge_ran.camera.address import WRITTEN, is_near, remedy_of_address, without_password
 from edge_ran.errors import CameraError, EdgeRanError, InputError, UsageError
 from edge_ran.picture import check_pixels, read_picture
 
@@ -69,6 +69,19 @@ def test_the_real_clips(shared_data: Path) -> None:
         assert len(frames) == count
         assert {shape for _, _, shape in frames} == {size}
         assert np.allclose(np.diff([t for _, t, _ in frames]), 1 / 12.5, atol=0.002)
+
+
+@pytest.mark.parametrize(
+    ("url", "helps"),
+    [
+        ("rtsp://u:a%0Xb@10.0.0.1/s", True),
+        ("rtsp://u:a%@10.0.0.1/s", True),
+        ("rtsp://u:a%40b@10.0.0.1/s?x=%", False),
+        ("rtsp://10.0.0.1/s%", False),
+    ],
+)
+def test_a_percent_sign_in_a_password_that_is_no_escape_is_told(url: str, helps: bool) -> None:
+    assert (remedy_of_address(url) == WRITTEN) is helps
 
 
 def test_portrait_phone_video_is_upright(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge_ran import dataset
+from edge_ran.camera.source import open_source
 from edge_ran.card import InputSpec
 from edge_ran.dataset.clips import clip_frames, clip_rows
 from edge_ran.errors import InputError
@@ -24,6 +25,19 @@ def write_clip(path: Path, frames: int, fps: float = 10, code: str = "mp4v") -> 
         writer.write(np.full((48, 64, 3), 7 * number + 20, np.uint8))
     writer.release()
     return path
+
+
+def test_a_clip_whose_pixels_are_not_square_is_stretched(tmp_path):
+    path = write_clip(tmp_path / "red" / "tv.mp4", 2)
+    data = bytearray(path.read_bytes())
+    box = data.index(b"tkhd") - 4
+    end = box + int.from_bytes(data[box : box + 4], "big")
+    data[end - 8 : end - 4] = struct.pack(">I", 96 << 16)  # shown 96 wide, of 64 pixels
+    path.write_bytes(data)
+    assert [frame.shape for frame in clip_frames(path, [0])] == [(48, 96, 3)]
+    frame = open_source(str(path)).read()
+    assert frame is not None
+    assert frame.image.shape == (48, 96, 3)
 
 
 def shown_for(path: Path, *runs: tuple[int, float]) -> None:

@@ -93,6 +93,13 @@ def test_a_column_that_is_not_found_names_the_option(pictures, text, option):
     assert option in caught.value.remedy
 
 
+def test_a_list_of_pictures_without_classes_says_who_takes_it(pictures):
+    (pictures / "test.csv").write_text(table("image", "{image}"))
+    with pytest.raises(InputError, match="no column 'label'") as caught:
+        dataset.load(pictures / "test.csv")
+    assert "run MODEL --camera" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

@@ -15,14 +15,16 @@ def is_near(host: str) -> bool:
     return address.is_private or address.is_loopback or address.is_link_local
 
 
-WRITTEN = "in a user's name or password, write / as %2F, # as %23 and ? as %3F"
+WRITTEN = "in a user's name or password, write / as %2F, # as %23, ? as %3F and % as %25"
 # Cheap cameras take the password in the path or query: ?user=admin&pwd=…, /user=admin_password=…_channel=1.
 _SECRET = re.compile(r"((?:pass(?:word|wd)?|pas|pwd|psw|token|secret|key|auth)=)[^&#/\s]+", re.IGNORECASE)
 
 
 def remedy_of_address(url: str, otherwise: str = "check the address, user and network") -> str:
     """What helps where an address does not answer: to write its password by the rules, else ``otherwise``."""
-    return WRITTEN if _is_torn(url.partition("://")[2]) else otherwise
+    rest = url.partition("://")[2]
+    user = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[0]
+    return WRITTEN if _is_torn(rest) or re.search(r"%(?![0-9A-Fa-f]{2})", user) else otherwise
 
 
 def _is_torn(rest: str) -> bool:

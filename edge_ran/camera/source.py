@@ -45,6 +45,7 @@ from edge_ran.picture import (
     eight_bit_bgr,
     is_picture,
     read_picture,
+    square_pixels,
 )
 
 OPEN_TIMEOUT_S = 10.0
@@ -164,6 +165,8 @@ def pictures_directly_in(folder: Path) -> list[Path]:
 class _Cv2Source(FrameSource):
     """A source behind ``cv2.VideoCapture``."""
 
+    _may_stretch = False  # videos say the shape of their pixels, cameras do not
+
     def __init__(self, name: str, video: cv2.VideoCapture, live: bool, fps: float) -> None:
         self.name, self.live, self.fps = name, live, fps
         width, height = (video.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
@@ -188,6 +191,9 @@ class _Cv2Source(FrameSource):
         if image.ndim not in (2, 3) or image.shape[0] == 1 or image.shape[2:] == (2,):  # bytes as the driver has them
             raise InputError(f"{self.name} sends pixels in a form that OpenCV does not unpack")
         pixels = eight_bit_bgr(np.asarray(image)[..., :3] if image.ndim == 3 else np.asarray(image), Path(self.name))
+        if self._may_stretch:
+            with self._lock:
+                pixels = square_pixels(pixels, self._video)
         captured_at, timestamp = self._times(arrived, position_ms / 1e3)
         frame = Frame(pixels, self._index, captured_at, timestamp, capture_ms=(decoded - arrived) * 1e3)
         self._index += 1
@@ -285,6 +291,8 @@ def _cameras_here() -> str:
 class NetworkVideo(_Cv2Source):
     """RTSP, through FFmpeg."""
 
+    _may_stretch = True
+
     def __init__(self, name: str, timeout_s: float) -> None:
         milliseconds = int(timeout_s * 1e3)
         parameters = [
@@ -306,6 +314,8 @@ class NetworkVideo(_Cv2Source):
 
 class VideoFile(_Cv2Source):
     """A video file or address. Rotation tags are honoured by OpenCV, so portrait phone video is upright."""
+
+    _may_stretch = True
 
     def __init__(self, name: str, fps: float = 0.0) -> None:
         shown = without_password(name)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_ran import files
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
-from edge_ran.picture import CLIP_SUFFIXES, MOST_PIXELS, eight_bit_bgr
+from edge_ran.picture import CLIP_SUFFIXES, MOST_PIXELS, eight_bit_bgr, square_pixels
 
 __all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows"]
 
@@ -91,7 +91,7 @@ def _decoded(
         row = max(row + 1, nearest) if abs(times[nearest] - position_s) < 0.02 else row + 1
         whole, frame = capture.retrieve()
         if whole and frame is not None and frame.size:
-            yield row, eight_bit_bgr(np.asarray(frame), path)
+            yield row, square_pixels(eight_bit_bgr(np.asarray(frame), path), capture)
 
 
 def _times_s(path: Path) -> NDArray[np.float64]:

@@ -167,6 +167,11 @@ def _column_of_labels(body: Sequence[Row], width: int, taken: set[int]) -> int |
 
 def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") -> NoReturn:
     what = {"image": "pictures", "label": "labels", "group": "groups", "split": "splits"}[kind]
+    if kind == "label" and not wanted and len(names) == 1:  # as the pictures of a competition's test are listed
+        raise InputError(
+            f"manifest {source} has no column 'label'",
+            "it only names pictures: edge-ran run MODEL --camera FOLDER is for pictures without classes",
+        )
     raise InputError(
         f"manifest {source} has no column {wanted or kind!r}",
         f"its columns are {some(names)}; name that of the {what}: --{kind}-column NAME",
