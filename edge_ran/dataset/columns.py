@@ -170,7 +170,7 @@ def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") 
     if kind == "label" and not wanted and len(names) == 1:  # as the pictures of a competition's test are listed
         raise InputError(
             f"manifest {source} has no column 'label'",
-            "it only names pictures: edge-ran run MODEL --camera FOLDER is for pictures without classes",
+            "it only names pictures; without classes: edge-ran run MODEL --camera FOLDER",
         )
     raise InputError(
         f"manifest {source} has no column {wanted or kind!r}",

@@ -181,7 +181,7 @@ def _check_scales(made: graph.Graph, source: _Source) -> None:
             layers = layer_names.layers_of_tensor(written.name) & {layer.name for layer in source.model.layers}
             name = min(layers, default=written.name)
             what = f"layer {name} is 0 for every calibration picture: int8 has no scale for it"
-            raise InputError(what, f"edge-ran quantize {source.run} PICTURES gives it one; or convert with --fp16")
+            raise InputError(what, f"convert with --fp16; or give it one: edge-ran quantize {source.run} PICTURES")
 
 
 def _digest(run: Path) -> str:
