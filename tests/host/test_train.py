@@ -256,7 +256,7 @@ def test_unknown_recipe_is_refused() -> None:
         preset("one-cylce")
     assert "one-cycle" in caught.value.remedy
     with pytest.raises(UsageError, match="--epochs"):
-        preset("cosine").changed(epochs=0)
+        preset("cosine").changed(epochs=-1)
 
 
 def test_temperature_undoes_overconfidence() -> None:
