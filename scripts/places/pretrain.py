@@ -58,7 +58,12 @@ class Phase:
         return round(self.epochs * per_epoch)
 
 
-PHASES = (Phase(64, 6, 0.2, 0.05), Phase(96, 0.6, 0.05, 0.0))
+PHASES = (
+    Phase(64, 6, 0.2, 0.05),
+    Phase(96, 0.6, 0.05, 0.0),
+    Phase(64, 4.4, 0.1, 0.03),
+    Phase(96, 1.0, 0.03, 0.0),
+)
 
 
 class Trainer:
