@@ -31,9 +31,7 @@ class RecipeOptions:
 
     PANEL: ClassVar[str] = "Recipe"
 
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes; 0: the last layer alone.", show_default="the recipe's")
-    ] = None
+    epochs: Annotated[int | None, typer.Option(help="Passes; 0: last layer only.", show_default="the recipe's")] = None
     batch_size: Annotated[int | None, typer.Option(help="Pictures in a step.", show_default="the recipe's")] = None
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="the recipe's")] = (
         None

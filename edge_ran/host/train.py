@@ -110,10 +110,7 @@ def train(
     scratch = None if output else TemporaryFolder(run.parent)  # for the pixels of a large data set
     folder = output.folder if output else Path(scratch.name if scratch else "")
     spec = InputSpec(architecture.input_size, architecture.input_size, fit=options.fit_to)
-    begun = start.find(options.start, architecture)
-    if not how.epochs and begun is None:
-        what = "--epochs 0 fits the last layer alone, and the network starts from random weights"
-        raise UsageError(what, "choose weights with --from, or 1 or more --epochs")
+    begun = _first_weights(options, architecture, how)
     if options.teacher:
         distillation.check_place(options.teacher)
     callbacks.on_stage(f"reading pictures from {source}")
@@ -150,6 +147,14 @@ def train(
         scratch.cleanup()
     name, worker = begun.name if begun else "none", workers.index if workers else 0
     return dataclasses.replace(result, run=str(run), seconds=time.monotonic() - started, start=name, worker=worker)
+
+
+def _first_weights(options: TrainOptions, architecture: Architecture, how: Recipe) -> start.Start | None:
+    begun = start.find(options.start, architecture)
+    if not how.epochs and begun is None:
+        what = "--epochs 0 fits the last layer alone, and the network starts from random weights"
+        raise UsageError(what, "choose weights with --from, or 1 or more --epochs")
+    return begun
 
 
 def _settings(
