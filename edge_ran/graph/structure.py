@@ -32,7 +32,8 @@ class TensorSpec:
 
     ``shape`` is the one that runtimes start with; without ``fixed`` the caller may resize it (a batch of -1), along the
     dimensions ``open_axes``, for which ``shape`` holds a placeholder.
-    ``scale`` 0 means that the tensor is not quantised as a whole; ``per_channel`` that each channel is by itself.
+    ``scale`` 0 means that the tensor is not quantised as a whole; ``per_channel`` that each channel is by itself, and
+    ``largest_scale`` is then that of the channel of the largest one.
     ``constant`` tensors are weights or settings; ``values`` holds the numbers of a small int32 constant, such as axes
     or strides. ``index`` is the tensor's place in the file.
     """
@@ -48,6 +49,7 @@ class TensorSpec:
     fixed: bool = True
     index: int = -1
     open_axes: tuple[int, ...] = ()
+    largest_scale: float = 0.0
 
     @property
     def elements(self) -> int:
@@ -264,23 +266,25 @@ def _tensor(model: tflite.Model, raw: Any, index: int) -> TensorSpec:
     values: tuple[int, ...] = ()
     if dtype == "int32" and size and size <= 4 * _SMALL_CONSTANT and size % 4 == 0:
         values = tuple(buffer.DataAsNumpy().view("<i4").tolist())
-    scale, zero_point, per_channel = _quantisation(raw.Quantization())
+    scale, zero_point, per_channel, largest = _quantisation(raw.Quantization())
     constant = size > 0 or buffer.Offset() > 1
     return TensorSpec(
         text(raw.Name()), shape, dtype, scale, zero_point, per_channel, constant, values, -1 not in signature, index,
-        tuple(axis for axis, size in enumerate(signature[: len(shape)]) if size == -1),
+        tuple(axis for axis, size in enumerate(signature[: len(shape)]) if size == -1), largest,
     )  # fmt: skip
 
 
-def _quantisation(raw: Any) -> tuple[float, int, bool]:
+def _quantisation(raw: Any) -> tuple[float, int, bool, float]:
+    """Scale, zero point, whether each channel has its own, and the largest scale."""
     if raw is None or not raw.ScaleLength():
-        return 0.0, 0, False
+        return 0.0, 0, False, 0.0
     scales = raw.ScaleAsNumpy()
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise ValueError("a quantisation scale is not a number above 0")
     if len(scales) > 1:
-        return 0.0, 0, True
-    return float(scales[0]), int(raw.ZeroPoint(0)) if raw.ZeroPointLength() else 0, False
+        return 0.0, 0, True, float(scales.max())
+    scale = float(scales[0])
+    return scale, int(raw.ZeroPoint(0)) if raw.ZeroPointLength() else 0, False, scale
 
 
 def _options(op: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from edge_ran.runs import RunFolder, named
 from edge_ran.runtime import first_load
 from edge_ran.runtime.output_capture import captured
 
-_SCALE_OF_NOTHING = 1e-8  # what the converter gives a tensor that is always 0 is a little less
+_LARGEST_FACTOR = 256.0  # of an int8 layer's sums: for a larger one XNNPACK runs no operator of the file
 COARSE_LOGITS = 1.0  # a sigmoid moves by a quarter in such a step
 
 
@@ -111,7 +112,7 @@ def convert(
     card = model_cards.converted(source.card, how.name, calibration=source.calibration, rewrites=rewritten, masks=masks)
     data = graph.attach_card(data, card)
     made = graph.parse_graph(data, str(output))
-    _check_scales(made, source)
+    check_scales(made, [layer.name for layer in source.model.layers], source.run)
     write_bytes(output, data)
     first_load.trust(hashlib.sha256(data).hexdigest())
     return ConvertResult(
@@ -171,17 +172,22 @@ def _read_and_check(run: Path, options: _Options) -> _Source:
     return _Source(run, digest, model, card, None, pixels, used)
 
 
-def _check_scales(made: graph.Graph, source: _Source) -> None:
-    """Raise InputError where a layer is 0 on all calibration pictures: with such a scale XNNPACK runs no operator."""
+def check_scales(made: graph.Graph, layers: Collection[str], run: Path) -> None:
+    """Raise InputError where a layer is 0 on all calibration pictures: with such a scale XNNPACK runs no operator.
+
+    Args:
+        made: the file.
+        layers: the names of the network's.
+        run: the network's run folder.
+    """
     for op in made.operators:
         if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             continue
-        read, written = op.inputs[0], op.outputs[0]
-        if 0 < written.scale < _SCALE_OF_NOTHING < read.scale:
-            layers = layer_names.layers_of_tensor(written.name) & {layer.name for layer in source.model.layers}
-            name = min(layers, default=written.name)
+        read, weights, written = op.inputs[0], op.inputs[1], op.outputs[0]
+        if written.scale and read.scale * weights.largest_scale >= _LARGEST_FACTOR * written.scale:
+            name = min(layer_names.layers_of_tensor(written.name) & set(layers), default=written.name)
             what = f"layer {name} is 0 for every calibration picture: int8 has no scale for it"
-            raise InputError(what, f"convert with --fp16; or give it one: edge-ran quantize {source.run} PICTURES")
+            raise InputError(what, f"convert with --fp16; or give it one: edge-ran quantize {run} PICTURES")
 
 
 def _digest(run: Path) -> str:

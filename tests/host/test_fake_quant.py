@@ -23,6 +23,7 @@ pytest.importorskip("tensorflow_model_optimization")
 
 from edge_ran.architecture import Architecture, Stage  # noqa: E402
 from edge_ran.host import fake_quant, networks, rewrites  # noqa: E402
+from edge_ran.host.convert import check_scales  # noqa: E402
 from edge_ran.host.flatbuffer import flatbuffer  # noqa: E402
 from edge_ran.host.integer_layers import file_scale  # noqa: E402
 
@@ -270,6 +271,20 @@ def test_a_layer_that_is_always_zero_gets_a_scale_that_xnnpack_takes(tmp_path: P
     integer_file(model, ranges, InputSpec(16, 16), tmp_path / "m.tflite")
     exact = fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges, exact=True))
     np.testing.assert_array_equal(answers(tmp_path / "m.tflite", pixels), np.round(exact(normalised(pixels)) * 256))
+
+
+def test_a_layer_that_calibration_leaves_without_a_scale_is_named(tmp_path: Path) -> None:
+    model, small = rewrites.rewrite(dead()).model, rewritten("plain")
+    layers = [layer.name for layer in model.layers]
+
+    def made(network: tf_keras.Model) -> graph.Graph:
+        how, spec = catalogue.converter("int8"), InputSpec(16, 16)
+        return graph.parse_graph(flatbuffer(network, how, spec, smooth_pixels(16, 16), io="int8"))
+
+    with pytest.raises(InputError, match="is 0 for every calibration picture") as caught:
+        check_scales(made(model), layers, tmp_path)
+    assert any(f"layer {name} is" in str(caught.value) for name in layers)
+    check_scales(made(small), layers, tmp_path)
 
 
 def test_what_cannot_be_rounded_is_named_with_what_helps() -> None:
