@@ -11,6 +11,7 @@ from typing import BinaryIO
 import cv2
 
 _MOST_BYTES = 1 << 24  # of an index, that are looked through
+_MOST_BOXES = 10_000  # before it: a hostile file may have one every eight bytes
 _TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273, table 3
 _COLOURS = re.compile(rb"colrncl[xc]..\x00(.)", re.DOTALL)  # ISO 14496-12, 12.1.5: primaries, transfer, matrix
 _MATROSKA = re.compile(rb"\x55\xba\x81(.)", re.DOTALL)  # TransferCharacteristics, RFC 9559
@@ -50,7 +51,7 @@ def _converts() -> bool:
 def _index(file: BinaryIO) -> bytes:
     """The ``moov`` box of an MP4 or MOV file; nothing where there is none, or it is too large."""
     start = 0
-    while True:
+    for _ in range(_MOST_BOXES):
         file.seek(start)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
@@ -60,3 +61,4 @@ def _index(file: BinaryIO) -> bytes:
         if size < 8:  # to the end, or damaged
             return b""
         start += size
+    return b""

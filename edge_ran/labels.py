@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from edge_ran.errors import InputError
 
 _NUMBERED = re.compile(r"(\d+)\s*[\s:;,]\s*(\S.*)")
-_NUMBER_LAST = re.compile(r"(\S.*?)\s*[,;\t]\s*(\d+)")
 _CELLS = re.compile(r"[^,;\t]+[,;\t][^,;\t]+")
 _KEYS = ("id2label", "label2id", "labels", "names", "classes", "class_names")  # of JSON, below which labels lie
 _ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
@@ -85,11 +84,18 @@ def _without_numbers(lines: list[str]) -> tuple[str, ...]:
     """The labels in the order of the numbers before, or in a CSV after, each of them, else the lines as they are."""
     for rows in (lines, lines[1:] if lines and _CELLS.fullmatch(lines[0]) else []):
         found = [(match[1], match[2]) for line in rows if (match := _NUMBERED.fullmatch(line))]
-        found = found or [(match[2], match[1]) for line in rows if (match := _NUMBER_LAST.fullmatch(line))]
+        found = found or [pair for line in rows if (pair := _number_last(line))]
         named = {number.lstrip("0") or "0": name for number, name in found}
         if len(rows) > 1 and len(found) == len(rows) and named.keys() == {str(place) for place in range(len(rows))}:
             return tuple(named[str(place)] for place in range(len(rows)))
     return tuple(lines)
+
+
+def _number_last(line: str) -> tuple[str, str] | None:
+    """The number and the name of a line such as ``red,0``; a pattern would take for ever on a line of tabs."""
+    place = max(map(line.rfind, ",;\t"))
+    name, number = line[: max(place, 0)].strip(), line[place + 1 :].strip()
+    return (number, name) if name and re.fullmatch(r"\d+", number) else None
 
 
 def _as_python_prints(text: str) -> dict[str, str] | list[str]:

@@ -217,6 +217,17 @@ def test_what_vott_exports(pictures):
     path.write_text(json.dumps({"assets": assets}))
     with pytest.raises(InputError, match=r"red/000\.png has the labels green, red"):
         dataset.load(path)
+    assets["0"]["regions"] = [{"tags": 3}]  # no list: as if it had none
+    path.write_text(json.dumps({"assets": assets}))
+    with pytest.raises(InputError):
+        dataset.load(path)
+
+
+def test_half_a_character_in_json_is_one_line(pictures):
+    path = pictures / "list.json"
+    path.write_text(json.dumps([{"image": "red/\ud800.png", "label": "red"}, {"image": "x.png", "label": "\ud800"}]))
+    with pytest.raises(InputError):
+        dataset.load(path)
 
 
 def test_what_fiftyone_exports(pictures):

@@ -122,3 +122,10 @@ def test_what_only_looks_like_another_form_are_lines(text):
 def test_names_with_marks_as_python_prints_them():
     names = ("it's, here", 'a "b"', "back\\slash")
     assert decode_labels(str(dict(enumerate(names))).encode(), "it") == names
+
+
+def test_a_line_of_tabs_ends():
+    """A model from anywhere may carry such labels; a pattern took a minute for 3,000 tabs."""
+    line = "a" + "\t" * 3000 + "x"
+    assert decode_labels(f"{line}\nb\n".encode(), "labels.txt") == (line, "b")
+    assert decode_labels(b"red\t\t1\ngreen ; 0\n", "labels.txt") == ("green", "red")

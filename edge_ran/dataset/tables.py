@@ -139,7 +139,8 @@ def _of_vott(source: Path, one: Mapping[str, object]) -> dict[str, object]:
     asset, regions = one.get("asset"), one.get("regions")
     name = asset.get("name") if isinstance(asset, dict) else None
     boxes = [region for region in regions if isinstance(region, dict)] if isinstance(regions, list) else []
-    tags = {str(tag) for box in boxes for tag in box.get("tags") or ()}
+    lists = [box["tags"] for box in boxes if isinstance(box.get("tags"), list)]
+    tags = {str(tag) for tags in lists for tag in tags}
     if len(tags) > 1:
         what = f"manifest {source}: {name} has the labels {', '.join(sorted(tags))}; a picture has one class here"
         raise InputError(what, "leave such pictures out")
@@ -148,5 +149,10 @@ def _of_vott(source: Path, one: Mapping[str, object]) -> dict[str, object]:
 
 def _of_objects(rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:
     names = list(dict.fromkeys(name for _, row in rows for name in row))
-    cells = [(number, ["" if row.get(name) is None else str(row[name]) for name in names]) for number, row in rows]
-    return [(0, names), *cells] if rows else []
+    cells = [(number, [_text(row.get(name)) for name in names]) for number, row in rows]
+    return [(0, list(map(_text, names))), *cells] if rows else []
+
+
+def _text(value: object) -> str:
+    """A cell's text; halves of characters, which JSON can hold and no file's name can, become question marks."""
+    return "" if value is None else str(value).encode(errors="replace").decode()
