@@ -187,7 +187,7 @@ def _read(source: Path, run: Path, output: Path, card: ModelCard, callbacks: Cal
             f"give the pictures that {run} was trained on",
         )
     if trained.recipe is not None and not trained.recipe.epochs:
-        callbacks.on_stage("the last layer has seen the validation pictures: accuracies on them are too high, alike")
+        callbacks.on_stage("the float network has learnt from the validation pictures: accuracies on them are too high")
     return data
 
 

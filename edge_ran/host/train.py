@@ -154,6 +154,8 @@ def _first_weights(options: TrainOptions, architecture: Architecture, how: Recip
     if not how.epochs and begun is None:
         what = "--epochs 0 fits the last layer alone, and the network starts from random weights"
         raise UsageError(what, "choose weights with --from, or 1 or more --epochs")
+    if not how.epochs and options.teacher:
+        raise UsageError("--epochs 0 learns from the labels alone, not from a --teacher", "choose 1 or more --epochs")
     return begun
 
 
@@ -313,10 +315,9 @@ def _fit_to_all(
 
     Whole clips were held out for judging, and of few clips each is missed.
     """
-    pixels = np.concatenate([data.train.pixels, validation.pixels])
-    both = Examples(pixels, np.concatenate([data.train.labels, validation.labels]))
-    transfer.fit_last(model, both, spec, weights, data.none)
-    return dataclasses.replace(data.record, pictures=sketch(pixels))
+    parts = [data.train, validation]
+    transfer.fit_last(model, parts, spec, weights, data.none)
+    return dataclasses.replace(data.record, pictures=sketch(picture for part in parts for picture in part.pixels))
 
 
 def _draws(curves: training_report.Curves, board: Any, callbacks: Callbacks) -> Callable[[Sequence[EpochRecord]], None]:

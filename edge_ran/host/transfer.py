@@ -7,7 +7,7 @@ pictures; the training of all layers then starts from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -51,20 +51,24 @@ def take_over(
         if layer.weights and layer.name != HEAD:
             layer.set_weights(known[layer.name].get_weights())
     on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
-    fit_last(model, train, spec, class_weights, none)
+    fit_last(model, [train], spec, class_weights, none)
 
 
 def fit_last(
     model: tf_keras.Model,
-    train: Examples,
+    parts: Sequence[Examples],
     spec: InputSpec,
     class_weights: NDArray[np.float32] | None,
     none: NDArray[np.uint8] | None = None,
 ) -> None:
-    """Fit the last layer of ``model`` to pictures, and leave those below as they are; arguments as ``take_over``'s."""
-    features = _features(model, train.pixels, spec)
+    """Fit the last layer of ``model`` to all pictures of ``parts``, and leave those below as they are.
+
+    The pixels are read part by part, for they may be more than memory holds; other arguments as ``take_over``'s.
+    """
+    features = np.concatenate([_features(model, part.pixels, spec) for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
     strange = None if none is None else _features(model, none, spec)
-    kernel, bias = fit_head(features, train.labels, model.output_shape[-1], class_weights, strange)
+    kernel, bias = fit_head(features, labels, model.output_shape[-1], class_weights, strange)
     model.get_layer(HEAD).set_weights([kernel, bias])
 
 

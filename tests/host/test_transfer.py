@@ -128,14 +128,18 @@ def test_no_epochs_fit_the_last_layer_alone(colours: Path, run: Path, tmp_path: 
     model = networks.load(tmp_path / "r" / "model.keras")
     data = training_data.read(colours, InputSpec(16, 16), 0.25, OPTIONS.seed)
     assert data.validation is not None
-    transfer.fit_last(model, data.train, InputSpec(16, 16), None)
+    transfer.fit_last(model, [data.train], InputSpec(16, 16), None)
     assert not np.array_equal(model.get_weights()[-2], kernel)  # what judged it
     pixels = np.concatenate([data.train.pixels, data.validation.pixels])
-    labels = np.concatenate([data.train.labels, data.validation.labels])
-    transfer.fit_last(model, Examples(pixels, labels), InputSpec(16, 16), None)
+    transfer.fit_last(model, [data.train, data.validation], InputSpec(16, 16), None)
     np.testing.assert_allclose(model.get_weights()[-2], kernel, atol=1e-5)
     found = overlap(card.training.pictures, map(picture_hash, pixels))
     assert found.known == len(pixels) == 24  # `evaluate` says that it has seen them
+    taught = dataclasses.replace(options, teacher=str(run))
+    with pytest.raises(UsageError, match="not from a --teacher"):
+        train(colours, tmp_path / "n", TINY, dataclasses.replace(QUICK, epochs=0), taught)
+    with pytest.raises(UsageError, match="would not fine-tune anything"):
+        quantize(run, tmp_path / "n", how=dataclasses.replace(QUANTIZE, epochs=0))
     with pytest.raises(UsageError, match="--epochs 0 fits the last layer alone"):
         train(colours, tmp_path / "n", TINY, dataclasses.replace(QUICK, epochs=0), OPTIONS)
     assert not (tmp_path / "n").exists()
