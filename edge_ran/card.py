@@ -10,13 +10,13 @@ import dataclasses
 import json
 import math
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_ran import records
 from edge_ran.architecture import Architecture
-from edge_ran.errors import InputError
+from edge_ran.errors import InputError, UsageError
 from edge_ran.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -63,6 +63,9 @@ class Overrides:
 
     ``labels`` are one for each output, ``mean`` and ``std`` in pixel units (0..255) in the input's colour order,
     ``input_size`` is (height, width) in pixels, ``color`` ``rgb`` or ``bgr``. None: as the metadata says.
+
+    Raises:
+        UsageError: ``mean`` or ``std`` is for pixels from 0 to 1.
     """
 
     labels: tuple[str, ...] | None = None
@@ -70,6 +73,26 @@ class Overrides:
     std: tuple[float, float, float] | None = None
     input_size: tuple[int, int] | None = None
     color: str | None = None
+
+    def __post_init__(self) -> None:
+        check_units(self.mean, self.std)
+
+
+def check_units(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raise UsageError where these are for pixels from 0 to 1, as PyTorch writes them; here they go from 0 to 255."""
+    given = {"--mean": tuple(mean or ()), "--std": tuple(std or ())}
+    small = [option for option, numbers in given.items() if numbers and 0 < max(numbers) < 1]
+    if not small:
+        return
+    if "--mean" in small and max(given["--std"] or (1.0,)) == 1:  # left out, it is that of pixels divided by 255
+        given["--std"] = given["--std"] or (1.0,)
+        small.append("--std")
+    right = {option: [255 * n if option in small else n for n in numbers] for option, numbers in given.items()}
+    said, remedy = (
+        " ".join(f"{option} {','.join(f'{n:g}' for n in numbers)}" for option, numbers in words.items() if numbers)
+        for words in ({"--mean": mean, "--std": std}, right)
+    )
+    raise UsageError(f"{said} is for pixels from 0 to 1; here they go from 0 to 255", remedy)
 
 
 @dataclass(frozen=True)

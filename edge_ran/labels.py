@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 from edge_ran.errors import InputError
 
-_NUMBERED = re.compile(r"(\d+)\s*[\s:;,]\s*(\S.*)")
+# "0 red", "0: red", "0,red", "0=red", "0. red", "0) red", "0 - red"; but neither "1.5 mm" nor "3-door car".
+_NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:;,=]|[.)-](?=\s)|\s+-(?=\s)|\s)\s*(\S.*)")
+_MOST_ALIKE = 0.1  # of the names behind numbers; more, and the numbers tell them apart: "1 euro", "2 euro"
 _CELLS = re.compile(r"[^,;\t]+[,;\t][^,;\t]+")
 _KEYS = ("id2label", "label2id", "labels", "names", "classes", "class_names")  # of JSON, below which labels lie
 _ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
@@ -29,7 +31,8 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
     UTF-8 or UTF-16, with or without a byte order mark, and the line ends of every system are read. Blanks around a
     label and empty lines at the end do not count. Where every line begins with a number, and these are 0, 1, 2, … in
     any order, as Teachable Machine writes it ("0 red"), they are the labels' places and left out; so are those that end
-    every line of a CSV ("red,0"), and a first line that names its two columns.
+    every line ("red,0"), and a first line that names the two columns of a CSV. What other numbers mean,
+    ``numbered_labels`` tells with the network's number of classes.
 
     JSON is read as well: ``["red", "green"]``, ``{"0": "red", "1": "green"}``, ``{"red": 0, "green": 1}`` (Keras's
     ``class_indices``), ``{"0": ["n01440764", "tench"]}`` (Keras's ImageNet classes), and each of them below
@@ -64,15 +67,31 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
 
 
 def numbered_labels(lines: Sequence[str], classes: int) -> tuple[str, ...] | None:
-    """The labels where each line begins with its class's number and some classes have none: those are called by theirs.
+    """The labels of lines that begin or end with numbers other than 0, 1, 2, …, for a network of so many classes.
 
-    None where a line has no number, one is there twice, or is no class.
+    Numbers from 1 to ``classes`` count from 1. Of fewer lines, each number is that of its class, and a class without a
+    line is called by its number: often 0 is the background. A first line that names two columns is left out.
+
+    None where a line has no number, one is there twice, or is no class; and where the names behind the numbers are so
+    much alike that the numbers belong to them.
     """
-    found = [match for line in lines if (match := _NUMBERED.fullmatch(line)) and len(match[1]) < len(str(classes)) + 4]
-    named = {int(match[1]): match[2] for match in found}
-    if not named or len(named) != len(lines) or max(named) >= classes:
+    named = _named(lines)
+    if named.keys() == set(range(1, classes + 1)):
+        return tuple(named[place] for place in range(1, classes + 1))
+    if not named or max(named) >= classes:
         return None
     return tuple(named.get(place, str(place)) for place in range(classes))
+
+
+def fitted_labels(lines: Sequence[str], widths: Sequence[int]) -> tuple[str, ...]:
+    """The labels for a network whose outputs have so many numbers each: without those of ``numbered_labels``.
+
+    Of several outputs it is not known which holds the scores: there the lines must be as many as its numbers.
+    """
+    for width in (max(2, width) for width in widths):  # one number stands for two classes
+        if (len(widths) == 1 or width == len(_named(lines))) and (found := numbered_labels(lines, width)):
+            return found
+    return tuple(lines)
 
 
 def clean_label(text: str) -> str:
@@ -81,21 +100,29 @@ def clean_label(text: str) -> str:
 
 
 def _without_numbers(lines: list[str]) -> tuple[str, ...]:
-    """The labels in the order of the numbers before, or in a CSV after, each of them, else the lines as they are."""
-    for rows in (lines, lines[1:] if lines and _CELLS.fullmatch(lines[0]) else []):
+    """The labels in the order of the numbers 0, 1, 2, … before or after each of them, else the lines as they are."""
+    named = _named(lines)
+    if len(named) > 1 and named.keys() == set(range(len(named))):
+        return tuple(named[place] for place in range(len(named)))
+    return tuple(lines)
+
+
+def _named(lines: Sequence[str]) -> dict[int, str]:
+    """The names of lines that all begin, or all end, with different numbers, by number; else nothing."""
+    for rows in (lines, lines[1:] if lines and _CELLS.fullmatch(lines[0]) else ()):
         found = [(match[1], match[2]) for line in rows if (match := _NUMBERED.fullmatch(line))]
         found = found or [pair for line in rows if (pair := _number_last(line))]
-        named = {number.lstrip("0") or "0": name for number, name in found}
-        if len(rows) > 1 and len(found) == len(rows) and named.keys() == {str(place) for place in range(len(rows))}:
-            return tuple(named[str(place)] for place in range(len(rows)))
-    return tuple(lines)
+        named = {int(number): name for number, name in found}
+        if rows and len(named) == len(found) == len(rows) and len(set(named.values())) >= (1 - _MOST_ALIKE) * len(rows):
+            return named
+    return {}
 
 
 def _number_last(line: str) -> tuple[str, str] | None:
     """The number and the name of a line such as ``red,0``; a pattern would take for ever on a line of tabs."""
-    place = max(map(line.rfind, ",;\t"))
-    name, number = line[: max(place, 0)].strip(), line[place + 1 :].strip()
-    return (number, name) if name and re.fullmatch(r"\d+", number) else None
+    place = max(map(line.rfind, ",;\t "))
+    name, number = line[: max(place, 0)].rstrip(" \t,;"), line[place + 1 :].strip()
+    return (number, name) if name and re.fullmatch(r"\d{1,9}", number) else None
 
 
 def _as_python_prints(text: str) -> dict[str, str] | list[str]:

@@ -17,7 +17,7 @@ from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, Operator, TensorSpec, plain_pixels, read_card, read_graph
 from edge_ran.graph.structure import FLOATS
-from edge_ran.labels import decode_labels, numbered_labels
+from edge_ran.labels import decode_labels, fitted_labels, numbered_labels
 from edge_ran.preprocess import normalise, quantise
 
 MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
@@ -89,8 +89,10 @@ def read_interface(path: Path | str, overrides: Overrides | None = None) -> Mode
     Raises:
         InputError: not a model, not an image classifier, or ``overrides`` does not fit it.
     """
-    overrides = overrides or Overrides()
-    graph, card = read_graph(path), read_card(path, overrides.labels)
+    overrides, graph = overrides or Overrides(), read_graph(path)
+    if overrides.labels is not None:
+        overrides = dataclasses.replace(overrides, labels=fitted_labels(overrides.labels, graph.widths))
+    card = read_card(path, overrides.labels)
     place = check_image_classifier(graph, card, overrides.labels)
     spec = input_spec(graph, card, overrides)
     picture = graph.inputs[0].picture

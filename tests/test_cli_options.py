@@ -108,6 +108,9 @@ def test_metadata_options_become_overrides(tmp_path):
     with pytest.raises(UsageError, match="for pixels from 0 to 1") as caught:  # as PyTorch writes them
         MetadataOptions(mean="0.485,0.456,0.406", std="0.229,0.224,0.225").overrides()
     assert caught.value.remedy == "--mean 123.675,116.28,103.53 --std 58.395,57.12,57.375"
+    with pytest.raises(UsageError, match=r"^--mean 0[.]5,0[.]5,0[.]5 is for pixels") as caught:
+        MetadataOptions(mean="0.5").overrides()
+    assert caught.value.remedy == "--mean 127.5,127.5,127.5 --std 255"
     assert MetadataOptions(mean="0", std="1").overrides().std == (1, 1, 1)
     with pytest.raises(InputError):
         MetadataOptions(tmp_path / "none.txt").overrides()
@@ -124,6 +127,7 @@ def test_columns_are_for_manifests(tmp_path):
 def test_triples_and_sizes():
     assert parse_triple("--mean", "") is None
     assert parse_triple("--mean", "2.5") == (2.5, 2.5, 2.5)
+    assert parse_triple("--mean", "[1.5, 2.5, 3]") == parse_triple("--mean", "1.5 2.5 3") == (1.5, 2.5, 3)
     assert parse_size("--input-size", "224") == (224, 224)
     for wrong in ("1,2", "inf", "nan", ","):
         with pytest.raises(UsageError):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from edge_ran.errors import InputError
-from edge_ran.labels import decode_labels
+from edge_ran.labels import decode_labels, fitted_labels, numbered_labels
 
 NAMES = ("Käse", "Кофе", "水")
 
@@ -24,15 +24,64 @@ def test_one_form_of_unicode():
     assert decode_labels("Ka\u0308se\n".encode(), "it") == ("Käse",)
 
 
-@pytest.mark.parametrize("separator", [" ", ":", ": ", "\t", ", ", "; "])
-def test_numbers_before_every_label_are_left_out(separator):
-    text = "\n".join(f"{place}{separator}{name}" for place, name in enumerate(NAMES))
+SEPARATORS = [" ", "  ", "\t", ":", ": ", " : ", ",", ", ", "; ", "=", ". ", ") ", " - "]
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("head", ["", "id,name\n"])
+def test_numbers_before_every_label_are_left_out(separator, head):
+    text = head + "\n".join(f"{place}{separator}{name}" for place, name in enumerate(NAMES))
     assert decode_labels(text.encode(), "it") == NAMES
 
 
-@pytest.mark.parametrize("text", ["1 euro\n2 euro", "0 red\n2 green", "0\n1\n2", "0 only"])
+@pytest.mark.parametrize("text", ["{1}{0}{2}", "{2}{0}{1}"])
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("head", ["", "id,name\n"])
+def test_numbers_from_1_are_left_out_where_the_network_has_as_many_classes(separator, text, head):
+    lines = head + "".join(f"{place + 1}{separator}{NAMES[place]}\n" for place in map(int, text[1::3]))
+    kept = decode_labels(lines.encode(), "it")
+    assert fitted_labels(kept, [3]) == fitted_labels(kept, [7, 3]) == NAMES
+    assert fitted_labels(kept, [4]) == ("0", *NAMES)  # 0 is the background
+    assert fitted_labels(kept, [2]) == fitted_labels(kept, [4, 9]) == kept
+
+
+def test_numbers_from_1_behind_the_labels():
+    for separator in (" ", ",", "\t", "  "):
+        assert numbered_labels([f"{name}{separator}{place}" for place, name in enumerate(NAMES, 1)], 3) == NAMES
+    assert fitted_labels(("1 no", "2 yes"), [1]) == ("no", "yes")  # the probability of the second
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1 euro\n2 euro", "0 red\n2 green", "0\n1\n2", "0 only", "0 fingers\n1 finger\n2 fingers", "floor 0\nfloor 1"],
+)
 def test_numbers_that_belong_to_the_labels_stay(text):
     assert decode_labels(text.encode(), "it") == tuple(text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 euro\n2 euro",
+        "1.5 mm\n2.5 mm",
+        "1-door\n2-door",
+        "floor 1\nfloor 2",
+        "1\n2",
+        "1st\n2nd",
+        "1 a\n1 b",
+        "a\n2 b",
+    ],
+)
+def test_numbers_from_1_that_belong_to_the_labels_stay(text):
+    assert fitted_labels(text.split("\n"), [2]) == tuple(text.split("\n"))
+
+
+def test_a_few_equal_names_among_many_are_numbered_all_the_same():
+    """ImageNet's classes have two cranes and two maillots."""
+    names = [*map(str, range(18)), "crane", "crane"]
+    assert decode_labels("".join(f"{place} {name}\n" for place, name in enumerate(names)).encode(), "it") == tuple(
+        names
+    )
 
 
 @pytest.mark.parametrize("data", ["grün".encode("latin-1"), b"\xff\xfe\xff", b"\x89PNG\r\n\x1a\n"])

@@ -307,6 +307,19 @@ def test_a_classifier_of_ultralytics_knows_its_classes_and_takes_0_to_1(write, s
         read_interface(detector)
 
 
+@pytest.mark.parametrize("file", ["meta.txt", "temp_meta.txt", "metadata.json"])
+@pytest.mark.parametrize("names", [dict(enumerate(colours.LABELS)), list(colours.LABELS)])
+def test_names_without_a_task_are_the_classes_and_nothing_else(file, names, tmp_path):
+    path = of_ultralytics(tmp_path, "float32", file, str({"stride": 32, "names": names}))
+    found, without = read_interface(path), read_interface(MODELS / "float32.tflite")
+    assert (found.labels, found.spec, found.assumes_scaling) == (colours.LABELS, without.spec, True)
+    beside = foreign(tmp_path, "float32", spec(0, 1)).read_bytes()
+    with zipfile.ZipFile(packed := io.BytesIO(beside), "a") as archive:
+        archive.writestr(file, str({"names": ["a", "b", "c"]}))
+    path.write_bytes(packed.getvalue())
+    assert read_interface(path).labels == colours.LABELS  # those of the standard metadata
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", "(" * 100_000, "-" * 100_000 + "1", '{"names": 7, "task": []}', "{{}: 1}", "{1: print()}"]
 )

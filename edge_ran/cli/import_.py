@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from edge_ran.cli.app import host_packages
+from edge_ran.cli.model_options import parse_triple
 from edge_ran.cli.option_groups import verb
 from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.render import emit
@@ -73,8 +74,8 @@ class AnswersOptions:
         return Answers(
             labels=self.labels,
             preprocessing=self.preprocessing,
-            mean=_numbers(self.mean, "--mean"),
-            std=_numbers(self.std, "--std"),
+            mean=parse_triple("--mean", self.mean) or (),
+            std=parse_triple("--std", self.std) or (),
             scale=self.scale,
             color=self.color,
             fit=self.fit,
@@ -115,10 +116,3 @@ def import_(
         from edge_ran.host.importing.importer import import_network
     report = import_network(model, run, answers.answers(), check_on=check_on, expect=expect, force=output.force)
     emit(output.json, report, render.imported)
-
-
-def _numbers(text: str, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is no number", f"{option} 127.5, or three with commas") from None

@@ -43,17 +43,9 @@ class MetadataOptions:
         std = parse_triple("--std", self.std)
         if std is not None and min(std) <= 0:
             raise UsageError(f"--std {self.std!r} is not above 0", "for instance --std 128,128,128")
-        mean = parse_triple("--mean", self.mean)
-        if std is not None and max(std) < 1:  # as PyTorch writes them
-            times = " ".join(
-                f"--{name} {','.join(f'{255 * number:g}' for number in numbers)}"
-                for name, numbers in (("mean", mean), ("std", std))
-                if numbers is not None
-            )
-            raise UsageError(f"--std {self.std} is for pixels from 0 to 1; here they go from 0 to 255", times)
         return Overrides(
             labels=read_labels(self.labels) if self.labels else None,
-            mean=mean,
+            mean=parse_triple("--mean", self.mean),
             std=std,
             input_size=parse_size("--input-size", self.input_size),
             color=self.color or None,
@@ -87,11 +79,15 @@ class NetworkOptions:
 
 
 def parse_triple(option: str, text: str) -> tuple[float, float, float] | None:
-    """Read ``128`` or ``123.7,116.3,103.5``; None for an empty text. Raises UsageError."""
+    """Read ``128`` or ``123.7,116.3,103.5``, also as ``[123.7, 116.3, 103.5]``; None for an empty text.
+
+    Raises:
+        UsageError: it is not one number or three.
+    """
     if not text:
         return None
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.strip("[]() ").replace(",", " ").split()]
     except ValueError:
         numbers = []
     if len(numbers) == 1:

@@ -13,10 +13,10 @@ faster than the file.
 from edge_ran.graph.accelerators import Finding, gpu_warnings, xnnpack_unsupported
 from edge_ran.graph.describe import describe
 from edge_ran.graph.masks import add_masks, drop_masks, find_masks
-from edge_ran.graph.metadata import attach_card, plain_pixels, read_card
+from edge_ran.graph.metadata import attach_card, read_card
 from edge_ran.graph.relus import relus_as_quantize
 from edge_ran.graph.soundness import check_runnable
-from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph, read_graph
+from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph, plain_pixels, read_graph
 
 __all__ = [
     "Finding",

@@ -27,9 +27,9 @@ from edge_ran.files import read_bytes
 from edge_ran.graph import patch
 from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, open_model, untrusted
 from edge_ran.graph.patch import Patch, numbers, table, vector
-from edge_ran.graph.structure import FLOATS, Graph, TensorSpec, parse_graph, text
+from edge_ran.graph.structure import FLOATS, Graph, TensorSpec, parse_graph, plain_pixels, text
 from edge_ran.graph.yolo_metadata import yolo_card
-from edge_ran.labels import decode_labels
+from edge_ran.labels import decode_labels, fitted_labels
 
 METADATA_IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
@@ -82,21 +82,11 @@ def read_card(path: Path | str, labels: Sequence[str] | None = None) -> ModelCar
         metadata, graph = _standard_metadata(model), parse_graph(data, path)
         if card_of_yolo := yolo_card(graph, files, labels):  # beside which the standard metadata are empty
             return card_of_yolo
-        return _foreign_card(metadata, graph, files, labels) if metadata else None
-
-
-def plain_pixels(tensor: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the standard deviation with which an input takes pixels as they are.
-
-    A uint8 input gets 0..255, an int8 input -128..127, whatever its scale; integers without a scale get 0..255 as far
-    as they reach. A float or int16 input gets (pixel - 128) / 128.
-    """
-    if tensor.dtype in ("uint8", "int8"):
-        lift, scale = (128 if tensor.dtype == "int8" else 0), tensor.scale or 1.0
-        return (float(tensor.zero_point + lift),) * 3, (1 / scale,) * 3
-    if tensor.dtype not in FLOATS and not tensor.scale:
-        return (0.0,) * 3, (1.0,) * 3
-    return (128.0,) * 3, (128.0,) * 3
+        found = _foreign_card(metadata, graph, files, labels) if metadata else None
+        if found is not None and found.labels:
+            return found
+        named = yolo_card(graph, files, labels, needs_task=False)
+        return dataclasses.replace(found, labels=named.labels) if found and named else found or named
 
 
 def _standard_metadata(model: tflite.Model) -> _Table | None:
@@ -124,7 +114,7 @@ def _foreign_card(
     if image.picture is None:
         return None
     names = [one.string(0) for one in outputs[0].tables(6) if one.byte(2) == 2]  # TENSOR_AXIS_LABELS
-    labels = tuple(given) if given is not None else _labels(names, files, graph.path)
+    labels = tuple(given) if given is not None else _labels(names, files, graph)
     height, width = _size(inputs[0], image)
     told = _told_normalisation(inputs[0])
     mean, std = _normalisation(told, image)
@@ -141,13 +131,13 @@ def _foreign_card(
     )
 
 
-def _labels(names: list[str], files: dict[str, bytes], path: Path) -> tuple[str, ...]:
+def _labels(names: list[str], files: dict[str, bytes], graph: Graph) -> tuple[str, ...]:
     if not names:
         return ()
     first = names[0]  # the others are translations
     if first not in files:
-        raise InputError(f"{path}: its {first} is missing, it is cut short", "get it again, or add --labels FILE")
-    return decode_labels(files[first], f"{path}: the label file {first} in it")
+        raise InputError(f"{graph.path}: its {first} is missing, it is cut short", "get it again, or add --labels FILE")
+    return fitted_labels(decode_labels(files[first], f"{graph.path}: the label file {first} in it"), graph.widths)
 
 
 def _size(described: _Table, image: TensorSpec) -> tuple[int, int]:

@@ -62,6 +62,20 @@ class TensorSpec:
         return picture_shape(self.shape, self.open_axes)
 
 
+def plain_pixels(tensor: TensorSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation with which an input takes pixels as they are.
+
+    A uint8 input gets 0..255, an int8 input -128..127, whatever its scale; integers without a scale get 0..255 as far
+    as they reach. A float or int16 input gets (pixel - 128) / 128.
+    """
+    if tensor.dtype in ("uint8", "int8"):
+        lift, scale = (128 if tensor.dtype == "int8" else 0), tensor.scale or 1.0
+        return (float(tensor.zero_point + lift),) * 3, (1 / scale,) * 3
+    if tensor.dtype not in FLOATS and not tensor.scale:
+        return (0.0,) * 3, (1.0,) * 3
+    return (128.0,) * 3, (128.0,) * 3
+
+
 @dataclass(frozen=True)
 class Operator:
     """One operator. ``index`` is its place in the order of execution, ``name`` the schema's (``CONV_2D``), or the
@@ -136,6 +150,11 @@ class Graph:
     def with_input_shape(self, shape: tuple[int, ...]) -> Graph:
         """Return the graph with another shape of its first input, along the axes that the file leaves open."""
         return dataclasses.replace(self, inputs=(dataclasses.replace(self.inputs[0], shape=shape), *self.inputs[1:]))
+
+    @property
+    def widths(self) -> list[int]:
+        """How many numbers lie along the last axis of each output that has axes."""
+        return [output.shape[-1] for output in self.outputs if output.shape]
 
     @property
     def operator_counts(self) -> dict[str, int]:

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from edge_ran import catalogue
 from edge_ran.card import ModelCard
 from edge_ran.cli import app
-from edge_ran.errors import EdgeRanError, GateError, InputError
+from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
 from edge_ran.host import networks, rewrites
 from edge_ran.host.convert import convert
 from edge_ran.host.importing import importer, lambdas, translate
@@ -177,6 +177,22 @@ def test_a_run_folder_is_made_and_says_what_it_is_of(
     with pytest.raises(GateError, match="differ"):
         import_network(path, tmp_path / "other", Answers(labels="numbers"), expect=expect)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+         "--mean 123.675,116.28,103.53 --std 58.395,57.12,57.375"),
+        ({"mean": (0.5,)}, "--mean 127.5 --std 255"),
+        ({"std": (0.5,)}, "--std 127.5"),
+        ({"scale": 255.0}, "--scale 0.00392157"),
+    ],
+)  # fmt: skip
+def test_numbers_for_pixels_from_0_to_1_are_refused(given: dict[str, Any], remedy: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="0 to 255") as caught:
+        import_network(tmp_path / "not looked at.h5", tmp_path / "run", Answers(**given))
+    assert caught.value.remedy == remedy
 
 
 @pytest.mark.parametrize("version", BYTECODE)

@@ -27,6 +27,7 @@ from edge_ran.host.importing.source import Source, open_source, shown
 from edge_ran.host.importing.translate import Translated, translate
 from edge_ran.host.rewrites import LayerGraph, PassReport
 from edge_ran.host.rewrites.proof_pictures import proof_frames
+from edge_ran.labels import fitted_labels
 from edge_ran.model_interface import read_labels
 from edge_ran.runs import RunFolder
 
@@ -275,7 +276,7 @@ def _labels(labels: str | None, classes: int, path: Path, check_on: Path | None)
     if labels == NUMBERS:
         return tuple(map(str, range(classes))), False
     if labels is not None:
-        found = read_labels(Path(labels))
+        found = fitted_labels(read_labels(Path(labels)), (classes,))
         if len(found) != classes:
             raise InputError(f"{labels} has {len(found)} labels, the network {classes} outputs", "one label per line")
         return found, False

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran.card import InputSpec
+from edge_ran.card import InputSpec, check_units
 from edge_ran.catalogue import nearest
 from edge_ran.errors import InputError, UsageError
 from edge_ran.host.importing.translate import Scaling
@@ -77,6 +77,9 @@ def told(
         return None
     if scale is not None and not 0 < scale < float("inf"):
         raise UsageError(f"--scale {scale} is not above 0", "--scale 0.00392157 for 1/255")
+    if scale is not None and scale > 1:
+        raise UsageError(f"--scale {scale:g} would multiply pixels, which go from 0 to 255", f"--scale {1 / scale:g}")
+    check_units(mean, [1 / scale] if scale is not None else std)
     deviation = [1 / scale] if scale is not None else list(std or [1.0])
     return Pixels("given", _three(mean or [0.0], "--mean"), _three(deviation, "--std"), _color(color or "rgb"))
 
