@@ -18,11 +18,10 @@ _CELLS = re.compile(r"[^,;\t]+[,;\t][^,;\t]+")
 _KEYS = ("id2label", "label2id", "labels", "names", "classes", "class_names")  # of JSON, below which labels lie
 _ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
 _FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^\s,'"]+))""")
-_PRINTED = re.compile(r"""\s*(?:(\d+)\s*:)?\s*(?:'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)")\s*(?:,|$)""")
-_YAML_NAMES = re.compile(
-    r"^names:[ \t]*(\[[^\]]*\]|\{[^}]*\}|(?:#.*)?\n(?:[ \t]*(?:-[ \t]|\d+:).*(?:\n|$))+)", re.MULTILINE
-)
-_YAML_LINE = re.compile(r"[ \t]*(?:-|(\d+):)[ \t]+(.*?)(?:[ \t]#.*)?$", re.MULTILINE)
+_PRINTED = re.compile(r"""\s*(?:(\d+)\s*:\s*)?(?:'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)")\s*(?:,|$)""")
+_YAML_KEY = re.compile(r"^names:[ \t]*", re.MULTILINE)
+_YAML_NAMES = re.compile(r"(\[[^\]]*\]|\{[^}]*\}|(?:#.*)?\n(?:[ \t]*(?:-[ \t]|\d+:).*(?:\n|$))+)", re.MULTILINE)
+_YAML_LINE = re.compile(r"[ \t]*(?:-|(\d+):)[ \t]+(.*?)(?:[ \t]#.*)?")
 
 
 def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
@@ -58,7 +57,7 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
             return _of_json(printed, where)
     if items := _ITEM.findall(text):
         return _of_label_map(items, where)
-    if names := _YAML_NAMES.search(text):
+    if (key := _YAML_KEY.search(text)) and (names := _YAML_NAMES.match(text, key.end())):
         return _of_yaml(names[1], where)
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
@@ -127,9 +126,12 @@ def _number_last(line: str) -> tuple[str, str] | None:
 
 def _as_python_prints(text: str) -> dict[str, str] | list[str]:
     """The names in a text such as ``{0: 'red', 1: "it's"}`` or ``['red', 'green']``; nothing where it is none."""
-    inner = text[1:-1].rstrip().rstrip(",")
-    found = list(_PRINTED.finditer(inner))
-    if not found or "".join(match[0] for match in found) != inner:
+    inner, end = text[1:-1].rstrip().rstrip(","), 0
+    found: list[re.Match[str]] = []
+    while end < len(inner) and (match := _PRINTED.match(inner, end)):
+        found.append(match)
+        end = match.end()
+    if end < len(inner):
         return []
     names = [re.sub(r"\\(.)", r"\1", match[2] if match[2] is not None else match[3]) for match in found]
     if text[0] == "[":
@@ -155,7 +157,7 @@ def _of_yaml(names: str, where: str) -> tuple[str, ...]:
         inner = [part.strip() for part in names[1:-1].replace("\n", " ").split(",")]
         found = [_YAML_LINE.fullmatch(part if names[0] == "{" else f"- {part}") for part in inner if part]
     else:
-        found = list(_YAML_LINE.finditer(names.partition("\n")[2]))
+        found = [_YAML_LINE.fullmatch(line) for line in names.splitlines()[1:]]
     pairs = [(match[1], match[2].strip().strip("'\"")) for match in found if match]
     if all(number is None for number, _ in pairs):
         return _of_json([name for _, name in pairs], where)

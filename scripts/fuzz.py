@@ -6,7 +6,9 @@ edge-ran is kept, with its bytes, in --keep: a traceback, a signal, a control ch
 --most-seconds of processor time, more than --most-mb of memory besides the process's own, or no end.
 
 What runs: `tflite` the readers (graph, card, description, masks), `runtime` the CPU's first load, `keras` the reader
-of run folders, `pictures` the reader of pictures, `clips` the camera's reader, `npz` and `csv` the data sets.
+of run folders, `pictures` the reader of pictures, `clips` the camera's reader, `npz`, `csv` and `manifests` the data
+sets, `labels` the reader of labels, `records` that of cards, devices, converters, releases and records of `benchmark`,
+`names` folders of pictures with names of any kind.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import random
 import resource
 import signal
@@ -26,13 +29,17 @@ import time
 import traceback
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fuzz_texts
+
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = ("tflite", "runtime", "keras", "pictures", "clips", "npz", "csv")
+KINDS = ("tflite", "runtime", "keras", "pictures", "clips", "npz", "csv", *fuzz_texts.KINDS)
+COUNTS = (100_000, 2_000, 5_000, 5_000, 200, 2_000, 2_000, 10_000, 10_000, 10_000, 5_000)
 NAMED = ("a.png", "b.png", "c,d.png")  # pictures of the manifests
+SEEDS = "seeds.pickle"
 LARGE = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000)
 
 
@@ -69,7 +76,7 @@ def mutated_keras(data: bytes, chance: random.Random) -> bytes:
         parts["model.weights.h5"] = mutated(parts["model.weights.h5"], chance)
     else:
         config = json.loads(parts["config.json"])
-        places = list(_places(config))
+        places = list(fuzz_texts.places(config))
         for _ in range(chance.choice((1, 1, 2, 3))):
             holder, key = chance.choice(places)
             values: tuple[Any, ...] = (
@@ -97,13 +104,6 @@ def mutated_keras(data: bytes, chance: random.Random) -> bytes:
     return file.getvalue()
 
 
-def _places(value: object) -> Iterator[tuple[Any, Any]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, one in pairs:
-        yield value, key
-        yield from _places(one)
-
-
 def seeds(kind: str) -> list[tuple[str, bytes]]:
     """Return the names and bytes of what is mutated."""
     files: list[Path] = []
@@ -118,7 +118,7 @@ def seeds(kind: str) -> list[tuple[str, bytes]]:
         grey, clear = made[..., 0], np.dstack([made, made[..., 0]])
         return [
             (f"seed{i}{suffix}", cv2.imencode(suffix, picture)[1].tobytes())
-            for suffix in (".png", ".jpg", ".webp", ".bmp")
+            for suffix in (".png", ".jpg", ".webp", ".bmp", ".ppm", ".tif")
             for i, picture in enumerate((made, grey, clear if suffix in (".png", ".webp") else made))
         ]
     elif kind == "npz":
@@ -136,6 +136,8 @@ def seeds(kind: str) -> list[tuple[str, bytes]]:
         return _clips()
     elif kind == "keras":
         return [("model.keras", _small_network())]
+    elif kind in fuzz_texts.KINDS:
+        return fuzz_texts.seeds(kind)
     return [(path.name, path.read_bytes()) for path in files]
 
 
@@ -191,13 +193,15 @@ def user(kind: str) -> Callable[[Path], object]:
 
         return networks.load
     if kind == "pictures":
-        from edge_ran.picture import read_picture
+        from edge_ran.picture import has_more_frames, read_picture
 
-        return read_picture
+        return lambda path: (has_more_frames(path), read_picture(path))
     if kind == "clips":
+        from edge_ran import dynamic_range
         from edge_ran.camera import open_source
 
         def play(path: Path) -> object:
+            dynamic_range.transfer(path)
             source = open_source(str(path))
             try:
                 return sum(1 for _, _ in zip(range(50), source, strict=False))
@@ -205,6 +209,8 @@ def user(kind: str) -> Callable[[Path], object]:
                 source.close()
 
         return play
+    if kind in fuzz_texts.KINDS:
+        return fuzz_texts.user(kind)
     from edge_ran import dataset
 
     return dataset.load
@@ -218,12 +224,12 @@ def serve(kind: str, folder: Path, first: int, count: int, seed: int) -> None:
     from edge_ran.errors import EdgeRanError
     from edge_ran.printable import clean, one_line
 
-    given, use = seeds(kind), user(kind)
+    given, use = pickle.loads((folder / SEEDS).read_bytes()), user(kind)
     for name in NAMED if kind == "csv" else ():
         (folder / name).write_bytes(b"a picture, which nobody opens")
     for number in range(first, first + count):
-        suffix, data = case(kind, given, number, seed)
-        path = folder / f"case{suffix}"
+        name, data = case(kind, given, number, seed)
+        path = folder / name
         path.write_bytes(data)
         print(number, flush=True)
         with contextlib.suppress(OSError):
@@ -257,9 +263,11 @@ def _memory_mb(field: str) -> float:
 def run(kind: str, count: int, options: argparse.Namespace) -> Counter[str]:
     """Attack with ``count`` cases of a kind; return what came of them."""
     found, number, slowest_s, peak_mb = Counter[str](), 0, 0.0, 0.0
+    given = seeds(kind)  # once: a network's weights are random, and a record's figures are measured
     until = time.monotonic() + options.secs if options.secs else float("inf")
     while number < count and time.monotonic() < until:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+            (Path(name) / SEEDS).write_bytes(pickle.dumps(given))
             step = min(options.batch, count - number)
             words = [sys.executable, __file__, "--serve", kind, name, str(number), str(step), str(options.seed)]
             child = subprocess.Popen(
@@ -282,7 +290,7 @@ def run(kind: str, count: int, options: argparse.Namespace) -> Counter[str]:
                             what = f"LARGE {mb} MB, then {what}"
                         found[what] += 1
                         if what.split()[0].isupper():
-                            _keep(options, kind, done, what)
+                            _keep(options, kind, given, done, what)
                         done += 1
                     else:
                         done = int(line)
@@ -292,7 +300,7 @@ def run(kind: str, count: int, options: argparse.Namespace) -> Counter[str]:
             if status:
                 what = f"SIGNAL {signal.Signals(-status).name if status < 0 else status}"
                 found[what] += 1
-                _keep(options, kind, done, what)
+                _keep(options, kind, given, done, what)
                 done += 1
             number = max(done, number + 1)
     bad = {what: times for what, times in found.items() if what.split()[0].isupper()}
@@ -304,24 +312,26 @@ def run(kind: str, count: int, options: argparse.Namespace) -> Counter[str]:
 
 
 def case(kind: str, given: list[tuple[str, bytes]], number: int, seed: int) -> tuple[str, bytes]:
-    """Return the ending and the bytes of one case: the same each time."""
+    """Return the name and the bytes of one case: the same each time."""
     chance = random.Random(f"{seed} {kind} {number}")
     name, data = chance.choice(given)
-    return Path(name).suffix, (mutated_keras if kind == "keras" else mutated)(data, chance)
+    if kind in fuzz_texts.KINDS and chance.random() < 0.8:
+        return name, fuzz_texts.mutated_text(name, data, chance)
+    return name, (mutated_keras if kind == "keras" else mutated)(data, chance)
 
 
-def _keep(options: argparse.Namespace, kind: str, number: int, what: str) -> None:
+def _keep(options: argparse.Namespace, kind: str, given: list[tuple[str, bytes]], number: int, what: str) -> None:
     folder = options.keep
     folder.mkdir(parents=True, exist_ok=True)
-    suffix, data = case(kind, seeds(kind), number, options.seed)
-    (folder / f"{kind}-{number}{suffix}").write_bytes(data)
+    name, data = case(kind, given, number, options.seed)
+    (folder / f"{kind}-{number}-{name}").write_bytes(data)
     with open(folder / "found.txt", "a") as file:
         file.write(f"{kind}-{number} {what}\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for kind, count in zip(KINDS, (100_000, 2_000, 5_000, 5_000, 200, 2_000, 2_000), strict=True):
+    for kind, count in zip(KINDS, COUNTS, strict=True):
         parser.add_argument(f"--{kind}", type=int, default=count, metavar="N", help=f"cases, {count:,} without it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--secs", type=float, default=0, help="for each kind, at most; 0 = until all are done")

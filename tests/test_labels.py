@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -178,3 +179,12 @@ def test_a_line_of_tabs_ends():
     line = "a" + "\t" * 3000 + "x"
     assert decode_labels(f"{line}\nb\n".encode(), "labels.txt") == (line, "b")
     assert decode_labels(b"red\t\t1\ngreen ; 0\n", "labels.txt") == ("green", "red")
+
+
+@pytest.mark.parametrize(
+    "data", ["{'a', " + "\t" * 4000 + "b}", "names: [\n" * 30_000, "names:\n- a\n1:x" + "\t" * 20_000 + "y"]
+)
+def test_labels_that_are_made_to_be_slow_end(data):
+    """What looked for such names took seconds to minutes: its time grew with the square or the cube of the length."""
+    with contextlib.suppress(InputError):
+        decode_labels(data.encode(), "it")
