@@ -160,7 +160,7 @@ def _place_of_scores(graph: Graph, names: int) -> int:
     Raises:
         InputError: none does, or more than one.
     """
-    rows = [place for place, tensor in enumerate(graph.outputs) if _is_row(tensor)]
+    rows = [place for place, tensor in enumerate(graph.outputs) if _is_row(tensor) and not _gives_boxes(graph)]
     widths = {place: graph.outputs[place].shape[-1] for place in rows}
     fitting = [p for p in rows if widths[p] == names or (widths[p] == 1 and names == 2)] if names else rows
     certain = [p for p in fitting if gives_probabilities(graph, p) and (names or widths[p] > 1)]
@@ -169,9 +169,17 @@ def _place_of_scores(graph: Graph, names: int) -> int:
         return chosen[0]
     outputs = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in graph.outputs[:MOST_NAMED])
     what = f"{graph.path} is not an image classifier: it has {len(graph.outputs)} outputs: {outputs}"
+    if _gives_boxes(graph):
+        raise InputError(what, "it is a detector: its outputs are boxes, classes and scores; give a classifier")
     if not names and len({widths[p] for p in certain}) > 1:
         raise InputError(what, "name the classes of the one that counts: --labels FILE, one per line")
     raise InputError(what, "make a file that gives the scores alone: tf.keras.Model(model.input, model.outputs[0])")
+
+
+def _gives_boxes(graph: Graph) -> bool:
+    """Whether the outputs are boxes, (1, N, 4), with (1, N) scores: a detector as the Object Detection API makes it."""
+    shapes = [output.shape for output in graph.outputs]
+    return any(len(shape) == 3 and shape[2] == 4 and shape[:2] in shapes for shape in shapes)
 
 
 def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides | None = None) -> InputSpec:

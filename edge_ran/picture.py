@@ -37,6 +37,7 @@ CLIP_SUFFIXES = (
 )
 NAMED_SUFFIXES = ", ".join(_USUAL)  # as an error line names them
 HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")  # ISO 23008-12; phones write the first
 _AVIF_SUFFIXES = (".avif",)
 _MAY_HAVE_MORE = (".webp", ".png", ".apng", ".tif", ".tiff", *_AVIF_SUFFIXES)
 HEIF_REMEDY = "pip install pillow-heif, or convert them to JPEG"
@@ -132,6 +133,8 @@ def decode_picture(data: bytes, path: Path | str) -> NDArray[np.uint8]:
     except Exception as error:  # Pillow and its codecs raise their own kinds for broken bytes
         if "truncated" in str(error).lower():
             raise InputError(f"picture {path} is truncated", "copy it again") from error
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and not reads_heif():  # under any name
+            raise InputError(f"picture {path} is HEIC, whatever its name", HEIF_REMEDY) from error
         raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP, BMP or TIFF") from error
 
 

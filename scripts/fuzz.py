@@ -118,8 +118,9 @@ def seeds(kind: str) -> list[tuple[str, bytes]]:
         grey, clear = made[..., 0], np.dstack([made, made[..., 0]])
         return [
             (f"seed{i}{suffix}", cv2.imencode(suffix, picture)[1].tobytes())
-            for suffix in (".png", ".jpg", ".webp", ".bmp", ".ppm", ".tif")
+            for suffix in (".png", ".jpg", ".webp", ".bmp", ".tif", ".ppm", ".pgm")
             for i, picture in enumerate((made, grey, clear if suffix in (".png", ".webp") else made))
+            if suffix not in (".ppm", ".pgm") or (suffix == ".pgm") == (picture is grey)
         ]
     elif kind == "npz":
         import numpy as np

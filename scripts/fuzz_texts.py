@@ -24,6 +24,15 @@ _JSON: dict[str, list[Any]] = {
                 for name, label in zip(PICTURES, "xyxy", strict=True)
             }
         },
+        [
+            {
+                "id": number,
+                "annotations": [{"result": [{"type": "choices", "value": {"choices": [one["label"]]}}]}],
+                "data": {"image": f"/data/upload/1/{one['image']}"},
+            }
+            for number, one in enumerate(_PAIRS)
+        ],
+        [{"file": {"name": one["image"]}, "label": [one["label"]]} for one in _PAIRS],
         {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "category_id": 1}]},
     ],
     "info.labels": [
@@ -43,11 +52,20 @@ _TABLES = {
         'sep=;\nimage;label;split\na.jpg;x;train\n"b.jpg";y;val\n',
         "filename,x,y\na.jpg,1,0\nb.jpg,0,1\n",
         "id,species,day\na,x,1\nb,y,2\nc d,x,3\ne,y,1\n",
+        'Image Name,Classes\na.jpg,"[""x""]"\nb.jpg,[\'y\']\n',
+        "label," + ",".join(f"p{n}" for n in range(64)) + "\n1," + ",".join(map(str, range(64))) + "\n",
         "ImageId,PredictionString\na,n01 1 2 3 4\nb,n02 1 2 3 4 n02 5 6 7 8\n",
     ],
     "list.tsv": ["image\tlabel\tgroup\na.jpg\tx\tg\nb.jpg\ty\th\n"],
     "list.txt": ["# made\na.jpg 0\nb.jpg 1\nc d.jpg 1\n", "a 1 1 1\nb 2 1 1\n", "images\\a.jpg\t0\nimages\\b.jpg\t1\n"],
     "list.lst": ["0\t1.000000\ta.jpg\n1\t0.000000\tb.jpg\n"],
+    "vertex.jsonl": [
+        "".join(
+            json.dumps({"imageGcsUri": f"gs://b/{o['image']}", "classificationAnnotation": {"displayName": o["label"]}})
+            + "\n"
+            for o in _PAIRS
+        )
+    ],
     "metadata.jsonl": ["".join(json.dumps({"file_name": o["image"], "label": o["label"]}) + "\n" for o in _PAIRS)],
 }
 _LABELS = [

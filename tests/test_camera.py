@@ -147,6 +147,7 @@ def test_pictures_are_read_as_data_sets_read_them(tmp_path: Path) -> None:
         ("http://127.0.0.1:1/stream", CameraError),
         ("rtsp://127.0.0.1:1/cam", CameraError),
         ("csi://x", CameraError),
+        ("libcamerasrc ! video/x-raw,width=640 ! videoconvert ! appsink", UsageError),
     ],
 )
 def test_what_is_not_there_is_one_clear_line(text: str, error: type[Exception]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -166,11 +167,100 @@ def test_folders_that_look_like_splits_are_asked_about(tmp_path, pictures, names
     assert dataset.load(root, labels=names).labels == tuple(sorted(names))
 
 
+@pytest.mark.parametrize("name", ["train", "Training", "images", "seg_train"])
+def test_a_folder_too_many_in_a_split_is_what_archives_leave(tmp_path, pictures, name):
+    root = layout(tmp_path / "data", pictures, f"train/{name}/{{}}", "test/{}")
+    data = dataset.load(root)
+    assert data.labels == ("green", "red")
+    assert Counter(s.split for s in data.samples) == {"train": 6, "test": 6}
+
+
+@pytest.mark.parametrize(
+    "names", [("fold_0", "fold_1"), ("Fold1", "Fold2"), ("part-1", "part-2"), ("batch 1", "batch 2")]
+)
+def test_parts_that_hold_the_same_classes_are_asked_about(tmp_path, pictures, names):
+    root = layout(tmp_path / "data", pictures, *(f"{name}/{{}}" for name in names))
+    with pytest.raises(InputError, match="look like parts of the data, not like classes") as caught:
+        dataset.load(root)
+    assert caught.value.remedy.startswith(f"move {root / names[0]}/green to {root}/green/{names[0]}")
+    assert dataset.load(root, labels=names).labels == tuple(sorted(names))
+    for name in names:  # as the remedy says
+        for label in ("green", "red"):
+            (root / label).mkdir(exist_ok=True)
+            (root / name / label).rename(root / label / name)
+        (root / name).rmdir()
+    data = dataset.load(root)
+    assert data.labels == ("green", "red")
+    assert len({s.group for s in data.samples}) == 4
+
+
+def test_rooms_with_visits_of_the_same_names_are_classes(tmp_path, pictures):
+    root = layout(tmp_path / "data", pictures, "kitchen/{}", "hall/{}")
+    assert dataset.load(root).labels == ("hall", "kitchen")
+
+
+@pytest.mark.parametrize("name", ["images", "JPEGImages", "data"])
+def test_one_folder_of_pictures_is_no_class(tmp_path, pictures, name):
+    (tmp_path / "data").mkdir()
+    (pictures / "red").rename(tmp_path / "data" / name)
+    with pytest.raises(InputError, match=f"one folder, {name}, which does not look like a class") as caught:
+        dataset.load(tmp_path / "data")
+    assert caught.value.remedy.startswith(f"lay it out as {tmp_path}/data/CLASS/PICTURE")
+    (tmp_path / "data" / "annotations.xml").write_text("<annotations/>")
+    with pytest.raises(InputError) as caught:
+        dataset.load(tmp_path / "data")
+    assert "export it as ImageNet" in caught.value.remedy
+    assert dataset.load(tmp_path / "data", labels=[name]).labels == (name,)
+
+
+def test_the_folder_of_the_classes_among_others_is_named(tmp_path, pictures):
+    """As CUB-200-2011 is laid out."""
+    root = layout(tmp_path / "data", pictures, "images/{}")
+    for other in ("attributes", "parts"):
+        (root / other).mkdir()
+        (root / other / "parts.txt").write_text("1 back")
+    with pytest.raises(InputError, match=r"class folder .*attributes holds no picture") as caught:
+        dataset.load(root)
+    assert caught.value.remedy.endswith(f"edge-ran dataset {root}/images")
+    shutil.rmtree(root / "attributes")
+    shutil.rmtree(root / "parts")
+    with pytest.raises(InputError, match="images, which does not look like a class") as caught:
+        dataset.load(root)
+    assert caught.value.remedy.endswith(f"edge-ran dataset {root}/images")
+
+
+def test_a_table_that_divides_the_pictures_otherwise_is_asked_about(tmp_path, pictures):
+    """As HAM10000 is laid out: two folders of pictures, and a table of their classes."""
+    root = tmp_path / "data"
+    root.mkdir()
+    for number, label in enumerate(("red", "green"), 1):
+        (pictures / label).rename(root / f"images_part_{number}")
+        for path in sorted((root / f"images_part_{number}").iterdir()):
+            path.rename(path.with_name(f"{number}_{path.name}"))
+    rows = [f"{folder[-1]}_{n:03d},{'a' if n % 2 else 'b'},{n}" for folder in ("part_1", "part_2") for n in range(8)]
+    for head, options in (("image_id,label,age", {}), ("image_id,dx,kind", {"label_column": "dx"})):
+        (root / "list.csv").write_text(
+            "\n".join([head, *(row if not options else f"{row[:-1]}x{row[-1]}" for row in rows)])
+        )
+        with pytest.raises(InputError, match="gives them other classes") as caught:
+            dataset.load(root)
+        assert caught.value.remedy.startswith(f"edge-ran dataset {root}/list.csv")
+        assert dict(Counter(s.label for s in dataset.load(root / "list.csv", **options).samples)) == {"a": 8, "b": 8}
+    assert dataset.load(root, labels=("images_part_1", "images_part_2")).labels
+
+
+def test_a_table_with_the_same_classes_as_the_folders_changes_nothing(pictures):
+    lines = [f"{label}/{n:03d}.png,{number}" for number, label in enumerate(("red", "green", "blue")) for n in range(8)]
+    (pictures / "list.csv").write_text("\n".join(["image,label", *lines]))
+    assert dataset.load(pictures).labels == ("blue", "green", "red")
+
+
 def test_a_folder_too_many_above_the_classes(tmp_path, pictures):
     root = layout(tmp_path / "data", pictures, "fruits/{}")
     with pytest.raises(InputError, match="one class only") as caught:
         dataset.split(dataset.load(root))
     assert caught.value.remedy.endswith(f"give {root / 'fruits'}")
+    assert dataset.summarise(dataset.load(root)).problems[0].endswith(f"give {root / 'fruits'}")
 
 
 def test_a_class_is_one_class_in_every_form_of_unicode(tmp_path, make_pictures):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections import Counter
@@ -221,6 +222,97 @@ def test_what_vott_exports(pictures):
     path.write_text(json.dumps({"assets": assets}))
     with pytest.raises(InputError):
         dataset.load(path)
+
+
+def test_what_label_studio_exports(pictures):
+    tasks = [
+        {
+            "id": number,
+            "annotations": [{"result": [{"type": "choices", "value": {"choices": [label]}}]}],
+            "data": {"note": "x", "image": f"/data/upload/3/{image}"},
+        }
+        for number, (label, image) in enumerate(NAMES)
+    ]
+    path = pictures / "project.json"
+    path.write_text(json.dumps(tasks))
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in dataset.load(path).samples] == NAMES
+    tasks[0]["annotations"].append({"result": [{"value": {"choices": ["green"]}}]})
+    path.write_text(json.dumps(tasks))
+    with pytest.raises(InputError, match="has the labels green, red"):
+        dataset.load(path)
+    tasks[0]["annotations"] = [{"result": 3}, 4]
+    path.write_text(json.dumps(tasks))
+    with pytest.raises(InputError, match="is empty"):
+        dataset.load(path)
+
+
+def test_what_vertex_ai_imports(pictures):
+    marks = {"aiplatform.googleapis.com/ml_use": "validation"}
+    lines = [
+        {
+            "imageGcsUri": f"gs://bucket/{image}",
+            "classificationAnnotation": {"displayName": label},
+            **({"dataItemResourceLabels": marks} if label == "red" else {}),
+        }
+        for label, image in NAMES
+    ]
+    (pictures / "import.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = dataset.load(pictures / "import.jsonl")
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert [s.split for s in data.samples] == ["val"] * 4 + [""] * 4
+
+
+def test_values_in_values_of_json_are_columns(pictures):
+    rows = [{"file": {"name": image}, "told": {"by": "me", "species": [label]}} for label, image in NAMES]
+    (pictures / "list.json").write_text(json.dumps(rows))
+    options = {"image_column": "file.name", "label_column": "told.species"}
+    data = dataset.load(pictures / "list.json", **options)
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+
+
+@pytest.mark.parametrize("write", [lambda names: json.dumps(names), str])
+def test_labels_in_lists_of_one(pictures, write):
+    rows = [(image, write([label])) for label, image in NAMES]
+
+    def written(path):
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows([("Image Name", "Classes"), *rows])
+        return path
+
+    assert dataset.load(written(pictures / "list.csv")).labels == ("green", "red")
+    for names, what in ((["a", "b"], "has the labels a, b"), ([], "has no label")):
+        rows[0] = (NAMES[0][1], write(names))
+        with pytest.raises(InputError, match=what):
+            dataset.load(written(pictures / "list.csv"))
+    rows[0] = (NAMES[0][1], "[red")
+    assert dataset.load(written(pictures / "list.csv")).labels == ("[red", "green", "red")
+
+
+@pytest.mark.parametrize("form", ["cells", "cells behind", "one cell"])
+def test_tables_of_pixels_are_told(pictures, form):
+    """As Kaggle's MNIST, HAM10000 and FER2013; the pictures beside must not be taken for them."""
+    pixels = [list(map(str, range(number, number + 64))) for number in (0, 100)]
+    rows = {
+        "cells": [["1", *row] for row in pixels],
+        "cells behind": [[f"pixel{n}" for n in range(64)] + ["label"], *([*row, "1"] for row in pixels)],
+        "one cell": [["emotion", "pixels", "Usage"], *(["1", " ".join(row), "Training"] for row in pixels)],
+    }[form]
+    for path in sorted((pictures / "red").iterdir()):
+        path.rename(pictures / f"{int(path.stem)}.png")
+    (pictures / "list.csv").write_text("\n".join(map(",".join, rows)))
+    with pytest.raises(InputError, match="holds pixels, not names of pictures") as caught:
+        dataset.load(pictures / "list.csv")
+    assert "numpy.savez" in caught.value.remedy
+
+
+def test_a_column_for_each_of_many_classes_is_no_picture(pictures):
+    names = [f"class {n}" for n in range(70)]
+    lines = [
+        ",".join([image, *("1" if n == number // 4 else "0" for n in range(70))])
+        for number, (_, image) in enumerate(NAMES)
+    ]
+    (pictures / "list.csv").write_text("\n".join([",".join(["image", *names]), *lines]))
+    assert dataset.load(pictures / "list.csv").labels == ("class 0", "class 1")
 
 
 def test_half_a_character_in_json_is_one_line(pictures):

@@ -273,6 +273,17 @@ def test_classes_without_end_are_refused(test_models: Path) -> None:
         check_image_classifier(dataclasses.replace(graph, outputs=(many,)))
 
 
+def test_boxes_are_no_classes_whatever_their_scores(test_models):
+    graph = read_graph(test_models / "float32.tflite")
+    one = graph.outputs[0]
+    shapes = (1, 10, 4), (1, 10), (1, 10), (1,)
+    outputs = tuple(dataclasses.replace(one, shape=shape) for shape in shapes)
+    for labels in (None, tuple(map(str, range(10)))):
+        with pytest.raises(InputError, match="4 outputs") as caught:
+            check_image_classifier(dataclasses.replace(graph, outputs=outputs), labels=labels)
+        assert "it is a detector" in caught.value.remedy
+
+
 def of_ultralytics(tmp_path: Path, model: str, name: str, text: str, standard: bool = False) -> Path:
     """The model with what Ultralytics' exporter packs; older versions name that file in standard metadata as well."""
     data = (MODELS / f"{model}.tflite").read_bytes()

@@ -216,6 +216,14 @@ def test_phones_photos_with_the_package_that_reads_them(tmp_path):
     assert np.abs(read_picture(path).astype(int) - smooth()).mean() < 12
 
 
+def test_a_phones_photo_under_another_name_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "reads_heif", lambda: False)
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    with pytest.raises(InputError, match=r"a\.jpg is HEIC, whatever its name") as caught:
+        read_picture(tmp_path / "a.jpg")
+    assert "pip install pillow-heif" in caught.value.remedy
+
+
 def test_what_is_a_picture_by_its_name(monkeypatch):
     monkeypatch.setattr(module, "reads_heif", lambda: False)
     assert is_picture("a.JPG")

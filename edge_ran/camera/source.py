@@ -126,6 +126,9 @@ def open_source(
         return Device(text, width, height, fps)
     if text.startswith("csi://"):
         return _Counted(CsiCamera(text, width or 1280, height or 720, fps or 30.0, timeout_s))
+    if re.search(r"\s!\s", text):
+        what = "--camera takes no pipeline of GStreamer"
+        raise UsageError(what, "--camera csi://0 is the camera on the ribbon cable; else /dev/video0 or rtsp://…")
     if width or height:
         raise UsageError(f"--width and --height choose a camera's mode; {shown} has its own size", "leave them out")
     if text.startswith(("rtsp://", "rtsps://")):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_ran import dynamic_range
 from edge_ran.dataset.decoding import decode
 from edge_ran.dataset.samples import NO_FILES, Dataset, Progress, Sample, some
+from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, has_more_frames
 
 THUMB = 16
@@ -156,7 +157,7 @@ def _distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 def _count_problems(dataset: Dataset, counts: Counter[str]) -> Iterator[str]:
     if len(dataset.labels) < 2:
-        yield f"one class only: {dataset.labels[0]}"
+        yield f"one class only: {dataset.labels[0]}; {one_class_remedy(dataset)}"
     for label in dataset.labels:
         if counts[label] < 2:
             yield f"class {label!r} has {'one picture only' if counts[label] else 'no readable picture'}"

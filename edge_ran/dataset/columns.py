@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from edge_ran.dataset.json_tables import Row
 from edge_ran.dataset.samples import SPLIT_NAMES, some
-from edge_ran.dataset.tables import Row, is_list
+from edge_ran.dataset.tables import is_list
 from edge_ran.errors import InputError
 from edge_ran.picture import PICTURE_SUFFIXES
 
@@ -19,7 +20,19 @@ KNOWN_NAMES = {
         *("image", "filename", "file", "path", "filepath", "imagepath", "imagename", "imageid", "imagefile", "imgpath"),
         *("imgname", "img", "picture"),
     ),
-    "label": ("label", "class", "category", "target", "classname", "labelname", "choice"),
+    "label": (
+        "label",
+        "class",
+        "category",
+        "target",
+        "classname",
+        "labelname",
+        "choice",
+        "classes",
+        "labels",
+        "tag",
+        "tags",
+    ),
     "group": ("group",),
     "split": ("split", "set", "subset", "partition"),
 }

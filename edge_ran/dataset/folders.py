@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -12,18 +11,19 @@ from pathlib import Path
 
 from edge_ran.dataset import foreign
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
+from edge_ran.dataset.folder_doubts import (
+    check_boxes,
+    check_classes,
+    holds_folders_only,
+    inner_remedy,
+    tables_in,
+    unpacked,
+)
 from edge_ran.dataset.samples import NO_FILES, SPLIT_NAMES, Sample
-from edge_ran.dataset.tables import BESIDE
 from edge_ran.errors import InputError
-from edge_ran.folder_walk import folders_in, is_system_file, walk
+from edge_ran.folder_walk import folders_in, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import NAMED_SUFFIXES, is_picture
-
-_PICTURES_OF_BOXES, _BOXES = {"jpegimages", "images", "imgs"}, {"annotations", "labels", "imagesets", "xmls"}
-_MOST_LISTS = 5
-_LIKE_A_SPLIT = re.compile(
-    r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)([ _.-]|$)", re.IGNORECASE
-)
 
 
 def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chosen: bool = False) -> list[Sample]:
@@ -40,24 +40,20 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
     """
     children = folders_in(source)
     if not is_chosen:
-        _check_no_boxes(source, children)
+        check_boxes(source, children)
     splits = [child for child in children if child.name.lower() in SPLIT_NAMES]
     # A class may be called "train" as well: its pictures lie in it, a split holds folders of classes.
-    divided = bool(splits) and (len(splits) == len(children) or all(_holds_folders_only(one) for one in splits))
+    divided = bool(splits) and (len(splits) == len(children) or all(holds_folders_only(one) for one in splits))
     samples: list[Sample] = []
     if divided:
         for child in children:
             if child not in splits:
                 ignored[f"folder {child.name}, which is neither training, validation nor test,"] += 1
         for parent in splits:
-            samples += _classes(parent, SPLIT_NAMES[parent.name.lower()], clip_step_s, ignored)
+            samples += _classes(unpacked(parent), SPLIT_NAMES[parent.name.lower()], clip_step_s, ignored)
     else:
-        for child in children:
-            if not is_chosen and _LIKE_A_SPLIT.search(child.name) and _holds_folders_only(child):
-                raise InputError(
-                    f"{child} looks like a part of the data, not like a class",
-                    f"rename it to {source}/train, {source}/val or {source}/test, or name the classes: --classes A,B",
-                )
+        if not is_chosen:
+            check_classes(source, children)
         samples = _classes(source, "", clip_step_s, ignored)
     if not samples:
         remedy = f"lay it out as {source}/CLASS/PICTURE, one folder a class"
@@ -65,22 +61,10 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
         if any(map(is_picture, names)):
             remedy += f"; if this is one class, give the folder above: {source.absolute().parent}"
         remedy = foreign.remedy(names) or remedy
-        if tables := _tables(source):
+        if tables := tables_in(source):
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
         raise InputError(f"{source} holds no class folder with pictures", remedy)
     return _without_layout(samples)
-
-
-def _check_no_boxes(source: Path, children: Sequence[Path]) -> None:
-    """Raise InputError where a folder has pictures in one folder and what is on them in another (VOC, YOLO, COCO)."""
-    names = {child.name.lower(): child.name for child in children}
-    pictures, boxes = names.keys() & _PICTURES_OF_BOXES, names.keys() & _BOXES
-    if pictures and boxes:
-        what = f"{source} is laid out for detection: {names[min(pictures)]} and {names[min(boxes)]} are no classes"
-        remedy = f"list the pictures with their classes in {source}/list.csv: image,label"
-        if tables := [table for one in sorted(boxes) for table in _tables(source / names[one], (".txt",))]:
-            remedy = f"if a table tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
-        raise InputError(what, remedy)
 
 
 def manifests_in(source: Path) -> list[tuple[Path, str]]:
@@ -94,24 +78,11 @@ def manifests_in(source: Path) -> list[tuple[Path, str]]:
     parts = [(one, SPLIT_NAMES[one.name.lower()]) for one in splits] if len(splits) == len(children) else []
     found = []
     for part, split in parts or [(source, "")]:
-        tables, inner = _tables(part), folders_in(part)
+        tables, inner = tables_in(part), folders_in(part)
         has_pictures = any(is_picture(path.name) for path in part.iterdir())
         if len(tables) == 1 and (0 if has_pictures else 1) == len(inner):
             found.append((tables[0], split))
     return found
-
-
-def _tables(folder: Path, lists: tuple[str, ...] = ()) -> list[Path]:
-    """What looks like a manifest there; one of training pictures first.
-
-    Of files with the endings ``lists``, there is one for each picture where they tell boxes: only a few are tables.
-    """
-    suffixes: tuple[str, ...] = (".csv", ".tsv", ".jsonl")
-    if lists and sum(path.suffix.lower() in lists for path in folder.iterdir()) <= _MOST_LISTS:
-        suffixes += lists
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes or path.name in BESIDE]
-    found = [path for path in found if not is_system_file(path.name)]
-    return sorted(found, key=lambda path: ("train" not in path.name.lower(), path.name))
 
 
 def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]) -> list[Sample]:
@@ -120,7 +91,7 @@ def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]
         found, others = _class(folder, split, clip_step_s)
         if not found:
             other = f", only files ending in {', '.join(sorted(others))}" if others else ""
-            remedy = foreign.remedy(others) or f"fill it with {NAMED_SUFFIXES}, or delete it"
+            remedy = foreign.remedy(others) or inner_remedy(parent) or f"fill it with {NAMED_SUFFIXES}, or delete it"
             raise InputError(f"class folder {folder} holds no picture{other}", remedy)
         samples += found
         ignored += others
@@ -161,10 +132,3 @@ def _without_layout(samples: Sequence[Sample]) -> list[Sample]:
     if len({s.group for s in samples if s.row < 0}) == 1:
         samples = [dataclasses.replace(s, group="") if s.row < 0 else s for s in samples]
     return [dataclasses.replace(s, group=clean_label(f"{s.label}/{s.group}")) if s.group else s for s in samples]
-
-
-def _holds_folders_only(folder: Path) -> bool:
-    """Whether there are folders and no picture directly in a folder."""
-    if not folders_in(folder):
-        return False
-    return not any(is_picture(path.name) for path in folder.iterdir() if path.is_file())

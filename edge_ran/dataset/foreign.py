@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-_AS_ARRAYS = "save the pixels and labels as an .npz: numpy.savez('data.npz', x=pixels, y=labels)"
+AS_ARRAYS = (
+    "save the pixels, (pictures, height, width) or with 3 colours behind, uint8, and the labels as an .npz: "
+    "numpy.savez('data.npz', x=pixels, y=labels)"
+)
 _AS_PICTURES = "read it with that program, and save each picture as CLASS/NUMBER.jpg"
 # By the ending of a file's name, in lower case: what it is, and what to do.
 _KINDS = {
@@ -14,11 +17,15 @@ _KINDS = {
         "read it there (datasets.load_dataset), and save each picture as CLASS/NUMBER.jpg",
     ),
     (".tfrecord", ".tfrecords", ".record"): ("TensorFlow's records", _AS_PICTURES),
+    (".xml",): (
+        "an annotation file of CVAT or Pascal VOC",
+        "if it has a tag for each picture, export it as ImageNet, which makes a folder for each class",
+    ),
     (".xlsx", ".xls", ".ods", ".numbers"): ("a spreadsheet", "save it as CSV, with the columns image,label"),
     (".zip",): ("an archive", "unpack it first: unzip NAME"),
     (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz"): ("an archive", "unpack it first: tar xf NAME"),
     (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),
-    (".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", _AS_ARRAYS),
+    (".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", AS_ARRAYS),
     (".mdb", ".lmdb", ".rec", ".beton", ".cbor"): ("the container of another program", _AS_PICTURES),
     (
         ".dcm",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from urllib.parse import unquote
 
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import NO_SPLIT, Columns, find_columns
+from edge_ran.dataset.json_tables import several_labels
 from edge_ran.dataset.samples import Sample, split_name
 from edge_ran.dataset.tables import read_table
 from edge_ran.errors import InputError
@@ -20,6 +23,7 @@ from edge_ran.picture import PICTURE_SUFFIXES
 
 _SHOWN = 300  # letters of a name in an error line
 _FEW = 50  # names that are looked for, until one is there
+_MOST_COLUMNS, _MOST_ROWS = 20, 2000  # of a table beside folders, that are looked at
 # A class with the places of its boxes, perhaps several times: Kaggle's ImageNet.
 _BOXED = re.compile(r"(\S+)( \d+){4}( \1( \d+){4})*")
 
@@ -57,7 +61,15 @@ class _Finder:
 
     def find(self, image: str) -> Path | None:
         """The picture or clip of that name; None when it is missing."""
-        return _existing(self.root, image, 0) or _existing(self.root, image, self._left_out)
+        return next(
+            filter(None, (_existing(root, image, n) for root in self._roots for n in {0: 0, self._left_out: 0})), None
+        )
+
+    @functools.cached_property
+    def _roots(self) -> list[Path]:
+        """The folder of the pictures, and those beside it that are called the same up to a number: images_part_1, …"""
+        alike = [one for one in self._near[0][1:] if _without_digits(one) == _without_digits(self.root)]
+        return [self.root, *(one for one in alike if one != self.root and self.root in self._near[0][1:])]
 
     def _places(self, image: str) -> tuple[Path, int] | None:
         here = self._source.parent
@@ -88,7 +100,9 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
             raise InputError(f"{where}: image or {name} is empty", "fill it in")
         check_name(Path(image))
         split = split_name("" if split.lower() == NO_SPLIT else split, where)
-        label, group = _class(label), clean_label(group)
+        label, group = _class(label, f"{where}: {image}"), clean_label(group)
+        if not label:
+            raise InputError(f"{where}: {image} has no label", "leave such lines out")
         path = finder.find(image)
         if path is None:
             missing.append(finder.root / image)
@@ -107,10 +121,48 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     return Manifest(tuple(samples), (note,) if layout.guessed else ())
 
 
-def _class(label: str) -> str:
+def divides_otherwise(table: Path, are_parts: bool) -> bool:
+    """Whether a table beside folders names pictures in them, and its classes are not one for each folder.
+
+    Args:
+        table: the manifest; one that cannot be read does nothing.
+        are_parts: the folders look like parts of the data: then the table counts even where its labels are not found.
+    """
+    finder, folders = _Finder(table), set[tuple[str, str]]()
+    try:
+        rows = read_table(table)
+    except InputError:
+        return False
+    if not any(finder.is_there(cell.strip()) for _, cells in rows[:_FEW] for cell in cells[:_MOST_COLUMNS]):
+        return False
+    try:
+        layout = find_columns(table, rows, Columns(), finder.is_there)
+    except InputError:
+        return are_parts
+    finder.settle([layout.cell(cells, "image") for _, cells in layout.body])
+    for _, cells in layout.body[:_MOST_ROWS]:
+        path = finder.find(layout.cell(cells, "image"))
+        if path is not None and path.is_relative_to(table.parent) and path.parent != table.parent:
+            folders.add((path.relative_to(table.parent).parts[0], layout.cell(cells, "label")))
+    return len(folders) > len({folder for folder, _ in folders}) or len(folders) > len({label for _, label in folders})
+
+
+def _class(label: str, where: str) -> str:
+    """The class in a cell: one name, also in a list of one (["cat"]), or with the places of its boxes."""
+    if label[0] == "[" and label[-1] == "]":
+        for text in (label, label.replace("'", '"')):  # as JSON and as Python write it
+            with contextlib.suppress(ValueError, RecursionError):
+                names = {str(name) for name in json.loads(text)}
+                if len(names) > 1:
+                    raise several_labels(where, names)
+                return clean_label(min(names, default=""))
     if _BOXED.fullmatch(label):
         return clean_label(label.partition(" ")[0])
     return clean_label(label)
+
+
+def _without_digits(folder: Path) -> str:
+    return re.sub(r"\d+", "", folder.name)
 
 
 def _parts(image: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def split(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[tuple
     if not 0 < fraction < 1:
         raise InputError(f"the validation fraction must be between 0 and 1, not {fraction:g}")
     if len(dataset.labels) < 2:
-        raise InputError(f"{dataset.source} has one class only: {', '.join(dataset.labels)}", _one_class(dataset))
+        raise InputError(f"{dataset.source} has one class only: {', '.join(dataset.labels)}", one_class_remedy(dataset))
     train = [s for s in dataset.samples if s.split in ("train", "")]
     validation = [s for s in dataset.samples if s.split == "val"]
     counts = Counter(s.label for s in train)
@@ -69,7 +69,8 @@ def not_covered(labels: Sequence[str], validation: Sequence[Sample]) -> str:
     )
 
 
-def _one_class(dataset: Dataset) -> str:
+def one_class_remedy(dataset: Dataset) -> str:
+    """What to do about a data set of one class."""
     folder = dataset.source / dataset.labels[0] if dataset.labels else dataset.source
     if folder.is_dir() and any(path.is_dir() for path in folder.iterdir()):
         return f"if its classes are one level deeper, give {folder}"

@@ -1,0 +1,143 @@
+"""Manifests in JSON, as labelling programs and data sets write them, as tables of cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from edge_ran.errors import InputError
+from edge_ran.picture import PICTURE_SUFFIXES
+
+Row: TypeAlias = tuple[int, list[str]]  # its line's number, and its cells
+
+_DEEPEST = 8  # objects in objects whose values get columns
+
+
+def of_json_lines(source: Path, text: str) -> list[Row]:
+    """Return the table of an object a line, as ``metadata.jsonl`` of Hugging Face's image folders is.
+
+    Raises:
+        InputError: a line is no object.
+    """
+    rows: list[tuple[int, Mapping[str, object]]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise InputError(f"manifest {source}, line {number}: no JSON object", '{"file_name": …, "label": …}')
+            rows.append((number, _of_vertex(row) if "classificationAnnotation" in row else row))
+    return _of_objects(rows)
+
+
+def of_json(source: Path, text: str) -> list[Row]:
+    """Return the table of a list of objects, of names with their labels, or of what labelling programs export.
+
+    Raises:
+        InputError: it is no JSON, or of another form; a picture has several labels.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"manifest {source} is no JSON", "save it again") from error
+    remedy = 'it is a list of objects: [{"image": …, "label": …}, …]'
+    if isinstance(value, dict):
+        if "images" in value and "annotations" in value:
+            what, remedy = f"manifest {source} lists what is in pictures (COCO), not their classes", "list.csv"
+            raise InputError(what, f"list the pictures with their classes in {source.parent}/{remedy}: image,label")
+        classes, labels, assets = (value.get(key) for key in ("classes", "labels", "assets"))
+        if isinstance(value.get("files"), list):
+            value = [_of_edge_impulse(one) for one in value["files"] if isinstance(one, dict)]
+        elif isinstance(assets, dict):
+            value = [_of_vott(source, one) for one in assets.values() if isinstance(one, dict)]
+        elif isinstance(classes, list) and isinstance(labels, dict):  # FiftyOne: numbers of classes
+            known = dict(enumerate(classes))
+            places = {name: label for name, label in labels.items() if isinstance(label, int)}
+            value = [{"image": name, "label": known.get(label)} for name, label in places.items()]
+        elif value and all(isinstance(label, str | int) for label in value.values()):
+            value = [{"image": name, "label": label} for name, label in value.items()]
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise InputError(f"manifest {source} is JSON, but no list of pictures with labels", remedy)
+    if value and all(isinstance(one.get("annotations"), list) and isinstance(one.get("data"), dict) for one in value):
+        value = [_of_label_studio(source, one) for one in value]
+    return _of_objects(list(enumerate(value, 1)))
+
+
+def _of_edge_impulse(one: Mapping[str, object]) -> dict[str, object]:
+    label = one.get("label")
+    if isinstance(label, dict):
+        label = label.get("label")
+    return {"image": one.get("path"), "label": label, "split": one.get("category")}
+
+
+def _of_vott(source: Path, one: Mapping[str, object]) -> dict[str, object]:
+    asset, regions = one.get("asset"), one.get("regions")
+    name = asset.get("name") if isinstance(asset, dict) else None
+    tags = {str(tag) for box in _objects(_listed(regions)) for tag in _listed(box.get("tags"))}
+    if len(tags) > 1:
+        raise several_labels(f"manifest {source}: {name}", tags)
+    return {"image": name, "label": min(tags, default=None)}
+
+
+def _of_label_studio(source: Path, one: Mapping[str, Any]) -> dict[str, object]:
+    """A task of Label Studio: its first picture, and the choice of all that annotated it."""
+    texts = [text for text in one["data"].values() if isinstance(text, str)]
+    image = next((text for text in texts if text.lower().endswith(PICTURE_SUFFIXES)), texts[0] if texts else "")
+    results = [done["result"] for done in _objects(one["annotations"]) if isinstance(done.get("result"), list)]
+    values = [part["value"] for result in results for part in _objects(result) if isinstance(part.get("value"), dict)]
+    choices = {str(choice) for value in values for choice in _listed(value.get("choices"))}
+    if len(choices) > 1:
+        raise several_labels(f"manifest {source}: {image}", choices)
+    return {"image": image, "label": min(choices, default=None)}
+
+
+def _of_vertex(one: Mapping[str, Any]) -> dict[str, object]:
+    """A line of Google's Vertex AI."""
+    told, marks = one["classificationAnnotation"], one.get("dataItemResourceLabels")
+    split = next((v for k, v in marks.items() if k.endswith("ml_use")), None) if isinstance(marks, dict) else None
+    label = told.get("displayName") if isinstance(told, dict) else told
+    return {"image": one.get("imageGcsUri"), "label": label, "split": split}
+
+
+def several_labels(what: str, labels: Iterable[str]) -> InputError:
+    """The error for a picture with more than one label."""
+    names = ", ".join(sorted(labels))
+    return InputError(f"{what} has the labels {names}; a picture has one class here", "leave such pictures out")
+
+
+def _objects(values: Sequence[object]) -> list[dict[str, Any]]:
+    return [value for value in values if isinstance(value, dict)]
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []
+
+
+def _of_objects(rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:
+    flat = [(number, dict(_flat(row))) for number, row in rows]
+    names = list(dict.fromkeys(name for _, row in flat for name in row))
+    cells = [(number, [row.get(name, "") for name in names]) for number, row in flat]
+    return [(0, names), *cells] if rows else []
+
+
+def _flat(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """The texts in a value, each with its column's name: {"a": {"b": 1}} has the column a.b, [1] is 1."""
+    if isinstance(value, dict) and depth < _DEEPEST:
+        for key, one in value.items():
+            yield from _flat(one, f"{name}.{_text(key)}" if name else _text(key), depth + 1)
+    elif isinstance(value, list) and len(value) == 1 and depth < _DEEPEST:
+        yield from _flat(value[0], name, depth + 1)
+    elif isinstance(value, list):
+        plain = all(isinstance(one, str | int | float) for one in value)
+        yield name, _text(json.dumps(value)) if value and plain else ""
+    else:
+        yield name, "" if isinstance(value, dict) else _text(value)
+
+
+def _text(value: object) -> str:
+    """A cell's text; halves of characters, which JSON can hold and no file's name can, become question marks."""
+    return "" if value is None else str(value).encode(errors="replace").decode()
