@@ -93,6 +93,15 @@ def fitted_labels(lines: Sequence[str], widths: Sequence[int]) -> tuple[str, ...
     return tuple(lines)
 
 
+def count_remedy(labels: int, classes: int, name: str) -> str:
+    """What to type where a network has another number of classes than the file of labels that is called ``name``."""
+    if labels == classes - 1:
+        return f"if its first class is a background: sed '1i background' {name} > with.txt, then --labels with.txt"
+    if labels == classes + 1:
+        return f"if the first label is a background: tail -n +2 {name} > without.txt, then --labels without.txt"
+    return "--labels FILE, one per line"
+
+
 def clean_label(text: str) -> str:
     """Return a label without blanks around it, and in Unicode's composed form (NFC): macOS writes names decomposed."""
     return unicodedata.normalize("NFC", text.strip())

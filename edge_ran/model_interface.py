@@ -17,7 +17,7 @@ from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, Operator, TensorSpec, plain_pixels, read_card, read_graph
 from edge_ran.graph.structure import FLOATS
-from edge_ran.labels import decode_labels, fitted_labels, numbered_labels
+from edge_ran.labels import count_remedy, decode_labels, fitted_labels, numbered_labels
 from edge_ran.preprocess import normalise, quantise
 
 MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
@@ -65,7 +65,7 @@ class ModelInterface:
             return numbered
         if len(self.names) != classes:
             what = f"{self.graph.path} has {classes} outputs, but {len(self.names)} labels are given or in it"
-            raise InputError(what, "--labels FILE, one per line")
+            raise InputError(what, count_remedy(len(self.names), classes, "LABELS"))
         return self.names
 
     @property

@@ -255,6 +255,20 @@ def test_a_table_with_the_same_classes_as_the_folders_changes_nothing(pictures):
     assert dataset.load(pictures).labels == ("blue", "green", "red")
 
 
+def test_pictures_in_no_class_folder_are_counted(tmp_path, pictures):
+    """As a competition's test pictures lie beside the classes of the training pictures."""
+    root = layout(tmp_path / "data", pictures, "train/{}")
+    (root / "test").mkdir()
+    for name in ("1.png", "2.png"):
+        (root / "test" / name).write_bytes((pictures / "red" / "000.png").read_bytes())
+    data = dataset.load(root)
+    assert counts(data) == {"green": 3, "red": 3}
+    assert f"pictures in {root / 'test'} that are in no class folder were ignored: 2" in dataset.ignored_notes(data)
+    (pictures / "stray.png").write_bytes((pictures / "red" / "000.png").read_bytes())
+    (pictures / "._stray.png").write_bytes(b"x")
+    assert dataset.ignored_notes(dataset.load(pictures))[0].endswith("that are in no class folder were ignored: 1")
+
+
 def test_a_folder_too_many_above_the_classes(tmp_path, pictures):
     root = layout(tmp_path / "data", pictures, "fruits/{}")
     with pytest.raises(InputError, match="one class only") as caught:
@@ -327,6 +341,7 @@ def test_pictures_of_research_and_of_old_programs(pictures, suffix):
         ("flower_photos.tgz", "tar xf flower_photos.tgz"),
         ("a.zip", "unzip a.zip"),
         ("labels.xlsx", "save it as CSV"),
+        ("data.yaml", "give the folder"),
     ],
 )
 def test_what_is_in_the_container_of_another_program_is_told(tmp_path, name, words):

@@ -315,6 +315,30 @@ def test_a_column_for_each_of_many_classes_is_no_picture(pictures):
     assert dataset.load(pictures / "list.csv").labels == ("class 0", "class 1")
 
 
+@pytest.mark.parametrize(
+    ("names", "head", "between"),
+    [
+        (("train.txt", "val.txt"), "", " "),
+        (("train_list.txt", "val_list.txt"), "", " "),
+        (("train.csv", "valid.csv"), "path,label\n", ","),
+        (("Train-Set.tsv", "VAL.tsv"), "path\tlabel\n", "\t"),
+    ],
+)
+def test_lists_that_are_called_as_splits_are(pictures, names, head, between):
+    rows = flat(pictures, pictures / "images")
+    for name, chosen in zip(names, (rows[:6], rows[6:]), strict=True):
+        lines = "".join(f"images/{image}{between}{label}\n" for label, image in chosen)
+        (pictures / name).write_text(head + lines)
+    (pictures / "test.csv").write_text("path\nimages/x.png\n")  # a competition's: no labels
+    (pictures / "classes.txt").write_text("red\ngreen\n")
+    assert sorted(listed(dataset.load(pictures))) == sorted(
+        (label, image, "train" if number < 6 else "val") for number, (label, image) in enumerate(rows)
+    )
+    (pictures / names[0]).unlink()
+    with pytest.raises(InputError):  # nothing to train on: a question, which list is meant
+        dataset.load(pictures)
+
+
 def test_half_a_character_in_json_is_one_line(pictures):
     path = pictures / "list.json"
     path.write_text(json.dumps([{"image": "red/\ud800.png", "label": "red"}, {"image": "x.png", "label": "\ud800"}]))

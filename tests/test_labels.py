@@ -1,10 +1,11 @@
 import contextlib
 import json
+import subprocess
 
 import pytest
 
 from edge_ran.errors import InputError
-from edge_ran.labels import decode_labels, fitted_labels, numbered_labels
+from edge_ran.labels import count_remedy, decode_labels, fitted_labels, numbered_labels
 
 NAMES = ("Käse", "Кофе", "水")
 
@@ -44,6 +45,15 @@ def test_numbers_from_1_are_left_out_where_the_network_has_as_many_classes(separ
     assert fitted_labels(kept, [3]) == fitted_labels(kept, [7, 3]) == NAMES
     assert fitted_labels(kept, [4]) == ("0", *NAMES)  # 0 is the background
     assert fitted_labels(kept, [2]) == fitted_labels(kept, [4, 9]) == kept
+
+
+def test_the_remedy_of_a_background_works(tmp_path):
+    (tmp_path / "l.txt").write_text("red\ngreen\n")
+    for classes, found in ((3, ("background", "red", "green")), (1, ("green",))):
+        command = count_remedy(2, classes, "l.txt").partition(": ")[2].partition(", then --labels ")
+        subprocess.run(["sh", "-c", command[0]], cwd=tmp_path, check=True)
+        assert decode_labels((tmp_path / command[2]).read_bytes(), "it") == found
+    assert count_remedy(2, 7, "l.txt") == "--labels FILE, one per line"
 
 
 def test_numbers_from_1_behind_the_labels():

@@ -32,7 +32,10 @@ class AnswersOptions:
         str | None,
         typer.Option(metavar="NAME", help="tf, torch, caffe (as keras.applications), unit 0..1, raw 0..255."),
     ] = None
-    mean: Annotated[str, typer.Option(metavar="M[,M,M]", help="Instead: (pixel - mean) / std, pixels 0..255.")] = ""
+    mean: Annotated[
+        str,
+        typer.Option(metavar="M[,M,M]", help="Instead: (pixel - mean) / std, pixels 0..255, in the order of --color."),
+    ] = ""
     std: Annotated[str, typer.Option(metavar="S[,S,S]", help="See --mean.")] = ""
     scale: Annotated[float | None, typer.Option(help="Instead of --std: 1 / std.")] = None
     color: Annotated[str | None, typer.Option(metavar="rgb|bgr", help="Order of the colours.")] = None

@@ -24,9 +24,16 @@ class MetadataOptions:
         Path | None, typer.Option("--labels", metavar="FILE", help="The model's classes, one per line.")
     ] = None
     mean: Annotated[
-        str, typer.Option("--mean", metavar="R,G,B", help="Input = (pixel - mean) / std; pixels are 0 to 255.")
+        str,
+        typer.Option(
+            "--mean",
+            metavar="M[,M,M]",
+            help="Input = (pixel - mean) / std, pixels 0..255.",
+        ),
     ] = ""
-    std: Annotated[str, typer.Option("--std", metavar="R,G,B", help="One number stands for all three channels.")] = ""
+    std: Annotated[
+        str, typer.Option("--std", metavar="S[,S,S]", help="As --mean: one, or three in --color's order.")
+    ] = ""
     input_size: Annotated[
         str,
         typer.Option("--input-size", metavar="HEIGHTxWIDTH", help="Size of an input that can be resized, in pixels."),

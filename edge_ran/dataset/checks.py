@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_ran import dynamic_range
 from edge_ran.dataset.decoding import decode
-from edge_ran.dataset.samples import NO_FILES, Dataset, Progress, Sample, some
+from edge_ran.dataset.samples import LOOSE, NO_FILES, Dataset, Progress, Sample, some
 from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, has_more_frames
 
@@ -96,6 +96,8 @@ def ignored_notes(dataset: Dataset) -> list[str]:
             notes.append(f"{count} files ending in {what} were ignored: {why}")
         elif what == NO_FILES:
             notes.append(f"{count} {what} were ignored")
+        elif what.endswith(LOOSE.partition("{}")[2]):
+            notes.append(f"{what} were ignored: {count}")
         else:
             notes.append(f"{count} of {what} were ignored" if count > 1 else f"{what} was ignored")
     more = sum(has_more_frames(path) for path in {sample.path for sample in dataset.samples if sample.row < 0})

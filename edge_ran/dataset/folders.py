@@ -19,9 +19,9 @@ from edge_ran.dataset.folder_doubts import (
     tables_in,
     unpacked,
 )
-from edge_ran.dataset.samples import NO_FILES, SPLIT_NAMES, Sample
+from edge_ran.dataset.samples import LOOSE, NO_FILES, SPLIT_NAMES, Sample
 from edge_ran.errors import InputError
-from edge_ran.folder_walk import folders_in, walk
+from edge_ran.folder_walk import folders_in, is_system_file, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import NAMED_SUFFIXES, is_picture
 
@@ -45,6 +45,9 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
     # A class may be called "train" as well: its pictures lie in it, a split holds folders of classes.
     divided = bool(splits) and (len(splits) == len(children) or all(holds_folders_only(one) for one in splits))
     samples: list[Sample] = []
+    for folder in [source, *(splits if divided else [])] if children else []:
+        if loose := sum(_is_sample(path) for path in folder.iterdir()):
+            ignored[LOOSE.format(folder)] += loose
     if divided:
         for child in children:
             if child not in splits:
@@ -65,6 +68,10 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
         raise InputError(f"{source} holds no class folder with pictures", remedy)
     return _without_layout(samples)
+
+
+def _is_sample(path: Path) -> bool:
+    return (is_picture(path) or path.suffix.lower() in CLIP_SUFFIXES) and not is_system_file(path.name)
 
 
 def manifests_in(source: Path) -> list[tuple[Path, str]]:

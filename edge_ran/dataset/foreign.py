@@ -17,6 +17,7 @@ _KINDS = {
         "read it there (datasets.load_dataset), and save each picture as CLASS/NUMBER.jpg",
     ),
     (".tfrecord", ".tfrecords", ".record"): ("TensorFlow's records", _AS_PICTURES),
+    (".yaml", ".yml"): ("a description of a data set", "give the folder that holds its pictures"),
     (".xml",): (
         "an annotation file of CVAT or Pascal VOC",
         "if it has a tag for each picture, export it as ImageNet, which makes a folder for each class",

@@ -13,7 +13,7 @@ from edge_ran.dataset.arrays import from_arrays
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import Columns
 from edge_ran.dataset.folders import from_folder, manifests_in
-from edge_ran.dataset.manifest import from_manifest
+from edge_ran.dataset.manifest import from_manifest, split_lists
 from edge_ran.dataset.names import NOTE, from_names
 from edge_ran.dataset.samples import Dataset, Sample
 from edge_ran.dataset.tables import MANIFEST_SUFFIXES
@@ -84,7 +84,7 @@ def load(
     notes: tuple[str, ...] = ()
     columns = Columns(image_column, label_column, group_column, split_column)
     if source.is_dir():
-        if tables := manifests_in(source):
+        if tables := split_lists(source, columns) or manifests_in(source):
             read = [(from_manifest(path, columns, clip_step_s), split) for path, split in tables]
             samples = [dataclasses.replace(s, split=s.split or split) for one, split in read for s in one.samples]
             notes = tuple(dict.fromkeys(note for one, _ in read for note in one.notes))

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import NO_SPLIT, Columns, find_columns
 from edge_ran.dataset.json_tables import several_labels
-from edge_ran.dataset.samples import Sample, split_name
+from edge_ran.dataset.samples import SPLIT_NAMES, Sample, split_name
 from edge_ran.dataset.tables import read_table
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name, folders_in
@@ -22,6 +22,8 @@ from edge_ran.labels import clean_label
 from edge_ran.picture import PICTURE_SUFFIXES
 
 _SHOWN = 300  # letters of a name in an error line
+_LISTS = (".txt", ".csv", ".tsv", ".lst", ".jsonl")
+_END_OF_LIST = re.compile(r"[ _-]?(list|labels?|set|data|annotations?|images)$")
 _FEW = 50  # names that are looked for, until one is there
 _MOST_COLUMNS, _MOST_ROWS = 20, 2000  # of a table beside folders, that are looked at
 # A class with the places of its boxes, perhaps several times: Kaggle's ImageNet.
@@ -119,6 +121,25 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
     note = f"the column {layout.guessed!r} was taken for the labels; --label-column names another"
     return Manifest(tuple(samples), (note,) if layout.guessed else ())
+
+
+def split_lists(source: Path, columns: Columns) -> list[tuple[Path, str]]:
+    """Find the manifests of a folder that are called as splits are, each with its split: train.txt, val_list.txt.
+
+    Those without labels, such as a competition's test.csv, are left out. Nothing unless there are two or more, one for
+    training, and where there are more folders than one: these may be the classes.
+    """
+    if len(folders_in(source)) > 1:
+        return []
+    paths = [path for path in sorted(source.iterdir()) if path.suffix.lower() in _LISTS and path.is_file()]
+    splits = {path: SPLIT_NAMES.get(_END_OF_LIST.sub("", path.stem.lower()), "") for path in paths}
+    named = [(path, split) for path, split in splits.items() if split]
+    found = []
+    for path, split in named if len(named) > 1 else []:
+        with contextlib.suppress(InputError):
+            find_columns(path, read_table(path), columns, _Finder(path).is_there)
+            found.append((path, split))
+    return found if "train" in {split for _, split in found} else []
 
 
 def divides_otherwise(table: Path, are_parts: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from edge_ran.host.importing.source import Source, open_source, shown
 from edge_ran.host.importing.translate import Translated, translate
 from edge_ran.host.rewrites import LayerGraph, PassReport
 from edge_ran.host.rewrites.proof_pictures import proof_frames
-from edge_ran.labels import fitted_labels
+from edge_ran.labels import count_remedy, fitted_labels
 from edge_ran.model_interface import read_labels
 from edge_ran.runs import RunFolder
 
@@ -278,7 +279,8 @@ def _labels(labels: str | None, classes: int, path: Path, check_on: Path | None)
     if labels is not None:
         found = fitted_labels(read_labels(Path(labels)), (classes,))
         if len(found) != classes:
-            raise InputError(f"{labels} has {len(found)} labels, the network {classes} outputs", "one label per line")
+            what = f"{labels} has {len(found)} labels, the network {classes} outputs"
+            raise InputError(what, count_remedy(len(found), classes, shlex.quote(labels)))
         return found, False
     if check_on is not None:
         found = dataset.load(check_on).labels
