@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,12 @@ def is_system_file(name: str) -> bool:
 def folders_in(folder: Path) -> list[Path]:
     """Return the user's folders in a folder, links to folders among them, sorted."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_system_file(path.name))
+
+
+def by_number(path: Path | str) -> list[tuple[str, int]]:
+    """Return the key that sorts names with numbers as people count: 2.png before 10.png."""
+    pieces = re.split(r"([0-9]+)", str(path))
+    return [(text, int(number)) for text, number in zip(pieces[::2], [*pieces[1::2], "0"], strict=True)]
 
 
 def walk(folder: Path) -> Iterator[Place]:

@@ -581,6 +581,14 @@ def test_a_camera_of_another_pixel_format(
     assert (frame.image.shape, frame.image.dtype, frame.image.mean()) == ((12, 16, 3), np.uint8, mean)
 
 
+@pytest.mark.parametrize("source", ["", "*.png"])
+def test_pictures_come_in_the_order_of_their_numbers(tmp_path: Path, source: str) -> None:
+    for number in (10, 9, 1, 100, 2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))
+    opened = open_source(str(tmp_path / source))
+    assert [frame.image[0, 0, 0] for frame in opened] == [1, 2, 9, 10, 100]
+
+
 def test_a_folder_of_clips_is_told(tmp_path: Path) -> None:
     (tmp_path / "my clip.mp4").write_bytes(b"x")
     with pytest.raises(InputError, match="holds clips, no pictures") as caught:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge_ran import collect, dataset
+from edge_ran.collect import candidates
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 
 pytest.importorskip("imagehash", reason="needs edge-ran[clips]")
@@ -97,6 +98,15 @@ def test_blurred_and_alike_are_left_out_and_counted(tmp_path: Path):
     assert made.classes == (collect.ClassCount("hall", 2, 1, 1, {"alike": 1, "blurred": 1}),)
     assert [Path(r["source"]).name for r in manifest(tmp_path / "set")] == ["1.png", "4.png"]
     assert any("'hall' is thin: 2 pictures" in problem for problem in made.problems)
+
+
+def test_a_live_photo_is_of_its_clips_group(tmp_path: Path):
+    for name in ("IMG_1.jpg", "IMG_2.jpg"):
+        photo(tmp_path / "hall" / name, scene(1))
+    (tmp_path / "hall" / "IMG_1_HEVC.MOV").write_bytes(b"x")
+    found, _ = candidates.files_in([tmp_path])
+    groups = {path.name: candidates.Candidate(*one, path, 0.0, 1.0, 0, b"").group for *one, path in found}
+    assert groups == {"IMG_1.jpg": "hall/IMG_1_HEVC.MOV", "IMG_1_HEVC.MOV": "hall/IMG_1_HEVC.MOV", "IMG_2.jpg": ""}
 
 
 def test_visits_are_groups(tmp_path: Path):

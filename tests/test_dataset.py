@@ -397,9 +397,11 @@ def test_a_set_of_unreadable_pictures_only_is_described(tmp_path: Path) -> None:
     assert "class 'a' has no readable picture" in found.problems
 
 
-def test_many_rows_of_one_picture_are_one_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_links_to_one_picture_are_one_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite(str(tmp_path / "x.png"), np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype(np.uint8))
-    rows = "".join(f"x.png,{'ab'[index % 2]}\n" for index in range(3000))
+    for index in range(3000):
+        (tmp_path / f"{index}.png").symlink_to("x.png")
+    rows = "".join(f"{index}.png,{'ab'[index % 2]}\n" for index in range(3000))
     (tmp_path / "rows.csv").write_text("image,label\n" + rows)
     compared = []
     distance = checks._distance
@@ -407,7 +409,7 @@ def test_many_rows_of_one_picture_are_one_twin(tmp_path: Path, monkeypatch: pyte
     found = summarise(load(tmp_path / "rows.csv"))
     assert found.images == 3000
     assert [problem for problem in found.problems if "almost equal" in problem] == [
-        f"1 pairs of almost equal pictures under two labels, the first: {tmp_path / 'x.png'} and {tmp_path / 'x.png'}"
+        f"1 pairs of almost equal pictures under two labels, the first: {tmp_path / '0.png'} and {tmp_path / '1.png'}"
     ]
     assert len(compared) == 1
 

@@ -211,6 +211,11 @@ def test_one_folder_of_pictures_is_no_class(tmp_path, pictures, name):
         dataset.load(tmp_path / "data")
     assert "export it as ImageNet" in caught.value.remedy
     assert dataset.load(tmp_path / "data", labels=[name]).labels == (name,)
+    for table in ("a.csv", "b.csv"):
+        (tmp_path / "data" / table).write_text("id,kind,other\n")
+    with pytest.raises(InputError) as caught:
+        dataset.load(tmp_path / "data")
+    assert caught.value.remedy.endswith(f"edge-ran dataset {tmp_path}/data/a.csv or {tmp_path}/data/b.csv")
 
 
 def test_the_folder_of_the_classes_among_others_is_named(tmp_path, pictures):
@@ -253,6 +258,28 @@ def test_a_table_with_the_same_classes_as_the_folders_changes_nothing(pictures):
     lines = [f"{label}/{n:03d}.png,{number}" for number, label in enumerate(("red", "green", "blue")) for n in range(8)]
     (pictures / "list.csv").write_text("\n".join(["image,label", *lines]))
     assert dataset.load(pictures).labels == ("blue", "green", "red")
+
+
+def test_a_folder_with_all_classes_again_is_asked_about(tmp_path, pictures):
+    """As Kaggle's rock-paper-scissors is laid out."""
+    root = layout(tmp_path / "data", pictures, "{}", "all again/{}")
+    with pytest.raises(InputError, match="called as the classes beside it: green, red") as caught:
+        dataset.load(root)
+    assert caught.value.remedy == "leave it out: --classes green,red"
+    assert counts(dataset.load(root, labels=["green", "red"])) == {"green": 3, "red": 3}
+
+
+@pytest.mark.parametrize("name", ["IMG_1.MOV", "IMG_1_HEVC.MOV", "IMG_1.mp4"])
+def test_a_live_photos_picture_and_clip_are_one_group(tmp_path, pictures, name):
+    """The clip of 3 s shows what the picture shows: held out alone, the picture would be recognised."""
+    for folder in (pictures / "red", pictures / "green" / "a visit"):
+        folder.mkdir(exist_ok=True)
+        (folder / "IMG_1.PNG").write_bytes((pictures / "blue" / "000.png").read_bytes())
+        (folder / name).write_bytes(b"x")
+    groups = {s.path.relative_to(pictures).as_posix(): s.group for s in dataset.load(pictures).samples}
+    assert groups["red/IMG_1.PNG"] == groups[f"red/{name}"] == f"red/{name}"
+    assert groups["green/a visit/IMG_1.PNG"] == groups[f"green/a visit/{name}"] == "green/a visit"
+    assert groups["red/000.png"] == ""
 
 
 def test_pictures_in_no_class_folder_are_counted(tmp_path, pictures):
@@ -342,6 +369,7 @@ def test_pictures_of_research_and_of_old_programs(pictures, suffix):
         ("a.zip", "unzip a.zip"),
         ("labels.xlsx", "save it as CSV"),
         ("data.yaml", "give the folder"),
+        ("data_batch_1", "numpy.savez"),
     ],
 )
 def test_what_is_in_the_container_of_another_program_is_told(tmp_path, name, words):

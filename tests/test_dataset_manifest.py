@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 from collections import Counter
 
 import pytest
@@ -339,6 +340,28 @@ def test_lists_that_are_called_as_splits_are(pictures, names, head, between):
         dataset.load(pictures)
 
 
+def test_boxes_without_names_of_columns_have_their_class_last(pictures):
+    """As keras-retinanet reads them: the numbers are no classes."""
+    lines = [f"{image},10,20,30,4{number},{label}" for number, (label, image) in enumerate(NAMES)]
+    (pictures / "boxes.csv").write_text("\n".join([*lines, lines[0]]))
+    data = dataset.load(pictures / "boxes.csv")
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert data.notes == ("lines of boxes.csv that name a picture again, with the same class, count once: 1",)
+    numbers = [f"{image},10,20,30,40,{number // 4}" for number, (_, image) in enumerate(NAMES)]
+    (pictures / "boxes.csv").write_text("\n".join(numbers) + "\n")
+    with pytest.raises(InputError, match="5 columns of numbers") as caught:
+        dataset.load(pictures / "boxes.csv")
+    subprocess.run(["sh", "-c", caught.value.remedy.partition(": ")[2]], check=True)
+    assert dataset.load(pictures / "boxes.csv").labels == ("0", "1")
+
+
+def test_a_picture_with_two_classes_is_one_line(pictures):
+    lines = [f"{image},{label}" for label, image in NAMES]
+    (pictures / "list.csv").write_text("\n".join(["path,label", *lines, f"{NAMES[0][1]},green"]))
+    with pytest.raises(InputError, match=r"000\.png has the labels green, red; a picture has one class here"):
+        dataset.load(pictures / "list.csv")
+
+
 def test_half_a_character_in_json_is_one_line(pictures):
     path = pictures / "list.json"
     path.write_text(json.dumps([{"image": "red/\ud800.png", "label": "red"}, {"image": "x.png", "label": "\ud800"}]))
@@ -351,6 +374,17 @@ def test_what_fiftyone_exports(pictures):
     labels = {image[:-4]: int(label == "green") for label, image in names}
     (pictures / "labels.json").write_text(json.dumps({"classes": ["red", "green"], "labels": labels}))
     assert listed(dataset.load(pictures)) == [(label, image, "") for label, image in names]
+    named = {name: {"label": "red" if number == 0 else "green", "confidence": 0.5} for name, number in labels.items()}
+    (pictures / "labels.json").write_text(json.dumps({"classes": None, "labels": named}))
+    assert listed(dataset.load(pictures)) == [(label, image, "") for label, image in names]
+    several = {"red_000": [{"label": 0}, {"label": 1}]}
+    (pictures / "labels.json").write_text(json.dumps({"classes": ["red", "green"], "labels": several}))
+    with pytest.raises(InputError, match="red_000 has the labels green, red"):
+        dataset.load(pictures)
+    (pictures / "labels.json").write_text(json.dumps({"classes": ["red"], "labels": {}}))
+    with pytest.raises(InputError, match="is empty") as caught:
+        dataset.load(pictures)
+    assert caught.value.remedy.startswith('{"image"')
     (pictures / "labels.json").write_text(json.dumps({"classes": ["red"], "labels": {"a": [{"box": 1}]}}))
     with pytest.raises(InputError, match="is empty"):
         dataset.load(pictures)

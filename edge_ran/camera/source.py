@@ -35,7 +35,7 @@ from edge_ran.camera.address import is_near, remedy_of_address, without_password
 from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http
 from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
-from edge_ran.folder_walk import check_name, walk
+from edge_ran.folder_walk import by_number, check_name, walk
 from edge_ran.picture import (
     CLIP_SUFFIXES,
     MOST_PIXELS,
@@ -149,7 +149,7 @@ def open_source(
             raise InputError(f"{text} holds clips, no pictures", remedy)
         return Pictures(text, found, fps)
     if not path.exists() and glob.has_magic(str(path)):
-        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+        found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=by_number)
         return Pictures(text, [p for p in found if is_picture(p) and p.is_file()], fps)
     if not path.exists():
         raise InputError(f"no such camera, video or folder: {text}", "try --camera 0, a file, or rtsp://…")
@@ -160,9 +160,9 @@ def open_source(
 
 
 def pictures_directly_in(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, without those below it, in the order of their names."""
+    """Return the pictures of a folder, without those below it, in the order of their names and of numbers in these."""
     place = next(walk(folder))
-    return [folder / name for name in place.files if is_picture(name)]
+    return [folder / name for name in sorted(place.files, key=by_number) if is_picture(name)]
 
 
 class _Cv2Source(FrameSource):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,9 +67,18 @@ class Candidate:
 
     @property
     def group(self) -> str:
-        """The visit, else the clip, which is of one class; a photo without a visit stands alone."""
+        """The visit, else the clip, which is of one class; a photo without either stands alone.
+
+        A Live Photo is of the clip that was filmed with it.
+        """
         is_clip = self.source.suffix.lower() in CLIP_SUFFIXES
-        return self.visit or (f"{self.label}/{self.source.name}" if is_clip else "")
+        clip = self.source.name if is_clip else dataset.live_clip(self.source.name, _names_in(self.source.parent))
+        return self.visit or (f"{self.label}/{clip}" if clip else "")
+
+
+@functools.cache
+def _names_in(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(os.listdir(folder)))
 
 
 def files_in(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Counter[str]]:

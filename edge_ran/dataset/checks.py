@@ -15,6 +15,7 @@ from edge_ran import dynamic_range
 from edge_ran.dataset.decoding import decode
 from edge_ran.dataset.samples import LOOSE, NO_FILES, Dataset, Progress, Sample, some
 from edge_ran.dataset.splitting import one_class_remedy
+from edge_ran.folder_walk import by_number
 from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, has_more_frames
 
 THUMB = 16
@@ -134,7 +135,7 @@ def frame_leak(samples: Sequence[Sample], images: NDArray[np.uint8]) -> str:
     random = np.random.default_rng(0)
     nearer = []
     for indices in by_class.values():
-        indices.sort(key=lambda i: str(samples[i].path))
+        indices.sort(key=lambda i: by_number(samples[i].path))
         if len(indices) < 8:
             continue
         for at in random.permutation(len(indices) - 1)[:100]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
 from edge_ran.picture import CLIP_SUFFIXES, MOST_PIXELS, eight_bit_bgr, square_pixels
 
-__all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows"]
+__all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows", "live_clip"]
 
 MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
 MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length
@@ -29,6 +31,23 @@ def clip(path: Path) -> Iterator[cv2.VideoCapture]:
     with _opened(path, []) as capture:
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # phones film sideways and write a rotation tag
         yield capture
+
+
+def live_clip(picture: str, names: Sequence[str]) -> str:
+    """Return the name of the clip that an iPhone filmed with a picture, a Live Photo; empty where there is none.
+
+    Args:
+        picture: the name of the picture's file.
+        names: those of all files in its folder, sorted.
+    """
+    stem = os.path.splitext(picture)[0]
+    found = (f"{stem}{mark}{ending}" for mark in ("", "_HEVC") for ending in (".MOV", ".mov", ".mp4", ".MP4"))
+    return next((name for name in found if _is_among(name, names)), "")
+
+
+def _is_among(name: str, names: Sequence[str]) -> bool:
+    place = bisect.bisect_left(names, name)
+    return place < len(names) and names[place] == name
 
 
 def clip_rows(path: Path, step_s: float) -> Sequence[int]:

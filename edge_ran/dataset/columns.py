@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,9 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
     known = bool(set(map(_plain, names)) & set(KNOWN_NAMES["image"])) or bool(columns.image)
     image = None if known else _column_of_pictures(rows[:_FEW], is_picture)
     if image is not None and _names_picture(rows[0], image, is_picture):
-        names, body, image = _names_of(rows, image), rows, None
+        names, body, image = _names_of(source, rows, image), rows, None
     elif not known and image is None and is_list(source) and len(names) > 1:
-        names, body = _names_of(rows, 0), rows
+        names, body = _names_of(source, rows, 0), rows
     if source.suffix.lower() == ".lst" and body is rows and len(rows[0][1]) > 2:
         names = ["number", "label", *[""] * (len(rows[0][1]) - 3), "image"]  # as MXNet's im2rec writes it
     if not columns.label:
@@ -152,8 +153,8 @@ def _names_picture(row: Row, place: int, is_picture: Callable[[str], bool]) -> b
     return is_picture(cell) or cell.lower().endswith(PICTURE_SUFFIXES)
 
 
-def _names_of(rows: Sequence[Row], image: int) -> list[str]:
-    """Names for the columns of a table that has none."""
+def _names_of(source: Path, rows: Sequence[Row], image: int) -> list[str]:
+    """Names for the columns of a table that has none. Where four numbers stand there, they are the sides of a box."""
     width = max(len(cells) for _, cells in rows)
     names = [""] * width
     names[image] = "image"
@@ -162,9 +163,20 @@ def _names_of(rows: Sequence[Row], image: int) -> list[str]:
     if splits:
         names[splits[0]] = "split"
         others.remove(splits[0])
+    numbers = [place for place in others if all(_number(cells, place) for _, cells in rows[:_FEW])]
+    if len(numbers) > 3:
+        others = [place for place in others if place not in numbers]
+        if len(others) != 1:
+            first = ",".join(["image", *[f"n{number}" for number in range(1, width - 1)], "label"])
+            what = f"manifest {source} has {len(numbers)} columns of numbers, and no names that tell which is the label"
+            raise InputError(what, f"name them in a first line: sed -i '1i {first}' {shlex.quote(str(source))}")
     for place, name in zip(others, ("label", "group"), strict=False):
         names[place] = name
     return names
+
+
+def _number(cells: Sequence[str], place: int) -> bool:
+    return place < len(cells) and re.fullmatch(r"-?[0-9]*[.]?[0-9]+", cells[place].strip()) is not None
 
 
 def _column_of_labels(body: Sequence[Row], width: int, taken: set[int]) -> int | None:

@@ -54,10 +54,18 @@ def check_classes(source: Path, children: Sequence[Path]) -> None:
         raise InputError(
             what, f"move {one}/{name} to {source}/{name}/{one.name}, and so on; or {_named(parts)} if they are classes"
         )
+    for child in children:
+        same = {one.name for one in folders_in(child)} & ({one.name for one in children} - {child.name})
+        if len(same) > 1 and holds_folders_only(child):
+            what = f"{child} holds folders that are called as the classes beside it: {', '.join(sorted(same))}"
+            classes = [one for one in children if one != child]
+            raise InputError(what, f"leave it out: {_named(classes)}")
     child = children[0] if len(children) == 1 else source
     if child.name.lower() in _NO_CLASSES and child != source and (_holds_pictures(child) or _holds_classes(child)):
         what = f"{source} holds one folder, {child.name}, which does not look like a class"
         remedy = foreign.remedy(path.name for path in source.iterdir() if path.is_file()) or inner_remedy(source)
+        if tables := [shlex.quote(str(table)) for table in tables_in(source)]:
+            remedy = f"if a manifest tells the classes, name it: edge-ran dataset {' or '.join(tables)}"
         raise InputError(what, remedy or f"lay it out as {source}/CLASS/PICTURE; or {_named([child])} if it is a class")
     for table in tables_in(source):
         if divides_otherwise(table, _numbered_alike(children)):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_ran.dataset import foreign
-from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
+from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows, live_clip
 from edge_ran.dataset.folder_doubts import (
     check_boxes,
     check_classes,
@@ -106,18 +106,24 @@ def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]
 
 
 def _class(folder: Path, split: str, clip_step_s: float) -> tuple[list[Sample], Counter[str]]:
-    """List a class folder; a sample's group is, for now, its sub-folder and, of a frame, the clip's name."""
+    """List a class folder; a sample's group is, for now, its sub-folder and, of a frame, the clip's name.
+
+    A Live Photo's picture and clip are in one group.
+    """
     label, samples, others = clean_label(folder.name), list[Sample](), Counter[str]()
     for place in walk(folder):
         others.update({NO_FILES: len(place.others)} if place.others else {})
         group = place.folder.relative_to(folder).as_posix().removeprefix(".")
+        live = {name: live_clip(name, place.files) for name in place.files if is_picture(name)}
+        filmed = set(live.values())
         for name in place.files:
             path, suffix = place.folder / name, os.path.splitext(name)[1].lower()
             if is_picture(name):
-                samples.append(Sample(path, label, group, split))
+                samples.append(Sample(path, label, group or live[name], split))
             elif suffix in CLIP_SUFFIXES:
                 rows = clip_rows(path, clip_step_s)
-                samples += [Sample(path, label, f"{group}/{name}".lstrip("/"), split, row) for row in rows]
+                own = group if group and name in filmed else f"{group}/{name}".lstrip("/")
+                samples += [Sample(path, label, own, split, row) for row in rows]
             else:
                 others[suffix or name] += 1
     return samples, others

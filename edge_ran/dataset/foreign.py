@@ -26,6 +26,7 @@ _KINDS = {
     (".zip",): ("an archive", "unpack it first: unzip NAME"),
     (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz"): ("an archive", "unpack it first: tar xf NAME"),
     (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),
+    ("data_batch_1", "test_batch"): ("CIFAR as Python pickles it", AS_ARRAYS),
     (".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", AS_ARRAYS),
     (".mdb", ".lmdb", ".rec", ".beton", ".cbor"): ("the container of another program", _AS_PICTURES),
     (

@@ -54,10 +54,9 @@ def of_json(source: Path, text: str) -> list[Row]:
             value = [_of_edge_impulse(one) for one in value["files"] if isinstance(one, dict)]
         elif isinstance(assets, dict):
             value = [_of_vott(source, one) for one in assets.values() if isinstance(one, dict)]
-        elif isinstance(classes, list) and isinstance(labels, dict):  # FiftyOne: numbers of classes
-            known = dict(enumerate(classes))
-            places = {name: label for name, label in labels.items() if isinstance(label, int)}
-            value = [{"image": name, "label": known.get(label)} for name, label in places.items()]
+        elif "classes" in value and isinstance(labels, dict):
+            known = dict(enumerate(_listed(classes)))
+            value = [_of_fiftyone(source, name, label, known) for name, label in labels.items()]
         elif value and all(isinstance(label, str | int) for label in value.values()):
             value = [{"image": name, "label": label} for name, label in value.items()]
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
@@ -81,6 +80,15 @@ def _of_vott(source: Path, one: Mapping[str, object]) -> dict[str, object]:
     if len(tags) > 1:
         raise several_labels(f"manifest {source}: {name}", tags)
     return {"image": name, "label": min(tags, default=None)}
+
+
+def _of_fiftyone(source: Path, name: str, label: object, classes: Mapping[int, object]) -> dict[str, object]:
+    """A picture's label: a class's number or name, by itself, with its confidence, or in a list."""
+    told = [one.get("label") if isinstance(one, dict) else one for one in (_listed(label) or [label])]
+    found = {str(classes.get(one) if isinstance(one, int) else one) for one in told if isinstance(one, int | str)}
+    if len(found) > 1:
+        raise several_labels(f"manifest {source}: {name}", found)
+    return {"image": name, "label": min(found - {"None"}, default=None)}
 
 
 def _of_label_studio(source: Path, one: Mapping[str, Any]) -> dict[str, object]:

@@ -119,8 +119,23 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         )
     if not samples:
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
-    note = f"the column {layout.guessed!r} was taken for the labels; --label-column names another"
-    return Manifest(tuple(samples), (note,) if layout.guessed else ())
+    once = _once(samples, source)
+    notes = []
+    if layout.guessed:
+        notes.append(f"the column {layout.guessed!r} was taken for the labels; --label-column names another")
+    if again := len(samples) - len(once):
+        notes.append(f"lines of {source.name} that name a picture again, with the same class, count once: {again}")
+    return Manifest(tuple(once), tuple(notes))
+
+
+def _once(samples: Sequence[Sample], source: Path) -> Sequence[Sample]:
+    """The samples without those that are listed again. Raises InputError where one has two classes in a split."""
+    found: dict[tuple[Path, int, str], Sample] = {}
+    for sample in samples:
+        first = found.setdefault((sample.path, sample.row, sample.split), sample)
+        if first.label != sample.label:
+            raise several_labels(f"manifest {source}: {sample.path.name}", {first.label, sample.label})
+    return list(found.values())
 
 
 def split_lists(source: Path, columns: Columns) -> list[tuple[Path, str]]:

@@ -31,7 +31,9 @@ def read_table(source: Path) -> list[Row]:
     """
     rows = _rows(source)
     if not rows:
-        raise InputError(f"manifest {source} is empty", "its first line is: image,label")
+        is_json = source.suffix.lower() in (".json", ".jsonl", ".labels")
+        remedy = '{"image": …, "label": …} for each picture' if is_json else "its first line is: image,label"
+        raise InputError(f"manifest {source} is empty", remedy)
     return rows
 
 
