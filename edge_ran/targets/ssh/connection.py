@@ -26,6 +26,7 @@ AGENT = Path(agent.__file__)
 ALIVE_S = 5.0  # between two signs of life
 STOP_S = 10.0  # from the first Ctrl-C until we wait no longer
 LONGEST_FRAME = 1 << 22
+MOST_LATE_BYTES = 1 << 24  # more than can be on its way when we close
 
 
 class Connection:
@@ -162,8 +163,12 @@ class Connection:
 
     def _read_frames(self) -> None:
         assert self._ssh.stdout is not None
-        for frame in read_frames(self._ssh.stdout):
-            self._put(frame)
+        late = 0
+        for kind, payload in read_frames(self._ssh.stdout):
+            self._put((kind, payload))
+            late += agent.HEADER.size + len(payload) if self._closed else 0
+            if late > MOST_LATE_BYTES:
+                self._ssh.kill()  # it goes on sending what nobody wants, and would until close() waits no longer
         self._put((b"", b""))
 
     def _put(self, frame: tuple[bytes, bytes]) -> None:
