@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.read_run import read_run
 from edge_ran.host.rewrites.proof_pictures import proof_images
 from edge_ran.host.run_settings import RunSettings, read_settings
-from edge_ran.host.scoring import Examples, fit_temperature, predict, top1
+from edge_ran.host.scoring import Examples, fit_temperature, predictor, scores
 from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, fit
 from edge_ran.host.training_report import Curves
@@ -214,7 +214,8 @@ class _Quantisation:
         self.split, self.judges = (
             ("validation", data.validation) if data.validation is not None else ("test", data.test)
         )
-        self.calibrated_top1 = self._top1(self.network, self.judges)
+        self._answer = predictor(self.network, card.input)  # with the weights that it has then
+        self.calibrated_top1 = self._top1(self._answer, self.judges)
         self.kept = "fine-tuned"
 
     def fine_tune(self, folder: Path, checkpoint_s: float, answers: NDArray[np.float32] | None = None) -> None:
@@ -235,7 +236,7 @@ class _Quantisation:
         curves = Curves(folder)
         trained = fit(self.network, task, replace(self.callbacks, on_epoch=functools.partial(self._draw, curves)))
         curves.finish(trained.history)
-        before, after = self.calibrated_top1, self._top1(self.network, data.validation)
+        before, after = self.calibrated_top1, self._top1(self._answer, data.validation)
         if before is not None and after is not None and after < before:
             self.network.set_weights(start)
             self.kept = "calibrated"
@@ -247,10 +248,13 @@ class _Quantisation:
     def finish(self, run: Path) -> QuantizeResult:
         """Judge the network, and write it with its ranges and its card."""
         data, card, folder = self.data, self.card, RunFolder(run)
-        test_top1, judged_top1 = self._top1(self.network, data.test), self._top1(self.network, self.judges)
-        temperature = card.temperature
-        if data.validation is not None:
-            probabilities = predict(self.network, data.validation.pixels, card.input)
+        answer, of_float = predictor(self.network, card.input), predictor(self.teacher, card.input)
+        test_top1, temperature = self._top1(answer, data.test), card.temperature
+        if data.validation is None:
+            judged_top1 = test_top1
+        else:
+            probabilities = answer(data.validation.pixels)
+            judged_top1 = scores(probabilities, data.validation.labels)[1]
             temperature = fit_temperature(probabilities, data.validation.labels)
         float_layers = fake_quant.float_layers(self.model)
         settings = self.settings
@@ -275,18 +279,18 @@ class _Quantisation:
             float_layers=float_layers,
             split=self.split,
             images=len(self.judges or ()),
-            float_top1=self._top1(self.teacher, self.judges),
+            float_top1=self._top1(of_float, self.judges),
             calibrated_top1=self.calibrated_top1,
             top1=judged_top1,
             kept=self.kept,
             test_images=len(data.test or ()),
-            float_test_top1=self._top1(self.teacher, data.test),
+            float_test_top1=self._top1(of_float, data.test),
             test_top1=test_top1,
             seconds=0.0,
         )
 
-    def _top1(self, network: tf_keras.Model, examples: Examples | None) -> float | None:
-        return top1(network, examples, self.card.input)
+    def _top1(self, answer: Callable[..., NDArray[np.float32]], examples: Examples | None) -> float | None:
+        return None if examples is None else scores(answer(examples.pixels), examples.labels)[1]
 
     def _draw(self, curves: Curves, history: Sequence[EpochRecord]) -> None:
         curves.update(history)

@@ -6,21 +6,24 @@ import contextlib
 import csv
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
+import threading
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 from edge_ran.architecture import Architecture, Stage
+from edge_ran.errors import EdgeRanError
 from edge_ran.host import networks
 from edge_ran.host.train import train
+from edge_ran.host.training_loop import Callbacks, Progress
 from edge_ran.recipe import Recipe, TrainOptions
+from edge_ran.workers import from_words
 
 # The sums of two workers are added in another order than one process adds them; nothing else may differ.
 TOLERANCE = 2e-3
@@ -31,43 +34,27 @@ HOW = Recipe(
 )
 OPTIONS = TrainOptions(validation_fraction=0.25, checkpoint_s=0.0)
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from test_distributed import HOW, OPTIONS, TINY
-from edge_ran.errors import EdgeRanError
-from edge_ran.host.train import train
-from edge_ran.host.training_loop import Callbacks
-from edge_ran.workers import from_words
-source, run, addresses, worker, resume = sys.argv[1:]
-def on_step(p):
-    print(p.step, flush=True)
-    if p.step == 4 and worker == "1" and not resume:
-        sys.stdin.read()  # until it is killed, in the second epoch
-try:
-    train(Path(source), Path(run), TINY, HOW, OPTIONS, resume=bool(resume), workers=from_words(addresses, int(worker)),
-          callbacks=Callbacks(on_step=on_step))
-except EdgeRanError as error:
-    sys.exit(f"{error}\\n{error.remedy}")
-"""
+
+def work(heard: Connection, data: Path, run: Path, addresses: str, worker: int, resume: bool) -> None:
+    """Tell of each step; of two workers the second one is killed in the second epoch, unless it resumes."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+    def on_step(progress: Progress) -> None:
+        heard.send(progress.step)
+        if progress.step == 4 and worker == 1 and not resume:
+            threading.Event().wait()
+
+    options = {"resume": resume, "workers": from_words(addresses, worker), "callbacks": Callbacks(on_step=on_step)}
+    try:
+        train(data, run, TINY, HOW, OPTIONS, **options)
+    except EdgeRanError as error:
+        heard.send((str(error), error.remedy))
 
 
 def free_addresses(count: int) -> str:
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
-
-
-def start(data: Path, run: Path, addresses: str, worker: int, resume: str = "") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(data), str(run), addresses, str(worker), resume],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parent,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
 
 
 def losses(run: Path) -> list[float]:
@@ -82,30 +69,26 @@ def weights(run: Path) -> list[np.ndarray]:
 def test_two_workers_train_as_one_and_go_on_after_one_was_lost(pictures: Path, tmp_path: Path) -> None:
     """One test of several runs, for each process costs seconds of imports."""
     run, hosts = tmp_path / "run", free_addresses(2)
-    first, second = (start(pictures, run, hosts, worker) for worker in (0, 1))
-    try:
-        assert second.stdout is not None
-        assert "4\n" in iter(second.stdout.readline, "")
-        second.send_signal(signal.SIGKILL)
-        _, errors = first.communicate(timeout=400)
-    finally:
-        for process in (first, second):
-            process.kill()
-            process.communicate()
-    assert first.returncode == 1
-    what, remedy = errors.strip().splitlines()[-2:]
+    (first, of_first), (second, of_second) = (
+        processes.start(work, pictures, run, hosts, worker, False) for worker in (0, 1)
+    )
+    while of_second.recv() < 4:
+        pass
+    second.kill()
+    *_, (what, remedy) = processes.said(of_first)
+    first.join()
+    second.join()
     assert what.startswith("worker 0 lost another worker (127.0.0.1:")
     assert "--resume" in remedy
     assert not (run / "card.json").exists()
     one = shutil.copytree(run, tmp_path / "one")
 
     hosts = free_addresses(2)
-    both = [start(pictures, run, hosts, worker, "resume") for worker in (1, 0)]
+    both = [processes.start(work, pictures, run, hosts, worker, True) for worker in (1, 0)]
     train(pictures, tmp_path / "alone", TINY, HOW, OPTIONS)  # meanwhile
     train(pictures, one, TINY, HOW, OPTIONS, resume=True)  # what two began, one finishes
-    for process in both:
-        _, errors = process.communicate(timeout=400)
-        assert process.returncode == 0, errors[-2000:]
+    for _, steps in both:
+        assert processes.said(steps)[-1] == 9
     for folder in (run, one):
         np.testing.assert_allclose(losses(folder), losses(tmp_path / "alone"), rtol=TOLERANCE)
         for ours, theirs in zip(weights(folder), weights(tmp_path / "alone"), strict=True):

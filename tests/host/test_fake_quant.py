@@ -28,10 +28,11 @@ from edge_ran.host.flatbuffer import flatbuffer  # noqa: E402
 from edge_ran.host.integer_layers import file_scale  # noqa: E402
 
 # Two poolings with a skip connection in the mask, a unit that strides, and one that widens.
-TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, mask_pool=2)
+TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, 0, mask_pool=2)
 # Every option of `configure`, one at a time, and the two that meet in indoor56.
 OPTIONS = {
     "plain": {},
+    "mask-units": {"r": 1},  # the only one, and "carried", with a unit between two poolings of the mask
     "channel": {"attention": "channel"},
     "spatial": {"attention": "spatial"},
     "naive": {"learning": "naive"},
@@ -44,7 +45,7 @@ OPTIONS = {
     "grouped": {"groups": 4, "bottleneck_ratio": 2},
     "nearest-linear-naive": {"upsampling": "nearest", "mask_tail": "linear", "learning": "naive"},
     "nearest-spatial": {"upsampling": "nearest", "attention": "spatial"},
-    "carried": {},
+    "carried": {"r": 1},
     "carried-projection": {"shortcut": "projection", "mask_tail": "linear", "bias": True},
 }
 CARRIED = ("carried", "carried-projection")  # with scales above zero, so that sums carry their units' shifts

@@ -6,12 +6,12 @@ import dataclasses
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from schemas import valid_record
 
@@ -32,10 +32,10 @@ from tf_keras import layers
 from edge_ran.host import networks, parity, precisions, quantize, training_data
 from edge_ran.host.convert import convert
 from edge_ran.host.train import train
-from edge_ran.host.training_loop import Trained
+from edge_ran.host.training_loop import Callbacks, Trained
 from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
 
-TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, mask_pool=2)
+TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, 0, mask_pool=2)
 RECIPE = QUANTIZE.changed(epochs=2, batch_size=16, learning_rate=0.01)
 
 
@@ -119,34 +119,27 @@ def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_p
         parity.check(dataclasses.replace(found, agreement=0.5))
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from edge_ran.host.quantize import quantize
-from edge_ran.host.training_loop import Callbacks
-from edge_ran.recipe import QUANTIZE
-how = QUANTIZE.changed(epochs=2, batch_size=16, learning_rate=0.01)
-quantize(Path(sys.argv[1]), Path(sys.argv[2]), how=how, resume=len(sys.argv) > 3, checkpoint_s=0.0,
-         callbacks=Callbacks(on_step=lambda p: print(p.step, flush=True)))
-"""
+def quantize_and_tell(heard: Connection, run: Path, output: Path, resume: bool) -> None:
+    callbacks = Callbacks(on_step=lambda p: heard.send(p.step))
+    quantize.quantize(run, output, how=RECIPE, resume=resume, checkpoint_s=0.0, callbacks=callbacks)
 
 
 def test_a_killed_run_resumes_to_the_same_bits(run: Path, quantised: Path, tmp_path: Path) -> None:
     """SIGKILL inside an epoch, often in a checkpoint's write; then the undisturbed result, that of another process."""
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", SCRIPT, str(run)]
-    with subprocess.Popen([*command, str(killed)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= 7:
-                process.kill()
-                break
-    assert process.returncode == -signal.SIGKILL
+    process, steps = processes.start(quantize_and_tell, run, killed, False)
+    while steps.recv() < 7:
+        pass
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (killed / "model.keras").exists()
     with pytest.raises(OutputExists):
         quantize.quantize(run, killed, how=RECIPE)
-    done = subprocess.run([*command, str(killed), "resume"], check=True, capture_output=True, text=True)
-    assert int(done.stdout.split()[0]) in (7, 8)  # one after the checkpoint's step
+    process, steps = processes.start(quantize_and_tell, run, killed, True)
+    assert processes.said(steps)[0] in (7, 8)  # one after the checkpoint's step
+    process.join()
+    assert process.exitcode == 0
     for ours, theirs in zip(weights(killed), weights(quantised), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert (killed / "ranges.json").read_bytes() == (quantised / "ranges.json").read_bytes()

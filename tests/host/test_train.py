@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import processes
 import pytest
 from numpy.typing import NDArray
 from schemas import valid
@@ -157,43 +159,33 @@ def test_bfloat16_run_is_saved_as_float32(pictures: Path, tmp_path: Path) -> Non
     assert networks.load(tmp_path / "run" / "model.keras").get_layer("stem_conv").compute_dtype == "float32"
 
 
-SCRIPT = """
-import json, sys
-from pathlib import Path
-from edge_ran.architecture import Architecture, Stage
-from edge_ran.host.train import train
-from edge_ran.host.training_loop import Callbacks
-from edge_ran.recipe import Recipe, TrainOptions
-how = Recipe("quick", epochs=3, batch_size=4, learning_rate=0.05, schedule="one-cycle", warmup=0.2, mixup=0.2)
-tiny = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 1),), (), 0, 1, 0, mask_pool=2)
-train(Path(sys.argv[1]), Path(sys.argv[2]), tiny, how, TrainOptions(validation_fraction=0.25, checkpoint_s=0.0),
-      resume=len(sys.argv) > 3, callbacks=Callbacks(on_step=lambda p: print(p.step, flush=True)))
-"""
+RESUMED = Recipe("quick", epochs=3, batch_size=4, learning_rate=0.05, schedule="one-cycle", warmup=0.2, mixup=0.2)
+
+
+def train_and_tell(heard: Connection, pictures: Path, run: Path, resume: bool) -> None:
+    options = TrainOptions(validation_fraction=0.25, checkpoint_s=0.0)
+    train(
+        pictures, run, TINY, RESUMED, options, resume=resume, callbacks=Callbacks(on_step=lambda p: heard.send(p.step))
+    )
 
 
 def test_killed_run_resumes_to_the_same_bits(pictures: Path, tmp_path: Path) -> None:
     """SIGKILL inside an epoch and at an arbitrary moment (often a checkpoint's write); then the undisturbed result."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    how = Recipe("quick", 3, 4, 0.05, "one-cycle", warmup=0.2, mixup=0.2)
-    train(pictures, undisturbed, TINY, how, TrainOptions(validation_fraction=0.25))
-    extra: list[str] = []
+    train(pictures, undisturbed, TINY, RESUMED, TrainOptions(validation_fraction=0.25))
     for stop_at in (2, 6):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(pictures), str(killed), *extra], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= stop_at:
-                time.sleep(0.003 * stop_at)
-                process.send_signal(signal.SIGKILL)
-                break
-        process.stdout.close()
-        assert process.wait() == -signal.SIGKILL
+        process, steps = processes.start(train_and_tell, pictures, killed, stop_at > 2)
+        while steps.recv() < stop_at:
+            pass
+        time.sleep(0.003 * stop_at)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not (killed / "card.json").exists()
-        extra = ["resume"]
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(pictures), str(killed), "resume"], check=True, capture_output=True
-    )
+    process, steps = processes.start(train_and_tell, pictures, killed, True)
+    assert processes.said(steps)[-1] == 12
+    process.join()
+    assert process.exitcode == 0
     for a, b in zip(weights(undisturbed), weights(killed), strict=True):
         np.testing.assert_array_equal(a, b)
     assert not list(killed.glob(".edge-ran-*"))
