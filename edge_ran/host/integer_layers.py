@@ -62,7 +62,8 @@ class IntegerLayer(layers.Layer):
         self.inner, self.inputs, self.written, self.ends = inner, tuple(inputs), output, ends
         self.scales = _to_integers(inner, inputs[0].step) if isinstance(inner, WEIGHTED) else np.float32(1)
 
-    def call(self, inputs: Any) -> Any:
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and it takes 5 ms a layer
+    def call(self, inputs: Any, training: object = None) -> Any:  # Keras takes what is decorated to want ``training``
         tensors = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         numbers = [tf.round(x / scale.step) for x, scale in zip(tensors, self.inputs, strict=True)]
         found = self._compute(numbers) * self.written.step

@@ -90,8 +90,7 @@ def test_the_shipped_network_is_right_on_a_gpu_and_wrong_without_the_rewrite(
     monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
     run = RunFolder(EDGE50)
     spec = ModelCard.from_json(run.card_path.read_text()).input
-    photos, _ = of_folder(None, spec, 120)
-    pictures = np.concatenate([photos, photos[:80, :, ::-1]])  # 200
+    pictures, _ = of_folder(None, spec, 120)
 
     model = networks.load(run.model_path)
     drawn = rewrites.LayerGraph.of(model)
@@ -119,10 +118,11 @@ def test_the_shipped_network_is_right_on_a_gpu_and_wrong_without_the_rewrite(
     shipped = EDGE50 / SHIPPED_TFLITE
     with open_runtime(shipped) as runtime:
         tensor = runtime.outputs[0]
-    rewritten = agreement.compare(answers(shipped, "cpu", 200), answers(shipped, "gpu", 200), tensor)
+    rewritten = agreement.compare(answers(shipped, "cpu", 120), answers(shipped, "gpu", 120), tensor)
     assert rewritten.top1 >= 0.99
     assert rewritten.is_right
-    assert np.array_equal(answers(plain, "cpu", 40), answers(now, "cpu", 40))  # the CPU gets both right
-    strided = agreement.compare(answers(plain, "cpu", 40), answers(plain, "gpu", 40), tensor)
+    right = answers(plain, "cpu", 40)
+    assert np.array_equal(right, answers(now, "cpu", 40))  # the CPU gets both right
+    strided = agreement.compare(right[:20], answers(plain, "gpu", 20), tensor)
     assert strided.top1 < 0.9
     assert not strided.is_right
