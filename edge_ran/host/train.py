@@ -135,7 +135,9 @@ def train(
         calibration.keep(folder, data.train)
     weights = _class_weights(data.train.labels, len(data.labels)) if settings.balance else None
     if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
-        transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage, data.none)
+        transfer.take_over(
+            model, begun, data.train, spec, weights, callbacks.on_stage, data.none, how=how, seed=options.seed
+        )
     answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
     task = _task(folder, data, spec, settings, options, weights, answers, crew)
     model, trained = _fit(model, settings, task, callbacks)
@@ -288,8 +290,8 @@ def _finish(
     if data.test is None:
         training_report.write(run, model, data, spec, trained.history, temperature)
     record = data.record
-    if not settings.recipe.epochs and data.validation is not None:
-        record = _fit_to_all(model, data, data.validation, spec, weights)
+    if trained.best_epoch == 0 and data.validation is not None:
+        record = _fit_to_all(model, data, data.validation, spec, weights, settings)
     test_top1 = top1(model, data.test, spec)
     if data.test is not None:
         training_report.write(run, model, data, spec, trained.history, temperature)
@@ -310,13 +312,14 @@ def _fit_to_all(
     validation: Examples,
     spec: InputSpec,
     weights: NDArray[np.float32] | None,
+    settings: RunSettings,
 ) -> TrainingSet:
     """Fit the last layer to the validation pictures as well, which have judged it; return what it was trained on now.
 
     Whole clips were held out for judging, and of few clips each is missed.
     """
     parts = [data.train, validation]
-    transfer.fit_last(model, parts, spec, weights, data.none)
+    transfer.fit_last(model, parts, spec, weights, data.none, how=settings.recipe, seed=settings.seed)
     return dataclasses.replace(data.record, pictures=sketch(picture for part in parts for picture in part.pixels))
 
 

@@ -2,11 +2,12 @@
 
 The classes and the input size may differ, since a residual attention network is convolutional up to its pooling: every
 layer but the last is taken over. The last is fitted to the new classes first, on what the layers below make of the
-pictures; the training of all layers then starts from there.
+pictures and of changed copies of them; the training of all layers then starts from there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,13 +19,18 @@ from edge_ran import runs
 from edge_ran.card import InputSpec
 from edge_ran.host import networks
 from edge_ran.host.scoring import Examples
-from edge_ran.host.training_step import NONE_WEIGHT
+from edge_ran.host.training_step import NONE_WEIGHT, augment
+from edge_ran.recipe import Recipe
 from edge_ran.start import Start
 
 HEAD = "logits"
 HEAD_STEPS = 300
 HEAD_RATE = 0.02
 HEAD_DECAY = 1e-2
+COPIES = 6  # changed copies of a picture that the last layer is fitted to, where memory allows
+SMALLEST = 0.5  # share of a picture that a copy shows
+MOST_ROWS = 200_000  # of features: 400 MB
+BATCH = 128
 
 
 def take_over(
@@ -35,6 +41,9 @@ def take_over(
     class_weights: NDArray[np.float32] | None,
     on_stage: Callable[[str], None],
     none: NDArray[np.uint8] | None = None,
+    *,
+    how: Recipe,
+    seed: int = 0,
 ) -> None:
     """Give ``model`` the weights of ``start``, and fit its last layer to the training pictures.
 
@@ -44,6 +53,8 @@ def take_over(
         class_weights: (classes,) factors on the loss, or None.
         on_stage: called with a few words on what begins.
         none: (n, H, W, 3) pictures of none of the classes.
+        how: says how pictures are changed.
+        seed: of what is random in that.
     """
     source = networks.load(runs.RunFolder(start.folder).model_path)
     known = {layer.name: layer for layer in source.layers}
@@ -51,7 +62,7 @@ def take_over(
         if layer.weights and layer.name != HEAD:
             layer.set_weights(known[layer.name].get_weights())
     on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
-    fit_last(model, [train], spec, class_weights, none)
+    fit_last(model, [train], spec, class_weights, none, how=how, seed=seed)
 
 
 def fit_last(
@@ -60,31 +71,62 @@ def fit_last(
     spec: InputSpec,
     class_weights: NDArray[np.float32] | None,
     none: NDArray[np.uint8] | None = None,
+    *,
+    how: Recipe,
+    seed: int = 0,
 ) -> None:
     """Fit the last layer of ``model`` to all pictures of ``parts``, and leave those below as they are.
 
-    The pixels are read part by part, for they may be more than memory holds; other arguments as ``take_over``'s.
+    It is fitted to changed copies of each picture as well: a part of it, with the mirroring, brightness and contrast of
+    ``how``. On indoor places never seen that was worth a point of balanced accuracy (64 to 96 pixels, four areas). The
+    pixels are read part by part, for they may be more than memory holds; other arguments as ``take_over``'s.
     """
-    features = np.concatenate([_features(model, part.pixels, spec) for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
-    strange = None if none is None else _features(model, none, spec)
+    copies = min(COPIES, max(0, MOST_ROWS // sum(len(part) for part in parts) - 1))
+    features = np.concatenate([_features(model, part.pixels, spec, how, seed, copies) for part in parts])
+    labels = np.concatenate([np.tile(part.labels, 1 + copies) for part in parts])
+    strange = None if none is None else _features(model, none, spec, how, seed, 1)
     kernel, bias = fit_head(features, labels, model.output_shape[-1], class_weights, strange)
     model.get_layer(HEAD).set_weights([kernel, bias])
 
 
-def _features(model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """(N, H, W, 3) uint8 -> (N, channels): what the last layer sees of the pictures and their mirror images."""
+def _features(
+    model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec, how: Recipe, seed: int, copies: int
+) -> NDArray[np.float32]:
+    """(N, H, W, 3) uint8 -> ((1 + copies) N, channels): what the last layer sees of the pictures, then of each copy."""
     inner = tf_keras.Model(model.input, model.get_layer(HEAD).input)
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def forward(x: tf.Tensor) -> tf.Tensor:
-        x = (tf.cast(x, tf.float32) - mean) / std
-        both = inner(x, training=False) + inner(x[:, :, ::-1], training=False)
-        return tf.cast(both, tf.float32) / 2
+    def seen(x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(inner((x - mean) / std, training=False), tf.float32)
 
-    parts = [forward(tf.constant(pixels[i : i + 128])).numpy() for i in range(0, len(pixels), 128)]
-    return np.concatenate(parts)
+    @tf.function(reduce_retracing=True, autograph=False)
+    def as_it_is(batch: tf.Tensor) -> tf.Tensor:
+        return seen(tf.cast(batch, tf.float32))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def changed(batch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        return seen(_changed(tf.cast(batch, tf.float32), how, number))
+
+    rounds: list[list[NDArray[np.float32]]] = [[] for _ in range(1 + copies)]
+    for first in range(0, len(pixels), BATCH):  # each batch is read once
+        batch = tf.constant(pixels[first : first + BATCH])
+        rounds[0].append(as_it_is(batch).numpy())
+        for copy in range(copies):
+            number = tf.constant((seed, first * COPIES + copy), tf.int32)
+            rounds[1 + copy].append(changed(batch, number).numpy())
+    return np.concatenate([part for one in rounds for part in one])
+
+
+def _changed(x: tf.Tensor, how: Recipe, seed: tf.Tensor) -> tf.Tensor:
+    """(N, H, W, 3) float32 0..255 -> the same of a random part of each picture; a function of ``seed``, (2,) int32."""
+    count, size = tf.shape(x)[0], x.shape[1:3]
+    draw = tf.random.stateless_uniform((4, count), seed)
+    area, stretch = SMALLEST + (1 - SMALLEST) * draw[0], tf.exp((draw[1] - 0.5) * np.log(4 / 3))
+    height, width = tf.minimum(tf.sqrt(area) * stretch, 1.0), tf.minimum(tf.sqrt(area) / stretch, 1.0)
+    top, left = draw[2] * (1 - height), draw[3] * (1 - width)
+    boxes = tf.stack([top, left, top + height, left + width], 1)
+    part = tf.image.crop_and_resize(x, boxes, tf.range(count), size)
+    return augment(part, dataclasses.replace(how, pad=0.0), seed + 1)
 
 
 def fit_head(
