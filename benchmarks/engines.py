@@ -4,9 +4,10 @@
                                  [--precision fp32 int8] [--threads 1 2] [--sessions 5] [--rounds 6]
                                  [--labelled NETWORK=DATA ...] [--made FOLDER] [--clock processor] [--json]
 
-Networks: ``edge50`` is the one that ships; ``indoor56`` and ImageNet's ``attention56``, with the paper's mask tail and
-with a linear one, have random weights and random BatchNorm statistics (from fresh ones converters delete operators),
-unless ``--run`` names a run folder that holds a trained one: the answers of random networks hang on every rounding.
+Networks: ``edge50`` and ``places38`` ship, trained; ``indoor56`` and ImageNet's ``attention56``, with the paper's mask
+tail and with a linear one, have random weights and random BatchNorm statistics (from fresh ones converters delete
+operators), unless ``--run`` names a run folder that holds a trained one: the answers of random networks hang on every
+rounding.
 Peers get them the way their users would: tf2onnx from the Keras graph as it was trained, each one's own post-training
 quantiser with half of the calibration pictures; and, to tell the engine from the graph, from our rewritten graph as
 well. tflite-runtime, and OpenVINO once more, get our files.
@@ -58,10 +59,12 @@ HERE = Path(__file__).resolve().parent
 # Name here: network, options. A linear mask tail is what the rewrites merge and move before the upsampling.
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "edge50": ("edge50", {}),
+    "places38": ("places38", {}),
     "indoor56": ("indoor56", {}),
     "attention56": ("attention56", {}),
     "attention56-linear": ("attention56", {"mask_tail": "linear"}),
 }
+SHIPPED = {name: folder for name in NETWORKS if (folder := runs.shipped(name))}
 OURS, AGAIN = "edge-ran", "edge-ran again"
 TURN_MS = 100.0
 PAUSE_S = 0.02  # thread pools go on spinning for a while after a turn and would take the next one's processor
@@ -136,8 +139,7 @@ def make_sources(
     from edge_ran.preprocess import fit_pixels, normalise
     from edge_ran.runtime.output_capture import captured
 
-    if run is None and network == "edge50":
-        run = runs.SHIPPED / "edge50"
+    run = run or SHIPPED.get(network)
     if run is not None:
         model, card = read_run(run)
         spec = card.input
@@ -166,8 +168,8 @@ def make_sources(
     ours = folder / "our file"
     ours.mkdir(exist_ok=True)
     for precision in ("fp32", "int8"):
-        if run == runs.SHIPPED / "edge50" and precision == "int8":
-            shutil.copy(runs.SHIPPED / "edge50" / runs.SHIPPED_TFLITE, ours / "int8.tflite")
+        if run is not None and run == SHIPPED.get(network) and precision == "int8":
+            shutil.copy(run / runs.SHIPPED_TFLITE, ours / "int8.tflite")
             continue
         how = catalogue.converter(precision)
         network_ours = functools.partial(convert.rewrite_for(model, how).model, training=False)
@@ -366,7 +368,7 @@ def main() -> None:
     if unknown := set(trained) - {*chosen.network}:
         parser.error(f"--run: {', '.join(unknown)} is not measured")
 
-    if without := set(labelled) - {*trained, "edge50"}:
+    if without := set(labelled) - {*trained, *SHIPPED}:
         parser.error(f"--labelled: {', '.join(without)} is not trained, add --run {min(without)}=RUN")
 
     def note(line: str) -> None:
@@ -380,7 +382,7 @@ def main() -> None:
             run = Path(trained[network]) if network in trained else None
             known = make_sources(network, run, folder, pythons.get("tf2onnx", sys.executable), note)
             if network in labelled:
-                pictures = write_labelled(run or runs.SHIPPED / "edge50", Path(labelled[network]), folder)
+                pictures = write_labelled(run or SHIPPED[network], Path(labelled[network]), folder)
                 note(f"{network}: accuracy on {pictures:,} labelled pictures")
             reference = contenders(folder, "fp32", [OURS], pythons, note)[0].probabilities
             for precision in chosen.precision:
