@@ -46,7 +46,9 @@ class EpochRecord:
 
 @dataclass
 class State:
-    """Where a run stands: what a checkpoint holds beside the weights."""
+    """Where a run stands: what a checkpoint holds beside the weights.
+
+    ``margin`` is what an epoch's accuracy must exceed that of epoch 0 by, 0..1."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -55,6 +57,7 @@ class State:
     best_top1: float = -1.0
     best_loss: float | None = None
     seconds: float = 0.0
+    margin: float = 0.0
 
     def numbers(self) -> list[float]:
         """Return the fields as numbers, for ``of_numbers``; a ``best_loss`` that is not there is infinite."""
@@ -63,12 +66,17 @@ class State:
     @classmethod
     def of_numbers(cls, numbers: NDArray[np.float64]) -> State:
         """Return the state that ``numbers`` tells."""
-        step, loss_sum, correct, best_epoch, best_top1, best_loss, seconds = map(float, numbers)
+        step, loss_sum, correct, best_epoch, best_top1, best_loss, seconds, margin = map(float, numbers)
         known = best_loss if np.isfinite(best_loss) else None
-        return cls(int(step), loss_sum, correct, int(best_epoch), best_top1, known, seconds)
+        return cls(int(step), loss_sum, correct, int(best_epoch), best_top1, known, seconds, margin)
 
     def is_better(self, top1: float, loss: float) -> bool:
-        """Whether an epoch with these validation values is at least as good as the best one so far."""
+        """Whether an epoch with these validation values is at least as good as the best one so far.
+
+        Where that is epoch 0, better by more than ``margin``.
+        """
+        if self.best_epoch == 0:
+            return top1 > self.best_top1 + self.margin
         best_loss = float("inf") if self.best_loss is None else self.best_loss
         return (top1, -loss) >= (self.best_top1, -best_loss)
 

@@ -61,6 +61,18 @@ def balanced_accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.int
     return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
+def standard_error(probabilities: NDArray[np.float32], labels: NDArray[np.int32], balanced: bool) -> float:
+    """(N, classes) and (N,) -> standard error of top-1, or of the mean recall of the classes, as a share of 1.
+
+    A hit and a miss are added to each rate, so that few pictures that are all right do not count as certain.
+    """
+    right = probabilities.argmax(1) == labels
+    parts = [right[labels == label] for label in np.unique(labels)] if balanced else [right]
+    rates = [(part.sum() + 1) / (len(part) + 2) for part in parts]
+    variances = [rate * (1 - rate) / len(part) for rate, part in zip(rates, parts, strict=True)]
+    return float(np.sqrt(np.sum(variances)) / len(parts))
+
+
 def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
     """Return the temperature that minimises the negative log-likelihood (Guo et al. 2017, arXiv 1706.04599)."""
     logits = np.log(np.maximum(probabilities, 1e-12))

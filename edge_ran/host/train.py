@@ -135,9 +135,7 @@ def train(
         calibration.keep(folder, data.train)
     weights = _class_weights(data.train.labels, len(data.labels)) if settings.balance else None
     if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
-        transfer.take_over(
-            model, begun, data.train, spec, weights, callbacks.on_stage, data.none, how=how, seed=options.seed
-        )
+        transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage, how, options.seed, data.none)
     answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
     task = _task(folder, data, spec, settings, options, weights, answers, crew)
     model, trained = _fit(model, settings, task, callbacks)
@@ -319,7 +317,7 @@ def _fit_to_all(
     Whole clips were held out for judging, and of few clips each is missed.
     """
     parts = [data.train, validation]
-    transfer.fit_last(model, parts, spec, weights, data.none, how=settings.recipe, seed=settings.seed)
+    transfer.fit_last(model, parts, spec, weights, settings.recipe, settings.seed, data.none)
     return dataclasses.replace(data.record, pictures=sketch(picture for part in parts for picture in part.pixels))
 
 

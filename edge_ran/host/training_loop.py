@@ -25,7 +25,7 @@ from edge_ran.files import sweep_temporaries
 from edge_ran.host import checkpoint
 from edge_ran.host.checkpoint import EpochRecord, State
 from edge_ran.host.distributed import Crew
-from edge_ran.host.scoring import Examples, balanced_accuracy, predictor, scores
+from edge_ran.host.scoring import Examples, balanced_accuracy, predictor, scores, standard_error
 from edge_ran.host.training_step import Optimizer, averages_of, train_step
 from edge_ran.recipe import Recipe
 from edge_ran.runs import BEST
@@ -70,9 +70,10 @@ class Task:
     epoch by the mean recall of the classes instead of by top-1. A checkpoint is written every
     ``checkpoint_s`` seconds, and after an epoch unless the last one is only ``EPOCH_CHECKPOINT_S`` old. ``identity`` is
     whatever must not change between a run and its continuation (data, recipe, seed). ``judge_start`` makes the network
-    as it comes, epoch 0, a candidate for the best one. ``none`` (n, H, W, 3) are pictures of none of the classes; a
-    batch gets one for every ``PER_NONE`` of its pictures. ``crew`` are the workers that train together; only worker 0
-    judges, and writes to the folder.
+    as it comes, epoch 0, a candidate for the best one, which is kept unless an epoch is better by more than a standard
+    error: training that gains nothing costs accuracy on other places. ``none`` (n, H, W, 3) are pictures of none of the
+    classes; a batch gets one for every ``PER_NONE`` of its pictures. ``crew`` are the workers that train together; only
+    worker 0 judges, and writes to the folder.
     """
 
     train: Examples
@@ -252,6 +253,8 @@ class _Loop:
         balanced = balanced_accuracy(probabilities, validation.labels) if self.task.uneven else None
         self._check_finite(loss)
         rank = top1 if balanced is None else balanced
+        if epoch == 0:
+            state.margin = standard_error(probabilities, validation.labels, balanced is not None)
         if state.is_better(rank, loss):
             state.best_epoch, state.best_top1, state.best_loss = epoch, rank, loss
             checkpoint.save_arrays(self.task.folder / BEST, self.model.variables)

@@ -40,10 +40,9 @@ def take_over(
     spec: InputSpec,
     class_weights: NDArray[np.float32] | None,
     on_stage: Callable[[str], None],
-    none: NDArray[np.uint8] | None = None,
-    *,
     how: Recipe,
     seed: int = 0,
+    none: NDArray[np.uint8] | None = None,
 ) -> None:
     """Give ``model`` the weights of ``start``, and fit its last layer to the training pictures.
 
@@ -52,9 +51,9 @@ def take_over(
         train: N pictures with labels.
         class_weights: (classes,) factors on the loss, or None.
         on_stage: called with a few words on what begins.
-        none: (n, H, W, 3) pictures of none of the classes.
         how: says how pictures are changed.
         seed: of what is random in that.
+        none: (n, H, W, 3) pictures of none of the classes.
     """
     source = networks.load(runs.RunFolder(start.folder).model_path)
     known = {layer.name: layer for layer in source.layers}
@@ -62,7 +61,7 @@ def take_over(
         if layer.weights and layer.name != HEAD:
             layer.set_weights(known[layer.name].get_weights())
     on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
-    fit_last(model, [train], spec, class_weights, none, how=how, seed=seed)
+    fit_last(model, [train], spec, class_weights, how, seed, none)
 
 
 def fit_last(
@@ -70,10 +69,9 @@ def fit_last(
     parts: Sequence[Examples],
     spec: InputSpec,
     class_weights: NDArray[np.float32] | None,
-    none: NDArray[np.uint8] | None = None,
-    *,
     how: Recipe,
     seed: int = 0,
+    none: NDArray[np.uint8] | None = None,
 ) -> None:
     """Fit the last layer of ``model`` to all pictures of ``parts``, and leave those below as they are.
 

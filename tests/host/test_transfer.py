@@ -17,10 +17,11 @@ from edge_ran.dataset.sketch import overlap, picture_hash
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.host import networks, training_data, transfer
+from edge_ran.host.checkpoint import State
 from edge_ran.host.convert import convert
 from edge_ran.host.quantize import quantize
 from edge_ran.host.run_settings import read_settings
-from edge_ran.host.scoring import Examples, balanced_accuracy, predict
+from edge_ran.host.scoring import Examples, balanced_accuracy, predict, standard_error
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks, Progress
 from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
@@ -66,7 +67,7 @@ def test_all_but_the_last_layer_is_taken_over_and_that_is_fitted(run: Path) -> N
     pixels[:10, ..., 0], pixels[10:, ..., 2] = 200, 200
     labels = np.repeat([0, 1], 10).astype(np.int32)
     spec = InputSpec(32, 32)
-    transfer.take_over(model, found, Examples(pixels, labels), spec, None, lambda text: None, how=QUICK)
+    transfer.take_over(model, found, Examples(pixels, labels), spec, None, lambda text: None, QUICK)
     source = {layer.name: layer for layer in networks.load(run / "model.keras").layers}
     for layer in model.layers:
         if layer.name != "logits":
@@ -117,6 +118,21 @@ def test_the_last_layer_fitted_alone_is_a_candidate(colours: Path, run: Path, tm
         assert np.array_equal(one, other)
 
 
+def test_an_epoch_must_be_clearly_better_than_the_last_layer_alone() -> None:
+    state = State(best_epoch=0, best_top1=0.8, best_loss=0.5, margin=0.05)
+    assert not state.is_better(0.84, 0.1)
+    assert state.is_better(0.86, 0.9)
+    assert State(best_epoch=3, best_top1=0.8, best_loss=0.5, margin=0.05).is_better(0.8, 0.4)
+    probabilities, labels = np.eye(2, dtype=np.float32)[[0] * 90 + [1] * 10], np.zeros(100, np.int32)
+    rate = 91 / 102
+    assert standard_error(probabilities, labels, balanced=False) == pytest.approx((rate * (1 - rate) / 100) ** 0.5)
+    assert standard_error(probabilities[:4], labels[:4], balanced=False) > 0.1  # four that are all right
+    labels[95:] = 1  # 5 of 5, and 90 of 95
+    first, second = 91 / 97, 6 / 7
+    expected = (first * (1 - first) / 95 + second * (1 - second) / 5) ** 0.5 / 2
+    assert standard_error(probabilities, labels, balanced=True) == pytest.approx(expected)
+
+
 def test_no_epochs_fit_the_last_layer_alone(colours: Path, run: Path, tmp_path: Path) -> None:
     options = dataclasses.replace(OPTIONS, start=str(run))
     result = train(colours, tmp_path / "r", TINY, dataclasses.replace(QUICK, epochs=0), options)
@@ -130,10 +146,10 @@ def test_no_epochs_fit_the_last_layer_alone(colours: Path, run: Path, tmp_path: 
     model = networks.load(tmp_path / "r" / "model.keras")
     data = training_data.read(colours, InputSpec(16, 16), 0.25, OPTIONS.seed)
     assert data.validation is not None
-    transfer.fit_last(model, [data.train], InputSpec(16, 16), None, how=QUICK, seed=OPTIONS.seed)
+    transfer.fit_last(model, [data.train], InputSpec(16, 16), None, QUICK, OPTIONS.seed)
     assert not np.array_equal(model.get_weights()[-2], kernel)  # what judged it
     pixels = np.concatenate([data.train.pixels, data.validation.pixels])
-    transfer.fit_last(model, [data.train, data.validation], InputSpec(16, 16), None, how=QUICK, seed=OPTIONS.seed)
+    transfer.fit_last(model, [data.train, data.validation], InputSpec(16, 16), None, QUICK, OPTIONS.seed)
     np.testing.assert_allclose(model.get_weights()[-2], kernel, atol=1e-5)
     found = overlap(card.training.pictures, map(picture_hash, pixels))
     assert found.known == len(pixels) == 24  # `evaluate` says that it has seen them

@@ -20,7 +20,10 @@ def trained(result: TrainResult) -> str:
     if not result.epochs:
         lines.append("the last layer was fitted; after it was judged, to the validation pictures as well")
     elif result.best_epoch == 0:
-        lines.append("no epoch was better than the first weights with only the last layer fitted: these were kept")
+        lines.append(
+            "no epoch was clearly better than the first weights with only the last layer fitted: these were kept, and "
+            "that layer was fitted to the validation pictures as well"
+        )
     for name, top1, images in (
         ("validation", result.validation_top1, result.validation_images),
         ("test", result.test_top1, result.test_images),
