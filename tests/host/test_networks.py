@@ -11,9 +11,15 @@ import pytest
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
-from edge_ran.architecture import configure, named
+from edge_ran.architecture import Architecture, configure, named
 from edge_ran.errors import InputError, UsageError
 from edge_ran.host import networks, rewrites
+
+
+def shallow(**options: object) -> Architecture:
+    """edge50 as far as its first stage."""
+    whole = configure("edge50", width=0.25, **options)  # type: ignore[arg-type]
+    return dataclasses.replace(whole, stages=whole.stages[:1])
 
 
 def counted(name: str, **options: object) -> networks.Summary:
@@ -81,7 +87,7 @@ def test_cifar_92_is_near_the_papers_count() -> None:
     ],
 )
 def test_every_option_gives_probabilities(options: dict) -> None:
-    a = configure("edge50", width=0.25, **options)
+    a = shallow(**options)
     model = networks.build(a)
     x = np.random.default_rng(0).normal(size=(2, a.input_size, a.input_size, 3)).astype(np.float32)
     y = model(x).numpy()
@@ -93,7 +99,7 @@ def test_every_option_gives_probabilities(options: dict) -> None:
 
 def test_mask_multiplies_the_trunk() -> None:
     """H = (1 + M) * T: with every mask's last convolution at zero, M is one half everywhere."""
-    model = networks.build(configure("edge50", width=0.25))
+    model = networks.build(shallow())
     for layer in model.layers:
         if layer.name.endswith("tail2_conv"):
             layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
@@ -129,7 +135,7 @@ def test_dashes_are_underscores() -> None:
 
 
 def test_saved_network_gives_the_same_answers(tmp_path) -> None:
-    model = networks.build(configure("edge50", width=0.25))
+    model = networks.build(shallow())
     networks.save(model, tmp_path / "model.keras")
     x = np.ones((1, 32, 32, 3), np.float32)
     np.testing.assert_array_equal(networks.load(tmp_path / "model.keras")(x), model(x))
@@ -137,7 +143,7 @@ def test_saved_network_gives_the_same_answers(tmp_path) -> None:
 
 def test_a_rewritten_network_of_spatial_attention_is_saved_and_read(tmp_path) -> None:
     """Its normalisation is a layer of ours, which a quantised run holds: the one that is no plain Keras layer."""
-    model = rewrites.rewrite(networks.build(configure("edge50", width=0.25, attention="spatial"))).model
+    model = rewrites.rewrite(networks.build(shallow(attention="spatial"))).model
     networks.save(model, tmp_path / "model.keras")
     found = networks.load(tmp_path / "model.keras")
     assert any(isinstance(layer, networks.SpatialNormalization) for layer in found.layers)
@@ -164,7 +170,7 @@ def test_a_network_that_carries_code_is_refused(tmp_path) -> None:
             networks.load(path)
         assert not proof.exists()
 
-    networks.save(networks.build(configure("edge50", width=0.25, mask=False)), path)
+    networks.save(networks.build(shallow(mask=False)), path)
     config = json.loads(zipfile.ZipFile(path).read("config.json"))
     layer = next(item for item in config["config"]["layers"] if item["class_name"] == "ReLU")
     layer |= {"module": "subprocess", "class_name": "Popen"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -46,8 +47,14 @@ def randomised(model: tf_keras.Model, seed: int = 0, *, positive: bool = False) 
     return model
 
 
+@functools.cache
+def _built(**options: object) -> tf_keras.Model:
+    return networks.build(replace(SMALL, **options))  # type: ignore[arg-type]
+
+
 def network(*, positive: bool = False, **options: object) -> tf_keras.Model:
-    return randomised(networks.build(replace(SMALL, **options)), positive=positive)  # type: ignore[arg-type]
+    """A network with these options, built once a session; the next call for it gives it other weights."""
+    return randomised(_built(**options), positive=positive)
 
 
 OPTIONS: dict[str, dict[str, object]] = {
