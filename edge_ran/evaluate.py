@@ -123,7 +123,7 @@ def evaluate(
         other = stack.enter_context(_open_reference(reference, overrides)) if reference else None
         held_to_card = max_drop is not None and other is None
         _check_pair(classifier, other, held_to_card)
-        samples, truth, skipped = _targets(data, samples, classifier.labels, skip_bad)
+        samples, truth, skipped = _targets(data, samples, classifier, skip_bad)
         seen = _classify(classifier, other, samples, progress)
         strange = np.array([classifier.scores(frame).max() for frame in dataset.frames(strangers)], np.float32)
     labels, order = classifier.labels, _ranked(seen.scores, classifier.labels)
@@ -229,10 +229,14 @@ def _check_pair(classifier: Classifier, other: Classifier | None, held_to_card: 
 
 
 def _targets(
-    data: Dataset, samples: tuple[Sample, ...], labels: tuple[str, ...], skip_bad: bool
+    data: Dataset, samples: tuple[Sample, ...], classifier: Classifier, skip_bad: bool
 ) -> tuple[tuple[Sample, ...], NDArray[np.int64], tuple[str, ...]]:
     """The images, without those that cannot be read if ``skip_bad``; their classes; a line for each one left out."""
-    truth = dataset.targets(samples, labels)
+    try:
+        truth = dataset.targets(samples, classifier.labels)
+    except InputError as error:  # the model names none: perhaps a file beside it does
+        note = next((note for note in classifier.notes if " --labels " in note), error.remedy)
+        raise InputError(str(error), note) from error
     if not skip_bad:
         return samples, truth, ()
     good, skipped = dataset.readable(samples)
@@ -383,7 +387,11 @@ def _warnings(
     classifier: Classifier, data: Dataset, split: str, known: Overlap | None, held_to_card: bool
 ) -> list[str]:
     found = list(classifier.notes)
-    absent = sorted(set(classifier.labels) - set(data.labels))
+    renamed = dataset.renamed(data.labels, classifier.labels)
+    if renamed:
+        pairs = [f"{label!r} as the model's {own!r}" for label, own in sorted(renamed.items())]
+        found.append(f"classes were taken by their letters: {', '.join(pairs[:3])}{', …' if pairs[3:] else ''}")
+    absent = sorted(set(classifier.labels) - set(data.labels) - set(renamed.values()))
     if absent:
         names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
         found.append(f"no image shows {names}: the accuracy says nothing of them")

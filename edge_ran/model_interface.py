@@ -5,7 +5,9 @@ The file tells it in its card or in foreign metadata; what the user says besides
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from edge_ran.preprocess import normalise, quantise
 MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
 MOST_CLASSES = 1 << 20  # a file of 300 bytes may claim a billion, each of which would get a name
 MOST_NAMED = 6  # outputs, in an error line
+_LABELS = re.compile(r"(.*[_-])?(labels?|classes|label_?map|class_names)([_-].*)?\.(txt|json|pbtxt|csv)", re.IGNORECASE)
 FEWEST_LEVELS = 32  # of them that an input must tell apart
 
 
@@ -76,6 +79,8 @@ class ModelInterface:
             found.append(f"{self.graph.path.name} takes grey pictures: colours are made grey")
         if len(self.graph.outputs) > 1 and not (self.card and self.card.masks):
             found.append(f"of the {len(self.graph.outputs)} outputs of {self.graph.path.name}, {scores.name} is taken")
+        if self.names is None and (beside := _labels_beside(self.graph.path)):
+            found.append(f"{self.graph.path.name} names no classes; {beside.name} lies beside it: --labels {beside}")
         if self.assumes_scaling:
             mean, std = self.spec.mean[0], self.spec.std[0]
             scaling = f"(pixel - {mean:g}) / {std:g}" if (mean, std) != (0, 1) else "0 to 255 as they are"
@@ -245,6 +250,14 @@ def _origin(graph: Graph, scores: TensorSpec) -> str:
         computed = [tensor for tensor in maker.inputs if not tensor.constant]
         maker = makers.get(computed[0].index) if len(computed) == 1 else None
     return maker.name if maker is not None else ""
+
+
+def _labels_beside(path: Path) -> Path | None:
+    """The one file in a model's folder that is called as a list of its labels; None where there is none, or several."""
+    with contextlib.suppress(OSError):
+        found = [one for one in path.parent.iterdir() if _LABELS.fullmatch(one.name) and one.is_file()]
+        return found[0] if len(found) == 1 else None
+    return None
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

@@ -355,6 +355,41 @@ def test_boxes_without_names_of_columns_have_their_class_last(pictures):
     assert dataset.load(pictures / "boxes.csv").labels == ("0", "1")
 
 
+@pytest.mark.parametrize("between", [",", ", ", " ", "|", ";"])
+def test_a_label_of_several_others_is_one_line(pictures, between):
+    lines = [(image, label) for label, image in NAMES]
+    lines[0] = (NAMES[0][1], f"red{between}green")
+    with open(pictures / "list.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("image", "label"), *lines])
+    with pytest.raises(InputError, match=r"000\.png has the labels green, red; a picture has one class here"):
+        dataset.load(pictures / "list.csv")
+    lines[0] = (NAMES[0][1], f"red{between}dark")
+    with open(pictures / "list.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("image", "label"), *lines])
+    assert f"red{between}dark" in dataset.load(pictures / "list.csv").labels
+
+
+def test_folders_beside_a_manifest_are_listed_once_each(tmp_path, make_pictures, monkeypatch):
+    """A download folder has hundreds: each cell was looked for in each of them, under each ending."""
+    for number in range(40):
+        (tmp_path / f"other {number}").mkdir()
+    make_pictures(tmp_path / "data" / "Pictures", ("red", "green"), 3)
+    cells = [
+        ",".join([f"pictures/{label}/{n:03d}", label, *map(str, range(20))])
+        for label in ("red", "green")
+        for n in range(3)
+    ]
+    (tmp_path / "data" / "Pictures").rename(tmp_path / "data" / "pictures")
+    (tmp_path / "data" / "list.csv").write_text("\n".join([",".join(["a", "label", *map(str, range(20))]), *cells]))
+    listed, listdir = Counter[str](), os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: (listed.update([str(path)]), listdir(path))[1])
+    assert dataset.load(tmp_path / "data" / "list.csv").labels == ("green", "red")
+    assert set(listed.values()) == {1}
+    (tmp_path / "data" / "list.csv").write_text("image,label\n.\\,x\n\\,y\n\0,z\n" + "x" * 400 + ",x\n")
+    with pytest.raises(InputError):
+        dataset.load(tmp_path / "data" / "list.csv")
+
+
 def test_a_picture_with_two_classes_is_one_line(pictures):
     lines = [f"{image},{label}" for label, image in NAMES]
     (pictures / "list.csv").write_text("\n".join(["path,label", *lines, f"{NAMES[0][1]},green"]))

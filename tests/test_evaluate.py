@@ -80,6 +80,34 @@ def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_mod
     assert report.top1 == 1
 
 
+def test_classes_of_the_same_letters_are_taken_aloud(labelled_model, pictures):
+    plain = evaluate(labelled_model(), dataset.load(pictures))
+    (pictures / "red").rename(pictures / "RED_ ")
+    found = evaluate(labelled_model(), dataset.load(pictures))
+    assert found.top1 == plain.top1
+    assert any("'RED_' as the model's 'red'" in warning for warning in found.warnings)
+    assert not any("no image shows" in warning for warning in found.warnings)
+
+
+def test_which_classes_are_of_the_same_letters():
+    known = ("Golden Retriever", "cat", "Cat", "dog", "+", "x1")
+    assert dataset.renamed(["golden_retriever", "CAT", "DOG", "-", "x-1"], known) == {
+        "golden_retriever": "Golden Retriever", "DOG": "dog", "x-1": "x1",
+    }  # fmt: skip
+    assert dataset.renamed(["dog", "DOG"], known) == {}  # two classes are not one
+    assert dataset.renamed(["DOG", "Dog"], known) == {}
+
+
+def test_labels_beside_the_model_are_named_where_classes_are_unknown(test_models, pictures, tmp_path):
+    (tmp_path / "m").mkdir()
+    path = tmp_path / "m" / "m.tflite"
+    path.write_bytes((test_models / "int8.tflite").read_bytes())
+    (tmp_path / "m" / "labels.txt").write_text("red\ngreen\nblue\n")
+    with pytest.raises(InputError, match="unknown to the model") as caught:
+        evaluate(path, dataset.load(pictures))
+    assert caught.value.remedy.endswith(f"--labels {tmp_path}/m/labels.txt")
+
+
 def test_some_classes_only(labelled_model, pictures):
     report = evaluate(labelled_model(), dataset.load(pictures, labels=("red", "blue")))
     assert report.per_class["green"].images == 0

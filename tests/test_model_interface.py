@@ -298,6 +298,20 @@ def of_ultralytics(tmp_path: Path, model: str, name: str, text: str, standard: b
     return path
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "model_labels.txt", "labelmap.txt", "Classes.txt", "label_map.pbtxt"])
+def test_labels_beside_a_model_that_names_none_are_told(name, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes((MODELS / "uint8.tflite").read_bytes())
+    assert read_interface(path).notes == ()
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / name).write_text("a\nb\nc\n")
+    note = f"m.tflite names no classes; {name} lies beside it: --labels {tmp_path / name}"
+    assert read_interface(path).notes == (note,)
+    assert read_interface(path, NAMED).notes == ()
+    (tmp_path / "labels_2.txt").write_text("a\nb\nc\n")  # which one?
+    assert read_interface(path).notes == ()
+
+
 SAID = {"description": "Ultralytics YOLO11n-cls", "author": "Ultralytics", "task": "classify", "imgsz": [16, 16]}
 
 

@@ -75,6 +75,18 @@ def picture(name: str = "chelsea-00.jpg") -> Path:
     return Path(str(catalogue.folder("calibration_data") / name))
 
 
+def test_a_picture_in_a_form_is_told_how_to_come(local: Serving) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + picture().read_bytes() + b"\r\n--x--\r\n"
+    asked = urllib.request.Request(
+        f"{local.address.url}classify", body, {"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(asked, timeout=30)
+    assert caught.value.code == 400
+    assert "curl -X POST -T PICTURE" in json.loads(caught.value.read())["remedy"]
+    caught.value.close()
+
+
 def test_a_posted_picture_gets_the_record_of_a_frame(local: Serving) -> None:
     status, record = post(f"{local.address.url}classify", picture().read_bytes())
     with Classifier(SHIPPED_FILE) as classifier:

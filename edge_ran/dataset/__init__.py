@@ -11,7 +11,7 @@ from edge_ran.dataset.checks import DatasetSummary, alike_notes, frame_leak, ign
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip, live_clip
 from edge_ran.dataset.decoding import CACHE_ABOVE_BYTES, frames, pixels, readable
 from edge_ran.dataset.loading import Reading, load, unlabelled
-from edge_ran.dataset.samples import SPLIT_NAMES, Dataset, Progress, Sample, targets
+from edge_ran.dataset.samples import SPLIT_NAMES, Dataset, Progress, Sample, renamed, targets
 from edge_ran.dataset.splitting import not_covered, split
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "not_covered",
     "pixels",
     "readable",
+    "renamed",
     "split",
     "summarise",
     "targets",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -49,6 +51,7 @@ class _Finder:
         self._source, self.root, self._left_out = source, source.parent, 0
         above = source.absolute().parent.parent
         self._near = [[source.parent, *folders_in(source.parent)], [above, *folders_in(above)]]
+        self._names: dict[str, frozenset[str]] = {}
 
     def settle(self, images: Sequence[str]) -> None:
         """Choose the folder, and the parts of names to leave out, by the first of these pictures that is found."""
@@ -73,13 +76,25 @@ class _Finder:
         alike = [one for one in self._near[0][1:] if _without_digits(one) == _without_digits(self.root)]
         return [self.root, *(one for one in alike if one != self.root and self.root in self._near[0][1:])]
 
+    def _may_hold(self, root: Path, names: Sequence[str]) -> bool:
+        """Whether a folder may have such a file: hundreds of folders may lie beside a manifest, each is listed once."""
+        for name in names:
+            folder, last = os.path.split(os.path.join(root, name))
+            if folder not in self._names:
+                self._names[folder] = _listed(folder)
+            if _folded(last) in self._names[folder]:
+                return True
+        return False
+
     def _places(self, image: str) -> tuple[Path, int] | None:
         here = self._source.parent
         if _existing(here, image, 0):
             return here, 0
         for folders in self._near:
             for left_out in range(len(_parts(image))):
-                found = [root for root in folders if _existing(root, image, left_out)]
+                names = _relative(image, left_out)
+                found = [root for root in folders if self._may_hold(root, names)]
+                found = [root for root in found if _existing(root, image, left_out)]
                 own = [folder for folder in found if folder.name.lower().startswith(self._source.stem.lower())]
                 one = own if len(found) > 1 else found
                 if len(one) == 1:
@@ -119,6 +134,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         )
     if not samples:
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
+    _check_several(samples, source)
     once = _once(samples, source)
     notes = []
     if layout.guessed:
@@ -126,6 +142,15 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     if again := len(samples) - len(once):
         notes.append(f"lines of {source.name} that name a picture again, with the same class, count once: {again}")
     return Manifest(tuple(once), tuple(notes))
+
+
+def _check_several(samples: Sequence[Sample], source: Path) -> None:
+    """Raise InputError where a label is several of the others: "cat,dog" beside cat and dog."""
+    labels = {sample.label for sample in samples}
+    for sample in samples:
+        parts = set(re.split(r"\s*[,;|]\s*|\s+", sample.label))
+        if len(parts) > 1 and parts <= labels:
+            raise several_labels(f"manifest {source}: {sample.path.name}", parts)
 
 
 def _once(samples: Sequence[Sample], source: Path) -> Sequence[Sample]:
@@ -207,15 +232,35 @@ def _parts(image: str) -> tuple[str, ...]:
     return path.parts[1:] if path.anchor else path.parts
 
 
-def _existing(root: Path, image: str, left_out: int) -> Path | None:
-    """The file of that name below a folder: Windows may have written it, or a program that leaves the ending out."""
-    paths: list[Path] = []
+def _folded(name: str) -> str:
+    """A name as file systems compare them that tell neither capitals nor forms of Unicode apart."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _listed(folder: str) -> frozenset[str]:
+    """The names in a folder, with and without the endings of pictures; none where there is no such folder."""
+    try:
+        names = list(map(_folded, os.listdir(folder)))
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset([*names, *(os.path.splitext(name)[0] for name in names if name.endswith(PICTURE_SUFFIXES))])
+
+
+def _relative(image: str, left_out: int) -> list[str]:
+    """The paths that a cell may mean, below a folder, without their first ``left_out`` parts."""
+    paths: list[str] = []
     for name in dict.fromkeys((image, unquote(image))):  # "my%20dog.jpg", as addresses are written
         if left_out:
             parts = _parts(name)[left_out:]
-            paths += [root.joinpath(*parts)] if parts and ".." not in parts else []
+            paths += [os.path.join(*parts)] if parts and ".." not in parts else []
         else:
-            paths += [root / name, *([root.joinpath(*PureWindowsPath(name).parts)] if "\\" in name else [])]
+            paths += [name, *([os.path.join("", *PureWindowsPath(name).parts)] if "\\" in name else [])]
+    return paths
+
+
+def _existing(root: Path, image: str, left_out: int) -> Path | None:
+    """The file of that name below a folder: Windows may have written it, or a program that leaves the ending out."""
+    paths = [root / name for name in _relative(image, left_out)]
     for path in (path for path in paths if path.name):
         same = [path, *(path.with_suffix(ending) for ending in (path.suffix.lower(), path.suffix.upper()) if ending)]
         more = [path.name + ending for suffix in PICTURE_SUFFIXES for ending in (suffix, suffix.upper())]

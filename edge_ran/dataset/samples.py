@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,14 +85,34 @@ def split_name(text: str, where: str) -> str:
     return SPLIT_NAMES[text.lower()]
 
 
+def renamed(labels: Iterable[str], known: Sequence[str]) -> dict[str, str]:
+    """Return, for labels that a model does not know, its own of the same letters: golden_retriever, Golden Retriever.
+
+    They differ in capitals, blanks and marks alone. One that several labels could mean is none.
+    """
+    labels = set(labels)
+    places = Counter(map(_letters, known))
+    own = {_letters(name): name for name in known if places[_letters(name)] == 1 and name not in labels}
+    asked = Counter(map(_letters, labels - set(known)))
+    own.pop("", None)  # of names without letters nothing can be said
+    return {label: own[key] for label in labels - set(known) if asked[key := _letters(label)] == 1 and key in own}
+
+
+def _letters(label: str) -> str:
+    return re.sub(r"[\W_]+", "", label.casefold())
+
+
 def targets(samples: Iterable[Sample], labels: Sequence[str]) -> NDArray[np.int64]:
     """Return (N,) places of the samples' labels in ``labels``.
+
+    A label counts as one of those with the same letters, as ``renamed`` tells.
 
     Raises:
         InputError: a sample's label is not among them.
     """
     place = {clean_label(label): index for index, label in reversed(list(enumerate(labels)))}
     samples = tuple(samples)
+    place |= {label: place[own] for label, own in renamed({s.label for s in samples}, tuple(place)).items()}
     unknown = sorted({s.label for s in samples} - place.keys())
     if unknown:
         raise InputError(

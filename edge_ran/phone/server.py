@@ -87,6 +87,10 @@ class _PhoneHandler(Handler):
             self.send_error(404)
             return
         data = self.body(MAX_PICTURE_BYTES)
+        if self.headers.get("Content-Type", "").lower().startswith("multipart/form-data"):
+            what = "the picture lies in a form; the body must be the picture alone"
+            self.send_json({"error": what, "remedy": "curl -X POST -T PICTURE ADDRESS/classify"}, 400)
+            return
         if not self.server.waiting.acquire(blocking=False):
             self.send_json({"error": "too many pictures are waiting", "remedy": "send it again in a second"}, 503)
             return

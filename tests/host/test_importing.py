@@ -43,7 +43,9 @@ X = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
 
 # As these Pythons compile and marshal them: lambda x: x + 1, (x * 2 - 1) / 4 and abs(x);
 # K.mean(x, axis=3, keepdims=True), tf.reduce_max(x, axis=-1, keepdims=True), twice that mean, the mean of axis 1,
-# K.max(x, axis=-1), tf.math.reduce_mean(x, -1, True) and K.mean(x, -1, keepdims=True).
+# K.max(x, axis=-1), tf.math.reduce_mean(x, -1, True) and K.mean(x, -1, keepdims=True); K.mean(x, axis=[1, 2]),
+# tf.reduce_max(x, axis=(1, 2), keepdims=True), K.mean(x, [1, 2]), K.mean(x, axis=[1, 3]) and
+# tf.reduce_mean(x, (2, 1), False).
 BYTECODE = json.loads((Path(__file__).parent / "lambda_bytecode.json").read_text())
 
 
@@ -206,16 +208,24 @@ def test_an_affine_lambda_is_read_from_the_bytecode_of_every_python(version: str
 @pytest.mark.parametrize("version", BYTECODE)
 def test_a_reduction_of_the_channels_is_read_from_the_bytecode_of_every_python(version: str) -> None:
     """As CBAM's spatial attention is written (Woo et al. 2018, arXiv 1807.06521)."""
-    mean, largest, doubled, height, flat, by_place, mixed = (lambdas.decode(code) for code in BYTECODE[version][3:])
+    mean, largest, doubled, height, flat, by_place, mixed = (lambdas.decode(code) for code in BYTECODE[version][3:10])
     assert mean == by_place == mixed == lambdas.OverChannels("mean")
     assert largest == lambdas.OverChannels("max")
     assert doubled is height is flat is None
 
 
+@pytest.mark.parametrize("version", BYTECODE)
+def test_a_reduction_of_the_picture_is_read_from_the_bytecode_of_every_python(version: str) -> None:
+    mean, largest, by_place, height_and_channels, kept = (lambdas.decode(code) for code in BYTECODE[version][10:])
+    assert mean == by_place == kept == lambdas.OverPicture("mean") == lambdas.parse("global_mean(x)")
+    assert largest == lambdas.OverPicture("max", keepdims=True)
+    assert height_and_channels is None
+
+
 def test_damaged_bytecode_is_nothing() -> None:
     random = np.random.default_rng(0)
     for turn in range(500):
-        changed = bytearray(base64.b64decode(BYTECODE["3.11"][3 * (turn % 2)]))
+        changed = bytearray(base64.b64decode(BYTECODE["3.11"][(0, 3, 10)[turn % 3]]))
         for _ in range(3):
             changed[random.integers(len(changed))] = random.integers(256)
         lambdas.decode(base64.b64encode(bytes(changed)).decode())  # gives something or None, and ends
@@ -226,6 +236,16 @@ def test_damaged_bytecode_is_nothing() -> None:
 def test_the_language_of_lambdas_is_tiny(text: str) -> None:
     with pytest.raises(EdgeRanError, match="--lambda"):
         lambdas.parse(text)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_the_slope_of_a_leaky_relu_of_keras_3(tmp_path: Path, keras3: Any, suffix: str) -> None:
+    kl = keras3.layers
+    image = kl.Input((16, 16, 3))
+    x = kl.LeakyReLU(0.25)(kl.Conv2D(4, 3)(image))
+    model = keras3.Model(image, kl.Dense(3)(kl.GlobalAveragePooling2D()(x)))
+    model.save(tmp_path / f"m.{suffix}")
+    np.testing.assert_allclose(read(tmp_path / f"m.{suffix}").model("o")(X), model(X), atol=2e-6)
 
 
 def test_a_lambda_that_is_not_known_is_asked_for(tmp_path: Path) -> None:
@@ -285,6 +305,7 @@ CLASSIFIERS: dict[str, Callable[[Any], Any]] = {
         )
     ),
     "leaky": lambda x: layers.Dense(3)(layers.Flatten()(layers.LeakyReLU(0.1)(x))),
+    "mean of the picture": lambda x: layers.Dense(3)(layers.Lambda(lambda x: K.mean(x, axis=[1, 2]), name="m")(x)),
 }
 
 

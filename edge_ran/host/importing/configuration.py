@@ -31,8 +31,8 @@ from edge_ran.host.importing.calls import (
     resolver,
     tensors_of,
 )
-from edge_ran.host.importing.lambdas import Affine, Function, OverChannels, of_configuration
-from edge_ran.host.importing.operators import Tensor, operator_layers, over_channels
+from edge_ran.host.importing.lambdas import Affine, Function, OverChannels, OverPicture, of_configuration
+from edge_ran.host.importing.operators import Tensor, operator_layers, over_channels, over_picture
 from edge_ran.host.importing.source import GRAPHS, Source, Weights, shown
 from edge_ran.host.rewrites import LayerGraph, Node
 
@@ -282,6 +282,8 @@ class _Reader:
             found = self.lambda_of(layer)
             if isinstance(found, OverChannels):
                 return over_channels(self, found, inputs[0], layer.name)
+            if isinstance(found, OverPicture):
+                return over_picture(self, found, inputs[0], layer.name)
             return self.affine(found, inputs[0], layer.name)
         if kind not in kinds.SETTINGS:
             raise self.unknown_layer(layer)
@@ -289,7 +291,7 @@ class _Reader:
             raise ValueError(f"its setting {shown(setting)} is not known here")
         settings = {key: config[key] for key in kinds.SETTINGS[kind] if config.get(key) is not None}
         if kind == "LeakyReLU" and "negative_slope" in config:
-            settings["alpha"] = config["negative_slope"]
+            settings["alpha"] = settings.pop("negative_slope", 0.0)
         _check_axis(kind, settings, len(self.graph.nodes[inputs[0]].shape))
         kinds.check_numbers([v for v in settings.values() if not isinstance(v, str)])
         assert layer.weights is not None
@@ -394,7 +396,8 @@ class _Reader:
         if affine is None:
             raise InputError(
                 f"{self.source.path}: layer {shown(layer.name)} is a Lambda, Python code that is not run here",
-                f"say what it computes, such as --lambda '{shown(layer.name)}=1 + x' or mean(x), or replace it",
+                f"say what it computes, such as --lambda '{shown(layer.name)}=1 + x'; =mean(x) is over the channels, "
+                "=global_mean(x) over height and width",
             )
         note = f"Lambda {shown(layer.name)} computes {affine}, read from its bytecode, which was not run"
         self.notes.append(note)
@@ -406,7 +409,7 @@ class _Reader:
         what = f"{self.source.path}: layer {shown(layer.name)} is a {shown(layer.kind)}, "
         what += "a class of its author" if own else "which is not known here"
         return InputError(
-            what, f"replace {shown(layer.kind)} in the script by layers of Keras, and save the network again"
+            what, f"replace {shown(layer.kind)} in the script by other layers of Keras, and save the network again"
         )
 
     def unique(self, name: str) -> str:

@@ -32,7 +32,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "Normalization": ("axis", "mean", "variance", "invert"),
     "Rescaling": ("scale", "offset"),
     "ReLU": ("max_value", "negative_slope", "threshold"),
-    "LeakyReLU": ("alpha",),
+    "LeakyReLU": ("alpha", "negative_slope"),
     "ELU": ("alpha",),
     "PReLU": ("shared_axes",),
     "Softmax": ("axis",),

@@ -2,8 +2,8 @@
 
 A file holds a Lambda as the marshalled bytecode of the Python that wrote it. ``decode`` reads the marshal format and
 follows the few instructions that an affine function ``a x + b`` is made of, in the encoding of every Python from 3.4 to
-3.13, or the one call of ``K.mean(x, axis=3, keepdims=True)``, since 3.6. Anything else is a question to the user, who
-answers in a tiny language: ``parse``.
+3.13, or the one call of ``K.mean(x, axis=3, keepdims=True)`` or ``K.mean(x, axis=[1, 2])``, since 3.6. Anything else is
+a question to the user, who answers in a tiny language: ``parse``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,25 +49,38 @@ class OverChannels:
         return f"{self.function}(x) over the channels"
 
 
-Function = Affine | OverChannels
+@dataclass(frozen=True)
+class OverPicture:
+    """The ``mean`` or the ``max`` of each channel, (H, W, C) -> (C,), or (1, 1, C) with ``keepdims``."""
+
+    function: str
+    keepdims: bool = False
+
+    def __str__(self) -> str:
+        return f"global_{self.function}(x), over height and width"
+
+
+Function = Affine | OverChannels | OverPicture
 
 
 def parse(expression: str) -> Function:
     """Read an expression of ``x``, numbers, ``+ - * /`` and brackets that is affine in ``x``, such as ``1 + x``; or
-    ``mean(x)`` or ``max(x)``, over the channels.
+    ``mean(x)`` or ``max(x)``, over the channels; or ``global_mean(x)`` or ``global_max(x)``, over height and width.
 
     Raises:
         UsageError: it is something else.
     """
     if (words := "".join(expression.split())) in ("mean(x)", "max(x)"):
         return OverChannels(words.partition("(")[0])
+    if words in ("global_mean(x)", "global_max(x)"):
+        return OverPicture(words.partition("(")[0].removeprefix("global_"))
     try:
         tree = ast.parse(expression.strip(), mode="eval") if len(expression) < 200 else None
         if tree is not None and isinstance(found := _evaluate(tree.body), Affine):
             return found
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError, OverflowError):
         pass
-    what = f"--lambda: {expression[:60]!r} is neither of the form a * x + b nor mean(x) or max(x) over the channels"
+    what = f"--lambda: {expression[:60]!r} is neither a * x + b nor mean(x), max(x), global_mean(x) or global_max(x)"
     raise UsageError(what, "numbers, x, + - * / and brackets, for instance --lambda 'lambda_1=1 + x'")
 
 
@@ -154,6 +167,7 @@ class _Layout:
     load_global: int = -1
     attributes: tuple[int, ...] = ()  # LOAD_ATTR, LOAD_METHOD
     calls: tuple[tuple[int, ...], ...] = ()  # the instructions of a call
+    build_list: tuple[int, ...] = ()  # BUILD_LIST, BUILD_TUPLE
     names_keywords: tuple[int, ...] = ()  # of them, those whose call takes the last constant as names of arguments
 
 
@@ -163,11 +177,11 @@ _CALLS = ((141,), (131,), (161,))  # CALL_FUNCTION_KW, CALL_FUNCTION, CALL_METHO
 _NEW_CALLS = ((172, 166, 171), (172, 171), (166, 171), (171,))  # KW_NAMES, PRECALL, CALL
 _LAYOUTS = (
     _Layout(5, False, 124, 100, 83, 11, _OLD),  # 3.4, 3.5
-    _Layout(5, True, 124, 100, 83, 11, _OLD, -1, (), 116, (106, 160), _CALLS, (141,)),  # 3.6, 3.7
-    _Layout(6, True, 124, 100, 83, 11, _OLD, -1, (), 116, (106, 160), _CALLS, (141,)),  # 3.8 to 3.10
+    _Layout(5, True, 124, 100, 83, 11, _OLD, -1, (), 116, (106, 160), _CALLS, (103, 102), (141,)),  # 3.6, 3.7
+    _Layout(6, True, 124, 100, 83, 11, _OLD, -1, (), 116, (106, 160), _CALLS, (103, 102), (141,)),  # 3.8 to 3.10
     # 3.11, 3.12; ignored: CACHE, NOP, RESUME
-    _Layout(5, True, 124, 100, 83, 11, {}, 122, (0, 9, 151), 116, (106, 160), _NEW_CALLS, (172,)),
-    _Layout(5, True, 85, 83, 36, 42, {}, 45, (0, 30, 149), 91, (82,), ((57,), (53,)), (57,)),  # 3.13
+    _Layout(5, True, 124, 100, 83, 11, {}, 122, (0, 9, 151), 116, (106, 160), _NEW_CALLS, (103, 102), (172,)),
+    _Layout(5, True, 85, 83, 36, 42, {}, 45, (0, 30, 149), 91, (82,), ((57,), (53,)), (47, 51), (57,)),  # 3.13
 )
 _MODULES = (b"K", b"k", b"backend", b"tf", b"tensorflow", b"keras", b"ops", b"math")
 _REDUCTIONS = {b"mean": "mean", b"reduce_mean": "mean", b"max": "max", b"reduce_max": "max", b"amax": "max"}
@@ -303,7 +317,24 @@ def _follow(code: bytes, constants: tuple[Any, ...], layout: _Layout) -> Affine:
     raise ValueError("it returns nothing")
 
 
-def _reduction(code: _Code, layout: _Layout) -> OverChannels:
+def _constants(
+    steps: Sequence[tuple[int, int]], place: int, constants: tuple[Any, ...], layout: _Layout
+) -> tuple[list[Any], int]:
+    """The constants that are loaded from a place on, also in lists; and the place of the step after them."""
+    values: list[Any] = []
+    while steps[place][0] == layout.load_const or steps[place][0] in layout.build_list:
+        operation, argument = steps[place]
+        if operation == layout.load_const:
+            values.append(constants[argument])
+        else:
+            if not 0 < argument <= len(values):
+                raise ValueError("a list of what is no constant")
+            values[-argument:] = [tuple(values[-argument:])]
+        place += 1
+    return values, place
+
+
+def _reduction(code: _Code, layout: _Layout) -> OverChannels | OverPicture:
     """Read ``K.mean(x, axis=3, keepdims=True)`` and its like, one call and nothing else. Raises ValueError."""
     steps = [one for one in _instructions(code.instructions, layout.is_wordcode) if one[0] not in layout.ignored]
     operations = [operation for operation, _ in steps]
@@ -311,19 +342,16 @@ def _reduction(code: _Code, layout: _Layout) -> OverChannels:
     if operations[:1] != [layout.load_global] or not modules or not {*modules} <= {*_MODULES}:
         raise ValueError("another function")
     start = len(code.names)  # a name is loaded once, in the order of names
-    loads = [argument for operation, argument in steps[start + 1 :] if operation == layout.load_const]
-    end = start + 1 + len(loads)
+    values, end = _constants(steps, start + 1, code.constants, layout)
     call = tuple(operations[end:-1])
     drawn = (
         all(operation in layout.attributes for operation in operations[1:start])
         and steps[start] == (layout.load_fast, 0)
-        and all(operation == layout.load_const for operation in operations[start + 1 : end])
         and call in layout.calls
         and operations[-1] == layout.return_value
     )
     if not drawn:
         raise ValueError("more than a call")
-    values = [code.constants[argument] for argument in loads]
     words: tuple[Any, ...] = ()
     if call[0] in layout.names_keywords:
         words = values.pop() if len(call) == 1 else code.constants[steps[end][1]]
@@ -331,6 +359,8 @@ def _reduction(code: _Code, layout: _Layout) -> OverChannels:
     given |= dict(zip(words, values[len(values) - len(words) :], strict=True))
     given = {b"keepdims" if key == b"keep_dims" else key: value for key, value in given.items()}
     axis = given.pop(b"axis", None)
+    if axis in ((1, 2), (2, 1)) and given in ({}, {b"keepdims": True}, {b"keepdims": False}):
+        return OverPicture(_REDUCTIONS[function], given.get(b"keepdims", False))
     if type(axis) is not int or axis not in (3, -1) or given != {b"keepdims": True} or len(values) != 2:
         raise ValueError("not over the channels")
     return OverChannels(_REDUCTIONS[function])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran.errors import InputError
-from edge_ran.host.importing.lambdas import Affine, OverChannels
+from edge_ran.host.importing.lambdas import Affine, OverChannels, OverPicture
 from edge_ran.host.importing.source import Source, shown
 from edge_ran.host.rewrites import LayerGraph
 
@@ -143,8 +143,7 @@ def _unary(
         if places != [1, 2] or len(shape) != 3:
             what = "only height and width, or the channels with keepdims, are known here"
             raise ValueError(f"it reduces {shown(axes)}; {what}")
-        kind = "GlobalAveragePooling2D" if operator == "mean" else "GlobalMaxPooling2D"
-        return builder.add(kind, {"keepdims": bool(settings.get("keepdims", False))}, [x], name)
+        return over_picture(builder, OverPicture(operator, bool(settings.get("keepdims", False))), x, name)
     if operator == "flatten":
         return builder.add("Flatten", {}, [x], name)
     if operator == "reshape":
@@ -161,6 +160,14 @@ def _unary(
         clipped = builder.add("ReLU", {"max_value": high - low}, [shifted], name if low == 0 else f"{name}_clip")
         return clipped if low == 0 else builder.affine(Affine(1.0, low), clipped, name)
     return None
+
+
+def over_picture(builder: Builder, found: OverPicture, x: str, name: str) -> str:
+    """Add the mean or the largest of each channel, (H, W, C) -> (C,), as the layer that computes it."""
+    if len(builder.graph.nodes[x].shape) != 3:
+        raise ValueError("it reduces height and width of something that is no map")
+    kind = "GlobalAveragePooling2D" if found.function == "mean" else "GlobalMaxPooling2D"
+    return builder.add(kind, {"keepdims": found.keepdims}, [x], name)
 
 
 def over_channels(builder: Builder, found: OverChannels, x: str, name: str) -> str:
