@@ -24,7 +24,8 @@ MODEL = ROOT / "edge_ran" / "shipped" / "edge50" / "int8.tflite"
 PICTURES = ROOT / "calibration_data"
 SHOWN = {"chelsea": "cat", "rocket": "airplane"}  # the pictures of something that the network knows
 
-# Pixels, network input and output of every picture with XNNPACK, of every twentieth with TFLite's reference kernels.
+# Pixels, network input and output of every second picture with XNNPACK, of every tenth of these with TFLite's reference
+# kernels.
 RAW = """
 import sys, cv2, numpy
 from pathlib import Path
@@ -35,13 +36,13 @@ found = {"frame": [], "input": [], "output": [], "reference": []}
 plain = Interpreter(model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
 plain.allocate_tensors()
 with Classifier(model) as classifier:
-    for number, path in enumerate(sorted(Path(pictures).glob("*.jpg"))):
+    for number, path in enumerate(sorted(Path(pictures).glob("*.jpg"))[::2]):
         frame = cv2.imread(str(path))
         x = classifier.prepare(frame)
         found["frame"].append(frame)
         found["input"].append(x.copy())
         found["output"].append(classifier.runtime.run(x)[0].copy())
-        if number % 20 == 0:
+        if number % 10 == 0:
             plain.set_tensor(plain.get_input_details()[0]["index"], x)
             plain.invoke()
             found["reference"].append(plain.get_tensor(plain.get_output_details()[0]["index"]))
@@ -113,7 +114,7 @@ def test_answers_are_those_of_this_machine(board: Machine, here: Machine, proces
     board.run("-c", RAW, MODEL, PICTURES, "raw.npz", QEMU_CPU=processor)
     here.run("-c", RAW, MODEL, PICTURES, "raw.npz")
     theirs, ours = (np.load(machine.folder / "raw.npz") for machine in (board, here))
-    assert len(ours["output"]) == 120
+    assert len(ours["output"]) == 60
     assert len(np.unique(ours["output"].argmax(axis=-1))) > 3
     for name in ("frame", "input", "reference"):
         np.testing.assert_array_equal(theirs[name], ours[name])
@@ -122,8 +123,10 @@ def test_answers_are_those_of_this_machine(board: Machine, here: Machine, proces
     assert (steps == 0).mean() >= 0.95
 
 
-def test_run_gives_the_same_labels(board: Machine, here: Machine):
-    words = ("run", MODEL, "--camera", PICTURES, "--no-realtime", "--top-k", 10, "--json", "--quiet")
+def test_run_gives_the_same_labels(board: Machine, here: Machine, tmp_path: Path):
+    for path in sorted(PICTURES.glob("*.jpg"))[::3]:
+        (tmp_path / path.name).symlink_to(path)
+    words = ("run", MODEL, "--camera", tmp_path, "--no-realtime", "--top-k", 10, "--json", "--quiet")
 
     def answers(machine: Machine) -> dict[str, dict[str, float]]:
         lines = [json.loads(line) for line in machine.edge_ran(*words).splitlines()]
@@ -131,7 +134,7 @@ def test_run_gives_the_same_labels(board: Machine, here: Machine):
 
     theirs, ours = answers(board), answers(here)
     assert list(theirs) == list(ours)
-    assert len(ours) == 120
+    assert len(ours) == 40
     for picture, scores in ours.items():
         assert max(theirs[picture], key=theirs[picture].__getitem__) == max(scores, key=scores.__getitem__)
         assert theirs[picture] == pytest.approx(scores, abs=0.005)  # one step before the temperature
@@ -171,7 +174,8 @@ def test_it_is_a_device_behind_ssh(board: Machine, tmp_path: Path, tmp_path_fact
     spec = {"summary": "emulated", "accelerator": "cpu", "converter": "int8", "python": board.python}
     spec["target"] = f"ssh://127.0.0.1:{server.port}"
     (tmp_path / "board.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in spec.items()))
-    words = ["benchmark", MODEL, "--device", tmp_path / "board.toml", "--json", "--num-runs", "40"]
+    model = ROOT / "tests" / "models" / "int8.tflite"  # a small one, for its graph is read by an emulated Python
+    words = ["benchmark", model, "--device", tmp_path / "board.toml", "--json", "--num-runs", "40"]
     words += ["--min-secs", "0.1", "--warmup-runs", "1"]
     environment = {**os.environ, "EDGE_RAN_SSH_CONFIG": str(server.config)}
     try:
