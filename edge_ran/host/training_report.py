@@ -31,10 +31,10 @@ class Curves:
 
     def __init__(self, folder: Path) -> None:
         self._target = folder / "curves.png"
-        self._drawn_at, self._drawn_epochs = 0.0, 0
+        self._drawn_at, self._drawn_epochs = time.monotonic(), 0
 
     def update(self, history: Sequence[EpochRecord]) -> None:
-        """Draw the epochs so far, unless the picture was drawn a moment ago."""
+        """Draw the epochs so far, unless the picture was drawn, or the run began, a moment ago."""
         if time.monotonic() - self._drawn_at > self.EVERY_S:
             self.finish(history)
 

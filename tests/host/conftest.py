@@ -10,24 +10,26 @@ gc.set_threshold(50_000, 20, 50)  # graphs are made of very many objects that li
 
 @pytest.fixture(scope="session")
 def _pages() -> Iterator[list[bool]]:
-    """A list that is not empty while trainings shall write their page."""
+    """A list that is not empty while trainings shall write their page and draw their curves."""
+    from edge_ran import plots
     from edge_ran.host import training_report
 
     wanted: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
-        write = training_report.write
-        patch.setattr(training_report, "write", lambda *arguments: write(*arguments) if wanted else None)
+        for module, name in ((training_report, "write"), (plots, "training_curves")):
+            real = getattr(module, name)
+            patch.setattr(module, name, lambda *given, real=real: real(*given) if wanted else None)
         yield wanted
 
 
 @pytest.fixture(autouse=True, scope="session")
 def trainings_without_page(_pages: list[bool]) -> None:
-    """Leave ``report.html`` out, which takes longer than a training of these tests."""
+    """Leave ``report.html`` and ``curves.png`` out, which take longer than a training of these tests."""
 
 
 @pytest.fixture
 def with_page(_pages: list[bool]) -> Iterator[None]:
-    """Have trainings write their ``report.html``, as they do elsewhere."""
+    """Have trainings write their ``report.html`` and ``curves.png``, as they do elsewhere."""
     _pages.append(True)
     yield
     _pages.clear()
