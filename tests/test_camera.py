@@ -691,6 +691,8 @@ def test_a_csi_camera_is_the_boards_own_program(tmp_path: Path, monkeypatch: pyt
         ("rtsp://host/user=a_password=secret_channel=1", "rtsp://host/user=a_password=…"),
         ("http://host/cgi?loginuse=a&loginpas=secret&x=1", "http://host/cgi?loginuse=a&loginpas=…&x=1"),
         ("http://host/snap?key=secret", "http://host/snap?key=…"),
+        ("http://host/1/current/?_username=a&_signature=0f3a", "http://host/1/current/?_username=a&_signature=…"),
+        ("http://host/x?design=1&sid=secret", "http://host/x?design=1&sid=…"),
         ("admin:secret@192.168.1.2/cam", "192.168.1.2/cam"),
         ("clips/a:b@c.mp4", "clips/a:b@c.mp4"),
         ("rtsp://[fe80::1]:554/who@home", "rtsp://[fe80::1]:554/who@home"),

@@ -122,6 +122,8 @@ def test_columns_are_for_manifests(tmp_path):
     with pytest.raises(UsageError, match="--label-column has no effect"):
         options.load(tmp_path)
     ManifestOptions(classes="a").check(tmp_path)
+    assert ManifestOptions(classes='"tench, Tinca tinca", shark,').reading().labels == ("tench, Tinca tinca", "shark")
+    assert ManifestOptions().reading().labels == ()
 
 
 def test_triples_and_sizes():

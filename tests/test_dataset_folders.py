@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import unicodedata
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image, features
 
 from edge_ran import dataset
+from edge_ran.cli.data_options import ManifestOptions
 from edge_ran.dataset.samples import Dataset
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import walk
@@ -260,12 +263,30 @@ def test_a_table_with_the_same_classes_as_the_folders_changes_nothing(pictures):
     assert dataset.load(pictures).labels == ("blue", "green", "red")
 
 
+def test_the_remedy_for_archives_in_class_folders_works(tmp_path, pictures):
+    folder = tmp_path / "data" / "my red"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "NAME of FOLDER.zip", "w") as archive:
+        archive.write(pictures / "red" / "000.png", "000.png")
+    with pytest.raises(InputError, match=r"holds no picture, only files ending in \.zip") as caught:
+        dataset.load(tmp_path / "data")
+    words = shlex.split(caught.value.remedy.partition("unpack it first: ")[2])
+    assert words == ["unzip", str(folder / "NAME of FOLDER.zip"), "-d", str(folder)]
+
+
 def test_a_folder_with_all_classes_again_is_asked_about(tmp_path, pictures):
     """As Kaggle's rock-paper-scissors is laid out."""
     root = layout(tmp_path / "data", pictures, "{}", "all again/{}")
     with pytest.raises(InputError, match="called as the classes beside it: green, red") as caught:
         dataset.load(root)
     assert caught.value.remedy == "leave it out: --classes green,red"
+    (root / "red").rename(root / "red, dark")
+    (root / "all again" / "red").rename(root / "all again" / "red, dark")
+    with pytest.raises(InputError) as caught:
+        dataset.load(root)
+    given = shlex.split(caught.value.remedy.partition(": ")[2])[1]
+    assert ManifestOptions(classes=given).reading().labels == ("green", "red, dark")
+    (root / "red, dark").rename(root / "red")
     assert counts(dataset.load(root, labels=["green", "red"])) == {"green": 3, "red": 3}
 
 
@@ -365,8 +386,8 @@ def test_pictures_of_research_and_of_old_programs(pictures, suffix):
         ("train-00000-of-00001.parquet", "datasets.load_dataset"),
         ("data.tfrecord", "save each picture as CLASS/NUMBER.jpg"),
         ("train-images-idx3-ubyte", "numpy.savez"),
-        ("flower_photos.tgz", "tar xf flower_photos.tgz"),
-        ("a.zip", "unzip a.zip"),
+        ("flower_photos.tgz", "tar xf {}/data/flower_photos.tgz -C {}/data"),
+        ("a.zip", "unzip {}/data/a.zip -d {}/data"),
         ("labels.xlsx", "save it as CSV"),
         ("data.yaml", "give the folder"),
         ("data_batch_1", "numpy.savez"),
@@ -381,7 +402,7 @@ def test_what_is_in_the_container_of_another_program_is_told(tmp_path, name, wor
         assert words.split(" ")[0] in caught.value.remedy
     with pytest.raises(InputError) as caught:
         dataset.load(tmp_path / "data" / name)
-    assert words in caught.value.remedy
+    assert words.format(tmp_path, tmp_path) in caught.value.remedy
 
 
 @pytest.mark.parametrize("suffix", [".wmv", ".MPG", ".3gp", ".ts", ".mjpeg", ".dav"])

@@ -17,7 +17,10 @@ def is_near(host: str) -> bool:
 
 WRITTEN = "in a user's name or password, write / as %2F, # as %23, ? as %3F and % as %25"
 # Cheap cameras take the password in the path or query: ?user=admin&pwd=…, /user=admin_password=…_channel=1.
-_SECRET = re.compile(r"((?:pass(?:word|wd)?|pas|pwd|psw|token|secret|key|auth)=)[^&#/\s]+", re.IGNORECASE)
+_SECRET = re.compile(
+    r"((?:pass(?:word|wd)?|pas|pwd|psw|token|secret|key|auth|sig(?:nature)?|sid|session(?:id)?)=)[^&#/\s]+",
+    re.IGNORECASE,
+)
 
 
 def remedy_of_address(url: str, otherwise: str = "check the address, user and network") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -44,7 +45,9 @@ class ManifestOptions:
         """Return them as the library takes them."""
         from edge_ran.dataset import Reading
 
-        names = tuple(name.strip() for name in self.classes.split(",") if name.strip())
+        # As a line of CSV: a class with a comma in its name stands in quotation marks.
+        cells = next(csv.reader([self.classes], skipinitialspace=True), [])
+        names = tuple(name.strip() for name in cells if name.strip())
         columns = (self.image_column, self.label_column, self.group_column, self.split_column)
         return Reading(*columns, names, self.clip_step)
 

@@ -60,7 +60,7 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
         samples = _classes(source, "", clip_step_s, ignored)
     if not samples:
         remedy = f"lay it out as {source}/CLASS/PICTURE, one folder a class"
-        names = [path.name for path in source.iterdir() if path.is_file()]
+        names = [str(path) for path in source.iterdir() if path.is_file()]
         if any(map(is_picture, names)):
             remedy += f"; if this is one class, give the folder above: {source.absolute().parent}"
         remedy = foreign.remedy(names) or remedy
@@ -98,7 +98,8 @@ def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]
         found, others = _class(folder, split, clip_step_s)
         if not found:
             other = f", only files ending in {', '.join(sorted(others))}" if others else ""
-            remedy = foreign.remedy(others) or inner_remedy(parent) or f"fill it with {NAMED_SUFFIXES}, or delete it"
+            names = [str(place.folder / name) for place in walk(folder) for name in place.files]
+            remedy = foreign.remedy(names) or inner_remedy(parent) or f"fill it with {NAMED_SUFFIXES}, or delete it"
             raise InputError(f"class folder {folder} holds no picture{other}", remedy)
         samples += found
         ignored += others

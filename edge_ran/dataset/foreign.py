@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Iterable
 
 AS_ARRAYS = (
@@ -23,8 +25,11 @@ _KINDS = {
         "if it has a tag for each picture, export it as ImageNet, which makes a folder for each class",
     ),
     (".xlsx", ".xls", ".ods", ".numbers"): ("a spreadsheet", "save it as CSV, with the columns image,label"),
-    (".zip",): ("an archive", "unpack it first: unzip NAME"),
-    (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz"): ("an archive", "unpack it first: tar xf NAME"),
+    (".zip",): ("an archive", "unpack it first: unzip NAME -d FOLDER"),
+    (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz"): (
+        "an archive",
+        "unpack it first: tar xf NAME -C FOLDER",
+    ),
     (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),
     ("data_batch_1", "test_batch"): ("CIFAR as Python pickles it", AS_ARRAYS),
     (".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", AS_ARRAYS),
@@ -55,11 +60,12 @@ def remedy(names: Iterable[str]) -> str:
     """Return what to do with the first of these files that is of a known kind; empty where none is.
 
     Args:
-        names: names of files, or their endings.
+        names: paths of files.
     """
     for name in sorted(names):
         for endings, (what, how) in _KINDS.items():
             if name.lower().endswith(endings):
-                shown = os.path.basename(name)
-                return f"{shown} is {what}: {how.replace('NAME', shown)}"
+                words = {"NAME": shlex.quote(name), "FOLDER": shlex.quote(os.path.dirname(name) or ".")}
+                command = re.sub(r"\b(NAME|FOLDER)\b", lambda word, words=words: words[word[0]], how)
+                return f"{os.path.basename(name)} is {what}: {command}"
     return ""

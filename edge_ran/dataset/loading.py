@@ -98,14 +98,15 @@ def load(
     elif source.suffix.lower() == ".npz":
         samples = from_arrays(source)
     elif source.exists():
-        remedy = foreign.remedy([source.name]) or "give a folder of class folders, a .csv manifest or a .npz"
+        remedy = foreign.remedy([str(source)]) or "give a folder of class folders, a .csv manifest or a .npz"
         raise InputError(f"{source} is not a data set", remedy)
     else:
         raise InputError(f"no such folder or file: {source}", remedy_of_path(source))
     if labels:
         absent = sorted(set(labels) - {s.label for s in samples})
         if absent:
-            raise InputError(f"{source} has no class {', '.join(map(repr, absent))}", "check the class names")
+            remedy = "check the class names; one with a comma stands in quotation marks: --classes '\"a, b\",c'"
+            raise InputError(f"{source} has no class {', '.join(map(repr, absent))}", remedy)
         samples = [s for s in samples if s.label in set(labels)]
     found = tuple(sorted({s.label for s in samples}))
     return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())), notes)
