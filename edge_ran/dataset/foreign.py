@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Iterable
 
@@ -25,10 +24,10 @@ _KINDS = {
         "if it has a tag for each picture, export it as ImageNet, which makes a folder for each class",
     ),
     (".xlsx", ".xls", ".ods", ".numbers"): ("a spreadsheet", "save it as CSV, with the columns image,label"),
-    (".zip",): ("an archive", "unpack it first: unzip NAME -d FOLDER"),
+    (".zip",): ("an archive", "unpack it first: unzip {name} -d {folder}"),
     (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz"): (
         "an archive",
-        "unpack it first: tar xf NAME -C FOLDER",
+        "unpack it first: tar xf {name} -C {folder}",
     ),
     (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),
     ("data_batch_1", "test_batch"): ("CIFAR as Python pickles it", AS_ARRAYS),
@@ -65,7 +64,6 @@ def remedy(names: Iterable[str]) -> str:
     for name in sorted(names):
         for endings, (what, how) in _KINDS.items():
             if name.lower().endswith(endings):
-                words = {"NAME": shlex.quote(name), "FOLDER": shlex.quote(os.path.dirname(name) or ".")}
-                command = re.sub(r"\b(NAME|FOLDER)\b", lambda word, words=words: words[word[0]], how)
+                command = how.format(name=shlex.quote(name), folder=shlex.quote(os.path.dirname(name) or "."))
                 return f"{os.path.basename(name)} is {what}: {command}"
     return ""
