@@ -9,7 +9,7 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 from edge_ran.errors import EnvironmentMissing, GateError
 from edge_ran.host import latency_budget
 
-SMALL = (("edge50", 32, 0.25), ("edge50", 32, 0.5))
+SMALL = (("places38", 32, 0.25), ("places38", 32, 0.5))  # of the named networks, the one with fewest layers
 
 
 def test_the_largest_that_fits_is_chosen_and_what_fits_nothing_is_said() -> None:
@@ -17,7 +17,7 @@ def test_the_largest_that_fits_is_chosen_and_what_fits_nothing_is_said() -> None
     assert found.chosen.width == 0.5
     assert all(c.fits and c.median_ms > 0 for c in found.candidates)
     assert [c.median_ms for c in found.candidates] == sorted(c.median_ms for c in found.candidates)
-    with pytest.raises(GateError, match=r"no network fits 1e-06 ms on local: the fastest, edge50 at 32 px"):
+    with pytest.raises(GateError, match=r"no network fits 1e-06 ms on local: the fastest, places38 at 32 px"):
         latency_budget.choose(1e-6, "local", 3, candidates=SMALL[:1])
 
 
