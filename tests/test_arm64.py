@@ -72,8 +72,9 @@ def board(tmp_path_factory, device_wheel: Path, pip_install: Callable[..., None]
     if not shutil.which("mmdebstrap"):
         pytest.skip("no emulated board without mmdebstrap (Debian: apt install mmdebstrap)")
     kept = os.environ.get("EDGE_RAN_ARM64")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("arm64")
-    made = subprocess.run([ROOT / "scripts" / "arm64", folder], capture_output=True, text=True, timeout=300)
+    folder = tmp_path_factory.mktemp("arm64")
+    words = [ROOT / "scripts" / "arm64", kept or folder, folder / "device"]
+    made = subprocess.run(words, capture_output=True, text=True, timeout=300)
     if made.returncode == 3:
         pytest.skip(" ".join(made.stderr.split("\n")[:1]))
     assert made.returncode == 0, made.stderr
