@@ -31,8 +31,7 @@ from edge_ran.host.integer_layers import file_scale  # noqa: E402
 TINY = Architecture("tiny", 16, 4, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, 0, mask_pool=2)
 # Every option of `configure`, one at a time, and the two that meet in indoor56.
 OPTIONS = {
-    "plain": {},
-    "mask-units": {"r": 1},  # the only one, and "carried", with a unit between two poolings of the mask
+    "plain": {"r": 1},  # as in "carried", and nowhere else, with a unit between two poolings of the mask
     "channel": {"attention": "channel"},
     "spatial": {"attention": "spatial"},
     "naive": {"learning": "naive"},
