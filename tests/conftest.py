@@ -173,7 +173,8 @@ def pip_install() -> Callable[..., None]:
     """A function: words that run a pip, what to install, from wheels only. Skips where no package index answers."""
 
     def install(pip: list[object], *words: object) -> None:
-        command = [*pip, "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *words]
+        options = ("--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--no-compile")
+        command = [*pip, "install", *options, *words]  # what a test imports is compiled then, a part of all
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
         if re.search(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError", done.stderr):

@@ -80,7 +80,7 @@ def board(tmp_path_factory, device_wheel: Path, pip_install: Callable[..., None]
     assert made.returncode == 0, made.stderr
     python = folder / "device" / "bin" / "python"
     # As a user types it, at the versions that this machine has: the answers of other ones may differ.
-    pip_install([python, "-m", "pip"], "--no-compile", "--constraint", ROOT / "constraints.txt", device_wheel)
+    pip_install([python, "-m", "pip"], "--constraint", ROOT / "constraints.txt", device_wheel)
     return Machine(python, tmp_path_factory.mktemp("board"))
 
 
