@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import zipfile
 
@@ -22,8 +23,18 @@ def shallow(**options: object) -> Architecture:
     return dataclasses.replace(whole, stages=whole.stages[:1])
 
 
+BUILD = networks.build
+
+
+@functools.lru_cache(maxsize=1)  # whoever wants the same one comes next
+def built(architecture: Architecture) -> networks.tf_keras.Model:
+    return BUILD(architecture)
+
+
 def counted(name: str, **options: object) -> networks.Summary:
-    return networks.summarise(configure(name, **options))  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "build", built)
+        return networks.summarise(configure(name, **options))  # type: ignore[arg-type]
 
 
 def test_indoor56_is_the_reference_code() -> None:
@@ -31,7 +42,7 @@ def test_indoor56_is_the_reference_code() -> None:
     assert indoor.parameters == 35_229_260
     assert indoor.trainable_parameters == 35_194_060
     assert indoor.multiply_adds == pytest.approx(649e6, rel=0.01)
-    layers = [layer.name for layer in networks.build(configure("indoor56", shortcut="projection")).layers]
+    layers = [layer.name for layer in built(configure("indoor56", classes=76, shortcut="projection")).layers]
     assert sum("conv" in n or "shortcut" in n for n in layers if not n.endswith(("bn", "relu"))) == 115
     assert sum(n.endswith("bn") for n in layers) == 82
 
@@ -60,7 +71,7 @@ def test_cifar_depth_names_the_modules(depth: int, modules: int) -> None:
 @pytest.mark.parametrize(("depth", "modules"), [(56, 1), (92, 2)])
 def test_cifar_depth_counts_trunk_layers(depth: int, modules: int) -> None:
     """36 more for another module in each stage: what carries weights on the trunk (section 4.1)."""
-    names = [layer.name for layer in networks.build(configure(f"cifar_attention{depth}", width=0.25)).layers]
+    names = [layer.name for layer in built(configure(f"cifar_attention{depth}")).layers]
     trunk = [n for n in names if "_mask_" not in n and (n[:-1].endswith("_conv") or n in ("stem_conv", "logits"))]
     assert len(trunk) == depth == 36 * modules + 20
 
