@@ -152,6 +152,12 @@ def test_logs_are_bounded_and_the_oldest_lines_go(tmp_path: Path, monkeypatch: p
     assert layout.last_lines(tmp_path / "log", 3) == ["line 497", "line 498", "line 499"]
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[1]", "", "\ud800"])
+def test_what_is_no_record_on_a_board_is_an_empty_one(tmp_path: Path, text: str):
+    (tmp_path / "live.json").write_bytes(text.encode(errors="surrogatepass"))
+    assert layout.read_json(tmp_path / "live.json") == {}
+
+
 @pytest.mark.parametrize(
     ("line", "shown"),
     [

@@ -196,7 +196,7 @@ class Board:
         """Give the last events and the last lines of the program."""
         events = []
         for line in last_lines(self.layout.events, lines):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 events.append(json.loads(line))
         return {"events": events, "lines": last_lines(self.layout.log, lines)}
 

@@ -18,7 +18,7 @@ def known() -> list[str]:
     """The words of ``--device`` for every board that something was deployed to and not removed from."""
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     return [str(word) for word in found] if isinstance(found, list) else []
 

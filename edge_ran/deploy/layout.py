@@ -157,7 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a file; empty where there is none."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -238,7 +238,7 @@ class Service:
         assert self.child is not None
         assert self.child.stdout is not None
         for line in self.child.stdout:
-            with contextlib.suppress(ValueError, TypeError, AttributeError):
+            with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
                 before, state = self.live.answer, self.live.state
                 self.live.result(json.loads(line))
                 if state == "camera":
@@ -254,7 +254,7 @@ class Service:
         for raw in self.child.stderr:
             line = raw.decode(errors="replace").rstrip()
             if line.startswith(f"{RELAY}:"):
-                with contextlib.suppress(ValueError, AttributeError):
+                with contextlib.suppress(ValueError, AttributeError, RecursionError):
                     self.error = hidden(str(json.loads(line.partition(":")[2]).get("what", "")))
                     append(self.layout.log, f"{_stamp()} {self.error}\n")
                 continue

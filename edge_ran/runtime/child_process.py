@@ -63,7 +63,7 @@ def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool 
                 sys.stderr.write(file.read_text(errors="replace"))
         try:
             found = json.loads((folder / "answer.json").read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             how = f"crashed ({signal_name(-status)})" if status < 0 else f"ended its process with status {status}"
             raise ChildFailed(": ".join(filter(None, (how, last_words(_said(folder)))))) from error
     if not isinstance(found, dict):
