@@ -11,14 +11,13 @@ gc.set_threshold(50_000, 20, 50)  # graphs are made of very many objects that li
 @pytest.fixture(scope="session")
 def _pages() -> Iterator[list[bool]]:
     """A list that is not empty while trainings shall write their page and draw their curves."""
-    from edge_ran import plots
     from edge_ran.host import training_report
 
     wanted: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((training_report, "write"), (plots, "training_curves")):
-            real = getattr(module, name)
-            patch.setattr(module, name, lambda *given, real=real: real(*given) if wanted else None)
+        for owner, name in ((training_report, "write"), (training_report.Curves, "finish")):
+            real = getattr(owner, name)
+            patch.setattr(owner, name, lambda *given, real=real: real(*given) if wanted else None)
         yield wanted
 
 
