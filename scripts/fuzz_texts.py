@@ -80,7 +80,6 @@ _NAMES = [
     "cat.0.jpg\ncat.1.jpg\ndog.0.jpg\ndog.1.jpg", "train/cat_1.png\ntrain/cat_2.png\ntest/dog_1.png\ntest/dog_2.png",
     "cat/1.jpg\ncat/2.jpg\ndog/1.jpg\ndog/visit 1/2.jpg",
     "train/cat/1.jpg\nval/cat/2.jpg\ntrain/dog/1.jpg\nval/dog/2.jpg",
-
     "IMG_1.jpg\nIMG_2.heic\nlist.csv", "images/1.jpg\nlabels/1.txt\ndata.yaml",
     "._cat.1.jpg\n@eaDir/x.jpg\ncat/1.ppm\ndog/1.tga",
 ]  # fmt: skip

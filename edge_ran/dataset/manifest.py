@@ -134,9 +134,8 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         )
     if not samples:
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
-    _check_several(samples, source)
+    notes = _check_several(samples, source)
     once = _once(samples, source)
-    notes = []
     if layout.guessed:
         notes.append(f"the column {layout.guessed!r} was taken for the labels; --label-column names another")
     if again := len(samples) - len(once):
@@ -144,13 +143,20 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     return Manifest(tuple(once), tuple(notes))
 
 
-def _check_several(samples: Sequence[Sample], source: Path) -> None:
-    """Raise InputError where a label is several of the others: "cat,dog" beside cat and dog."""
-    labels = {sample.label for sample in samples}
+def _check_several(samples: Sequence[Sample], source: Path) -> list[str]:
+    """Raise InputError where a label is several of the others: "cat,dog" beside cat and dog.
+
+    Returns:
+        a note where only blanks stand between them: "cherry tomato" is a class beside cherry and tomato.
+    """
+    labels, blanks = {sample.label for sample in samples}, set[str]()
     for sample in samples:
-        parts = set(re.split(r"\s*[,;|]\s*|\s+", sample.label))
+        parts = set(re.split(r"\s*[,;|]\s*", sample.label))
         if len(parts) > 1 and parts <= labels:
             raise several_labels(f"manifest {source}: {sample.path.name}", parts)
+        words = sample.label.split()
+        blanks |= {sample.label} if len(words) > 1 and labels.issuperset(words) else set()
+    return [f"classes of their own, though their words are classes, too: {', '.join(sorted(blanks))}"] if blanks else []
 
 
 def _once(samples: Sequence[Sample], source: Path) -> Sequence[Sample]:

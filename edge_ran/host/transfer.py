@@ -29,7 +29,7 @@ HEAD_RATE = 0.02
 HEAD_DECAY = 1e-2
 COPIES = 6  # changed copies of a picture that the last layer is fitted to, where memory allows
 SMALLEST = 0.5  # share of a picture that a copy shows
-MOST_ROWS = 200_000  # of features: 400 MB
+MOST_ROWS = 50_000  # of features, 100 MB: more pictures than that get no copies, for each is a pass through the network
 BATCH = 128
 
 
