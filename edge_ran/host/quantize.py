@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_ran.card import Calibration, ModelCard, Quantisation
 from edge_ran.dataset import Reading
+from edge_ran.dataset.sketch import overlap, picture_hash
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256, write_text
 from edge_ran.host import (
@@ -66,7 +67,8 @@ class QuantizeResult:
 
     ``calibrated_top1`` is that of measured ranges alone, before the first step; ``kept`` says which weights were kept,
     ``fine-tuned`` or ``calibrated``, whichever are better. They are of the validation part, or of the test part where
-    the run has no validation part.
+    the run has no validation part. ``has_seen``: the network had learnt from these pictures, too; they show what int8
+    changes, not how accurate it is.
     """
 
     run: str
@@ -85,6 +87,7 @@ class QuantizeResult:
     float_test_top1: float | None
     test_top1: float | None
     seconds: float
+    has_seen: bool = False
 
 
 def quantize(
@@ -255,7 +258,11 @@ class _Quantisation:
         else:
             probabilities = answer(data.validation.pixels)
             judged_top1 = scores(probabilities, data.validation.labels)[1]
-            temperature = fit_temperature(probabilities, data.validation.labels)
+            if not self._has_seen:
+                temperature = fit_temperature(probabilities, data.validation.labels)
+        measured = model_cards.accuracy(data, judged_top1, test_top1, of="the int8 arithmetic")
+        if self._has_seen and data.test is None:
+            measured = replace(card.accuracy, of=card.accuracy.of or "the float network")
         float_layers = fake_quant.float_layers(self.model)
         settings = self.settings
         how = Quantisation(settings.recipe, settings.seed, self.kept, card.accuracy.top1, float_layers)
@@ -263,7 +270,7 @@ class _Quantisation:
             card,
             how,
             calibration=self.calibration,
-            measured=model_cards.accuracy(data, judged_top1, test_top1, of="the int8 arithmetic"),
+            measured=measured,
             rewrites=self.passes,
             temperature=temperature,
         )
@@ -287,7 +294,17 @@ class _Quantisation:
             float_test_top1=self._top1(of_float, data.test),
             test_top1=test_top1,
             seconds=0.0,
+            has_seen=self._has_seen,
         )
+
+    @functools.cached_property
+    def _has_seen(self) -> bool:
+        """Whether the network has learnt from the validation pictures: `train` may fit its last layer to them, too."""
+        known, part = self.card.training.pictures, self.data.validation
+        if not known or part is None:
+            return False
+        found = overlap(known, map(picture_hash, part.pixels))
+        return 2 * found.known > found.tested
 
     def _top1(self, answer: Callable[..., NDArray[np.float32]], examples: Examples | None) -> float | None:
         return None if examples is None else scores(answer(examples.pixels), examples.labels)[1]

@@ -13,6 +13,7 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 from edge_ran import catalogue, start
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.card import InputSpec, ModelCard
+from edge_ran.cli.render.train import quantised
 from edge_ran.dataset.sketch import overlap, picture_hash
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
@@ -225,6 +226,21 @@ def test_quantize_learns_from_a_teacher_too(colours: Path, run: Path, tmp_path: 
     result = quantize(run, tmp_path / "q", colours, how, teacher=str(run))
     assert result.int8_tensors
     assert read_settings(tmp_path / "q").teacher == sha256(run / "model.keras")
+    assert not result.has_seen
+    assert "has learnt from these" not in quantised(result)
+
+
+def test_quantize_claims_no_accuracy_on_pictures_that_the_last_layer_was_fitted_to(
+    colours: Path, run: Path, tmp_path: Path
+) -> None:
+    last = dataclasses.replace(QUICK, epochs=0)
+    train(colours, tmp_path / "r", TINY, last, dataclasses.replace(OPTIONS, start=str(run)))
+    result = quantize(tmp_path / "r", tmp_path / "q", how=dataclasses.replace(QUANTIZE, epochs=1, batch_size=6))
+    assert result.has_seen
+    assert "has learnt from these pictures" in quantised(result)
+    before, after = (ModelCard.from_json((tmp_path / name / "card.json").read_text()) for name in "rq")
+    assert after.accuracy == dataclasses.replace(before.accuracy, of="the float network")
+    assert after.temperature == before.temperature
 
 
 class TestBadInput:

@@ -56,6 +56,8 @@ def quantised(result: QuantizeResult) -> str:
             f"{result.split}: float {result.float_top1:.2%}, int8 calibrated only {result.calibrated_top1:.2%}, "
             f"int8 {result.top1:.2%} of {result.images:,} pictures; kept the {result.kept} weights"
         )
+    if result.has_seen:
+        lines.append("the network has learnt from these pictures: they show what int8 changes, not how accurate it is")
     if result.test_top1 is not None:
         lines.append(
             f"test: float {result.float_test_top1:.2%}, int8 {result.test_top1:.2%} of {result.test_images:,} pictures"
