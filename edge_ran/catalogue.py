@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from edge_ran.errors import InputError, UsageError
 from edge_ran.errors import nearest as nearest
+from edge_ran.pip_command import pip
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -112,7 +113,7 @@ def folder(name: str) -> Path:
     for candidate in (package / name, package.parent / name):
         if candidate.is_dir():
             return candidate
-    raise InputError(f"the folder {name}/ is missing from this installation", "pip install --force-reinstall edge-ran")
+    raise InputError(f"the folder {name}/ is missing from this installation", pip("install --force-reinstall edge-ran"))
 
 
 def _entry(kind: str, name: str, cls: type[Entry]) -> Entry:

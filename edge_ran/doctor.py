@@ -19,12 +19,14 @@ from typing import Literal
 
 from edge_ran import __version__, machine, records, vulkan
 from edge_ran.errors import EdgeRanError, unimportable
+from edge_ran.pip_command import BEFORE_NUMPY_2, pip
 
 State = Literal["good", "hint", "fault"]
 GOOD: State = "good"
 HINT: State = "hint"
 FAULT: State = "fault"
 OLDEST_PYTHON = (3, 10)
+_HOST = "install 'edge-ran[host]'"
 LEAST_FREE_BYTES = 1_000_000_000
 HOTTEST_C = 80.0
 # Delegates as vendors name them: TFLite's GPU, Coral, VeriSilicon, Arm NN, Qualcomm, MediaTek.
@@ -77,7 +79,7 @@ def _guarded(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     try:
         return list(check())
     except ModuleNotFoundError as error:
-        return [Finding(name, FAULT, f"cannot be checked: {error}", "pip install --force-reinstall edge-ran")]
+        return [Finding(name, FAULT, f"cannot be checked: {error}", pip("install --force-reinstall edge-ran"))]
     except Exception as error:  # whatever a half-installed package raises is what we are here to tell
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return [Finding(name, FAULT, f"cannot be checked: {reason}")]
@@ -96,12 +98,12 @@ def _numpy() -> Iterator[Finding]:
     try:
         import numpy as np
     except ImportError as error:
-        yield Finding("numpy", FAULT, *unimportable(error, "pip install --force-reinstall numpy"))
+        yield Finding("numpy", FAULT, *unimportable(error, pip("install --force-reinstall numpy")))
         return
     old = int(np.__version__.partition(".")[0]) < 2
     installed = importlib.util.find_spec("tflite_runtime") is not None
     if installed and not old and importlib.util.find_spec("ai_edge_litert") is None:
-        remedy = "pip install 'numpy<2' 'opencv-python-headless<4.12'"
+        remedy = pip(BEFORE_NUMPY_2)
         yield Finding("numpy", FAULT, f"{np.__version__}: tflite-runtime was built against NumPy 1", remedy)
     else:
         yield Finding("numpy", GOOD, np.__version__)
@@ -113,7 +115,7 @@ def _opencv() -> Iterator[Finding]:
     try:
         import cv2
     except ImportError as error:
-        remedy = "pip uninstall -y opencv-python; pip install --force-reinstall opencv-python-headless"
+        remedy = f"{pip('uninstall -y opencv-python')}; {pip('install --force-reinstall opencv-python-headless')}"
         yield Finding("opencv", FAULT, *unimportable(error, remedy))
         return
     lines = (line.split(":", 1) for line in cv2.getBuildInformation().splitlines() if ":" in line)
@@ -123,9 +125,8 @@ def _opencv() -> Iterator[Finding]:
     video = "FFmpeg" if built.get("FFMPEG", "NO").startswith("YES") else "no FFmpeg: no streams or clips"
     yield Finding("opencv", GOOD, f"{cv2.__version__}, {window}, {video}")
     if len(wheels) > 1:
-        remedy = (
-            "pip uninstall -y " + " ".join(wheel.split()[0] for wheel in wheels) + "; pip install --upgrade edge-ran"
-        )
+        removed = " ".join(wheel.split()[0] for wheel in wheels)
+        remedy = f"{pip(f'uninstall -y {removed}')}; {pip('install --upgrade edge-ran')}"
         yield Finding("opencv", FAULT, f"{' and '.join(wheels)} overwrite each other's cv2", remedy)
 
 
@@ -143,7 +144,10 @@ def _runtimes() -> Iterator[Finding]:
         try:
             answer = child_process.ask(f"{__name__}:load_runtime", {"name": package.name}, 60)
         except child_process.ChildFailed as failure:
-            answer = {"error": f"{name} {failure}", "remedy": "pip install --force-reinstall it"}
+            answer = {
+                "error": f"{name} {failure}",
+                "remedy": pip(f"install --force-reinstall {interpreter.WHEELS[package.name]}"),
+            }
         if "error" in answer:
             # Only the runtime that would serve must work.
             yield Finding("runtime", HINT if place else FAULT, answer["error"], answer["remedy"])
@@ -166,7 +170,7 @@ def _host() -> Iterator[Finding]:
     missing = [name for name in ("tensorflow", "tf_keras", "tensorflow_model_optimization") if not _has(name)]
     if missing:
         what = f"no training and conversion here: {', '.join(missing)} not installed"
-        yield Finding("host", HINT, what, "pip install 'edge-ran[host]', on a machine that trains")
+        yield Finding("host", HINT, what, f"{pip(_HOST)}, on a machine that trains")
     else:
         yield Finding("host", GOOD, f"trains and converts: TensorFlow {_version('tensorflow')}")
 
@@ -188,10 +192,10 @@ def _gpus() -> Iterator[Finding]:
         else:
             yield Finding("gpu", GOOD, text)
     if adapters and not _has("ai_edge_litert"):
-        yield Finding("gpu", HINT, "LiteRT, which drives the GPU, is not installed", "pip install ai-edge-litert")
+        yield Finding("gpu", HINT, "LiteRT, which drives the GPU, is not installed", pip("install ai-edge-litert"))
     elif adapters and not gpu.libraries():
         what = "this LiteRT lacks its GPU accelerator's library"
-        yield Finding("gpu", HINT, what, "pip install --force-reinstall ai-edge-litert")
+        yield Finding("gpu", HINT, what, pip("install --force-reinstall ai-edge-litert"))
 
 
 def _gpu_remedy() -> str:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge_ran import files
 from edge_ran.errors import InputError
+from edge_ran.pip_command import pip
 
 if TYPE_CHECKING:
     from PIL import Image  # imported where it is used: a camera needs none of it
@@ -40,7 +41,6 @@ HEIF_SUFFIXES = (".heic", ".heif")  # what iPhones write
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")  # ISO 23008-12; phones write the first
 _AVIF_SUFFIXES = (".avif",)
 _MAY_HAVE_MORE = (".webp", ".png", ".apng", ".tif", ".tiff", *_AVIF_SUFFIXES)
-HEIF_REMEDY = "pip install pillow-heif, or convert them to JPEG"
 MOST_PIXELS = 1 << 27  # decoded, they take 400 MB; phones' largest pictures have 108 million
 _FORMATS_BY_START = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}  # MPO is JPEG to begin with
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
@@ -106,6 +106,11 @@ def reads_heif() -> bool:
     return True
 
 
+def heif_remedy() -> str:
+    """What to type where HEIC pictures cannot be read."""
+    return f"{pip('install pillow-heif')}, or convert them to JPEG"
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """Read a PNG, JPEG, WebP, BMP, TIFF, PPM or, with pillow-heif, HEIC as (H, W, 3) uint8 in BGR order, upright.
 
@@ -134,7 +139,7 @@ def decode_picture(data: bytes, path: Path | str) -> NDArray[np.uint8]:
         if "truncated" in str(error).lower():
             raise InputError(f"picture {path} is truncated", "copy it again") from error
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and not reads_heif():  # under any name
-            raise InputError(f"picture {path} is HEIC, whatever its name", HEIF_REMEDY) from error
+            raise InputError(f"picture {path} is HEIC, whatever its name", heif_remedy()) from error
         raise InputError(f"picture {path} cannot be decoded", "it must be a PNG, JPEG, WebP, BMP or TIFF") from error
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.files import atomic_path
+from edge_ran.pip_command import pip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -348,4 +349,4 @@ def check_target(target: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
-        raise EnvironmentMissing("pictures need matplotlib", "pip install 'edge-ran[report]'") from error
+        raise EnvironmentMissing("pictures need matplotlib", pip("install 'edge-ran[report]'")) from error

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import TemporaryFolder, write_text
+from edge_ran.pip_command import pip
 from edge_ran.plots import FAINT, INK
 from edge_ran.printable import clean
 
@@ -128,7 +129,7 @@ def check() -> None:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
-        raise EnvironmentMissing(f"reports need {error.name}", "pip install 'edge-ran[report]'") from error
+        raise EnvironmentMissing(f"reports need {error.name}", pip("install 'edge-ran[report]'")) from error
 
 
 def render(report: Report) -> str:

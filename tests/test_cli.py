@@ -20,7 +20,9 @@ import typer.main
 
 from edge_ran import __version__, cli, errors
 from edge_ran.dataset import loading
+from edge_ran.pip_command import pip
 
+_HOST = "install 'edge-ran[host]'"
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_TENSORFLOW = (
     "import sys\nfor n in ('tensorflow', 'tf_keras', 'tensorflow_model_optimization'): sys.modules[n] = None\n"
@@ -182,7 +184,7 @@ def test_host_verbs_without_tensorflow_say_what_to_install(words: tuple[str, ...
     assert "Traceback" not in done.stderr
     what, remedy = done.stderr.splitlines()[-2:]
     assert what.startswith(f"edge-ran: {words[0]} needs t")
-    assert remedy == "  pip install 'edge-ran[host]'"
+    assert remedy == f"  {pip(_HOST)}"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -37,6 +37,7 @@ from edge_ran.phone.server import MAX_RECORD_BYTES
 from edge_ran.phone.sessions import Invitation, Session, Sessions
 from edge_ran.phone.site import SiteOptions, export_site
 from edge_ran.picture import read_picture
+from edge_ran.pip_command import pip
 from edge_ran.preprocess import dequantise, fit_pixels
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
@@ -269,7 +270,7 @@ def test_a_missing_library_is_one_line_and_what_to_install(
     path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = edge_ran("benchmark", SHIPPED_FILE, *words, PYTHONPATH=path)
     assert done.returncode == 3
-    assert done.stderr.splitlines() == [f"edge-ran: {what}", "  pip install 'edge-ran[phone]'"]
+    assert done.stderr.splitlines() == [f"edge-ran: {what}", "  " + pip("install 'edge-ran[phone]'")]
 
 
 def test_without_a_network_one_line_says_so(web_runtime: None, monkeypatch: pytest.MonkeyPatch) -> None:

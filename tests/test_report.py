@@ -14,8 +14,10 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 from edge_ran import plots, report
+from edge_ran.pip_command import pip
 from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 
+REPORT = "install 'edge-ran[report]'"
 SAMPLES = {"int8": [3.0, 3.1, 3.3], "fp32": [9.0, 9.2, 9.1]}
 
 
@@ -132,4 +134,4 @@ def test_without_the_extra_one_line_says_what_to_install(missing: str):
         "except errors.EnvironmentMissing as error: print(error, '|', error.remedy)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == f"reports need {missing} | pip install 'edge-ran[report]'\n"
+    assert done.stdout == f"reports need {missing} | {pip(REPORT)}\n"

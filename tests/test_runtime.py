@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
+from edge_ran.pip_command import pip
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
 from edge_ran.runtime.output_capture import captured
 
@@ -204,7 +205,7 @@ def test_tflite_runtime_beside_numpy_2_is_one_line(monkeypatch):
 @pytest.mark.parametrize(
     ("why", "remedy"),
     [
-        ("numpy.core.multiarray failed to import", "pip install --force-reinstall ai-edge-litert numpy"),
+        ("numpy.core.multiarray failed to import", pip("install --force-reinstall ai-edge-litert numpy")),
         ("libGL.so.1: cannot open shared object file: No such file or directory", "sudo apt install libgl1"),
         ("libx.so.1: cannot open shared object file: No such file", "install the system's package of libx.so.1"),
     ],

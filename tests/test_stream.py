@@ -22,6 +22,7 @@ from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
+from edge_ran.pip_command import pip
 from edge_ran.runtime import Accelerator
 from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, run_stream
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder_name
@@ -593,7 +594,7 @@ def test_a_headless_opencv_or_no_screen_is_one_clear_line(monkeypatch: pytest.Mo
     monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")
     with pytest.raises(EnvironmentMissing) as caught:
         Window("x")
-    assert caught.value.remedy == "pip install opencv-python"
+    assert caught.value.remedy == pip("install opencv-python")
     monkeypatch.setattr(cv2, "currentUIFramework", lambda: "QT5")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)

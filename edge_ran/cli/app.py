@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.pip_command import pip
 from edge_ran.printable import one_line
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def host_packages(verb: str, quiet: bool = True) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):
             raise
-        raise EnvironmentMissing(f"{verb} needs {error.name}", "pip install 'edge-ran[host]'") from error
+        raise EnvironmentMissing(f"{verb} needs {error.name}", pip("install 'edge-ran[host]'")) from error
 
 
 def parse_seconds(text: str) -> float:

@@ -10,7 +10,9 @@ import numpy as np
 
 from edge_ran.collect.candidates import Candidate, Choice
 from edge_ran.picture import HEIF_SUFFIXES
+from edge_ran.pip_command import pip
 
+_CLIPS = "install 'edge-ran[clips]'"
 THIN = 20  # a class with fewer pictures is called thin
 
 
@@ -75,7 +77,7 @@ def problems_of(judged: Sequence[Candidate], ignored: Counter[str], choice: Choi
         if pairs:
             yield f"{len(pairs)} pairs of near-duplicates {kind}, the first: {pairs[0]}"
     for ending, count in sorted(ignored.items()):
-        hint = "; for these: pip install 'edge-ran[clips]'" if ending in HEIF_SUFFIXES else ""
+        hint = f"; for these: {pip(_CLIPS)}" if ending in HEIF_SUFFIXES else ""
         yield f"{count} files ending in {ending} were ignored{hint}"
 
 

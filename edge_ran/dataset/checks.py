@@ -16,7 +16,7 @@ from edge_ran.dataset.decoding import decode
 from edge_ran.dataset.samples import LOOSE, NO_FILES, Dataset, Progress, Sample, some
 from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.folder_walk import by_number
-from edge_ran.picture import HEIF_REMEDY, HEIF_SUFFIXES, has_more_frames
+from edge_ran.picture import HEIF_SUFFIXES, has_more_frames, heif_remedy
 
 THUMB = 16
 
@@ -93,7 +93,7 @@ def ignored_notes(dataset: Dataset) -> list[str]:
     for what, count in dataset.ignored:
         if what.startswith("."):
             why = "unsupported format; if they are pictures, convert them to JPEG, if they are clips, to MP4"
-            why = f"pillow-heif reads them: {HEIF_REMEDY}" if what in HEIF_SUFFIXES else why
+            why = f"pillow-heif reads them: {heif_remedy()}" if what in HEIF_SUFFIXES else why
             notes.append(f"{count} files ending in {what} were ignored: {why}")
         elif what == NO_FILES:
             notes.append(f"{count} {what} were ignored")

@@ -29,6 +29,7 @@ from edge_ran.graph import find_masks, read_graph
 from edge_ran.host.convert import ConvertResult, convert
 from edge_ran.picture import read_picture
 from edge_ran.pictures import shipped_pictures, spread
+from edge_ran.pip_command import pip
 from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 from edge_ran.stream import Decider, Result, Stream, Summary
 
@@ -221,7 +222,7 @@ def _fill(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8
 def _compare(made: dict[str, ConvertResult]) -> _Compared:
     paths = spread(shipped_pictures(), MOST_COMPARED)
     if not paths:
-        raise InputError("calibration_data/ holds no pictures", "pip install --force-reinstall edge-ran")
+        raise InputError("calibration_data/ holds no pictures", pip("install --force-reinstall edge-ran"))
     frames = [read_picture(path) for path in paths]
     scores: dict[str, NDArray[np.float32]] = {}
     labels: tuple[str, ...] = ()

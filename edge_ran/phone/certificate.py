@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import atomic_path
+from edge_ran.pip_command import pip
 
 DAYS = 365  # iOS takes 825 at most
 _RENEW_BEFORE = datetime.timedelta(days=30)
@@ -34,7 +35,7 @@ def context(host: str, folder: Path) -> tuple[ssl.SSLContext, str]:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
     except ModuleNotFoundError as error:
-        raise EnvironmentMissing("https needs the package cryptography", "pip install 'edge-ran[phone]'") from error
+        raise EnvironmentMissing("https needs the package cryptography", pip("install 'edge-ran[phone]'")) from error
     path = folder / f"{host.replace(':', '_')}.pem"
     if not _is_valid(path):
         _keep(path, _make(host))

@@ -16,6 +16,7 @@ from edge_ran.files import TemporaryFolder
 from edge_ran.phone import certificate
 from edge_ran.phone.server import PhoneServer
 from edge_ran.phone.site import SiteOptions, export_site
+from edge_ran.pip_command import pip
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.web_server import choose_token, is_loopback, reached_at
 
@@ -100,7 +101,7 @@ def qr_code(text: str) -> str:
     try:
         import segno
     except ModuleNotFoundError as error:
-        raise EnvironmentMissing("a QR code needs the package segno", "pip install 'edge-ran[phone]'") from error
+        raise EnvironmentMissing("a QR code needs the package segno", pip("install 'edge-ran[phone]'")) from error
     drawn = io.StringIO()
     segno.make(text, error="l").terminal(drawn, compact=True)
     return drawn.getvalue()

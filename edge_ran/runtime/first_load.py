@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from edge_ran import files, runs
 from edge_ran.errors import InputError
 from edge_ran.graph import Graph, read_graph
+from edge_ran.pip_command import pip
 from edge_ran.runtime import child_process, interpreter, output_capture, trial_cache
 from edge_ran.runtime.types import Accelerator
 
@@ -44,7 +45,7 @@ COPIES_OF_WEIGHTS = 4  # the file's, the packed ones, and room between
 FORK_WALL_S = 20.0  # however busy the machine is
 IDLE_S, MOST_IDLE = 0.25, 6  # a fork that sleeps so often so long hangs by its own fault
 
-_OLDER = "the runtime is older than it: pip install --upgrade ai-edge-litert"
+_OLDER = "the runtime is older than it"
 # What helps where the runtime's own words tell it.
 _REMEDIES = (
     ("edgetpu-custom-op", "it was compiled for the Edge TPU: give the .tflite that edgetpu_compiler was given"),
@@ -73,7 +74,14 @@ def check(graph: Graph, package: interpreter.Package) -> None:
         reason = _spawn(graph, package)
     if reason:
         again = f"get it again, or convert it again; to look at it: edge-ran inspect {shlex.quote(str(graph.path))}"
-        helps = next((remedy for words, remedy in _REMEDIES if words in reason), again)
+        helps = next(
+            (
+                remedy.format(upgrade=pip("install --upgrade ai-edge-litert"))
+                for words, remedy in _REMEDIES
+                if words in reason
+            ),
+            again,
+        )
         raise InputError(f"{graph.path}: {package.name} {reason}", helps)
     trial_cache.store(record, {"loads": True})
 

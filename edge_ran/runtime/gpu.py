@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from edge_ran import machine, vulkan
 from edge_ran.errors import AcceleratorError
 from edge_ran.graph import Graph
+from edge_ran.pip_command import pip
 from edge_ran.runtime import output_capture
 from edge_ran.runtime.interpreter import Package
 from edge_ran.runtime.types import Accelerator, Delegation
@@ -116,7 +117,7 @@ class GpuRuntime:
             AcceleratorError: there is no GPU here, or it takes no operator of this model; the line says why.
         """
         if package.name != "litert":
-            raise AcceleratorError(f"{package.name} has no GPU of its own", "pip install ai-edge-litert")
+            raise AcceleratorError(f"{package.name} has no GPU of its own", pip("install ai-edge-litert"))
         if not all(tensor.fixed for tensor in (*graph.inputs, *graph.outputs)):
             raise AcceleratorError("the GPU needs fixed shapes, this model leaves them open", "convert it again")
         self.name, self.version = package.name, package.version

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edge_ran import machine
 from edge_ran.errors import EnvironmentMissing, InputError, unimportable
 from edge_ran.graph import Graph, TensorSpec
+from edge_ran.pip_command import BEFORE_NUMPY_2, pip
 from edge_ran.runtime import huge_pages, output_capture
 from edge_ran.runtime.types import Accelerator, Delegation
 
@@ -28,7 +29,8 @@ from edge_ran.runtime.types import Accelerator, Delegation
 _REFUSALS = (RuntimeError, ValueError, MemoryError)
 
 
-_WHEELS = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}  # as pip knows them
+_ON_OLD_BOARDS = "install 'edge-ran[tflite-runtime]'"
+WHEELS = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}  # as pip knows them
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def package(name: str = "") -> Package:
     if not found:
         raise EnvironmentMissing(
             f"{name or 'no TFLite runtime'} is {'not ' if name else ''}installed",
-            "pip install ai-edge-litert  (on an old board: pip install 'edge-ran[tflite-runtime]')",
+            f"{pip('install ai-edge-litert')}  (on an old board: {pip(_ON_OLD_BOARDS)})",
         )
     return found[0]
 
@@ -77,13 +79,13 @@ def load(package: Package) -> Any:
         # It was compiled against NumPy 1 and would abort the import with pages of text.
         raise EnvironmentMissing(
             f"tflite-runtime {package.version} needs NumPy below 2, this is {np.__version__}",
-            "pip install 'numpy<2' 'opencv-python-headless<4.12'",
+            pip(BEFORE_NUMPY_2),
         )
     try:
         with output_capture.captured():
             return importlib.import_module(package.module)
     except Exception as error:  # a broken wheel raises whatever its loader likes
-        why, remedy = unimportable(error, f"pip install --force-reinstall {_WHEELS[package.name]} numpy")
+        why, remedy = unimportable(error, pip(f"install --force-reinstall {WHEELS[package.name]} numpy"))
         raise EnvironmentMissing(f"{package.name} {package.version} cannot be imported: {why}", remedy) from error
 
 

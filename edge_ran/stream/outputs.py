@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from edge_ran import files
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.pip_command import pip
 from edge_ran.printable import clean
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result
@@ -139,7 +140,7 @@ class Window:
         backend = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else "?"
         if not backend:
             raise EnvironmentMissing(
-                "--show needs an OpenCV with windows; the installed one is headless", "pip install opencv-python"
+                "--show needs an OpenCV with windows; the installed one is headless", pip("install opencv-python")
             )
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise EnvironmentMissing("--show needs a screen, and there is none here", "use --save, --web or --headless")

@@ -10,6 +10,7 @@ from pathlib import Path
 import edge_ran
 from edge_ran import catalogue
 from edge_ran.errors import EnvironmentMissing
+from edge_ran.pip_command import pip
 
 # What the code needs there besides a runtime: module, and what pip calls it.
 NEEDED = (
@@ -60,7 +61,7 @@ def requirements(runtime: str) -> list[str]:
         extra = [line.partition(";")[0].strip() for line in lines if re.search(r"extra == .tflite-runtime.", line)]
         plain = [line for line in plain if not line.startswith("ai-edge-litert")] + extra
     if not plain:
-        raise EnvironmentMissing("edge-ran does not know what it needs: it is not installed", "pip install edge-ran")
+        raise EnvironmentMissing("edge-ran does not know what it needs: it is not installed", pip("install edge-ran"))
     return plain
 
 
