@@ -14,6 +14,7 @@ from edge_ran.errors import InputError
 # "0 red", "0: red", "0,red", "0=red", "0. red", "0) red", "0 - red"; but neither "1.5 mm" nor "3-door car".
 _NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:;,=]|[.)-](?=\s)|\s+-(?=\s)|\s)\s*(\S.*)")
 _MOST_ALIKE = 0.1  # of the names behind numbers; more, and the numbers tell them apart: "1 euro", "2 euro"
+_PLURALS = ("", "s", "es", "n", "en", "x")  # of English, German and the Romance languages
 _CELLS = re.compile(r"[^,;\t]+[,;\t][^,;\t]+")
 _KEYS = ("id2label", "label2id", "labels", "names", "classes", "class_names")  # of JSON, below which labels lie
 _ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
@@ -121,9 +122,15 @@ def _named(lines: Sequence[str]) -> dict[int, str]:
         found = [(match[1], match[2]) for line in rows if (match := _NUMBERED.fullmatch(line))]
         found = found or [pair for line in rows if (pair := _number_last(line))]
         named = {int(number): name for number, name in found}
-        if rows and len(named) == len(found) == len(rows) and len(set(named.values())) >= (1 - _MOST_ALIKE) * len(rows):
+        if rows and len(named) == len(found) == len(rows) and not _are_counted(set(named.values()), len(rows)):
             return named
     return {}
+
+
+def _are_counted(names: set[str], rows: int) -> bool:
+    """Whether names are what is counted by the numbers before them: one for all, or its plural ("1 hour, 2 hours")."""
+    one = min(names, key=len)
+    return len(names) < (1 - _MOST_ALIKE) * rows or (len(names) > 1 and names <= {one + end for end in _PLURALS})
 
 
 def _number_last(line: str) -> tuple[str, str] | None:

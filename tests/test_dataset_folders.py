@@ -209,10 +209,10 @@ def test_one_folder_of_pictures_is_no_class(tmp_path, pictures, name):
     with pytest.raises(InputError, match=f"one folder, {name}, which does not look like a class") as caught:
         dataset.load(tmp_path / "data")
     assert caught.value.remedy.startswith(f"lay it out as {tmp_path}/data/CLASS/PICTURE")
-    (tmp_path / "data" / "annotations.xml").write_text("<annotations/>")
+    (tmp_path / "data" / "task 1.xml").write_text("<annotations/>")
     with pytest.raises(InputError) as caught:
         dataset.load(tmp_path / "data")
-    assert "export it as ImageNet" in caught.value.remedy
+    assert caught.value.remedy.endswith(f"give it: edge-ran dataset '{tmp_path}/data/task 1.xml'")
     assert dataset.load(tmp_path / "data", labels=[name]).labels == (name,)
     for table in ("a.csv", "b.csv"):
         (tmp_path / "data" / table).write_text("id,kind,other\n")

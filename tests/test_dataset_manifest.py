@@ -248,6 +248,46 @@ def test_what_label_studio_exports(pictures):
         dataset.load(path)
 
 
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><id>7</id></task></meta>{}</annotations>"""
+TAGGED = """<image id="{number}" name="{image}" subset="{subset}" width="64" height="48">
+<tag label="{label}" source="manual"><attribute name="shade">dark &amp; {label}</attribute></tag></image>"""
+
+
+def test_what_cvat_exports(pictures):
+    (pictures.parent / "export" / "images").mkdir(parents=True)
+    for name in ("red", "green"):
+        shutil.copytree(pictures / name, pictures.parent / "export" / "images" / name)
+    path = pictures.parent / "export" / "annotations.xml"
+    images = [
+        TAGGED.format(number=number, image=image, label=label, subset=("default", "Validation")[number % 2])
+        for number, (label, image) in enumerate(NAMES)
+    ]
+    path.write_text(CVAT.format("".join(images)))
+    for source in (path, path.parent):
+        found = dataset.load(source).samples
+        assert [(s.label, s.path.relative_to(path.parent / "images").as_posix()) for s in found] == NAMES
+        assert {s.split for s in found} == {"", "val"}
+    assert dataset.load(path, label_column="shade").labels == ("dark & green", "dark & red")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (CVAT.format('<image name="a.jpg"><tag label="a"/><tag label="b"/></image>'), r"a\.jpg has the labels a, b"),
+        (CVAT.format('<image name="a.jpg"><box label="a" xtl="1"/></image>'), "no picture has a tag"),
+        ("<annotation><object><name>a</name></object></annotation>", "not of CVAT's pictures"),
+        ("<annotations", "is no XML"),
+        ('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><annotations>&b;</annotations>', "document type"),
+    ],
+)
+def test_xml_of_another_form_is_one_line(tmp_path, text, says):
+    (tmp_path / "annotations.xml").write_text(text)
+    with pytest.raises(InputError, match=says) as caught:
+        dataset.load(tmp_path / "annotations.xml")
+    assert caught.value.remedy
+
+
 def test_what_vertex_ai_imports(pictures):
     marks = {"aiplatform.googleapis.com/ml_use": "validation"}
     lines = [

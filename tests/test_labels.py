@@ -64,7 +64,15 @@ def test_numbers_from_1_behind_the_labels():
 
 @pytest.mark.parametrize(
     "text",
-    ["1 euro\n2 euro", "0 red\n2 green", "0\n1\n2", "0 only", "0 fingers\n1 finger\n2 fingers", "floor 0\nfloor 1"],
+    [
+        "1 euro\n2 euro",
+        "0 red\n2 green",
+        "0\n1\n2",
+        "0 only",
+        "0 fingers\n1 finger\n2 fingers",
+        "0 hours\n1 hour",
+        "floor 0\nfloor 1",
+    ],
 )
 def test_numbers_that_belong_to_the_labels_stay(text):
     assert decode_labels(text.encode(), "it") == tuple(text.split("\n"))
@@ -74,6 +82,9 @@ def test_numbers_that_belong_to_the_labels_stay(text):
     "text",
     [
         "1 euro\n2 euro",
+        "1 hour\n2 hours",
+        "1 Woche\n2 Wochen",
+        "1 heure\n2 heures",
         "1.5 mm\n2.5 mm",
         "1-door\n2-door",
         "floor 1\nfloor 2",

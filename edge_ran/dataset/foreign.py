@@ -21,7 +21,7 @@ _KINDS = {
     (".yaml", ".yml"): ("a description of a data set", "give the folder that holds its pictures"),
     (".xml",): (
         "an annotation file of CVAT or Pascal VOC",
-        "if it has a tag for each picture, export it as ImageNet, which makes a folder for each class",
+        "if it is CVAT's and has a tag for each picture, give it: edge-ran dataset {name}",
     ),
     (".xlsx", ".xls", ".ods", ".numbers"): ("a spreadsheet", "save it as CSV, with the columns image,label"),
     (".zip",): ("an archive", "unpack it first: unzip {name} -d {folder}"),

@@ -31,7 +31,7 @@ def of_json_lines(source: Path, text: str) -> list[Row]:
             if not isinstance(row, dict):
                 raise InputError(f"manifest {source}, line {number}: no JSON object", '{"file_name": …, "label": …}')
             rows.append((number, _of_vertex(row) if "classificationAnnotation" in row else row))
-    return _of_objects(rows)
+    return table_of(rows)
 
 
 def of_json(source: Path, text: str) -> list[Row]:
@@ -63,7 +63,7 @@ def of_json(source: Path, text: str) -> list[Row]:
         raise InputError(f"manifest {source} is JSON, but no list of pictures with labels", remedy)
     if value and all(isinstance(one.get("annotations"), list) and isinstance(one.get("data"), dict) for one in value):
         value = [_of_label_studio(source, one) for one in value]
-    return _of_objects(list(enumerate(value, 1)))
+    return table_of(list(enumerate(value, 1)))
 
 
 def _of_edge_impulse(one: Mapping[str, object]) -> dict[str, object]:
@@ -125,7 +125,8 @@ def _listed(value: object) -> Sequence[object]:
     return value if isinstance(value, list) else []
 
 
-def _of_objects(rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:
+def table_of(rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:
+    """Return objects as a table: a first row with the names of all their values, then one for each object."""
     flat = [(number, dict(_flat(row))) for number, row in rows]
     names = list(dict.fromkeys(name for _, row in flat for name in row))
     cells = [(number, [row.get(name, "") for name in names]) for number, row in flat]

@@ -37,7 +37,7 @@ def from_names(source: Path) -> list[Sample]:
         for path in sorted(part.iterdir()):
             if is_system_file(path.name) or not path.is_file():
                 continue
-            if path.suffix.lower() in MANIFEST_SUFFIXES:
+            if path.suffix.lower() in MANIFEST_SUFFIXES and path.suffix.lower() != ".xml":  # one a picture, of boxes
                 return []
             if is_picture(path.name):
                 found = _CLASS.fullmatch(path.stem)

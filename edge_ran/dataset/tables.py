@@ -11,12 +11,14 @@ from pathlib import Path
 
 from edge_ran import files
 from edge_ran.dataset import foreign
+from edge_ran.dataset.cvat import of_xml
 from edge_ran.dataset.json_tables import Row, of_json, of_json_lines
 from edge_ran.errors import InputError
 from edge_ran.picture import PICTURE_SUFFIXES
 
-BESIDE = ("info.labels", "labels.json")  # manifests that Edge Impulse and FiftyOne export beside the pictures
-MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst", ".labels")
+# Manifests that Edge Impulse, FiftyOne and CVAT export beside the pictures.
+BESIDE = ("info.labels", "labels.json", "annotations.xml")
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst", ".labels", ".xml")
 _LISTED = re.compile(rf"(.+(?:{'|'.join(map(re.escape, PICTURE_SUFFIXES))}))\s+(.+)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\S+)\s+(\d+)(?:\s+\d+)+")  # Oxford's pets: name, class, and more numbers
 _FEW, _FEWEST_PIXELS = 10, 64  # rows that are looked at for pixels; numbers of the smallest picture, 8 x 8
@@ -53,6 +55,8 @@ def _rows(source: Path) -> list[Row]:
         return of_json_lines(source, text)
     if source.suffix.lower() in (".json", ".labels"):
         return of_json(source, text)
+    if source.suffix.lower() == ".xml":
+        return of_xml(source, text)
     first = text.partition("\n")[0].strip()
     delimiter, skipped = max(",;\t", key=first.count), 0
     if source.suffix.lower() not in (".csv", ".tsv") and delimiter not in first:
