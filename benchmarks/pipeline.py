@@ -221,7 +221,8 @@ def pipelined(classifier: Classifier, images: Pictures, fps: float, seconds: flo
     from edge_ran.camera import Limits
     from edge_ran.stream import Stream
 
-    with Stream(classifier, lambda: Clocked(images, fps), limits=Limits(frozen_s=0), duration_s=seconds) as stream:
+    limits = Limits(frozen_s=0)
+    with Stream(classifier, lambda: Clocked(images, fps), parallel=0, limits=limits, duration_s=seconds) as stream:
         count = sum(1 for _ in stream)
     summary = stream.summary()
     assert summary.captured == summary.classified + sum(summary.dropped.values())

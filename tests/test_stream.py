@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,14 +17,14 @@ import pytest
 from loopback import MjpegServer, jpeg, number_of, numbered, wait_for, write_clip
 
 from edge_ran.attention import Look
-from edge_ran.camera import Frame, Limits, open_source
+from edge_ran.camera import Frame, FrameSource, Limits, open_source
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.pip_command import pip
 from edge_ran.runtime import Accelerator
-from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, run_stream
+from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, parallel, run_stream
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder_name
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.recording import Recording
@@ -816,3 +816,115 @@ def test_a_label_names_no_other_folder() -> None:
         ("x.", "x"),
     ):
         assert _folder_name(label) == name
+
+
+# ------------------------------------------------------------------------------------ frames in parallel
+
+
+@pytest.mark.parametrize("several", [2, 3])
+def test_frames_in_parallel_give_the_same_results_in_the_same_order(
+    tmp_path: Path, classifier: Classifier, several: int
+) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 40)
+
+    def results(count: int) -> list[tuple[int, list[Prediction]]]:
+        with Stream(classifier, clip_of(clip), realtime=False, parallel=count, decide=Decider(0.5)) as stream:
+            given = [(r.frame.index, list(r.predictions)) for r in stream]
+        summary = stream.summary()
+        assert (summary.captured, summary.classified, summary.dropped) == (40, 40, {})
+        assert (summary.parallel, summary.ended_by) == (count, "end")
+        assert set(summary.stages_ms) == {"capture", "preprocess", "inference", "postprocess", "end_to_end"}
+        return given
+
+    assert results(several) == results(1)
+
+
+def clip_of(path: Path) -> Callable[[], FrameSource]:
+    return lambda: open_source(str(path))
+
+
+def test_frames_in_parallel_are_inferred_at_the_same_time(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two inferences wait for each other: one after the other would never end."""
+    meeting = threading.Barrier(2, timeout=20)
+    infer = Classifier.infer
+
+    def together(self: Classifier, x: np.ndarray) -> np.ndarray:
+        meeting.wait()
+        return infer(self, x)
+
+    monkeypatch.setattr(Classifier, "infer", together)
+    clip = write_clip(tmp_path / "clip.avi", 12)
+    with Stream(classifier, clip_of(clip), realtime=False, parallel=2) as stream:
+        assert [number_of(r.frame.image) for r in stream] == list(range(12))
+
+
+def test_a_consumer_slower_than_the_camera_gets_the_newest_frame(classifier: Classifier) -> None:
+    """Eight frames come while the consumer is away."""
+    coming = 1
+    server = MjpegServer(lambda n: jpeg(numbered(n)) if n < coming else None, fps=200)
+    seen = []
+    with server, Stream(classifier, lambda: open_source(server.url), parallel=2, max_frames=6) as stream:
+        for result in stream:
+            seen.append(number_of(result.frame.image))
+            coming += 8
+            wait_for(lambda: stream.summary().captured == coming)  # noqa: B023 - it is called at once
+    assert seen == list(range(0, 48, 8))
+    summary = stream.summary()
+    assert (summary.captured, summary.classified) == (49, 6)
+    assert sum(summary.dropped.values()) == 43
+
+
+def test_a_failure_of_one_of_several_is_heard_in_its_place(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Classifier.prepare
+
+    def broken(self: Classifier, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        if number_of(frame) == 5:
+            raise InputError("frame 5 cannot be prepared")
+        return prepare(self, frame, out)
+
+    monkeypatch.setattr(Classifier, "prepare", broken)
+    clip, seen = write_clip(tmp_path / "clip.avi", 12), []
+    with (
+        Stream(classifier, clip_of(clip), realtime=False, parallel=2) as stream,
+        pytest.raises(InputError, match="frame 5"),
+    ):
+        seen.extend(number_of(r.frame.image) for r in stream)
+    with Stream(classifier, clip_of(clip), realtime=False, parallel=2, max_frames=3) as stream:
+        assert len(list(stream)) == 3
+    assert (stream.summary().captured, stream.summary().ended_by) == (3, "frames")
+
+
+def test_how_many_frames_in_parallel_follows_from_what_threads_gain(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_ms = 1.0
+    monkeypatch.setattr(parallel, "available_cores", lambda: 4)
+    monkeypatch.setattr(parallel, "_inference_ms", lambda asked, x: one_ms if asked.options.threads == 1 else 1.0)
+
+    def count(live: bool, asked: int = 0) -> int:
+        opened = parallel.workers(classifier, asked, live=live)
+        for one in opened:
+            one.close()
+        assert {one.options.threads for one in opened} <= {1, 2}
+        return len(opened)
+
+    assert (count(live=True), count(live=False)) == (4, 4)
+    one_ms = 2.0  # four threads halve the time: the newest answer would come later, but four cores do more in sum
+    assert (count(live=True), count(live=False)) == (0, 4)
+    one_ms = 3.9
+    assert (count(live=True), count(live=False)) == (0, 0)
+    assert (count(live=True, asked=1), count(live=True, asked=2)) == (0, 2)
+
+
+def test_frames_in_parallel_are_refused_where_they_are_not_possible(test_models: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 3)
+    with Classifier(test_models / "int8.tflite") as classifier, pytest.raises(UsageError, match="from 0 to 64"):
+        Stream(classifier, clip_of(clip), parallel=65)
+    with Classifier(test_models / "int8.tflite") as classifier:
+        classifier.attention = True
+        with pytest.raises(UsageError, match="not possible with --attention"):
+            Stream(classifier, clip_of(clip), parallel=2)

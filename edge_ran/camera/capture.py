@@ -110,6 +110,7 @@ class Capture:
         self._stop = stop or threading.Event()
         source = _opened(open_source, self._stop, patience_s)
         self.name, self.live, self.fps = source.name, source.live, source.fps
+        self.frames_announced: int = getattr(source, "frames_announced", 0)  # of a file; 0 = unknown
         self._size_asked: tuple[int, int] = getattr(source, "size_asked", (0, 0))
         self.captured = 0
         self.dropped: Counter[str] = Counter()
@@ -158,6 +159,11 @@ class Capture:
                 self.captured += 1
                 self._changed.notify_all()  # there is room for another
             return frame
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether a frame waits, so that ``next`` returns at once."""
+        return bool(self._waiting)
 
     def close(self) -> None:
         """End the thread and give the source back. The frame that still waits counts as dropped."""
@@ -238,7 +244,7 @@ class Capture:
                     self._begin_trouble("lost", str(error), time.monotonic())
             return False
         if frame is None:
-            self._finish(source)
+            self._finish()
             return False
         if self._realtime:
             frame = self._wait_until_due(frame)
@@ -323,10 +329,9 @@ class Capture:
         # As if a camera had taken it, and decoding had come after.
         return dataclasses.replace(frame, captured_at=time.monotonic() - frame.capture_ms / 1e3)
 
-    def _finish(self, source: FrameSource) -> None:
-        announced = getattr(source, "frames_announced", 0)
-        if self._arrivals < 0.9 * announced:
-            text = f"{self.name} ends after {self._arrivals} of {announced} frames: is it damaged?"
+    def _finish(self) -> None:
+        if self._arrivals < 0.9 * self.frames_announced:
+            text = f"{self.name} ends after {self._arrivals} of {self.frames_announced} frames: is it damaged?"
             self._notify(Notice("short", text, time.monotonic()))
         with self._changed:
             self._ended = True

@@ -359,7 +359,7 @@ class Pictures(FrameSource):
     def __init__(self, name: str, paths: list[Path], fps: float = 0.0) -> None:
         if not paths:
             raise InputError(f"{name} holds no pictures", f"put {NAMED_SUFFIXES} files there")
-        self.name, self.fps = name, fps
+        self.name, self.fps, self.frames_announced = name, fps, len(paths)
         self._paths = iter(paths)
         self._index = 0
 

@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from edge_ran.runtime import RuntimeOptions
     from edge_ran.targets import Order
 
-NOT_OF_PHONES = ("camera", "width", "height", "fps", "realtime", "frozen", "threads", "delegate", "delegate_option")
+NOT_OF_PHONES = (
+    "camera",
+    "width",
+    "height",
+    "fps",
+    "realtime",
+    "parallel",
+    "frozen",
+    "threads",
+    "delegate",
+    "delegate_option",
+)
 
 
 def refuse_for_phones(typed: dict[str, Any], install: bool) -> None:

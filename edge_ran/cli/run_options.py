@@ -30,6 +30,10 @@ class CameraOptions:
     height: Annotated[int, typer.Option("--height", min=0, help="Frame height in pixels; 0 = the camera's own.")] = 0
     fps: Annotated[float, typer.Option("--fps", min=0, help="Frame rate of a camera or file; 0 = its own.")] = 0.0
     realtime: Annotated[bool, typer.Option(help="Play files at their own rate.")] = True
+    parallel: Annotated[
+        int,
+        typer.Option("--parallel", metavar="COUNT", help="Frames classified at once; 0 = what is fastest."),
+    ] = 0
     reconnect: Annotated[
         str, typer.Option("--reconnect", metavar="TIME", help="How long to try to reach a lost camera again.")
     ] = "30s"
@@ -49,7 +53,8 @@ class CameraOptions:
 
     def mode(self) -> dict[str, Any]:
         """Return what is asked of a camera or file, as ``stream.Stream`` takes it."""
-        return {"width": self.width, "height": self.height, "fps": self.fps, "realtime": self.realtime}
+        size = {"width": self.width, "height": self.height}
+        return {**size, "fps": self.fps, "realtime": self.realtime, "parallel": self.parallel}
 
 
 @dataclass(frozen=True)

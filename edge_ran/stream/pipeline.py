@@ -1,7 +1,7 @@
 """A pipeline, not a loop: while one frame is inferred, the next is preprocessed and the one after captured and decoded.
 
 Capture and preprocessing have a thread each, inference is the caller's; OpenCV and the CPU runtime let other threads
-run while they work, so the stages overlap although this is Python.
+run while they work, so the stages overlap although this is Python. A light network has frames in parallel instead.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from edge_ran.errors import InputError, UsageError
 from edge_ran.latency import LatencyStats
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.decide import UNKNOWN, Decider
+from edge_ran.stream.parallel import Parallel, Scored, workers
 from edge_ran.stream.prefetch import Prefetcher, Prepared
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "end_to_end")
 DRAWN = ("attention", "draw", "tint")  # stages that only some runs have
+MOST_PARALLEL = 64  # frames; each has an interpreter's memory
+FEWEST_FRAMES = 100  # for fewer it is not worth finding out whether frames in parallel are faster
 _KEPT_TIMES = 1 << 16  # percentiles are of the last so many frames: memory stays flat over days
 
 
@@ -98,7 +101,8 @@ class Summary:
     ``fps`` counts everything, capture included; ``latency`` is capture to result and ``stages_ms`` the median of each
     stage, both of the last 65,536 frames; ``ended_by`` is ``end``, ``frames``, ``duration``, ``stop`` or ``fault``.
     ``masks`` is what the soft masks of ``--attention`` cost the inference; among the stages, ``attention`` is reading
-    them, ``draw`` drawing a picture for whoever wants it, and ``tint`` the masks' part of that.
+    them, ``draw`` drawing a picture for whoever wants it, and ``tint`` the masks' part of that. ``parallel`` is how
+    many frames were classified at the same time.
     """
 
     source: str
@@ -113,6 +117,7 @@ class Summary:
     accelerator: Accelerator
     ended_by: str
     masks: MaskCost | None = None
+    parallel: int = 1
 
 
 class Stream:
@@ -132,6 +137,7 @@ class Stream:
         decide: Decider | None = None,
         top_k: int = 3,
         realtime: bool = True,
+        parallel: int = 1,
         limits: Limits | None = None,
         max_frames: int = 0,
         duration_s: float = math.inf,
@@ -151,6 +157,8 @@ class Stream:
             decide: smoothing and the threshold of "unknown"; None = each frame for itself.
             top_k: predictions of a result.
             realtime: play files at their own rate.
+            parallel: frames that are classified at the same time, each by an interpreter of its own on the CPU; 0 =
+                one for each core where the network is so light that this is faster, which is measured first.
             limits: when a live source counts as faulty, and for how long to try again.
             max_frames: end after this many results; 0 = no limit.
             duration_s: end after this many seconds.
@@ -160,8 +168,9 @@ class Stream:
 
         Raises:
             CameraError, InputError, UsageError: the source cannot be opened, or a number is out of range.
+            UsageError: frames in parallel with soft masks, or not on the CPU.
         """
-        check_numbers(top_k, max_frames, duration_s)
+        check_numbers(top_k, max_frames, duration_s, parallel)
         self._classifier, self._max_frames, self._duration_s = classifier, max_frames, duration_s
         self._stop, self._masks = stop or threading.Event(), masks
         self.listeners = [notify]
@@ -176,7 +185,7 @@ class Stream:
             opener, realtime=realtime, limits=limits, notify=self._notify, stop=self._stop,
             patience_s=duration_s or math.inf,
         )  # fmt: skip
-        self._ahead = Prefetcher(self._capture, classifier.prepare, self._stop)
+        self._ahead = self._frames(parallel, realtime)
         self.name, self.live, self.source_fps = self._capture.name, self._capture.live, self._capture.fps
         self._tally = Tally(classifier, decide, top_k)  # its clock starts when the source is open
 
@@ -190,19 +199,37 @@ class Stream:
         tally = self._tally
         until = tally.began_at + self._duration_s
         while not self._max_frames or tally.classified < self._max_frames:
-            prepared = self._ahead.next(until)
-            if prepared is None:
+            ready = self._ahead.next(until)
+            if ready is None:
                 break
-            yield self._classify(prepared)
+            yield self._classify(ready)
         tally.ended_by = ended_by(self._stop, bool(self._max_frames and tally.classified >= self._max_frames), until)
         if tally.ended_by == "end" and not tally.classified:
             raise InputError(f"not one frame of {self.name} can be read", "check the file")
 
-    def _classify(self, prepared: Prepared) -> Result:
-        frame = prepared.frame
-        scores = self._classifier.infer(prepared.x)
-        stages_ms = {"capture": frame.capture_ms, "preprocess": prepared.prepare_ms, **self._classifier.stages_ms}
-        return self._tally.result(frame, scores, stages_ms)
+    def _frames(self, parallel: int, realtime: bool) -> Prefetcher | Parallel:
+        capture = self._capture
+        expected = min(count for count in (capture.frames_announced, self._max_frames, 1 << 30) if count)
+        if not parallel and expected < FEWEST_FRAMES:
+            parallel = 1
+        try:
+            several = workers(self._classifier, parallel, live=capture.live or (realtime and capture.fps > 0))
+        except BaseException:
+            capture.close()
+            raise
+        self._parallel = len(several) or 1
+        if several:
+            return Parallel(capture, several, self._stop)
+        return Prefetcher(capture, self._classifier.prepare, self._stop)
+
+    def _classify(self, ready: Prepared | Scored) -> Result:
+        frame = ready.frame
+        if isinstance(ready, Scored):
+            scores, stages_ms = ready.scores, ready.stages_ms
+        else:
+            scores = self._classifier.infer(ready.x)
+            stages_ms = {"preprocess": ready.prepare_ms, **self._classifier.stages_ms}
+        return self._tally.result(frame, scores, {"capture": frame.capture_ms, **stages_ms})
 
     @property
     def accelerator(self) -> Accelerator:
@@ -236,7 +263,7 @@ class Stream:
         """Return the run in numbers; complete after ``close``."""
         dropped = {reason: count for reason, count in self._ahead.dropped.items()}
         return self._tally.summary(
-            self.name, self._ahead.captured, dropped, self._capture.gaps, self.accelerator, self._masks
+            self.name, self._ahead.captured, dropped, self._capture.gaps, self.accelerator, self._masks, self._parallel
         )
 
 
@@ -320,6 +347,7 @@ class Tally:
         gaps: Iterable[Gap],
         accelerator: Accelerator,
         masks: MaskCost | None = None,
+        parallel: int = 1,
     ) -> Summary:
         """Return the run in numbers."""
         seconds = (self._ended_at or time.monotonic()) - self.began_at
@@ -337,11 +365,14 @@ class Tally:
             accelerator=accelerator,
             ended_by=self.ended_by,
             masks=masks,
+            parallel=parallel,
         )
 
 
-def check_numbers(top_k: int, max_frames: int, duration_s: float) -> None:
+def check_numbers(top_k: int, max_frames: int, duration_s: float, parallel: int = 1) -> None:
     """Raise UsageError where a number of a run is out of range."""
+    if not 0 <= parallel <= MOST_PARALLEL:
+        raise UsageError(f"--parallel {parallel} is not a number from 0 to {MOST_PARALLEL}", "0 chooses")
     if top_k < 1 or max_frames < 0 or duration_s < 0:
         raise UsageError("--top-k must be 1 or more, --max-frames and --duration 0 or more")
 

@@ -23,7 +23,8 @@ def summary(report: Summary) -> str:
     lines = [
         f"{report.source}: {report.captured:,} frames captured = {report.classified:,} classified + "
         f"{sum(report.dropped.values()):,} dropped" + (f" ({dropped})" if dropped else ""),
-        f"{report.fps:.1f} frames/s over {report.seconds:.1f} s, capture included, on {report.accelerator}",
+        f"{report.fps:.1f} frames/s over {report.seconds:.1f} s, capture included, on {report.accelerator}"
+        + (f", {report.parallel} frames in parallel" if report.parallel > 1 else ""),
     ]
     if report.latency:
         times = ", ".join(f"p{p} {getattr(report.latency, f'p{p}_ms'):.1f}" for p in (50, 90, 99))
