@@ -6,8 +6,10 @@ import codecs
 import contextlib
 import json
 import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from edge_ran.errors import InputError
 
@@ -16,7 +18,16 @@ _NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:;,=]|[.)-](?=\s)|\s+-(?=\s)|\s)\s*(\S.
 _MOST_ALIKE = 0.1  # of the names behind numbers; more, and the numbers tell them apart: "1 euro", "2 euro"
 _PLURALS = ("", "s", "es", "n", "en", "x")  # of English, German and the Romance languages
 _CELLS = re.compile(r"[^,;\t]+[,;\t][^,;\t]+")
-_KEYS = ("id2label", "label2id", "labels", "names", "classes", "class_names")  # of JSON, below which labels lie
+_NUMBER_KEYS, _NAME_KEYS = ("id", "index", "class_id", "label_id"), ("name", "label", "display_name", "class", "title")
+_KEYS = (
+    "id2label",
+    "label2id",
+    "labels",
+    "names",
+    "classes",
+    "class_names",
+    "categories",
+)  # above labels in JSON
 _ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
 _FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^\s,'"]+))""")
 _PRINTED = re.compile(r"""\s*(?:(\d+)\s*:\s*)?(?:'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)")\s*(?:,|$)""")
@@ -25,7 +36,7 @@ _YAML_NAMES = re.compile(r"(\[[^\]]*\]|\{[^}]*\}|(?:#.*)?\n(?:[ \t]*(?:-[ \t]|\d
 _YAML_LINE = re.compile(r"[ \t]*(?:-|(\d+):)[ \t]+(.*?)(?:[ \t]#.*)?")
 
 
-def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
+def decode_labels(data: bytes, where: str, path: str = "") -> tuple[str, ...]:
     """Return the labels of a text: one label per line.
 
     UTF-8 or UTF-16, with or without a byte order mark, and the line ends of every system are read. Blanks around a
@@ -42,15 +53,12 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
     Args:
         data: the bytes of the text.
         where: what to call it in the error line.
+        path: its path, where it is a file of its own.
 
     Raises:
         InputError: it is not such text, or JSON or a label map of another form.
     """
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 text", "save it as UTF-8, one label per line") from error
+    text = decode_text(data, where, path)
     if text.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             return _of_json(json.loads(text), where)
@@ -66,6 +74,23 @@ def decode_labels(data: bytes, where: str) -> tuple[str, ...]:
     return _without_numbers(lines)
 
 
+def decode_text(data: bytes, where: str, path: str = "") -> str:
+    """Return a text in UTF-8 or UTF-16, without its byte order mark.
+
+    Raises:
+        InputError: it is none; ``where`` and ``path`` as ``decode_labels`` takes them.
+    """
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        new = f"utf8{Path(path).suffix}"
+        remedy = f"if Windows wrote it: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(path)} > {new}; then give {new}"
+        if not path:
+            remedy = "give the labels in a file: --labels FILE"
+        raise InputError(f"{where} is not UTF-8 text", remedy) from error
+
+
 def numbered_labels(lines: Sequence[str], classes: int) -> tuple[str, ...] | None:
     """The labels of lines that begin or end with numbers other than 0, 1, 2, …, for a network of so many classes.
 
@@ -75,7 +100,7 @@ def numbered_labels(lines: Sequence[str], classes: int) -> tuple[str, ...] | Non
     None where a line has no number, one is there twice, or is no class; and where the names behind the numbers are so
     much alike that the numbers belong to them.
     """
-    named = _named(lines)
+    named = names_by_number(lines)
     if named.keys() == set(range(1, classes + 1)):
         return tuple(named[place] for place in range(1, classes + 1))
     if not named or max(named) >= classes:
@@ -89,7 +114,7 @@ def fitted_labels(lines: Sequence[str], widths: Sequence[int]) -> tuple[str, ...
     Of several outputs it is not known which holds the scores: there the lines must be as many as its numbers.
     """
     for width in (max(2, width) for width in widths):  # one number stands for two classes
-        if (len(widths) == 1 or width == len(_named(lines))) and (found := numbered_labels(lines, width)):
+        if (len(widths) == 1 or width == len(names_by_number(lines))) and (found := numbered_labels(lines, width)):
             return found
     return tuple(lines)
 
@@ -110,14 +135,14 @@ def clean_label(text: str) -> str:
 
 def _without_numbers(lines: list[str]) -> tuple[str, ...]:
     """The labels in the order of the numbers 0, 1, 2, … before or after each of them, else the lines as they are."""
-    named = _named(lines)
+    named = names_by_number(lines)
     if len(named) > 1 and named.keys() == set(range(len(named))):
         return tuple(named[place] for place in range(len(named)))
     return tuple(lines)
 
 
-def _named(lines: Sequence[str]) -> dict[int, str]:
-    """The names of lines that all begin, or all end, with different numbers, by number; else nothing."""
+def names_by_number(lines: Sequence[str]) -> dict[int, str]:
+    """Return the names of lines that all begin, or all end, with different numbers, by number; else nothing."""
     for rows in (lines, lines[1:] if lines and _CELLS.fullmatch(lines[0]) else ()):
         found = [(match[1], match[2]) for line in rows if (match := _NUMBERED.fullmatch(line))]
         found = found or [pair for line in rows if (pair := _number_last(line))]
@@ -180,17 +205,34 @@ def _of_yaml(names: str, where: str) -> tuple[str, ...]:
     return _of_json({str(number): name for number, name in pairs}, where)
 
 
+def _numbered_object(value: object) -> tuple[str, str] | None:
+    """The number and the name in an object such as ``{"id": 1, "name": "red"}``; None where it has not both."""
+    if not isinstance(value, dict):
+        return None
+    number = next((value[key] for key in _NUMBER_KEYS if isinstance(value.get(key), int)), None)
+    name = next((value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)), None)
+    return None if number is None or name is None else (str(number), name)
+
+
 def _of_json(value: object, where: str) -> tuple[str, ...]:
     """The labels of a list, of numbers with names, or of names with numbers."""
     if isinstance(value, dict):
         value = next((value[key] for key in _KEYS if isinstance(value.get(key), dict | list)), value)
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("Label"), list):  # Lobe's signature.json
         value = value["Label"]
+    if isinstance(value, dict) and value and all(isinstance(place, int) for place in value.values()):
+        value = {str(place): key for key, place in value.items()}
+    if isinstance(value, list) and value and all(map(_numbered_object, value)):
+        value = dict(filter(None, map(_numbered_object, value)))
     if isinstance(value, dict) and value:
-        names = {str(key): name for key, name in value.items()}
-        if all(isinstance(place, int) for place in value.values()):
-            names = {str(place): key for key, place in value.items()}
-        value = [names.get(str(place)) for place in range(len(value))]
+        named = {str(key): name[-1] if isinstance(name, list) and name else name for key, name in value.items()}
+        if (
+            all(key.isdecimal() and isinstance(name, str) for key, name in named.items())
+            and "0" not in named
+            and len(named) > 1
+        ):
+            return _without_numbers([f"{int(key)} {clean_label(named[key])}" for key in sorted(named, key=int)])
+        value = [named.get(str(place)) for place in range(len(value))]
     if isinstance(value, list):
         labels = [name[-1] if isinstance(name, list) and name else name for name in value]
         if labels and all(isinstance(label, str) for label in labels):

@@ -262,7 +262,7 @@ def _labels_beside(path: Path) -> Path | None:
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read a label file, as ``labels.decode_labels`` does. Raises InputError: it cannot be read, or is not text."""
-    return decode_labels(read_bytes(Path(path), "label file"), f"label file {path}")
+    return decode_labels(read_bytes(Path(path), "label file"), f"label file {path}", str(path))
 
 
 # Operators whose output holds probabilities when their one computed input does.

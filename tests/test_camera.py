@@ -146,6 +146,7 @@ def test_pictures_are_read_as_data_sets_read_them(tmp_path: Path) -> None:
         ("ftp://host/cam", UsageError),
         ("http://127.0.0.1:1/stream", CameraError),
         ("rtsp://127.0.0.1:1/cam", CameraError),
+        ("tcp://127.0.0.1:1", CameraError),
         ("csi://x", CameraError),
         ("libcamerasrc ! video/x-raw,width=640 ! videoconvert ! appsink", UsageError),
     ],
@@ -155,6 +156,31 @@ def test_what_is_not_there_is_one_clear_line(text: str, error: type[Exception]) 
         open_source(text)
     assert "\n" not in str(caught.value)
     assert caught.value.remedy
+
+
+def test_a_stream_without_a_protocol_is_read() -> None:
+    """As ``rpicam-vid --codec mjpeg --listen -o tcp://0.0.0.0:PORT`` sends it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def send() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            for number in itertools.count():
+                connection.sendall(jpeg(numbered(number % 200)))
+                if ended.wait(0.005):
+                    return
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        with contextlib.closing(open_source(f"tcp://127.0.0.1:{listener.getsockname()[1]}")) as source:
+            assert source.live
+            assert source.read() is not None
+    finally:
+        ended.set()
+        listener.close()
+        thread.join(5)
 
 
 def test_what_is_not_a_video_is_refused(tmp_path: Path) -> None:

@@ -197,6 +197,34 @@ def test_parts_that_hold_the_same_classes_are_asked_about(tmp_path, pictures, na
     assert len({s.group for s in data.samples}) == 4
 
 
+def test_flat_parts_of_the_data_are_no_classes(tmp_path, pictures):
+    """As Kaggle's dogs and cats are laid out: train/cat.0.jpg, test1/1.jpg."""
+    for folder, names in (("train", ("cat.0", "cat.1", "dog.0", "dog.1")), ("test1", ("1", "2"))):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name in names:
+            shutil.copy(pictures / "red" / "000.png", tmp_path / "data" / folder / f"{name}.png")
+    with pytest.raises(InputError, match="test1 and train look like parts of the data, not like classes") as caught:
+        dataset.load(tmp_path / "data")
+    assert caught.value.remedy.startswith(f"edge-ran dataset {tmp_path}/data/train; or --classes test1,train")
+    assert dataset.load(tmp_path / "data" / "train").labels == ("cat", "dog")
+    assert dataset.load(tmp_path / "data", labels=["train", "test1"]).labels == ("test1", "train")
+    shutil.rmtree(tmp_path / "data" / "train")
+    (tmp_path / "data" / "test_b").mkdir()
+    shutil.copy(pictures / "red" / "000.png", tmp_path / "data" / "test_b" / "x.png")
+    with pytest.raises(InputError, match="look like parts") as caught:
+        dataset.load(tmp_path / "data")
+    assert "make a folder for each class" in caught.value.remedy
+
+
+def test_labels_in_matlab_s_files_are_told(tmp_path, pictures):
+    (tmp_path / "flowers").mkdir()
+    (pictures / "red").rename(tmp_path / "flowers" / "jpg")
+    (tmp_path / "flowers" / "imagelabels.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(InputError, match="one folder, jpg, which does not look like a class") as caught:
+        dataset.load(tmp_path / "flowers")
+    assert f"list the pictures with their classes in {tmp_path}/flowers/list.csv" in caught.value.remedy
+
+
 def test_rooms_with_visits_of_the_same_names_are_classes(tmp_path, pictures):
     root = layout(tmp_path / "data", pictures, "kitchen/{}", "hall/{}")
     assert dataset.load(root).labels == ("hall", "kitchen")

@@ -248,6 +248,95 @@ def test_what_label_studio_exports(pictures):
         dataset.load(path)
 
 
+def test_what_sagemaker_ground_truth_exports(pictures):
+    def line(label: str, image: str, **more: object) -> str:
+        about = {"class-name": label, "confidence": 0.9, "type": "groundtruth/image-classification"}
+        return json.dumps({"source-ref": f"s3://bucket/x/{image}", "kind": 0, "kind-metadata": about, **more})
+
+    path = pictures / "output.manifest"
+    path.write_text("\n".join(line(label, image) for label, image in NAMES))
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in dataset.load(path).samples] == NAMES
+    path.write_text(line(*NAMES[0]) + "\n" + line(*NAMES[1], **{"size-metadata": {"class-name": "big"}}))
+    with pytest.raises(InputError, match=r"line 2: .*has the labels big, red"):
+        dataset.load(path)
+
+
+def via_of(label: str, image: str) -> dict[str, object]:
+    return {"filename": image, "size": 9, "regions": [], "file_attributes": {"kind": label, "note": ""}}
+
+
+@pytest.mark.parametrize("form", ["json", "project", "csv", "ticked"])
+def test_what_the_vgg_image_annotator_exports(pictures, form):
+    pictured = {f"{image}9": via_of(label, image) for label, image in NAMES}
+    if form == "ticked":
+        for one in pictured.values():
+            one["file_attributes"] = {"kind": {one["file_attributes"]["kind"]: True, "other": False}}
+    path = pictures / ("via.csv" if form == "csv" else "via.json")
+    path.write_text(json.dumps({"_via_settings": {}, "_via_img_metadata": pictured} if form == "project" else pictured))
+    if form == "csv":
+        with path.open("w", newline="") as file:
+            names = (
+                "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+            )
+            table = csv.writer(file)
+            table.writerow([*names.split(","), "region_attributes"])
+            for one in pictured.values():
+                for region in range(2):
+                    said = json.dumps(one["file_attributes"])
+                    table.writerow([one["filename"], 9, said, 2, region, "{}", "{}"])
+    data = dataset.load(path)
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert "the column 'kind' was taken" in data.notes[0]
+
+
+def test_via_s_regions_are_no_classes(pictures):
+    one = {**via_of("red", "red/000.png"), "file_attributes": {}, "regions": [{"region_attributes": {"a": "b"}}]}
+    (pictures / "via.json").write_text(json.dumps({"x": one}))
+    with pytest.raises(InputError, match="lists what is in pictures, not their classes") as caught:
+        dataset.load(pictures / "via.json")
+    assert "File Attributes" in caught.value.remedy
+    one["file_attributes"] = {"kind": {"a": True, "b": True}}
+    (pictures / "via.json").write_text(json.dumps({"x": one}))
+    with pytest.raises(InputError, match="has the labels a, b"):
+        dataset.load(pictures / "via.json")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "first"),
+    [
+        ("label_num_to_disease_map.json", '{"0": "blight", "1": "healthy"}', 0),
+        ("classes.txt", "blight\nhealthy\n", 0),
+        ("classes.txt", "1 blight\n2 healthy\n", 0),
+        ("classes.txt", "1 blight\n2 healthy\n", 1),
+        ("cat_to_name.json", '{"2": "healthy", "1": "blight"}', 1),
+        ("labels.csv", "id,name\n0,blight\n1,healthy\n", 0),
+        ("class_names.txt", "blight\nhealthy\n", 1),
+        ("category.json", '[{"id": 1, "name": "healthy"}, {"id": 0, "name": "blight"}]', 0),
+    ],
+)
+def test_numbers_get_their_names_from_a_file_beside(pictures, file, text, first):
+    place = {"red": first, "green": first + 1}
+    (pictures / "train.csv").write_text(
+        "image_id,label\n" + "".join(f"{image},{place[label]}\n" for label, image in NAMES)
+    )
+    (pictures / file).write_text(text)
+    data = dataset.load(pictures / "train.csv")
+    assert {(s.label, s.path.parent.name) for s in data.samples} == {("blight", "red"), ("healthy", "green")}
+    assert data.notes == (f"the names of the classes are from {file} beside train.csv: {first} is 'blight'",)
+    (pictures / "label_map.txt").write_text("one\ntwo\n")  # which of them it is, nobody knows
+    if file != "label_map.txt":
+        assert dataset.load(pictures / "train.csv").labels == (str(first), str(first + 1))
+
+
+@pytest.mark.parametrize("text", ["1 2\n2 1\n", "a\n", "a\nb\nc\nd\ne\n", "0.1\n0.2\n", "a\na\n", ""])
+def test_numbers_stay_where_a_file_beside_names_other_things(pictures, text):
+    (pictures / "train.csv").write_text("".join(f"{image},{int(label == 'red')}\n" for label, image in NAMES))
+    (pictures / "image_class_labels.txt").write_text(text)
+    data = dataset.load(pictures / "train.csv")
+    assert data.labels == ("0", "1")
+    assert data.notes == ()
+
+
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><task><id>7</id></task></meta>{}</annotations>"""
 TAGGED = """<image id="{number}" name="{image}" subset="{subset}" width="64" height="48">

@@ -209,3 +209,33 @@ def test_labels_that_are_made_to_be_slow_end(data):
     """What looked for such names took seconds to minutes: its time grew with the square or the cube of the length."""
     with contextlib.suppress(InputError):
         decode_labels(data.encode(), "it")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ('[{"id": 1, "name": "b"}, {"id": 0, "name": "a"}]', 2, ("a", "b")),
+        ('{"categories": [{"id": 2, "name": "b"}, {"id": 1, "name": "a"}]}', 2, ("a", "b")),
+        ('{"21": "c", "1": "a"}', 22, None),
+        ('{"2": "b", "1": "a", "3": "c"}', 3, ("a", "b", "c")),
+    ],
+)
+def test_numbers_in_json_count_as_those_of_lines(text, width, expected):
+    labels = fitted_labels(decode_labels(text.encode(), "it"), [width])
+    assert labels == expected if expected else (labels[1], labels[21], labels[0]) == ("a", "c", "0")
+
+
+@pytest.mark.parametrize("text", ['[{"id": 1}]', '[{"name": "a"}, {"name": "b"}]', '{"a": "b"}', '{"1": 2, "3": "c"}'])
+def test_json_without_numbers_and_names_is_one_line(text):
+    with pytest.raises(InputError, match="is no list of names"):
+        decode_labels(text.encode(), "it")
+
+
+def test_a_text_of_windows_is_converted_as_advised(tmp_path):
+    path = tmp_path / "my labels.txt"
+    path.write_bytes("rosé\nvert\n".encode("cp1252"))
+    with pytest.raises(InputError, match="is not UTF-8") as caught:
+        decode_labels(path.read_bytes(), f"label file {path}", str(path))
+    command = caught.value.remedy.removeprefix("if Windows wrote it: ").partition(";")[0]
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    assert decode_labels((tmp_path / "utf8.txt").read_bytes(), "it") == ("rosé", "vert")

@@ -101,6 +101,7 @@ FOLLOWED = [
     ("benchmark m.tflite --sweep threads=1,2", "edge-ran sweep MODEL --precision int8,fp16 --threads 1,2", ""),
     ("benchmark m.tflite --sustained 30s", "edge-ran sustain MODEL --duration 30s", ""),
     ("benchmark m.tflite --profile", "edge-ran profile MODEL", "profile m.tflite -q"),
+    ("run m.tflite --mean 1 2 3", "--mean 1,2,3", ""),
     ("benchmark m.tflite --num-runs 0", "--num-runs 50", ""),
     ("export m.tflite", "edge-ran export --web", ""),
     ("run m.tflite --std 0,0,0 --camera photos/red", "--std 128,128,128", ""),

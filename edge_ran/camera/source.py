@@ -5,6 +5,7 @@
 | ``0``, ``/dev/video0``                   | camera                | yes  | lost                       |
 | ``csi://0``                              | camera on the ribbon  | yes  | lost                       |
 | ``rtsp://…`` (``?udp`` forces UDP)       | network camera        | yes  | lost                       |
+| ``tcp://…``, ``udp://…``, ``rtmp://…``   | ``rpicam-vid``, FFmpeg | yes | lost                       |
 | ``http://…`` multipart or a single JPEG  | MJPEG camera          | yes  | lost                       |
 | ``http://….mp4``, ``clip.mp4``           | video                 | no   | end of file, not a fault   |
 | folder, ``shots/*.jpg``, ``shot.png``    | pictures, name order  | no   | end of list, not a fault   |
@@ -131,7 +132,7 @@ def open_source(
         raise UsageError(what, "--camera csi://0 is the camera on the ribbon cable; else /dev/video0 or rtsp://…")
     if width or height:
         raise UsageError(f"--width and --height choose a camera's mode; {shown} has its own size", "leave them out")
-    if text.startswith(("rtsp://", "rtsps://")):
+    if text.startswith(("rtsp://", "rtsps://", "rtmp://", "tcp://", "udp://")):
         if fps:
             raise UsageError(f"--fps cannot be set for {shown}", "set it in the camera's own settings")
         return NetworkVideo(text, timeout_s)
@@ -139,7 +140,7 @@ def open_source(
         opened = open_http(text, fps, timeout_s)
         return VideoFile(text, fps) if isinstance(opened, HttpVideo) else _Counted(opened)
     if "://" in text and not text.startswith("file://"):
-        raise UsageError(f"--camera cannot read {scheme}://", "use rtsp://, http://, https:// or csi://")
+        raise UsageError(f"--camera cannot read {scheme}://", "use rtsp://, http://, https://, tcp:// or csi://")
     path = Path(text.removeprefix("file://"))
     if path.is_dir():
         found = pictures_directly_in(path)
@@ -292,7 +293,7 @@ def _cameras_here() -> str:
 
 
 class NetworkVideo(_Cv2Source):
-    """RTSP, through FFmpeg."""
+    """RTSP, or a stream without a protocol of its own, through FFmpeg."""
 
     _may_stretch = True
 

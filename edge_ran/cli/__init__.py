@@ -15,6 +15,7 @@ import typer
 
 from edge_ran import __version__, printable
 from edge_ran.cli.app import app, complain, spell_out
+from edge_ran.cli.command import with_commas
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError, unimportable
 
@@ -125,7 +126,8 @@ def main() -> None:
             raise
         context = getattr(error, "ctx", None)
         if message := error.format_message():  # none after the help of a bare `edge-ran`
-            complain(message, f"{context.command_path if context else 'edge-ran'} --help")
+            helped = f"{context.command_path if context else 'edge-ran'} --help"
+            complain(message, (with_commas(context, sys.argv) if context else "") or helped)
         code = UsageError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from typing import Any
 
 from typer.core import TyperCommand
@@ -83,6 +85,16 @@ def given(context: Any, *without: str) -> dict[str, Any]:
         for name, value in context.params.items()
         if name not in without and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
+
+
+def with_commas(context: Any, words: list[str]) -> str:
+    """Return an option as it must be typed where its values stand with blanks between them; empty where none does."""
+    lists = {name for one in context.command.params if "," in (getattr(one, "metavar", "") or "") for name in one.opts}
+    for place, word in enumerate(words):
+        values = list(itertools.takewhile(lambda value: not value.startswith("--"), words[place + 1 :]))
+        if word in lists and len(values) > 1:
+            return f"{word} {shlex.quote(','.join(value.strip(',') for value in values))}"
+    return ""
 
 
 def _short(text: str) -> str:

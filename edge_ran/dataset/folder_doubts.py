@@ -12,16 +12,17 @@ from pathlib import Path
 
 from edge_ran.dataset import foreign
 from edge_ran.dataset.manifest import divides_otherwise
+from edge_ran.dataset.names import from_names
 from edge_ran.dataset.tables import BESIDE
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file
 from edge_ran.picture import is_picture
 
 _PICTURES_OF_BOXES, _BOXES = {"jpegimages", "images", "imgs"}, {"annotations", "labels", "imagesets", "xmls"}
-_NO_CLASSES = {*_PICTURES_OF_BOXES, "image", "img", "pictures", "photos", "data", "dataset"}
+_NO_CLASSES = {*_PICTURES_OF_BOXES, "image", "img", "pictures", "photos", "data", "dataset", "jpg", "jpeg", "png"}
 _MOST_LISTS = 5
 _LIKE_A_SPLIT = re.compile(
-    r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)([ _.-]|$)", re.IGNORECASE
+    r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)\d*([ _.-]|$)", re.IGNORECASE
 )
 _LIKE_A_PART = re.compile(r"(k?fold|cv|part|split|batch|chunk|subset)s?[ _.-]?\d+", re.IGNORECASE)
 
@@ -60,6 +61,12 @@ def check_classes(source: Path, children: Sequence[Path]) -> None:
             what = f"{child} holds folders that are called as the classes beside it: {', '.join(sorted(same))}"
             classes = [one for one in children if one != child]
             raise InputError(what, f"leave it out: {_named(classes)}")
+    if len(children) > 1 and all(_LIKE_A_SPLIT.search(child.name) for child in children):
+        what = f"{children[0]} and {children[1].name} look like parts of the data, not like classes"
+        named = [f"edge-ran dataset {shlex.quote(str(child))}" for child in children if from_names(child)]
+        tables = [f"edge-ran dataset {shlex.quote(str(table))}" for table in tables_in(source)]
+        remedy = " or ".join(named or tables) or f"make a folder for each class: {children[0]}/CLASS/PICTURE"
+        raise InputError(what, f"{remedy}; or {_named(children)} if they are classes")
     child = children[0] if len(children) == 1 else source
     if child.name.lower() in _NO_CLASSES and child != source and (_holds_pictures(child) or _holds_classes(child)):
         what = f"{source} holds one folder, {child.name}, which does not look like a class"
@@ -97,7 +104,7 @@ def tables_in(folder: Path, lists: tuple[str, ...] = ()) -> list[Path]:
 
     Of files with the endings ``lists``, there is one for each picture where they tell boxes: only a few are tables.
     """
-    suffixes: tuple[str, ...] = (".csv", ".tsv", ".jsonl")
+    suffixes: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".ndjson", ".manifest")
     if lists and sum(path.suffix.lower() in lists for path in folder.iterdir()) <= _MOST_LISTS:
         suffixes += lists
     found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes or path.name in BESIDE]

@@ -99,7 +99,7 @@ def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]
         if not found:
             other = f", only files ending in {', '.join(sorted(others))}" if others else ""
             names = [str(place.folder / name) for place in walk(folder) for name in place.files]
-            remedy = foreign.remedy(names) or inner_remedy(parent) or f"fill it with {NAMED_SUFFIXES}, or delete it"
+            remedy = inner_remedy(parent) or foreign.remedy(names) or f"fill it with {NAMED_SUFFIXES}, or delete it"
             raise InputError(f"class folder {folder} holds no picture{other}", remedy)
         samples += found
         ignored += others

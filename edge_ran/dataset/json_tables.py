@@ -30,7 +30,7 @@ def of_json_lines(source: Path, text: str) -> list[Row]:
                 row = None
             if not isinstance(row, dict):
                 raise InputError(f"manifest {source}, line {number}: no JSON object", '{"file_name": …, "label": …}')
-            rows.append((number, _of_vertex(row) if "classificationAnnotation" in row else row))
+            rows.append((number, _of_line(f"manifest {source}, line {number}", row)))
     return table_of(rows)
 
 
@@ -46,6 +46,8 @@ def of_json(source: Path, text: str) -> list[Row]:
         raise InputError(f"manifest {source} is no JSON", "save it again") from error
     remedy = 'it is a list of objects: [{"image": …, "label": …}, …]'
     if isinstance(value, dict):
+        value = value.get("_via_img_metadata", value)
+    if isinstance(value, dict):
         if "images" in value and "annotations" in value:
             what, remedy = f"manifest {source} lists what is in pictures (COCO), not their classes", "list.csv"
             raise InputError(what, f"list the pictures with their classes in {source.parent}/{remedy}: image,label")
@@ -54,6 +56,8 @@ def of_json(source: Path, text: str) -> list[Row]:
             value = [_of_edge_impulse(one) for one in value["files"] if isinstance(one, dict)]
         elif isinstance(assets, dict):
             value = [_of_vott(source, one) for one in assets.values() if isinstance(one, dict)]
+        elif all(isinstance(one, dict) and "file_attributes" in one for one in value.values()):
+            value = [of_via(source, one) for one in value.values()]
         elif "classes" in value and isinstance(labels, dict):
             known = dict(enumerate(_listed(classes)))
             value = [_of_fiftyone(source, name, label, known) for name, label in labels.items()]
@@ -101,6 +105,38 @@ def _of_label_studio(source: Path, one: Mapping[str, Any]) -> dict[str, object]:
     if len(choices) > 1:
         raise several_labels(f"manifest {source}: {image}", choices)
     return {"image": image, "label": min(choices, default=None)}
+
+
+def of_via(source: Path, one: Mapping[str, Any]) -> dict[str, object]:
+    """A picture of the VGG Image Annotator: its name, and what is said of the whole of it.
+
+    Raises:
+        InputError: several boxes of an attribute are ticked, or nothing is said but of parts of it.
+    """
+    told = one["file_attributes"] if isinstance(one["file_attributes"], dict) else {}
+    if not told and one.get("regions"):
+        what = f"manifest {source} lists what is in pictures, not their classes"
+        raise InputError(what, "describe the pictures themselves in VIA: Attributes, File Attributes")
+    row: dict[str, object] = {"image": one.get("filename")}
+    for name, value in told.items():
+        ticked = {key for key, on in value.items() if on} if isinstance(value, dict) else {value}
+        if len(ticked) > 1:
+            raise several_labels(f"manifest {source}: {one.get('filename')}", ticked)
+        row[name] = next(iter(ticked), None)
+    return row
+
+
+def _of_line(where: str, one: Mapping[str, Any]) -> Mapping[str, object]:
+    """An object of JSON lines, or what it means where Vertex AI or SageMaker wrote it."""
+    if "classificationAnnotation" in one:
+        return _of_vertex(one)
+    about = [value for key, value in one.items() if key.endswith("-metadata") and isinstance(value, dict)]
+    names = {str(value["class-name"]) for value in about if "class-name" in value}
+    if "source-ref" not in one or not names:
+        return one
+    if len(names) > 1:
+        raise several_labels(f"{where}: {one['source-ref']}", names)
+    return {"image": one["source-ref"], "label": min(names)}
 
 
 def _of_vertex(one: Mapping[str, Any]) -> dict[str, object]:

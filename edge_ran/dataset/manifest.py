@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
+from edge_ran.dataset.class_names import names_beside
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import NO_SPLIT, Columns, find_columns
 from edge_ran.dataset.json_tables import several_labels
@@ -134,7 +136,13 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         )
     if not samples:
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
+    names, told = names_beside(source, {sample.label for sample in samples})
+    if names:
+        samples = [dataclasses.replace(sample, label=names[sample.label]) for sample in samples]
     notes = _check_several(samples, source)
+    if told:
+        first = min(names, key=int)
+        notes.append(f"the names of the classes are from {told} beside {source.name}: {first} is {names[first]!r}")
     once = _once(samples, source)
     if layout.guessed:
         notes.append(f"the column {layout.guessed!r} was taken for the labels; --label-column names another")

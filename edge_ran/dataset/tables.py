@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import csv
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +13,16 @@ from pathlib import Path
 from edge_ran import files
 from edge_ran.dataset import foreign
 from edge_ran.dataset.cvat import of_xml
-from edge_ran.dataset.json_tables import Row, of_json, of_json_lines
+from edge_ran.dataset.json_tables import Row, of_json, of_json_lines, of_via, table_of
 from edge_ran.errors import InputError
+from edge_ran.labels import decode_text
 from edge_ran.picture import PICTURE_SUFFIXES
 
 # Manifests that Edge Impulse, FiftyOne and CVAT export beside the pictures.
 BESIDE = ("info.labels", "labels.json", "annotations.xml")
-MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst", ".labels", ".xml")
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".manifest", ".json", ".txt", ".lst", ".labels", ".xml")
+_JSON_LINES, _JSON = (".jsonl", ".ndjson", ".manifest"), (".json", ".labels")
+_VIA = ["filename", "file_size", "file_attributes", "region_count"]
 _LISTED = re.compile(rf"(.+(?:{'|'.join(map(re.escape, PICTURE_SUFFIXES))}))\s+(.+)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\S+)\s+(\d+)(?:\s+\d+)+")  # Oxford's pets: name, class, and more numbers
 _FEW, _FEWEST_PIXELS = 10, 64  # rows that are looked at for pixels; numbers of the smallest picture, 8 x 8
@@ -33,7 +37,7 @@ def read_table(source: Path) -> list[Row]:
     """
     rows = _rows(source)
     if not rows:
-        is_json = source.suffix.lower() in (".json", ".jsonl", ".labels")
+        is_json = source.suffix.lower() in (*_JSON_LINES, *_JSON)
         remedy = '{"image": …, "label": …} for each picture' if is_json else "its first line is: image,label"
         raise InputError(f"manifest {source} is empty", remedy)
     return rows
@@ -46,14 +50,10 @@ def is_list(source: Path) -> bool:
 
 def _rows(source: Path) -> list[Row]:
     data = files.read_bytes(source, "manifest")
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"manifest {source} is not UTF-8 text", "save it as UTF-8 CSV") from error
-    if source.suffix.lower() == ".jsonl":
+    text = decode_text(data, f"manifest {source}", str(source))
+    if source.suffix.lower() in _JSON_LINES:
         return of_json_lines(source, text)
-    if source.suffix.lower() in (".json", ".labels"):
+    if source.suffix.lower() in _JSON:
         return of_json(source, text)
     if source.suffix.lower() == ".xml":
         return of_xml(source, text)
@@ -72,7 +72,17 @@ def _rows(source: Path) -> list[Row]:
     rows = [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
     if any(_holds_pixels(cells) for _, cells in rows[:_FEW]):
         raise InputError(f"manifest {source} holds pixels, not names of pictures", foreign.AS_ARRAYS)
-    return rows
+    return _of_via(source, rows) if rows and rows[0][1][:4] == _VIA else rows
+
+
+def _of_via(source: Path, rows: Sequence[Row]) -> list[Row]:
+    """The VGG Image Annotator's CSV: one line a region, what is said of the whole picture in JSON."""
+    found = []
+    for number, (name, _, told, count, *_) in ((number, [*cells, *[""] * 4]) for number, cells in rows[1:]):
+        with contextlib.suppress(ValueError, RecursionError):
+            one = {"filename": name, "file_attributes": json.loads(told), "regions": count.strip("0")}
+            found.append((number, of_via(source, one)))
+    return table_of(found)
 
 
 def _holds_pixels(cells: Sequence[str]) -> bool:
