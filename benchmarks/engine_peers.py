@@ -26,6 +26,19 @@ from typing import Any
 import numpy as np
 
 WARM_S = 0.3
+PROFILED = 30  # inferences, of which each operator's median counts
+# What engines call their operators -> what ``kinds`` calls them; the first that is found in a name decides.
+KINDS = (
+    ("convolution 1x1", ("conv 1x1",)),
+    ("convolution, any", ("conv any",)),  # its profiler does not tell the kernel's size
+    ("convolution depthwise", ("conv depthwise", "groupconv", "depthwise")),
+    ("convolution 3x3 and larger", ("conv",)),
+    ("dense", ("matmul", "gemm", "fully_connected", "fullyconnected")),
+    ("resizing", ("resize", "interpolate", "upsample")),
+    ("pooling", ("pool", "mean")),
+    ("layout and types", ("reorder", "transpose", "permute", "cast", "convert", "quantize", "pad")),
+    ("element by element", ("add", "mul", "relu", "sigmoid", "logistic", "softmax", "eltwise", "subgraph", "maximum")),
+)
 
 
 def values(pixels: Any, nchw: bool) -> Any:
@@ -57,6 +70,11 @@ class Engine:
         """Prepare a network; return the file to load."""
         raise NotImplementedError
 
+    @classmethod
+    def kinds(cls, path: Path, threads: int, pixels: Any) -> dict[str, float]:
+        """Milliseconds of an inference by kind of operator, as the engine's own profiler tells them."""
+        raise NotImplementedError("its profiler is not asked here")
+
     def __init__(self, path: Path, threads: int) -> None:
         raise NotImplementedError
 
@@ -79,6 +97,22 @@ class EdgeRan(Engine):
     @staticmethod
     def make(source: Path, precision: str) -> Path:
         return source / f"{precision}.tflite"
+
+    @classmethod
+    def kinds(cls, path: Path, threads: int, pixels: Any) -> dict[str, float]:
+        from edge_ran.bench.operators import profile
+        from edge_ran.graph import read_graph
+
+        operators = {one.index: one for one in read_graph(path).operators}
+
+        def name(index: int) -> str:
+            operator = operators[index]
+            weights = [tensor.shape for tensor in operator.inputs[1:2] if len(tensor.shape) == 4]
+            if operator.name == "CONV_2D" and weights[0][1:3] == (1, 1):
+                return "conv 1x1"
+            return operator.name
+
+        return by_kind([(name(one.index), one.ms) for one in profile(path, threads).operators])
 
     def __init__(self, path: Path, threads: int) -> None:
         from edge_ran.runtime import open_runtime
@@ -177,6 +211,40 @@ class OnnxRuntime(Engine):
     def run(self, x: Any) -> Any:
         return self.session.run(None, {"image": x})[0]
 
+    @classmethod
+    def kinds(cls, path: Path, threads: int, pixels: Any) -> dict[str, float]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level, options.enable_profiling = 3, True
+        options.profile_file_prefix = str(path.with_suffix(""))
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(PROFILED):
+            session.run(None, {"image": values(pixels, nchw=True)})
+        told = Path(session.end_profiling())
+        times: dict[str, list[float]] = {}
+        names: dict[str, str] = {}
+        for event in json.loads(told.read_text()):
+            if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
+                names[event["name"]] = cls._name(event["args"])
+                times.setdefault(event["name"], []).append(event["dur"] / 1e3)
+        told.unlink()
+        return by_kind([(names[node], float(np.median(ms))) for node, ms in times.items()])
+
+    @staticmethod
+    def _name(operator: dict[str, Any]) -> str:
+        name = str(operator["op_name"])
+        shapes = [next(iter(one.values())) for one in operator["input_type_shape"]]
+        weights = [shape for shape in shapes[1:] if len(shape) == 4]
+        if "Conv" not in name:
+            return name
+        if not weights:
+            return "conv any"
+        if weights[0][1] == 1 and shapes[0][1] > 1:
+            return "conv depthwise"
+        return "conv 1x1" if tuple(weights[0][2:]) == (1, 1) else name
+
 
 class OpenVino(Engine):
     """float: float32 (left to itself it may take bfloat16). int8: NNCF's quantiser, or our file."""
@@ -197,7 +265,18 @@ class OpenVino(Engine):
         openvino.save_model(model, source / "openvino-int8.xml", compress_to_fp16=False)
         return source / "openvino-int8.xml"
 
-    def __init__(self, path: Path, threads: int) -> None:
+    @classmethod
+    def kinds(cls, path: Path, threads: int, pixels: Any) -> dict[str, float]:
+        engine = cls(path, threads, profiled=True)
+        rounds = []
+        for _ in range(PROFILED):
+            engine.run(engine.prepare(pixels))
+            rounds.append([one.real_time.total_seconds() * 1e3 for one in engine.request.get_profiling_info()])
+        told = engine.request.get_profiling_info()
+        names = ["conv 1x1" if "1x1" in one.exec_type and "Conv" in one.node_type else one.node_type for one in told]
+        return by_kind(list(zip(names, np.median(rounds, 0).tolist(), strict=True)))
+
+    def __init__(self, path: Path, threads: int, profiled: bool = False) -> None:
         import openvino
 
         settings = {
@@ -205,6 +284,7 @@ class OpenVino(Engine):
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": 1,
+            "PERF_COUNT": profiled,
         }
         compiled = openvino.Core().compile_model(str(path), "CPU", settings)
         self.request = compiled.create_infer_request()
@@ -356,6 +436,9 @@ def answers(name: str, requests: Iterator[dict[str, Any]]) -> Iterator[dict[str,
                 while time.perf_counter() - begun < WARM_S:
                     warm += timed(engine.run, inputs, 2)
                 yield {"warm": min(warm[1:])}
+            elif asked["do"] == "kinds":
+                pixels = np.load(asked["pixels"])[0]
+                yield {"kinds": kind.kinds(Path(asked["path"]), asked["threads"], pixels)}
             elif asked["do"] == "answer":
                 assert engine is not None
                 yield {"probabilities": [engine.probabilities(engine.run(x)).tolist() for x in inputs]}
@@ -365,6 +448,15 @@ def answers(name: str, requests: Iterator[dict[str, Any]]) -> Iterator[dict[str,
         except Exception as error:  # an engine raises whatever it likes, and its failure is an answer
             lines = str(error).strip().splitlines()
             yield {"failed": lines[0][:200] if lines else type(error).__name__}
+
+
+def by_kind(operators: list[tuple[str, float]]) -> dict[str, float]:
+    """Milliseconds of operators, given with their names, added up by kind."""
+    sums = dict.fromkeys([*(kind for kind, _ in KINDS), "other"], 0.0)
+    for name, ms in operators:
+        kind = next((kind for kind, parts in KINDS if any(part in name.lower() for part in parts)), "other")
+        sums[kind] += ms
+    return sums
 
 
 CLOCKS = {"wall": time.perf_counter_ns, "processor": time.process_time_ns}

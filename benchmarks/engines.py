@@ -2,7 +2,8 @@
 
     python benchmarks/engines.py [--engine NAME=PYTHON ...] [--network edge50 indoor56 …] [--run NETWORK=RUN ...]
                                  [--precision fp32 int8] [--threads 1 2] [--sessions 5] [--rounds 6]
-                                 [--labelled NETWORK=DATA ...] [--made FOLDER] [--clock processor] [--json]
+                                 [--labelled NETWORK=DATA ...] [--made FOLDER] [--clock processor] [--operators]
+                                 [--json]
 
 Networks: ``edge50`` and ``places38`` ship, trained; ``indoor56`` and ImageNet's ``attention56``, with the paper's mask
 tail and with a linear one, have random weights and random BatchNorm statistics (from fresh ones converters delete
@@ -26,6 +27,9 @@ rounds otherwise. An engine that agrees with it on clearly fewer pictures than o
 fastest. ``--labelled`` names labelled pictures of a trained network's classes (class folders, CSV, .npz; their test
 split where there is one): then each engine's accuracy on up to 2,000 of them stands beside its time, and decides
 instead: an engine that classifies clearly fewer of the same pictures correctly is flagged.
+
+``--operators`` adds where the time goes: milliseconds by kind of operator, as each engine's own profiler tells them,
+ours as ``edge-ran profile`` does. Profiling costs time of its own: a column's sum is somewhat above the latency.
 
 On a machine that others use, too, ``--clock processor --threads 1`` counts the time that a process had a processor:
 work of others still takes caches and memory from it, but no longer counts as its own.
@@ -343,6 +347,30 @@ def text(case: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def kinds_of(all_: list[Contender], folder: Path, threads: int, note: Callable[[str], None]) -> dict[str, Any]:
+    """Milliseconds by kind of operator for each engine whose profiler can be asked."""
+    found = {}
+    for one in all_:
+        if one.name != AGAIN:
+            with Worker(one.engine, one.python) as worker:
+                worker.ask("kinds", path=one.path, threads=threads, pixels=str(folder / "fed.npy"))
+                told = worker.answer()
+            if "failed" in told:
+                note(f"no operators of {one.name}: {told['failed']}")
+            else:
+                found[one.name] = told["kinds"]
+    return found
+
+
+def operators_text(found: dict[str, Any]) -> str:
+    """A table: a row for each kind of operator, a column for each engine."""
+    kinds = [kind for kind in next(iter(found.values())) if any(column[kind] > 0 for column in found.values())]
+    lines = ["  ms by kind of operator      " + "".join(f"{name:>24}" for name in found)]
+    lines += [f"  {kind:<28}" + "".join(f"{column[kind]:24.3f}" for column in found.values()) for kind in kinds]
+    lines.append(f"  {'sum':<28}" + "".join(f"{sum(column.values()):24.3f}" for column in found.values()))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", action="append", default=[], metavar="NAME=PYTHON")
@@ -356,6 +384,7 @@ def main() -> None:
     parser.add_argument("--made", type=Path, metavar="FOLDER", help="where converted networks are kept")
     parser.add_argument("--only-make", action="store_true", help="convert, compare answers, measure nothing")
     parser.add_argument("--clock", default="wall", choices=("wall", "processor"))
+    parser.add_argument("--operators", action="store_true", help="also where each engine's time goes")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     pythons = dict(pair.split("=", 1) for pair in chosen.engine)
@@ -400,9 +429,14 @@ def main() -> None:
                         speed = throughput(known["multiply_adds"], r["median_ms"], precision, threads, True)
                         r |= {"gmacs_per_s": speed.gmacs_per_s, "percent_of_limit": speed.percent_of_limit}
                     case = {**known, "precision": precision, "threads": threads, "clock": chosen.clock, "rows": rows}
+                    if chosen.operators:
+                        case["operators_ms"] = kinds_of(all_, folder, threads, note)
                     cases.append(case)
                     if not chosen.json:
-                        print(text(case), end="\n\n", flush=True)
+                        print(text(case), flush=True)
+                        if chosen.operators:
+                            print(operators_text(case["operators_ms"]), flush=True)
+                        print(flush=True)
     if chosen.json:
         print(json.dumps({"machine": records.to_dict(machine.identity()), "cases": cases}, indent=1))
 
