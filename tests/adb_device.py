@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 TMP = "/data/local/tmp"
 PROPERTIES = {
@@ -63,7 +64,7 @@ class Device:
         self.tools: dict[str, str] = {}
         self._connections: set[socket.socket] = set()
         self._listener: socket.socket | None = None
-        self.port = 0
+        self.port = free_port()
         bin_folder = root / "bin"
         bin_folder.mkdir()
         cases = "\n".join(
@@ -85,7 +86,6 @@ class Device:
 
     def start(self) -> Device:
         self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
         return self
 
@@ -315,8 +315,7 @@ class Server:
     """A real adb server on a port of its own, with a home of its own."""
 
     def __init__(self, home: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.environment = {
             "HOME": str(home),
             "ANDROID_ADB_SERVER_PORT": str(self.port),

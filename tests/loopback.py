@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import socket
 import subprocess
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from ports import free_port
 
 RTSP_PACKAGES = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly python3-gi"
 SYSTEM_PYTHON = "/usr/bin/python3"  # the binding of GStreamer's RTSP server is a Debian package
@@ -60,7 +60,7 @@ class MjpegServer:
         self.sent = 0
         self.closing = threading.Event()
         self._server: http.server.ThreadingHTTPServer | None = None
-        self.port = 0
+        self.port = free_port()  # its own when it is killed, too, so that it can be started again
 
     def start(self) -> MjpegServer:
         camera = self
@@ -113,7 +113,6 @@ class MjpegServer:
                 pass
 
         self._server = Server(("127.0.0.1", self.port), Handler)
-        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
@@ -177,9 +176,7 @@ class RtspServer:
 
     def __init__(self, codec: str = "jpeg") -> None:
         self.launch = _LAUNCH[codec]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
 
     @property

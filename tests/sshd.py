@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from ports import free_port
+
 
 class Sshd:
     """Starts at once; ``close`` ends it. ``cache`` is the folder of edge-ran's own on its side."""
@@ -17,9 +19,7 @@ class Sshd:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cache = folder / "there" / "edge-ran"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         for name in ("host", "key", "stranger"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
         shutil.copy(folder / "key.pub", folder / "authorized")

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ports import free_port
 from sshd import children, command_line
 
 SUITE = "bookworm"
@@ -105,9 +105,7 @@ class Board:
         self.folder, self.name, self.files = folder, name, folder / name
         self.files.mkdir(parents=True)
         subprocess.run(["tar", "-xf", ARCHIVE, "-C", self.files], check=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.home, self._clock = self.files / "home" / "pi", self.files / "opt" / "clock"
         self._process: subprocess.Popen[bytes] | None = None
         self._prepare()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from adb_device import Device, Server
+from ports import free_port
 
 from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.targets import adb
@@ -173,8 +174,7 @@ def test_a_server_of_another_version_is_left_alone(monkeypatch):
 def test_looking_starts_no_server(monkeypatch):
     if shutil.which("adb") is None:
         pytest.skip("no adb client (Debian: apt install adb)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
     with pytest.raises(EnvironmentMissing, match="no adb server is running"):
         Adb(starts_server=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import shutil
-import socket
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+from ports import free_port
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
@@ -52,9 +51,7 @@ def work(heard: Connection, data: Path, run: Path, addresses: str, worker: int, 
 
 
 def free_addresses(count: int) -> str:
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    return ",".join(f"127.0.0.1:{free_port()}" for _ in range(count))
 
 
 def losses(run: Path) -> list[float]:

@@ -25,6 +25,7 @@ from edge_ran.targets.target import Page
 AGENT = Path(agent.__file__)
 ALIVE_S = 5.0  # between two signs of life
 STOP_S = 10.0  # from the first Ctrl-C until we wait no longer
+READ_S = 1.0  # for what was read when ssh ended; a program that it started may hold its stderr
 LONGEST_FRAME = 1 << 22
 MOST_LATE_BYTES = 1 << 24  # more than can be on its way when we close
 
@@ -40,7 +41,7 @@ class Connection:
         self._name, self._address, self._python = spec.name, address, spec.python
         self._frames: queue.Queue[tuple[bytes, bytes]] = queue.Queue(256)
         self._said: list[str] = []
-        self._met = self._closed = False
+        self._met, self._closed = False, threading.Event()
         self._writing = threading.Lock()
         source = AGENT.read_bytes()
         try:
@@ -105,9 +106,9 @@ class Connection:
 
     def close(self) -> None:
         """End the connection, and with it everything that it started there."""
-        if self._closed:
+        if self._closed.is_set():
             return
-        self._closed = True
+        self._closed.set()
         with suppress(OSError, ValueError):
             assert self._ssh.stdin is not None
             self._ssh.stdin.close()
@@ -119,6 +120,8 @@ class Connection:
         except subprocess.TimeoutExpired:
             self._ssh.kill()
             self._ssh.wait()
+        for reader in self._readers:
+            reader.join(READ_S)
 
     def _checked(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -155,8 +158,7 @@ class Connection:
             raise self._failure() from None
 
     def _stay_alive(self) -> None:
-        while not self._closed:
-            time.sleep(ALIVE_S)
+        while not self._closed.wait(ALIVE_S):
             if self._met:
                 with suppress(EdgeRanError):
                     self._write(agent.HEADER.pack(b"P", 0))
@@ -164,15 +166,16 @@ class Connection:
     def _read_frames(self) -> None:
         assert self._ssh.stdout is not None
         late = 0
-        for kind, payload in read_frames(self._ssh.stdout):
-            self._put((kind, payload))
-            late += agent.HEADER.size + len(payload) if self._closed else 0
-            if late > MOST_LATE_BYTES:
-                self._ssh.kill()  # it goes on sending what nobody wants, and would until close() waits no longer
+        with self._ssh.stdout as stream:
+            for kind, payload in read_frames(stream):
+                self._put((kind, payload))
+                late += agent.HEADER.size + len(payload) if self._closed.is_set() else 0
+                if late > MOST_LATE_BYTES:
+                    self._ssh.kill()  # it goes on sending what nobody wants, and would until close() waits no longer
         self._put((b"", b""))
 
     def _put(self, frame: tuple[bytes, bytes]) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             with suppress(queue.Full):
                 self._frames.put(frame, timeout=0.5)
                 return
@@ -181,9 +184,10 @@ class Connection:
         """Keep the last of what ssh says, and the shell and Python there."""
         assert self._ssh.stderr is not None
         lines = Lines(lambda line: self._said.append(line))
-        while data := self._ssh.stderr.read(agent.BLOCK):
-            lines.put(data)
-            del self._said[:-50]
+        with self._ssh.stderr as stream:
+            while data := stream.read(agent.BLOCK):
+                lines.put(data)
+                del self._said[:-50]
         lines.end()
 
     def _failure(self) -> EnvironmentMissing:
