@@ -196,8 +196,8 @@ class RtspServer:
 
     def kill(self) -> None:
         if self.process:
-            self.process.kill()
-            self.process.wait()
+            with self.process as process:
+                process.kill()
             self.process = None
 
 
