@@ -165,16 +165,17 @@ def refuse_existing(target: Path, force: bool) -> None:
         raise OutputExists(f"{target} exists", "add --force to replace it, or choose another name")
 
 
-def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = ()) -> None:
+def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = (), source: str = "") -> None:
     """Make sure that ``target`` can be written. Call it before the long work.
 
     Args:
         target: the file that will be written.
         force: whether it may replace one that is there.
         suffixes: how its name may end, in lower case; empty: in any way.
+        source: what the command reads.
 
     Raises:
-        UsageError: its suffix is not one of these.
+        UsageError: its suffix is not one of these, or it is the source itself.
         OutputExists: it is there already, or is a folder.
         EnvironmentMissing: its folder cannot be written to.
     """
@@ -183,6 +184,8 @@ def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = ()) -> N
         raise UsageError(f"cannot write {target}: its name does not end in {' or '.join(suffixes)}", "change the name")
     if target.is_dir():
         raise OutputExists(f"{target} is a folder", "give the name of a file")
+    if target.exists() and os.path.exists(source) and target.samefile(source):
+        raise UsageError(f"{target} is what is read, and would be replaced", "choose another name")
     refuse_existing(target, force)
     _check_place(target)
 

@@ -226,11 +226,8 @@ def _of_json(value: object, where: str) -> tuple[str, ...]:
         value = dict(filter(None, map(_numbered_object, value)))
     if isinstance(value, dict) and value:
         named = {str(key): name[-1] if isinstance(name, list) and name else name for key, name in value.items()}
-        if (
-            all(key.isdecimal() and isinstance(name, str) for key, name in named.items())
-            and "0" not in named
-            and len(named) > 1
-        ):
+        is_numbered = all(re.fullmatch(r"[0-9]{1,9}", key) and isinstance(name, str) for key, name in named.items())
+        if is_numbered and "0" not in named and len(named) > 1:
             return _without_numbers([f"{int(key)} {clean_label(named[key])}" for key in sorted(named, key=int)])
         value = [named.get(str(place)) for place in range(len(value))]
     if isinstance(value, list):

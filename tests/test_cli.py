@@ -19,6 +19,7 @@ import pytest
 import typer.main
 
 from edge_ran import __version__, cli, errors
+from edge_ran.cli.app import at_home
 from edge_ran.dataset import loading
 from edge_ran.pip_command import pip
 
@@ -174,6 +175,13 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["edge-ran"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_the_home_folder_is_found_where_the_shell_left_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/x")
+    words = ["run", "~/m.tflite", "--labels=~/l.txt", "--camera", "a~/b", "--x=a ~/b", "~"]
+    made = ["run", "/home/x/m.tflite", "--labels=/home/x/l.txt", *words[3:]]
+    assert at_home(words) == made
 
 
 @pytest.mark.parametrize("words", [("train", "x"), ("convert", "--fp32"), ("quantize", "x"), ("demo",)], ids=" ".join)

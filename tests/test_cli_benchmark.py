@@ -26,6 +26,7 @@ from edge_ran.errors import (
     UsageError,
 )
 from edge_ran.machine import Conditions
+from edge_ran.targets.devices import resolve
 
 QUICK = ("--num-runs", 12, "--min-secs", 0, "--cpu")
 QUIET = Conditions(1.0, 1.0, 0.0, 0.0, 0, None, None, None, None, False)
@@ -339,5 +340,9 @@ def test_devices_command():
     assert {"local", "raspberry-pi-5", "jetson-orin-nano"} <= set(names)
     assert all(name in command("devices") for name in names)
     assert json.loads(command("devices", "local", "--json"))["devices"][0]["target"] == "local"
+    for written in ("pi@raspberrypi", "raspberrypi.local", "192.168.1.7"):
+        with pytest.raises(UsageError, match="no device is called") as caught:
+            resolve(written)
+        assert caught.value.remedy == f"over ssh: --device ssh://{written}"
     with pytest.raises(UsageError, match="no device is called"):
         command("devices", "pi")

@@ -197,6 +197,18 @@ def test_parts_that_hold_the_same_classes_are_asked_about(tmp_path, pictures, na
     assert len({s.group for s in data.samples}) == 4
 
 
+def test_a_class_without_pictures_in_one_split_is_told(tmp_path, pictures):
+    root = layout(tmp_path / "data", pictures, "train/{}", "val/{}")
+    shutil.rmtree(root / "val" / "red")
+    (root / "val" / "red").mkdir()
+    data = dataset.load(root)
+    assert {(s.label, s.split) for s in data.samples} == {("red", "train"), ("green", "train"), ("green", "val")}
+    assert dataset.ignored_notes(data) == ["folder val/red, which holds no picture, was ignored"]
+    (root / "val" / "blue").mkdir()
+    with pytest.raises(InputError, match=r"class folder .*val/blue holds no picture"):
+        dataset.load(root)
+
+
 def test_flat_parts_of_the_data_are_no_classes(tmp_path, pictures):
     """As Kaggle's dogs and cats are laid out: train/cat.0.jpg, test1/1.jpg."""
     for folder, names in (("train", ("cat.0", "cat.1", "dog.0", "dog.1")), ("test1", ("1", "2"))):

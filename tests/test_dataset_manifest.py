@@ -287,6 +287,14 @@ def test_what_the_vgg_image_annotator_exports(pictures, form):
     data = dataset.load(path)
     assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
     assert "the column 'kind' was taken" in data.notes[0]
+    if form != "csv":
+        (pictures / "config.json").write_text('{"red/000.png": 3.5}')
+        for _, image in NAMES:
+            (pictures / image).rename(pictures / image.replace("/", "_"))
+        for label in ("red", "green", "blue"):
+            shutil.rmtree(pictures / label)
+        path.write_text(path.read_text().replace("red/", "red_").replace("green/", "green_"))
+        assert dataset.load(pictures).labels == ("green", "red")
 
 
 def test_via_s_regions_are_no_classes(pictures):
@@ -335,6 +343,86 @@ def test_numbers_stay_where_a_file_beside_names_other_things(pictures, text):
     data = dataset.load(pictures / "train.csv")
     assert data.labels == ("0", "1")
     assert data.notes == ()
+
+
+def test_categories_in_coco_s_form_without_boxes_are_classes(pictures):
+    """As iNaturalist and iWildCam have it."""
+    names = {"red": 7, "green": 9}
+    told = {
+        "images": [{"id": number, "file_name": image} for number, (_, image) in enumerate(NAMES)],
+        "annotations": [{"image_id": number, "category_id": names[label]} for number, (label, _) in enumerate(NAMES)],
+        "categories": [{"id": number, "name": name} for name, number in names.items()],
+    }
+    path = pictures / "train.json"
+    path.write_text(json.dumps(told))
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in dataset.load(path).samples] == NAMES
+    del told["categories"]
+    path.write_text(json.dumps(told))
+    assert dataset.load(path).labels == ("7", "9")
+    told["annotations"].append({"image_id": 0, "category_id": 9})
+    path.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=r"red/000\.png has the labels 7, 9"):
+        dataset.load(path)
+    told["annotations"] = [{"image_id": 0, "category_id": 9, "bbox": [1, 2, 3, 4]}]
+    path.write_text(json.dumps(told))
+    with pytest.raises(InputError, match="lists what is in pictures"):
+        dataset.load(path)
+
+
+def test_what_labelbox_exports(pictures):
+    def line(label: str, image: str) -> str:
+        answer = {"feature_id": f"id of {label}", "name": label, "value": label}
+        classified = {"objects": [], "classifications": [{"name": "kind", "radio_answer": answer}]}
+        labels = [{"label_kind": "Default", "annotations": classified}]
+        row = {"id": image[:5], "external_id": image, "row_data": f"https://x/{image}"}
+        return json.dumps({"data_row": row, "projects": {"p": {"labels": labels}}})
+
+    path = pictures / "export.ndjson"
+    path.write_text("\n".join(line(label, image) for label, image in NAMES))
+    data = dataset.load(path)
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert "radio_answer.name' was taken for the labels" in data.notes[0]
+
+
+def test_columns_that_may_all_be_the_labels_are_named(pictures):
+    shades = ("a", "a", "b", "b") * 2
+    rows = [
+        f"{image},{place},x,{label},{shade}\n"
+        for place, ((label, image), shade) in enumerate(zip(NAMES, shades, strict=True))
+    ]
+    (pictures / "list.csv").write_text("image,number,same,kind,shade\n" + "".join(rows))
+    with pytest.raises(InputError, match="no column 'label'") as caught:
+        dataset.load(pictures / "list.csv")
+    assert caught.value.remedy.startswith("its columns are kind, shade; name that of the labels: --label-column")
+
+
+@pytest.mark.parametrize("words", [("False", "True"), ("0", "1"), ("false", "true")])
+def test_fastai_s_column_of_validation_divides(pictures, words):
+    rows = [f"{image},{label},{words[place % 2]}\n" for place, (label, image) in enumerate(NAMES)]
+    (pictures / "labels.csv").write_text("fname,labels,is_valid\n" + "".join(rows))
+    data = dataset.load(pictures / "labels.csv")
+    assert [s.split for s in data.samples] == ["train", "val"] * 4
+    assert data.labels == ("green", "red")
+
+
+def test_whole_numbers_are_classes_however_they_are_written(pictures):
+    written = (1, "1", 1.0, "1.0")
+    rows = [
+        json.dumps({"image": image, "label": written[place % 4] if label == "red" else 2})
+        for place, (label, image) in enumerate(NAMES)
+    ]
+    (pictures / "list.jsonl").write_text("\n".join(rows))
+    assert dataset.load(pictures / "list.jsonl").labels == ("1", "2")
+
+
+@pytest.mark.parametrize("ending", [".png", ""])
+def test_pictures_that_are_listed_with_their_folders_alone(pictures, ending):
+    """As MIT's indoor scenes (TrainImages.txt) and Food-101 (meta/train.txt) have it."""
+    images = [image.removesuffix("" if ending else ".png") for _, image in NAMES]
+    (pictures / "TrainImages.txt").write_text("\n".join(images))
+    data = dataset.load(pictures / "TrainImages.txt")
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert data.notes == (f"classes were taken from the folders in the names: {images[0]} is 'red'",)
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -703,4 +791,4 @@ def test_what_is_no_such_list_is_one_line(pictures, name, text, what):
 def test_the_list_of_im2rec(pictures):
     path = pictures / "train.lst"
     path.write_text("".join(f"{n}\t{label == 'red':.6f}\t{image}\n" for n, (label, image) in enumerate(NAMES)))
-    assert listed(dataset.load(path)) == [(f"{label == 'red':.6f}", image[-7:], "") for label, image in NAMES]
+    assert listed(dataset.load(path)) == [(str(int(label == "red")), image[-7:], "") for label, image in NAMES]

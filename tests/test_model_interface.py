@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -374,6 +375,17 @@ def test_what_came_in_the_place_of_a_model_is_named(data, what, remedy, tmp_path
     with pytest.raises(InputError, match=what) as caught:
         read_interface(path)
     assert remedy in caught.value.remedy
+
+
+def test_an_archive_with_a_model_in_it_is_unpacked_as_advised(tmp_path):
+    path = tmp_path / "converted tflite.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(MODELS / "float32.tflite", "inner/model unquant.tflite")
+    with pytest.raises(InputError, match="packed archive") as caught:
+        read_interface(path)
+    command, _, then = caught.value.remedy.partition("; then give ")
+    assert shlex.split(command) == ["unzip", str(path), "-d", str(tmp_path / "converted tflite-unpacked")]
+    assert shlex.split(then) == [str(tmp_path / "converted tflite-unpacked" / "inner" / "model unquant.tflite")]
 
 
 # -------------------------------------------------------------------------------------------- other inputs and outputs

@@ -153,7 +153,8 @@ def open_source(
         found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=by_number)
         return Pictures(text, [p for p in found if is_picture(p) and p.is_file()], fps)
     if not path.exists():
-        raise InputError(f"no such camera, video or folder: {text}", "try --camera 0, a file, or rtsp://…")
+        remedy = "one at a time: --camera 0" if re.fullmatch(r"[\d,]+", text) else "try --camera 0, a file, or rtsp://…"
+        raise InputError(f"no such camera, video or folder: {text}", remedy)
     check_name(path)
     if is_picture(path):
         return Pictures(text, [path], fps)
@@ -330,7 +331,8 @@ class VideoFile(_Cv2Source):
         with _no_proxy(name):
             video = None if _is_text(name) else cv2.VideoCapture(name, cv2.CAP_FFMPEG, limits)
         if video is None or not video.isOpened():
-            raise InputError(f"{shown} is not a video that can be read", "convert it to MP4, or check the file")
+            what = f"{shown} is not a video that can be read: no pictures in it, a fault, or an unusual format"
+            raise InputError(what, f"convert it: ffmpeg -i {shlex.quote(shown)} -c:v libx264 -an converted.mp4")
         own = video.get(cv2.CAP_PROP_FPS)
         own = own if 0 < own <= 1000 else 25.0
         super().__init__(shown, video, live=False, fps=fps or own)

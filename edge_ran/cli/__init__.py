@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from edge_ran import __version__, printable
-from edge_ran.cli.app import app, complain, spell_out
+from edge_ran.cli.app import app, at_home, complain, spell_out
 from edge_ran.cli.command import with_commas
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError, unimportable
@@ -100,7 +100,7 @@ def main() -> None:
         printable.guard()
     try:
         code = app(
-            args=spell_out(sys.argv[1:]), prog_name="edge-ran", standalone_mode=False
+            args=spell_out(at_home(sys.argv[1:])), prog_name="edge-ran", standalone_mode=False
         )  # Ctrl-C is typer's, and gives 130
     except EdgeRanError as error:
         if verbose:

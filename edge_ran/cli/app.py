@@ -126,6 +126,12 @@ _BARE = {
 }
 
 
+def at_home(words: list[str]) -> list[str]:
+    """Return words with ``~/`` made the home folder where the shell left it: in quotation marks, and after ``=``."""
+    home, own = re.compile(r"((?:--[\w-]+=)?)~(?=/)"), os.path.expanduser("~")
+    return [home.sub(lambda found: found[1] + own, word, 1) if home.match(word) else word for word in words]
+
+
 def spell_out(words: list[str]) -> list[str]:
     """Give a bare ``--web`` or ``--attention`` of `run` its default: typer knows no values that may be left out."""
     if words[:1] not in (["run"], ["deploy"]):

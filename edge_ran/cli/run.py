@@ -88,7 +88,7 @@ def _run_here(
     from edge_ran.targets.address import is_browser
 
     words, wishes = _words(camera, answers), results.stream_options(answers.threshold, output.force)
-    _check_files(results, output.force)
+    _check_files(results, output.force, source)
     attention = bool(results.attention)
     on_phone = is_browser(spec.target)
     here = RuntimeOptions(accelerator="cpu") if on_phone else options
@@ -129,14 +129,14 @@ def _run_here(
         raise typer.Exit(exit_code(signals))
 
 
-def _check_files(results: ResultOptions, force: bool) -> None:
+def _check_files(results: ResultOptions, force: bool, source: str) -> None:
     """Raise before the work where a file could not be written after it."""
     from edge_ran.files import check_output, check_output_folder
     from edge_ran.stream.recording import SUFFIXES
 
     for target, suffixes in ((results.summary, ()), (results.save, SUFFIXES)):
         if target:
-            check_output(target, force, suffixes)
+            check_output(target, force, suffixes, source)
     if results.record:
         check_output_folder(results.record)
 

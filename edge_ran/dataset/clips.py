@@ -150,7 +150,8 @@ def _opened(path: Path, parameters: Sequence[int]) -> Iterator[cv2.VideoCapture]
     capture = cv2.VideoCapture(str(Path(path).absolute()), cv2.CAP_FFMPEG, list(parameters))
     try:
         if not capture.isOpened():
-            raise InputError(f"clip {path} cannot be opened", "it must be a video that FFmpeg reads")
+            what = f"clip {path} cannot be opened: no pictures in it, a fault, or an unusual format"
+            raise InputError(what, "it must be a video that FFmpeg reads")
         width, height = (capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > MOST_PIXELS:
             raise InputError(f"clip {path} has frames of {width:.0f} x {height:.0f} pixels", "make it smaller")

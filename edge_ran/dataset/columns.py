@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NoReturn
 
 from edge_ran.dataset.json_tables import Row
@@ -37,6 +37,7 @@ KNOWN_NAMES = {
     "group": ("group",),
     "split": ("split", "set", "subset", "partition"),
 }
+_VALID = "isvalid"
 NO_SPLIT = "unassigned"  # AutoML's word for a row that is in no split
 _FEW = 50  # rows that are looked at to find the pictures
 
@@ -55,13 +56,13 @@ class Columns:
 class Layout:
     """The rows of a manifest, the place of each kind of column in them, None where there is none, and their names.
 
-    ``guessed`` is the column of labels where only what is in it told so.
+    ``note`` says what was taken for the labels where only what is in it told so.
     """
 
     body: Sequence[Row]
     places: dict[str, int | None]
     names: Sequence[str]
-    guessed: str = ""
+    note: str = ""
 
     def cell(self, cells: Sequence[str], kind: str) -> str:
         """The cell of that kind in a row; empty where there is none."""
@@ -97,18 +98,25 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
         names = ["number", "label", *[""] * (len(rows[0][1]) - 3), "image"]  # as MXNet's im2rec writes it
     if not columns.label:
         names, body = _with_class_column(source, names, body)
+    if not columns.split:
+        names, body = _with_split_column(names, body)
     places = {kind: _place(kind, getattr(columns, kind), names, body, source) for kind in KNOWN_NAMES}
     if places["image"] is None:
         places["image"] = image
     if places["image"] is None:
         _no_column(source, "image", names)
-    guessed = ""
+    note = ""
+    if places["label"] is None and body is rows and len(names) == 1 and (folders := _folders_named(body)):
+        body = [(number, [*cells, folder]) for (number, cells), folder in zip(body, folders, strict=True)]
+        places["label"] = 1
+        note = f"classes were taken from the folders in the names: {body[0][1][0]} is {folders[0]!r}"
     if places["label"] is None:
-        places["label"] = _column_of_labels(body, len(names), {p for p in places.values() if p is not None})
-        if places["label"] is None:
-            _no_column(source, "label", names)
-        guessed = names[places["label"] or 0]
-    return Layout(body, places, names, guessed)
+        found = _columns_of_labels(body, names, {p for p in places.values() if p is not None})
+        if len(found) != 1:
+            _no_column(source, "label", [names[place] for place in found] or names)
+        places["label"] = found[0]
+        note = f"the column {names[found[0]]!r} was taken for the labels; --label-column names another"
+    return Layout(body, places, [*names, "label"], note)
 
 
 def _plain(name: str) -> str:
@@ -179,15 +187,27 @@ def _number(cells: Sequence[str], place: int) -> bool:
     return place < len(cells) and re.fullmatch(r"-?[0-9]*[.]?[0-9]+", cells[place].strip()) is not None
 
 
-def _column_of_labels(body: Sequence[Row], width: int, taken: set[int]) -> int | None:
-    """The one column, of those not taken, whose cells repeat as classes do: neither all different nor all alike."""
-    found = []
-    for place in set(range(width)) - taken:
+def _folders_named(body: Sequence[Row]) -> list[str]:
+    """The folders that pictures' names say they lie in, as in MIT's indoor scenes; nothing unless there are several."""
+    folders = [PureWindowsPath(cells[0].strip()).parent.name for _, cells in body]
+    return folders if all(folders) and len(set(folders)) > 1 else []
+
+
+def _columns_of_labels(body: Sequence[Row], names: Sequence[str], taken: set[int]) -> list[int]:
+    """The columns, of those not taken, whose cells repeat as classes do: neither all different nor all alike.
+
+    Of columns that divide the pictures in the same way, the one that is called a name counts alone.
+    """
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for place in sorted(set(range(len(names))) - taken):
         cells = [cells[place].strip() if place < len(cells) else "" for _, cells in body]
         fraction = any(re.fullmatch(r"-?\d*\.\d+", cell) and not cell.endswith(".0") for cell in cells)
         if all(cells) and not fraction and 1 < len(set(cells)) <= max(2, len(cells) / 2):
-            found.append(place)
-    return found[0] if len(found) == 1 else None
+            firsts: dict[str, int] = {}
+            alike.setdefault(tuple(firsts.setdefault(cell, row) for row, cell in enumerate(cells)), []).append(place)
+    called = [[place for place in places if names[place].endswith("name")] for places in alike.values()]
+    pairs = zip(alike.values(), called, strict=True)
+    return sorted(place for places, named in pairs for place in (named if len(named) == 1 else places))
 
 
 def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") -> NoReturn:
@@ -205,7 +225,7 @@ def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") 
 
 def _with_class_column(source: Path, names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row]]:
     """Add a column of labels where each class has a column of its own, of 0 and 1, as Roboflow and ISIC write it."""
-    known = {name for kind in KNOWN_NAMES.values() for name in kind}
+    known = {_VALID, *(name for kind in KNOWN_NAMES.values() for name in kind)}
     if set(map(_plain, names)) & set(KNOWN_NAMES["label"]):
         return names, body
     places = [place for place, name in enumerate(names) if name and _plain(name) not in known]
@@ -225,6 +245,20 @@ def _with_class_column(source: Path, names: list[str], body: Sequence[Row]) -> t
     return [*names, KNOWN_NAMES["label"][0]], labelled
 
 
+def _with_split_column(names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row]]:
+    """Add a column of splits where one says of each picture whether it is for validation, as fastai writes it."""
+    plain = list(map(_plain, names))
+    if _VALID not in plain or "split" in plain:
+        return names, body
+    place = plain.index(_VALID)
+    if not all(place < len(cells) and _flag(cells[place]) for _, cells in body):
+        return names, body
+    splits = {"1": "val", "0": "train"}
+    rows = [(number, [*cells[: len(names)], splits[_flag(cells[place])]]) for number, cells in body]
+    return [*names, "split"], rows
+
+
 def _flag(cell: str) -> str:
     """0 or 1, however it is written; else nothing."""
-    return {"0": "0", "0.0": "0", "1": "1", "1.0": "1"}.get(cell.strip(), "")
+    known = {"0": "0", "0.0": "0", "1": "1", "1.0": "1", "false": "0", "true": "1"}
+    return known.get(cell.strip().lower(), "")

@@ -19,6 +19,7 @@ from edge_ran.dataset.folder_doubts import (
     tables_in,
     unpacked,
 )
+from edge_ran.dataset.manifest import lists_pictures
 from edge_ran.dataset.samples import LOOSE, NO_FILES, SPLIT_NAMES, Sample
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file, walk
@@ -52,8 +53,14 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
         for child in children:
             if child not in splits:
                 ignored[f"folder {child.name}, which is neither training, validation nor test,"] += 1
+        empty: list[tuple[Path, InputError]] = []
         for parent in splits:
-            samples += _classes(unpacked(parent), SPLIT_NAMES[parent.name.lower()], clip_step_s, ignored)
+            samples += _classes(unpacked(parent), SPLIT_NAMES[parent.name.lower()], clip_step_s, ignored, empty)
+        known = {sample.label for sample in samples}
+        for folder, error in empty:
+            if clean_label(folder.name) not in known:
+                raise error
+            ignored[f"folder {folder.parent.name}/{folder.name}, which holds no picture,"] += 1
     else:
         if not is_chosen:
             check_classes(source, children)
@@ -86,13 +93,21 @@ def manifests_in(source: Path) -> list[tuple[Path, str]]:
     found = []
     for part, split in parts or [(source, "")]:
         tables, inner = tables_in(part), folders_in(part)
+        tables += [path for path in sorted(part.glob("*.json")) if path not in tables and lists_pictures(path)]
         has_pictures = any(is_picture(path.name) for path in part.iterdir())
         if len(tables) == 1 and (0 if has_pictures else 1) == len(inner):
             found.append((tables[0], split))
     return found
 
 
-def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]) -> list[Sample]:
+def _classes(
+    parent: Path,
+    split: str,
+    clip_step_s: float,
+    ignored: Counter[str],
+    empty: list[tuple[Path, InputError]] | None = None,
+) -> list[Sample]:
+    """List the class folders in a folder. One without pictures is an error, which goes to ``empty`` where given."""
     samples: list[Sample] = []
     for folder in folders_in(parent):
         found, others = _class(folder, split, clip_step_s)
@@ -100,7 +115,10 @@ def _classes(parent: Path, split: str, clip_step_s: float, ignored: Counter[str]
             other = f", only files ending in {', '.join(sorted(others))}" if others else ""
             names = [str(place.folder / name) for place in walk(folder) for name in place.files]
             remedy = inner_remedy(parent) or foreign.remedy(names) or f"fill it with {NAMED_SUFFIXES}, or delete it"
-            raise InputError(f"class folder {folder} holds no picture{other}", remedy)
+            error = InputError(f"class folder {folder} holds no picture{other}", remedy)
+            if empty is None:
+                raise error
+            empty.append((folder, error))
         samples += found
         ignored += others
     return samples

@@ -12,7 +12,7 @@ from edge_ran.picture import PICTURE_SUFFIXES
 
 Row: TypeAlias = tuple[int, list[str]]  # its line's number, and its cells
 
-_DEEPEST = 8  # objects in objects whose values get columns
+_DEEPEST = 14  # objects in objects whose values get columns
 
 
 def of_json_lines(source: Path, text: str) -> list[Row]:
@@ -48,9 +48,8 @@ def of_json(source: Path, text: str) -> list[Row]:
     if isinstance(value, dict):
         value = value.get("_via_img_metadata", value)
     if isinstance(value, dict):
-        if "images" in value and "annotations" in value:
-            what, remedy = f"manifest {source} lists what is in pictures (COCO), not their classes", "list.csv"
-            raise InputError(what, f"list the pictures with their classes in {source.parent}/{remedy}: image,label")
+        if isinstance(value.get("images"), list) and isinstance(value.get("annotations"), list):
+            return table_of(list(enumerate(_of_coco(source, value), 1)))
         classes, labels, assets = (value.get(key) for key in ("classes", "labels", "assets"))
         if isinstance(value.get("files"), list):
             value = [_of_edge_impulse(one) for one in value["files"] if isinstance(one, dict)]
@@ -68,6 +67,26 @@ def of_json(source: Path, text: str) -> list[Row]:
     if value and all(isinstance(one.get("annotations"), list) and isinstance(one.get("data"), dict) for one in value):
         value = [_of_label_studio(source, one) for one in value]
     return table_of(list(enumerate(value, 1)))
+
+
+def _of_coco(source: Path, value: Mapping[str, Any]) -> list[dict[str, object]]:
+    """The pictures of COCO's form where each has a category and no box, as iNaturalist and iWildCam have it."""
+    annotations = _objects(value["annotations"])
+    if not annotations or any(one.get("bbox") or one.get("segmentation") for one in annotations):
+        what = f"manifest {source} lists what is in pictures (COCO), not their classes"
+        raise InputError(what, f"list the pictures with their classes in {source.parent}/list.csv: image,label")
+    names = {_text(one.get("id")): _text(one.get("name")) for one in _objects(_listed(value.get("categories")))}
+    labels: dict[str, set[str]] = {}
+    for one in annotations:
+        number = _text(one.get("category_id"))
+        labels.setdefault(_text(one.get("image_id")), set()).add(names.get(number) or number)
+    rows: list[dict[str, object]] = []
+    for image in _objects(value["images"]):
+        found = labels.get(_text(image.get("id")), set())
+        if len(found) > 1:
+            raise several_labels(f"manifest {source}: {image.get('file_name')}", found)
+        rows.append({"image": image.get("file_name"), "label": min(found, default="")})
+    return rows
 
 
 def _of_edge_impulse(one: Mapping[str, object]) -> dict[str, object]:

@@ -136,6 +136,8 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         )
     if not samples:
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
+    if all(re.fullmatch(r"\d+(\.0+)?", sample.label) for sample in samples):  # pandas, where some are missing
+        samples = [dataclasses.replace(sample, label=sample.label.partition(".")[0]) for sample in samples]
     names, told = names_beside(source, {sample.label for sample in samples})
     if names:
         samples = [dataclasses.replace(sample, label=names[sample.label]) for sample in samples]
@@ -144,8 +146,8 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         first = min(names, key=int)
         notes.append(f"the names of the classes are from {told} beside {source.name}: {first} is {names[first]!r}")
     once = _once(samples, source)
-    if layout.guessed:
-        notes.append(f"the column {layout.guessed!r} was taken for the labels; --label-column names another")
+    if layout.note:
+        notes.append(layout.note)
     if again := len(samples) - len(once):
         notes.append(f"lines of {source.name} that name a picture again, with the same class, count once: {again}")
     return Manifest(tuple(once), tuple(notes))
@@ -194,6 +196,16 @@ def split_lists(source: Path, columns: Columns) -> list[tuple[Path, str]]:
             find_columns(path, read_table(path), columns, _Finder(path).is_there)
             found.append((path, split))
     return found if "train" in {split for _, split in found} else []
+
+
+def lists_pictures(table: Path) -> bool:
+    """Whether a file is a manifest, and one of its first pictures is there."""
+    finder = _Finder(table)
+    try:
+        layout = find_columns(table, read_table(table), Columns(), finder.is_there)
+    except InputError:
+        return False
+    return any(finder.is_there(layout.cell(cells, "image")) for _, cells in layout.body[:_FEW])
 
 
 def divides_otherwise(table: Path, are_parts: bool) -> bool:

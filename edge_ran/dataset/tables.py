@@ -107,7 +107,8 @@ def _listed(source: Path, text: str) -> list[Row]:
             )
             raise InputError(what, "leave such lines out")
         several = None if found else _NUMBERED.fullmatch(line.strip())
-        cells = [found[1], found[2]] if found else [several[1], several[2]] if several else line.rsplit(None, 1)
+        alone = [line.strip()] if line.strip().lower().endswith(PICTURE_SUFFIXES) else line.rsplit(None, 1)
+        cells = [found[1], found[2]] if found else [several[1], several[2]] if several else alone
         if cells:
             rows.append((number, cells))
     return rows

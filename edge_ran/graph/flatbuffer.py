@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import os
 import re
+import shlex
 import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tflite
 
+from edge_ran import zip_archive
 from edge_ran.errors import InputError
 
 MODEL_IDENTIFIER = b"TFL3"
@@ -57,7 +62,7 @@ def open_model(data: bytes, path: Path | str) -> tflite.Model:
             (said for pattern, *said in _NOT_MODELS if re.match(pattern, data[:1000], re.IGNORECASE)),
             ("is not a .tflite model", "make one: edge-ran convert RUN"),
         )
-        raise InputError(f"{path} {what}", remedy)
+        raise InputError(f"{path} {what}", _unpacking(path, data) or remedy)
     with untrusted(path):
         model = tflite.Model.GetRootAs(GuardedBytes(data))
         _Verifier(len(data)).table(model)
@@ -77,6 +82,18 @@ _NOT_MODELS = (
     ),
     (rb"PK\x03\x04|\x1f\x8b", "is a packed archive", "unpack it, and give the .tflite that lies in it"),
 )
+
+
+def _unpacking(path: Path | str, data: bytes) -> str:
+    """The command that unpacks a zip archive with a model in it; empty where it is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            inner = next((name for name in archive.namelist() if name.lower().endswith(".tflite")), "")
+    except zip_archive.DAMAGE:
+        return ""
+    folder = os.path.splitext(str(path))[0] + "-unpacked"
+    command = f"unzip {shlex.quote(str(path))} -d {shlex.quote(folder)}"
+    return f"{command}; then give {shlex.quote(os.path.join(folder, inner))}" if inner else ""
 
 
 class _Verifier:

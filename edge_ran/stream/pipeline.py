@@ -373,8 +373,8 @@ def check_numbers(top_k: int, max_frames: int, duration_s: float, parallel: int 
     """Raise UsageError where a number of a run is out of range."""
     if not 0 <= parallel <= MOST_PARALLEL:
         raise UsageError(f"--parallel {parallel} is not a number from 0 to {MOST_PARALLEL}", "0 chooses")
-    if top_k < 1 or max_frames < 0 or duration_s < 0:
-        raise UsageError("--top-k must be 1 or more, --max-frames and --duration 0 or more")
+    if top_k < 1 or max_frames < 0 or duration_s <= 0:
+        raise UsageError("--top-k must be 1 or more, --max-frames 0 or more, --duration more than 0")
 
 
 def ended_by(stop: threading.Event, all_frames: bool, until: float) -> str:

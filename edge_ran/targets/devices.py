@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ def resolve(device: str) -> DeviceSpec:
         spec = DeviceSpec(device, device, "auto", "int8", target=device)
     elif "://" in device or not device or without_password(device) != device:
         raise UsageError(f"--device {without_password(device)!r} is no device", EXAMPLES)
+    elif re.search(r"@|\.local$|^\d+(\.\d+){3}$", device):
+        raise UsageError(f"no device is called {device!r}", f"over ssh: --device ssh://{shlex.quote(device)}")
     else:
         spec = catalogue.device(device)
     check(spec)
