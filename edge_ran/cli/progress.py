@@ -27,10 +27,14 @@ def training_progress(quiet: bool) -> Iterator[Callbacks]:
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal) as bar:
         loading = bar.add_task("reading pictures", note="", visible=False)
+        fitting = bar.add_task("fitting the last layer", note="", visible=False)
         training = bar.add_task("training", note="", visible=False)
 
         def on_load(done: int, total: int) -> None:
             bar.update(loading, completed=done, total=total, visible=done < total)
+
+        def on_fit(done: int, total: int) -> None:
+            bar.update(fitting, completed=done, total=total, visible=done < total)
 
         def on_stage(text: str) -> None:
             console.print(f"edge-ran: {text}", highlight=False, markup=False, soft_wrap=True)
@@ -46,7 +50,7 @@ def training_progress(quiet: bool) -> Iterator[Callbacks]:
                 text += f", validation loss {last.validation_loss:.4f} top-1 {last.validation_top1:.2%}"
             console.print(f"{text}, {last.images_per_s:.0f} images/s", highlight=False, soft_wrap=True)
 
-        yield Callbacks(on_load, on_stage, on_step, on_epoch)
+        yield Callbacks(on_load, on_stage, on_step, on_epoch, on_fit)
 
 
 @contextlib.contextmanager

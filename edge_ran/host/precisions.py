@@ -43,7 +43,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every precision of a run on the same ``images`` of ``split``."""
+    """Every precision of a run on the same ``images`` of ``split``; ``warnings`` say what their accuracy does not tell,
+    as that the network was trained on some of them."""
 
     run: str
     quantised_run: str | None
@@ -52,6 +53,7 @@ class Comparison:
     images: int
     threads: int
     rows: tuple[Row, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def compare(
@@ -97,6 +99,7 @@ def compare(
         images=base.images,
         threads=threads,
         rows=tuple(_row(name, paths[name], report, base, latency_ms[name]) for name, report in reports.items()),
+        warnings=base.warnings,
     )
 
 

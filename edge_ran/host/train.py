@@ -135,13 +135,16 @@ def train(
         calibration.keep(folder, data.train)
     weights = _class_weights(data.train.labels, len(data.labels)) if settings.balance else None
     if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
-        transfer.take_over(model, begun, data.train, spec, weights, callbacks.on_stage, how, options.seed, data.none)
+        transfer.take_over(
+            model, begun, data.train, spec, weights, how, options.seed, data.none,
+            on_stage=callbacks.on_stage, on_fit=callbacks.on_fit,
+        )  # fmt: skip
     answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
     task = _task(folder, data, spec, settings, options, weights, answers, crew)
     model, trained = _fit(model, settings, task, callbacks)
     result = _result(model, trained, settings, data)
     if output:
-        result = _finish(folder, model, trained, result, settings, data, spec, weights)
+        result = _finish(folder, model, trained, result, settings, data, spec, weights, callbacks)
         output.finish()
     if scratch:
         scratch.cleanup()
@@ -278,6 +281,7 @@ def _finish(
     data: TrainingData,
     spec: InputSpec,
     weights: NDArray[np.float32] | None,
+    callbacks: Callbacks,
 ) -> TrainResult:
     """Judge the network, and write it with its card; ``weights`` are of the classes."""
     validation_top1, temperature = None, 1.0
@@ -289,7 +293,7 @@ def _finish(
         training_report.write(run, model, data, spec, trained.history, temperature)
     record = data.record
     if trained.best_epoch == 0 and data.validation is not None:
-        record = _fit_to_all(model, data, data.validation, spec, weights, settings)
+        record = _fit_to_all(model, data, data.validation, spec, weights, settings, callbacks)
     test_top1 = top1(model, data.test, spec)
     if data.test is not None:
         training_report.write(run, model, data, spec, trained.history, temperature)
@@ -311,13 +315,15 @@ def _fit_to_all(
     spec: InputSpec,
     weights: NDArray[np.float32] | None,
     settings: RunSettings,
+    callbacks: Callbacks,
 ) -> TrainingSet:
     """Fit the last layer to the validation pictures as well, which have judged it; return what it was trained on now.
 
     Whole clips were held out for judging, and of few clips each is missed.
     """
     parts = [data.train, validation]
-    transfer.fit_last(model, parts, spec, weights, settings.recipe, settings.seed, data.none)
+    callbacks.on_stage(f"fitting the last layer to the {len(validation):,} validation pictures as well")
+    transfer.fit_last(model, parts, spec, weights, settings.recipe, settings.seed, data.none, callbacks.on_fit)
     return dataclasses.replace(data.record, pictures=sketch(picture for part in parts for picture in part.pixels))
 
 

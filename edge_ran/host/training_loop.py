@@ -50,14 +50,15 @@ class Progress:
 class Callbacks:
     """What is called while a run goes on, each or none.
 
-    ``on_load`` gets (pictures read, pictures), ``on_stage`` a few words on what begins now, ``on_step`` the progress
-    after every step, ``on_epoch`` all epochs so far.
+    ``on_load`` gets (pictures read, pictures), ``on_fit`` (done, total) parts of fitting the last layer, ``on_stage`` a
+    few words on what begins now, ``on_step`` the progress after every step, ``on_epoch`` all epochs so far.
     """
 
     on_load: Callable[[int, int], None] | None = None
     on_stage: Callable[[str], None] = lambda text: None
     on_step: Callable[[Progress], None] | None = None
     on_epoch: Callable[[Sequence[EpochRecord]], None] | None = None
+    on_fit: Callable[[int, int], None] = lambda done, total: None
 
 
 @dataclass(frozen=True)

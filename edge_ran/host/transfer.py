@@ -8,6 +8,7 @@ pictures and of changed copies of them; the training of all layers then starts f
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -39,10 +40,12 @@ def take_over(
     train: Examples,
     spec: InputSpec,
     class_weights: NDArray[np.float32] | None,
-    on_stage: Callable[[str], None],
     how: Recipe,
     seed: int = 0,
     none: NDArray[np.uint8] | None = None,
+    *,
+    on_stage: Callable[[str], None] = lambda text: None,
+    on_fit: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Give ``model`` the weights of ``start``, and fit its last layer to the training pictures.
 
@@ -50,10 +53,11 @@ def take_over(
         model: of the architecture that ``start.find`` was asked for.
         train: N pictures with labels.
         class_weights: (classes,) factors on the loss, or None.
-        on_stage: called with a few words on what begins.
         how: says how pictures are changed.
         seed: of what is random in that.
         none: (n, H, W, 3) pictures of none of the classes.
+        on_stage: called with a few words on what begins.
+        on_fit: called with (done, total) parts of the fit.
     """
     source = networks.load(runs.RunFolder(start.folder).model_path)
     known = {layer.name: layer for layer in source.layers}
@@ -61,7 +65,7 @@ def take_over(
         if layer.weights and layer.name != HEAD:
             layer.set_weights(known[layer.name].get_weights())
     on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
-    fit_last(model, [train], spec, class_weights, how, seed, none)
+    fit_last(model, [train], spec, class_weights, how, seed, none, on_fit)
 
 
 def fit_last(
@@ -72,6 +76,7 @@ def fit_last(
     how: Recipe,
     seed: int = 0,
     none: NDArray[np.uint8] | None = None,
+    on_fit: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Fit the last layer of ``model`` to all pictures of ``parts``, and leave those below as they are.
 
@@ -80,15 +85,27 @@ def fit_last(
     pixels are read part by part, for they may be more than memory holds; other arguments as ``take_over``'s.
     """
     copies = min(COPIES, max(0, MOST_ROWS // sum(len(part) for part in parts) - 1))
-    features = np.concatenate([_features(model, part.pixels, spec, how, seed, copies) for part in parts])
+    batches = sum(-(-len(part) // BATCH) for part in parts) * (1 + copies)
+    done, total = itertools.count(1), batches + HEAD_STEPS + (2 * -(-len(none) // BATCH) if none is not None else 0)
+
+    def on_part() -> None:
+        on_fit(next(done), total)
+
+    features = np.concatenate([_features(model, part.pixels, spec, how, seed, copies, on_part) for part in parts])
     labels = np.concatenate([np.tile(part.labels, 1 + copies) for part in parts])
-    strange = None if none is None else _features(model, none, spec, how, seed, 1)
-    kernel, bias = fit_head(features, labels, model.output_shape[-1], class_weights, strange)
+    strange = None if none is None else _features(model, none, spec, how, seed, 1, on_part)
+    kernel, bias = fit_head(features, labels, model.output_shape[-1], class_weights, strange, on_part)
     model.get_layer(HEAD).set_weights([kernel, bias])
 
 
 def _features(
-    model: tf_keras.Model, pixels: NDArray[np.uint8], spec: InputSpec, how: Recipe, seed: int, copies: int
+    model: tf_keras.Model,
+    pixels: NDArray[np.uint8],
+    spec: InputSpec,
+    how: Recipe,
+    seed: int,
+    copies: int,
+    on_part: Callable[[], None],
 ) -> NDArray[np.float32]:
     """(N, H, W, 3) uint8 -> ((1 + copies) N, channels): what the last layer sees of the pictures, then of each copy."""
     inner = tf_keras.Model(model.input, model.get_layer(HEAD).input)
@@ -109,9 +126,11 @@ def _features(
     for first in range(0, len(pixels), BATCH):  # each batch is read once
         batch = tf.constant(pixels[first : first + BATCH])
         rounds[0].append(as_it_is(batch).numpy())
+        on_part()
         for copy in range(copies):
             number = tf.constant((seed, first * COPIES + copy), tf.int32)
             rounds[1 + copy].append(changed(batch, number).numpy())
+            on_part()
     return np.concatenate([part for one in rounds for part in one])
 
 
@@ -133,6 +152,7 @@ def fit_head(
     classes: int,
     class_weights: NDArray[np.float32] | None,
     none: NDArray[np.float32] | None = None,
+    on_part: Callable[[], None] = lambda: None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Multinomial logistic regression on standardised features, all pictures in every step: kernel and bias.
 
@@ -162,5 +182,6 @@ def fit_head(
 
     for _ in range(HEAD_STEPS):
         step()
+        on_part()
     scaled = kernel.numpy() / std[:, None]
     return scaled, bias.numpy() - mean @ scaled

@@ -68,7 +68,18 @@ def test_all_but_the_last_layer_is_taken_over_and_that_is_fitted(run: Path) -> N
     pixels[:10, ..., 0], pixels[10:, ..., 2] = 200, 200
     labels = np.repeat([0, 1], 10).astype(np.int32)
     spec = InputSpec(32, 32)
-    transfer.take_over(model, found, Examples(pixels, labels), spec, None, lambda text: None, QUICK)
+    fitted: list[tuple[int, int]] = []
+    transfer.take_over(
+        model,
+        found,
+        Examples(pixels, labels),
+        spec,
+        None,
+        QUICK,
+        on_fit=lambda done, total: fitted.append((done, total)),
+    )
+    assert [done for done, _ in fitted] == list(range(1, len(fitted) + 1))
+    assert {total for _, total in fitted} == {len(fitted)}
     source = {layer.name: layer for layer in networks.load(run / "model.keras").layers}
     for layer in model.layers:
         if layer.name != "logits":

@@ -54,7 +54,7 @@ def compared(result: Comparison) -> str:
         f"{100 * row.agreement:9.2f} {row.latency_ms:10.3f}"
         for row in result.rows
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"! {warning}" for warning in result.warnings)])
 
 
 def demonstrated(result: DemoReport) -> str:
