@@ -135,10 +135,7 @@ def train(
         calibration.keep(folder, data.train)
     weights = _class_weights(data.train.labels, len(data.labels)) if settings.balance else None
     if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
-        transfer.take_over(
-            model, begun, data.train, spec, weights, how, options.seed, data.none,
-            on_stage=callbacks.on_stage, on_fit=callbacks.on_fit,
-        )  # fmt: skip
+        transfer.take_over(model, begun, data.train, spec, weights, how, options.seed, data.none, callbacks)
     answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
     task = _task(folder, data, spec, settings, options, weights, answers, crew)
     model, trained = _fit(model, settings, task, callbacks)

@@ -20,6 +20,7 @@ from edge_ran import runs
 from edge_ran.card import InputSpec
 from edge_ran.host import networks
 from edge_ran.host.scoring import Examples
+from edge_ran.host.training_loop import Callbacks
 from edge_ran.host.training_step import NONE_WEIGHT, augment
 from edge_ran.recipe import Recipe
 from edge_ran.start import Start
@@ -43,9 +44,7 @@ def take_over(
     how: Recipe,
     seed: int = 0,
     none: NDArray[np.uint8] | None = None,
-    *,
-    on_stage: Callable[[str], None] = lambda text: None,
-    on_fit: Callable[[int, int], None] = lambda done, total: None,
+    callbacks: Callbacks | None = None,
 ) -> None:
     """Give ``model`` the weights of ``start``, and fit its last layer to the training pictures.
 
@@ -56,16 +55,16 @@ def take_over(
         how: says how pictures are changed.
         seed: of what is random in that.
         none: (n, H, W, 3) pictures of none of the classes.
-        on_stage: called with a few words on what begins.
-        on_fit: called with (done, total) parts of the fit.
+        callbacks: told of what begins, and of the fit's progress.
     """
     source = networks.load(runs.RunFolder(start.folder).model_path)
     known = {layer.name: layer for layer in source.layers}
     for layer in model.layers:
         if layer.weights and layer.name != HEAD:
             layer.set_weights(known[layer.name].get_weights())
-    on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
-    fit_last(model, [train], spec, class_weights, how, seed, none, on_fit)
+    callbacks = callbacks or Callbacks()
+    callbacks.on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
+    fit_last(model, [train], spec, class_weights, how, seed, none, callbacks.on_fit)
 
 
 def fit_last(
