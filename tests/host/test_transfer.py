@@ -69,15 +69,8 @@ def test_all_but_the_last_layer_is_taken_over_and_that_is_fitted(run: Path) -> N
     labels = np.repeat([0, 1], 10).astype(np.int32)
     spec = InputSpec(32, 32)
     fitted: list[tuple[int, int]] = []
-    transfer.take_over(
-        model,
-        found,
-        Examples(pixels, labels),
-        spec,
-        None,
-        QUICK,
-        on_fit=lambda done, total: fitted.append((done, total)),
-    )
+    told = Callbacks(on_fit=lambda done, total: fitted.append((done, total)))
+    transfer.take_over(model, found, Examples(pixels, labels), spec, None, QUICK, callbacks=told)
     assert [done for done, _ in fitted] == list(range(1, len(fitted) + 1))
     assert {total for _, total in fitted} == {len(fitted)}
     source = {layer.name: layer for layer in networks.load(run / "model.keras").layers}
