@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import json
 import re
 import shlex
@@ -18,7 +19,8 @@ _NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:;,=]|[.)-](?=\s)|\s+-(?=\s)|\s)\s*(\S.
 _MOST_ALIKE = 0.1  # of the names behind numbers; more, and the numbers tell them apart: "1 euro", "2 euro"
 _PLURALS = ("", "s", "es", "n", "en", "x")  # of English, German and the Romance languages
 _CELLS = re.compile(r"[^,;\t]+[,;\t][^,;\t]+")
-_NUMBER_KEYS, _NAME_KEYS = ("id", "index", "class_id", "label_id"), ("name", "label", "display_name", "class", "title")
+_NUMBER_KEYS = ("id", "index", "class_id", "label_id", "class_index")  # of objects and columns
+_NAME_KEYS = ("display_name", "name", "class_name", "label_name", "label", "class", "title")
 _KEYS = (
     "id2label",
     "label2id",
@@ -71,7 +73,7 @@ def decode_labels(data: bytes, where: str, path: str = "") -> tuple[str, ...]:
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()
-    return _without_numbers(lines)
+    return tuple(map(_unquoted, _without_numbers(_of_table(lines) or lines)))
 
 
 def decode_text(data: bytes, where: str, path: str = "") -> str:
@@ -131,6 +133,30 @@ def count_remedy(labels: int, classes: int, name: str) -> str:
 def clean_label(text: str) -> str:
     """Return a label without blanks around it, and in Unicode's composed form (NFC): macOS writes names decomposed."""
     return unicodedata.normalize("NFC", text.strip())
+
+
+def _unquoted(label: str) -> str:
+    """A label without the quotation marks in which CSV puts one with a comma."""
+    if len(label) > 2 and label[0] == label[-1] == '"' and '"' not in label[1:-1].replace('""', ""):
+        return label[1:-1].replace('""', '"')
+    return label
+
+
+def _of_table(lines: list[str]) -> list[str]:
+    """The numbers and the names in a table of three columns or more whose first line names them; else nothing."""
+    if not lines or max(map(lines[0].count, ",;\t")) < 2:
+        return []
+    delimiter = max(",;\t", key=lines[0].count)
+    try:
+        first, *rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    except (csv.Error, ValueError):
+        return []
+    heads = [head.strip().lower().replace(" ", "_") for head in first]
+    number = next((heads.index(key) for key in _NUMBER_KEYS if key in heads), None)
+    name = next((heads.index(key) for key in _NAME_KEYS if key in heads), None)
+    if number is None or name is None or any(len(row) != len(heads) for row in rows):
+        return []
+    return [f"{row[number].strip()} {clean_label(row[name])}" for row in rows]
 
 
 def _without_numbers(lines: list[str]) -> tuple[str, ...]:

@@ -183,6 +183,13 @@ def test_a_stream_without_a_protocol_is_read() -> None:
         thread.join(5)
 
 
+def test_pictures_are_named_as_ffmpeg_names_them(tmp_path: Path) -> None:
+    for number in (10, 9, 1):
+        cv2.imwrite(str(tmp_path / f"img{number:03d}.png"), numbered(number))
+    with contextlib.closing(open_source(str(tmp_path / "img%03d.png"))) as source:
+        assert [Path(frame.name).name for frame in source] == ["img001.png", "img009.png", "img010.png"]
+
+
 def test_what_is_not_a_video_is_refused(tmp_path: Path) -> None:
     for name, data in (("random.mp4", os.urandom(5000)), ("empty.mp4", b""), ("words.txt", b"hello " * 99)):
         (tmp_path / name).write_bytes(data)

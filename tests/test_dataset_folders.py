@@ -161,7 +161,26 @@ def test_a_class_may_be_called_train(tmp_path, make_pictures):
     assert dataset.load(root).labels == ("bus", "car", "train")
 
 
-@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("train_images", "test_images"), ("my train", "other")])
+@pytest.mark.parametrize(
+    "names", [("seg_train", "seg_test"), ("train_images", "test_images"), ("training_set", "test")]
+)
+def test_folders_whose_names_hold_those_of_splits_are_splits(tmp_path, pictures, names):
+    """As Kaggle's scenes of Intel, and its cats and dogs, are laid out."""
+    root = layout(tmp_path / "data", pictures, *(f"{name}/{{}}" for name in names))
+    data = dataset.load(root)
+    assert Counter((s.label, s.split) for s in data.samples).keys() == {
+        (label, split) for label in ("red", "green") for split in ("train", "test")
+    }
+    assert dataset.load(root, labels=["red"]).part("train")
+    assert dataset.load(root, labels=names).labels == tuple(sorted(names))
+    (root / "seg_pred" / "seg_pred").mkdir(parents=True)
+    shutil.copy(pictures / "red" / "000.png", root / "seg_pred" / "seg_pred")
+    again = dataset.load(root)
+    assert len(again.samples) == len(data.samples)
+    assert "folder seg_pred, which is neither training" in dataset.ignored_notes(again)[0]
+
+
+@pytest.mark.parametrize("names", [("seg_train", "x_train"), ("train_test", "test_a"), ("my train", "other")])
 def test_folders_that_look_like_splits_are_asked_about(tmp_path, pictures, names):
     root = layout(tmp_path / "data", pictures, *(f"{name}/{{}}" for name in names))
     with pytest.raises(InputError, match="looks like a part of the data, not like a class") as caught:
@@ -207,6 +226,16 @@ def test_a_class_without_pictures_in_one_split_is_told(tmp_path, pictures):
     (root / "val" / "blue").mkdir()
     with pytest.raises(InputError, match=r"class folder .*val/blue holds no picture"):
         dataset.load(root)
+
+
+def test_class_folders_beside_folders_of_lists_are_named(tmp_path, pictures):
+    """As DTD, the describable textures, is laid out."""
+    root = layout(tmp_path / "data", pictures, "images/{}")
+    (root / "labels").mkdir()
+    (root / "labels" / "train1.txt").write_text("red/000.png\n")
+    with pytest.raises(InputError, match=r"labels in .* is no class") as caught:
+        dataset.load(root)
+    assert caught.value.remedy.endswith(f"give it: edge-ran dataset {root}/images")
 
 
 def test_flat_parts_of_the_data_are_no_classes(tmp_path, pictures):

@@ -425,6 +425,70 @@ def test_pictures_that_are_listed_with_their_folders_alone(pictures, ending):
     assert data.notes == (f"classes were taken from the folders in the names: {images[0]} is 'red'",)
 
 
+def test_pictures_anywhere_below_are_found_by_their_names(pictures):
+    """As Kaggle's State Farm lists them: pictures in a folder for each class, the name alone in the list."""
+    root = pictures.parent / "farm"
+    for label, image in NAMES:
+        (root / "imgs" / "train" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / image, root / "imgs" / "train" / label / f"{label}{image[-5:]}")
+    shutil.copy(pictures / NAMES[0][1], root / "imgs" / "train" / "green" / f"red{NAMES[0][1][-5:]}")
+    rows = [f"p{place},{label},{label}{image[-5:]}\n" for place, (label, image) in enumerate(NAMES)]
+    (root / "list.csv").write_text("subject,classname,img\n" + "".join(rows))
+    found = dataset.load(root / "list.csv").samples
+    assert [s.path.relative_to(root).as_posix() for s in found] == [
+        f"imgs/train/{label}/{label}{image[-5:]}" for label, image in NAMES
+    ]
+    (root / "list.csv").write_text("subject,classname,img\np,other,red0.png\n")  # in two folders: which is it?
+    with pytest.raises(InputError, match="names 1 missing files"):
+        dataset.load(root / "list.csv")
+
+
+def test_lines_of_what_a_picture_does_not_show_are_left_out(pictures):
+    """As Open Images has it."""
+    other = {"red": "green", "green": "red"}
+    rows = [f"{image},machine,{label},1\n{image},machine,{other[label]},0\n" for label, image in NAMES]
+    path = pictures / "labels.csv"
+    path.write_text("ImageID,Source,LabelName,Confidence\n" + "".join(rows))
+    data = dataset.load(path)
+    assert [s.label for s in data.samples] == [label for label, _ in NAMES]
+    assert data.notes == (f"lines whose confidence is 0 say what a picture does not show; left out: {len(NAMES)}",)
+    path.write_text(
+        "image,label,confidence\n" + "".join(f"{image},{label},0.{label == 'red':d}\n" for label, image in NAMES)
+    )
+    assert dataset.load(path).notes == ()
+
+
+def test_lists_with_their_length_and_the_names_of_their_columns(pictures):
+    rows = "".join(f"{image}   {label}\n" for label, image in NAMES)
+    (pictures / "list_category_img.txt").write_text(f"{len(NAMES)}\nimage_name  category_label\n{rows}")  # DeepFashion
+    data = dataset.load(pictures / "list_category_img.txt")
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    rows = "".join(
+        f"{image} -1  {(-1, 1)[label == 'red']:2d} {(-1, 1)[place % 2]:2d}\n"
+        for place, (label, image) in enumerate(NAMES)
+    )
+    path = pictures / "list_attr.txt"
+    path.write_text(f"{len(NAMES)}\nShadow Red Odd \n{rows}")  # CelebA
+    with pytest.raises(InputError, match="no column 'label'") as caught:
+        dataset.load(path)
+    assert caught.value.remedy.startswith("its columns are Red, Odd;")
+    assert [s.label for s in dataset.load(path, label_column="Red").samples] == ["1"] * 4 + ["-1"] * 4
+    path.write_text(rows)
+    with pytest.raises(InputError, match="has the labels -1   1 -1"):
+        dataset.load(path)
+
+
+def test_labels_with_blanks_behind_names_without_an_ending(pictures):
+    """As FGVC-Aircraft has them: 1514522 Boeing 707."""
+    for _, image in NAMES:
+        (pictures / image).rename(pictures / image.replace("/", ""))
+    named = {"red": "Boeing 707", "green": "DC 10"}
+    (pictures / "train.txt").write_text(
+        "".join(f"{image.replace('/', '')[:-4]} {named[label]}\n" for label, image in NAMES)
+    )
+    assert dataset.load(pictures / "train.txt").labels == ("Boeing 707", "DC 10")
+
+
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><task><id>7</id></task></meta>{}</annotations>"""
 TAGGED = """<image id="{number}" name="{image}" subset="{subset}" width="64" height="48">

@@ -71,7 +71,7 @@ def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_mod
     (pictures / "red").rename(pictures / "violet")
     with pytest.raises(InputError, match="unknown to the model: violet") as caught:
         evaluate(labelled_model(), dataset.load(pictures))
-    assert "red, green, blue" in caught.value.remedy
+    assert "red, green, blue; without them: --classes blue,green" in caught.value.remedy
     with pytest.raises(InputError, match="3 of the data's classes are unknown to the model: blue, green, violet"):
         evaluate(test_models / "int8.tflite", dataset.load(pictures))
     report = evaluate(

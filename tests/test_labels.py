@@ -225,6 +225,21 @@ def test_numbers_in_json_count_as_those_of_lines(text, width, expected):
     assert labels == expected if expected else (labels[1], labels[21], labels[0]) == ("a", "c", "0")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('id,name\n2,"blue, dark"\n0,red\n1,"a ""b"""\n', ("red", 'a "b"', "blue, dark")),
+        ('index,mid,display_name\n0,/m/1,red\n1,/m/2,"green, light"\n', ("red", "green, light")),
+        ("class_id\tname\tcolour\n1\tb\tx\n0\ta\ty\n", ("a", "b")),
+        ('"red"\n"blue, dark"\n', ("red", "blue, dark")),
+        ("a,b,c\nd,e,f\n", ("a,b,c", "d,e,f")),
+        ("id,name,note\n1,a\n", ("id,name,note", "1,a")),
+    ],
+)
+def test_tables_of_labels(text, expected):
+    assert decode_labels(text.encode(), "it") == expected
+
+
 @pytest.mark.parametrize("text", ['[{"id": 1}]', '[{"name": "a"}, {"name": "b"}]', '{"a": "b"}', '{"1": 2, "3": "c"}'])
 def test_json_without_numbers_and_names_is_one_line(text):
     with pytest.raises(InputError, match="is no list of names"):

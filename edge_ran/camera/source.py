@@ -4,8 +4,7 @@
 |------------------------------------------|-----------------------|------|----------------------------|
 | ``0``, ``/dev/video0``                   | camera                | yes  | lost                       |
 | ``csi://0``                              | camera on the ribbon  | yes  | lost                       |
-| ``rtsp://…`` (``?udp`` forces UDP)       | network camera        | yes  | lost                       |
-| ``tcp://…``, ``udp://…``, ``rtmp://…``   | ``rpicam-vid``, FFmpeg | yes | lost                       |
+| ``rtsp://…`` (``?udp``), ``tcp://…``     | network camera        | yes  | lost                       |
 | ``http://…`` multipart or a single JPEG  | MJPEG camera          | yes  | lost                       |
 | ``http://….mp4``, ``clip.mp4``           | video                 | no   | end of file, not a fault   |
 | folder, ``shots/*.jpg``, ``shot.png``    | pictures, name order  | no   | end of list, not a fault   |
@@ -149,8 +148,9 @@ def open_source(
             remedy = f"give one of them: --camera {shlex.quote(str(path / clips[0]))}"
             raise InputError(f"{text} holds clips, no pictures", remedy)
         return Pictures(text, found, fps)
-    if not path.exists() and glob.has_magic(str(path)):
-        found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=by_number)
+    pattern = re.sub(r"%\d*d", "*", str(path))  # as FFmpeg writes it: img%03d.jpg
+    if not path.exists() and glob.has_magic(pattern):
+        found = sorted(map(Path, glob.glob(pattern, recursive=True)), key=by_number)
         return Pictures(text, [p for p in found if is_picture(p) and p.is_file()], fps)
     if not path.exists():
         remedy = "one at a time: --camera 0" if re.fullmatch(r"[\d,]+", text) else "try --camera 0, a file, or rtsp://…"

@@ -56,13 +56,13 @@ class Columns:
 class Layout:
     """The rows of a manifest, the place of each kind of column in them, None where there is none, and their names.
 
-    ``note`` says what was taken for the labels where only what is in it told so.
+    ``notes`` say how the rows were read, where only what is in them told so.
     """
 
     body: Sequence[Row]
     places: dict[str, int | None]
     names: Sequence[str]
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
     def cell(self, cells: Sequence[str], kind: str) -> str:
         """The cell of that kind in a row; empty where there is none."""
@@ -98,6 +98,7 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
         names = ["number", "label", *[""] * (len(rows[0][1]) - 3), "image"]  # as MXNet's im2rec writes it
     if not columns.label:
         names, body = _with_class_column(source, names, body)
+    names, body, denied = _without_denied(names, body)
     if not columns.split:
         names, body = _with_split_column(names, body)
     places = {kind: _place(kind, getattr(columns, kind), names, body, source) for kind in KNOWN_NAMES}
@@ -105,18 +106,18 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
         places["image"] = image
     if places["image"] is None:
         _no_column(source, "image", names)
-    note = ""
+    notes = [f"lines whose confidence is 0 say what a picture does not show; left out: {denied}"] if denied else []
     if places["label"] is None and body is rows and len(names) == 1 and (folders := _folders_named(body)):
         body = [(number, [*cells, folder]) for (number, cells), folder in zip(body, folders, strict=True)]
         places["label"] = 1
-        note = f"classes were taken from the folders in the names: {body[0][1][0]} is {folders[0]!r}"
+        notes.append(f"classes were taken from the folders in the names: {body[0][1][0]} is {folders[0]!r}")
     if places["label"] is None:
         found = _columns_of_labels(body, names, {p for p in places.values() if p is not None})
         if len(found) != 1:
             _no_column(source, "label", [names[place] for place in found] or names)
         places["label"] = found[0]
-        note = f"the column {names[found[0]]!r} was taken for the labels; --label-column names another"
-    return Layout(body, places, [*names, "label"], note)
+        notes.append(f"the column {names[found[0]]!r} was taken for the labels; --label-column names another")
+    return Layout(body, places, [*names, "label"], tuple(notes))
 
 
 def _plain(name: str) -> str:
@@ -243,6 +244,16 @@ def _with_class_column(source: Path, names: list[str], body: Sequence[Row]) -> t
             )
         labelled.append((number, [*cells[: len(names)], *[""] * (len(names) - len(cells)), classes[0]]))
     return [*names, KNOWN_NAMES["label"][0]], labelled
+
+
+def _without_denied(names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row], int]:
+    """Leave out the rows that say what a picture does not show: a confidence of 0 beside 1, as in Open Images."""
+    plain = list(map(_plain, names))
+    place = plain.index("confidence") if "confidence" in plain else len(names)
+    said = [_flag(cells[place]) if place < len(cells) else "" for _, cells in body]
+    if set(said) != {"0", "1"}:
+        return names, body, 0
+    return names, [row for row, flag in zip(body, said, strict=True) if flag == "1"], said.count("0")
 
 
 def _with_split_column(names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row]]:

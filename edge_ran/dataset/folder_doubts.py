@@ -13,6 +13,7 @@ from pathlib import Path
 from edge_ran.dataset import foreign
 from edge_ran.dataset.manifest import divides_otherwise
 from edge_ran.dataset.names import from_names
+from edge_ran.dataset.samples import SPLIT_NAMES, of_classes
 from edge_ran.dataset.tables import BESIDE
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file
@@ -32,6 +33,9 @@ def check_boxes(source: Path, children: Sequence[Path]) -> None:
     names = {child.name.lower(): child.name for child in children}
     pictures, boxes = names.keys() & _PICTURES_OF_BOXES, names.keys() & _BOXES
     if pictures and boxes:
+        within = folders_in(source / names[min(pictures)])
+        if len(within) > 1 and not any(one.name.lower() in SPLIT_NAMES for one in within) and inner_remedy(source):
+            raise InputError(f"{names[min(boxes)]} in {source} is no class", inner_remedy(source))
         what = f"{source} is laid out for detection: {names[min(pictures)]} and {names[min(boxes)]} are no classes"
         remedy = f"list the pictures with their classes in {source}/list.csv: image,label"
         if tables := [table for one in sorted(boxes) for table in tables_in(source / names[one], (".txt",))]:
@@ -53,7 +57,8 @@ def check_classes(source: Path, children: Sequence[Path]) -> None:
         one, name = parts[0], min(set.intersection(*names))
         what = f"{one} and {parts[1].name} hold the same folders: they look like parts of the data, not like classes"
         raise InputError(
-            what, f"move {one}/{name} to {source}/{name}/{one.name}, and so on; or {_named(parts)} if they are classes"
+            what,
+            f"move {one}/{name} to {source}/{name}/{one.name}, and so on; or {_named(parts)} if they are classes",
         )
     for child in children:
         same = {one.name for one in folders_in(child)} & ({one.name for one in children} - {child.name})
@@ -77,7 +82,29 @@ def check_classes(source: Path, children: Sequence[Path]) -> None:
     for table in tables_in(source):
         if divides_otherwise(table, _numbered_alike(children)):
             what = f"{table} names the pictures in the folders beside it, and gives them other classes"
-            raise InputError(what, f"edge-ran dataset {shlex.quote(str(table))}; or {_named(children)} for the folders")
+            raise InputError(
+                what,
+                f"edge-ran dataset {shlex.quote(str(table))}; or {_named(children)} for the folders",
+            )
+
+
+def split_folders(children: Sequence[Path], chosen: Sequence[str]) -> dict[Path, str]:
+    """Return the folders that are splits, each with its split: train, or seg_train and training_set.
+
+    The longer names count where each of the folders has one, none is that of another folder, too, and the user has
+    not ``chosen`` one as a class.
+    """
+    named = {child: SPLIT_NAMES[child.name.lower()] for child in children if child.name.lower() in SPLIT_NAMES}
+    found = {child: _split_in(child.name) for child in children if holds_folders_only(child)}
+    splits = {child: split for child, split in found.items() if split in SPLIT_NAMES}
+    is_clear = len(found) == len(children) and "" not in found.values() and not {one.name for one in found} & {*chosen}
+    return splits if is_clear and "train" in splits.values() and len(set(splits.values())) == len(splits) else named
+
+
+def _split_in(name: str) -> str:
+    """The split, or "pred", that one word of a folder's name is; empty where there are none or several."""
+    words = {word for word in re.split(r"[\W_\d]+", name.lower()) if word in SPLIT_NAMES or word == "pred"}
+    return SPLIT_NAMES.get(word := words.pop(), word) if len(words) == 1 else ""
 
 
 def unpacked(split: Path) -> Path:
@@ -135,5 +162,4 @@ def _numbered_alike(folders: Sequence[Path]) -> bool:
 
 
 def _named(folders: Sequence[Path]) -> str:
-    names = (f'"{folder.name}"' if "," in folder.name else folder.name for folder in folders)
-    return f"--classes {shlex.quote(','.join(names))}"
+    return of_classes([folder.name for folder in folders])

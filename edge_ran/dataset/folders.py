@@ -16,6 +16,7 @@ from edge_ran.dataset.folder_doubts import (
     check_classes,
     holds_folders_only,
     inner_remedy,
+    split_folders,
     tables_in,
     unpacked,
 )
@@ -27,22 +28,22 @@ from edge_ran.labels import clean_label
 from edge_ran.picture import NAMED_SUFFIXES, is_picture
 
 
-def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chosen: bool = False) -> list[Sample]:
+def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], chosen: Sequence[str] = ()) -> list[Sample]:
     """List the samples of a folder of class folders; add to ``ignored`` what is none of them.
 
     Args:
         source: the folder.
         clip_step_s: as ``load`` takes it.
         ignored: counts by name ending, or by name.
-        is_chosen: the user named the classes, so that a folder's name is not doubted.
+        chosen: the classes that the user named, so that a folder's name is not doubted.
 
     Raises:
         InputError: there is no class folder, one without a picture, or folders that look like splits without being so.
     """
     children = folders_in(source)
-    if not is_chosen:
+    if not chosen:
         check_boxes(source, children)
-    splits = [child for child in children if child.name.lower() in SPLIT_NAMES]
+    splits = split_folders(children, chosen)
     # A class may be called "train" as well: its pictures lie in it, a split holds folders of classes.
     divided = bool(splits) and (len(splits) == len(children) or all(holds_folders_only(one) for one in splits))
     samples: list[Sample] = []
@@ -55,14 +56,14 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], is_chos
                 ignored[f"folder {child.name}, which is neither training, validation nor test,"] += 1
         empty: list[tuple[Path, InputError]] = []
         for parent in splits:
-            samples += _classes(unpacked(parent), SPLIT_NAMES[parent.name.lower()], clip_step_s, ignored, empty)
+            samples += _classes(unpacked(parent), splits[parent], clip_step_s, ignored, empty)
         known = {sample.label for sample in samples}
         for folder, error in empty:
             if clean_label(folder.name) not in known:
                 raise error
             ignored[f"folder {folder.parent.name}/{folder.name}, which holds no picture,"] += 1
     else:
-        if not is_chosen:
+        if not chosen:
             check_classes(source, children)
         samples = _classes(source, "", clip_step_s, ignored)
     if not samples:

@@ -31,7 +31,7 @@ _KINDS = {
     ),
     (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),
     ("data_batch_1", "test_batch"): ("CIFAR as Python pickles it", AS_ARRAYS),
-    (".npy", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", AS_ARRAYS),
+    (".npy", ".bin", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", AS_ARRAYS),
     (".mat",): (
         "a file of MATLAB",
         "read it with scipy.io.loadmat, and list the pictures with their classes in {folder}/list.csv: image,label",

@@ -91,7 +91,7 @@ def load(
         elif samples := from_names(source):
             notes = (NOTE.format(name=samples[0].path.name, label=samples[0].label),)
         else:
-            samples = from_folder(source, clip_step_s, ignored, is_chosen=bool(labels))
+            samples = from_folder(source, clip_step_s, ignored, labels)
     elif source.is_file() and source.suffix.lower() in MANIFEST_SUFFIXES:
         manifest = from_manifest(source, columns, clip_step_s)
         samples, notes = list(manifest.samples), manifest.notes

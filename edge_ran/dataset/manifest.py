@@ -21,7 +21,7 @@ from edge_ran.dataset.json_tables import several_labels
 from edge_ran.dataset.samples import SPLIT_NAMES, Sample, split_name
 from edge_ran.dataset.tables import read_table
 from edge_ran.errors import InputError
-from edge_ran.folder_walk import check_name, folders_in
+from edge_ran.folder_walk import check_name, folders_in, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import PICTURE_SUFFIXES
 
@@ -51,6 +51,7 @@ class _Finder:
 
     def __init__(self, source: Path) -> None:
         self._source, self.root, self._left_out = source, source.parent, 0
+        self._is_lost = False  # none of the pictures is where it should be
         above = source.absolute().parent.parent
         self._near = [[source.parent, *folders_in(source.parent)], [above, *folders_in(above)]]
         self._names: dict[str, frozenset[str]] = {}
@@ -61,16 +62,30 @@ class _Finder:
             if found := self._places(image):
                 self.root, self._left_out = found
                 return
+        self._is_lost = True
 
     def is_there(self, image: str) -> bool:
         """Whether a picture or clip of that name is found in any way."""
         return bool(image) and self._places(image) is not None
 
-    def find(self, image: str) -> Path | None:
-        """The picture or clip of that name; None when it is missing."""
-        return next(
-            filter(None, (_existing(root, image, n) for root in self._roots for n in {0: 0, self._left_out: 0})), None
-        )
+    def find(self, image: str, label: str = "") -> Path | None:
+        """The picture or clip of that name; None when it is missing. Of several, the one in a folder of its class."""
+        found = (_existing(root, image, n) for root in self._roots for n in {0: 0, self._left_out: 0})
+        if path := next(filter(None, found), None):
+            return path
+        paths = self._below.get(_folded(_parts(image)[-1]), []) if self._is_lost and _parts(image) else []
+        classed = [path for path in paths if path.parent.name == label]
+        return paths[0] if len(paths) == 1 else classed[0] if len(classed) == 1 else None
+
+    @functools.cached_property
+    def _below(self) -> dict[str, list[Path]]:
+        """The pictures and clips anywhere below the folder of the manifest, by name, with and without its ending."""
+        found: dict[str, list[Path]] = {}
+        for place in walk(self._source.parent):
+            for name in (name for name in place.files if name.lower().endswith((*PICTURE_SUFFIXES, *CLIP_SUFFIXES))):
+                for key in (name, os.path.splitext(name)[0]):
+                    found.setdefault(_folded(key), []).append(place.folder / name)
+        return found
 
     @functools.cached_property
     def _roots(self) -> list[Path]:
@@ -122,7 +137,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         label, group = _class(label, f"{where}: {image}"), clean_label(group)
         if not label:
             raise InputError(f"{where}: {image} has no label", "leave such lines out")
-        path = finder.find(image)
+        path = finder.find(image, label)
         if path is None:
             missing.append(finder.root / image)
         elif path.suffix.lower() in CLIP_SUFFIXES:
@@ -146,8 +161,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         first = min(names, key=int)
         notes.append(f"the names of the classes are from {told} beside {source.name}: {first} is {names[first]!r}")
     once = _once(samples, source)
-    if layout.note:
-        notes.append(layout.note)
+    notes += layout.notes
     if again := len(samples) - len(once):
         notes.append(f"lines of {source.name} that name a picture again, with the same class, count once: {again}")
     return Manifest(tuple(once), tuple(notes))

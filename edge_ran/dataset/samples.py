@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -115,11 +116,16 @@ def targets(samples: Iterable[Sample], labels: Sequence[str]) -> NDArray[np.int6
     place |= {label: place[own] for label, own in renamed({s.label for s in samples}, tuple(place)).items()}
     unknown = sorted({s.label for s in samples} - place.keys())
     if unknown:
-        raise InputError(
-            f"{len(unknown)} of the data's classes are unknown to the model: {some(unknown)}",
-            f"the model knows: {some(labels)}",
-        )
+        what = f"{len(unknown)} of the data's classes are unknown to the model: {some(unknown)}"
+        known = sorted({s.label for s in samples} & place.keys())
+        others = f"; without them: {of_classes(known)}" if known else ""
+        raise InputError(what, f"the model knows: {some(labels)}{others}")
     return np.array([place[s.label] for s in samples], np.int64)
+
+
+def of_classes(names: Sequence[str]) -> str:
+    """The option that chooses these classes."""
+    return f"--classes {shlex.quote(','.join(f'{chr(34)}{name}{chr(34)}' if ',' in name else name for name in names))}"
 
 
 def some(names: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,19 +13,16 @@ from edge_ran import files
 from edge_ran.dataset import foreign
 from edge_ran.dataset.cvat import of_xml
 from edge_ran.dataset.json_tables import Row, of_json, of_json_lines, of_via, table_of
+from edge_ran.dataset.lists import of_list
 from edge_ran.errors import InputError
 from edge_ran.labels import decode_text
-from edge_ran.picture import PICTURE_SUFFIXES
 
 # Manifests that Edge Impulse, FiftyOne and CVAT export beside the pictures.
 BESIDE = ("info.labels", "labels.json", "annotations.xml")
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".manifest", ".json", ".txt", ".lst", ".labels", ".xml")
 _JSON_LINES, _JSON = (".jsonl", ".ndjson", ".manifest"), (".json", ".labels")
 _VIA = ["filename", "file_size", "file_attributes", "region_count"]
-_LISTED = re.compile(rf"(.+(?:{'|'.join(map(re.escape, PICTURE_SUFFIXES))}))\s+(.+)", re.IGNORECASE)
-_NUMBERED = re.compile(r"(\S+)\s+(\d+)(?:\s+\d+)+")  # Oxford's pets: name, class, and more numbers
 _FEW, _FEWEST_PIXELS = 10, 64  # rows that are looked at for pixels; numbers of the smallest picture, 8 x 8
-_NUMBERS = re.compile(r"\d+(\s+\d+)+")
 
 
 def read_table(source: Path) -> list[Row]:
@@ -60,7 +56,7 @@ def _rows(source: Path) -> list[Row]:
     first = text.partition("\n")[0].strip()
     delimiter, skipped = max(",;\t", key=first.count), 0
     if source.suffix.lower() not in (".csv", ".tsv") and delimiter not in first:
-        return _listed(source, text)
+        return of_list(source, text)
     if first.lower().startswith("sep=") and len(first) == 5:  # Excel's word for what divides
         delimiter, skipped = first[4], 1
         text = text.partition("\n")[2]
@@ -92,23 +88,3 @@ def _holds_pixels(cells: Sequence[str]) -> bool:
     if len(numbers) < _FEWEST_PIXELS or not all(number.isascii() and number.isdigit() for number in numbers):
         return False
     return 1 < max(int(number[:9]) for number in numbers) < 256  # 0 and 1 alone: a column for each class
-
-
-def _listed(source: Path, text: str) -> list[Row]:
-    """A list of names, blanks and labels, as Caffe and PaddlePaddle write it; both may hold blanks themselves."""
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith("#"):
-            continue
-        found = _LISTED.fullmatch(line.strip())
-        if found and _NUMBERS.fullmatch(found[2]):
-            what = (
-                f"manifest {source}, line {number}: {found[1]} has the labels {found[2]}; a picture has one class here"
-            )
-            raise InputError(what, "leave such lines out")
-        several = None if found else _NUMBERED.fullmatch(line.strip())
-        alone = [line.strip()] if line.strip().lower().endswith(PICTURE_SUFFIXES) else line.rsplit(None, 1)
-        cells = [found[1], found[2]] if found else [several[1], several[2]] if several else alone
-        if cells:
-            rows.append((number, cells))
-    return rows
