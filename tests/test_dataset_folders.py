@@ -162,7 +162,7 @@ def test_a_class_may_be_called_train(tmp_path, make_pictures):
 
 
 @pytest.mark.parametrize(
-    "names", [("seg_train", "seg_test"), ("train_images", "test_images"), ("training_set", "test")]
+    "names", [("seg_train", "seg_test"), ("train_images", "test_images"), ("training_set", "test_set")]
 )
 def test_folders_whose_names_hold_those_of_splits_are_splits(tmp_path, pictures, names):
     """As Kaggle's scenes of Intel, and its cats and dogs, are laid out."""
