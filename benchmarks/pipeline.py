@@ -74,7 +74,7 @@ def ours(model: Path) -> Play:
     classifier = Classifier(model)
 
     def play(clip: Path) -> int:
-        with Stream(classifier, lambda: open_source(str(clip)), realtime=False) as stream:
+        with Stream(classifier, lambda: open_source(str(clip)), realtime=False, parallel=0) as stream:
             return sum(1 for _ in stream)
 
     return play
@@ -216,18 +216,21 @@ def on_every_core(model: Path, images: Pictures, seconds: float) -> float:
         return sum(pool.map(work, classifiers)) / seconds
 
 
-def pipelined(classifier: Classifier, images: Pictures, fps: float, seconds: float) -> tuple[float, float]:
-    """Results a second and the median age of a result, milliseconds, of our pipeline on a clocked camera."""
+def pipelined(classifier: Classifier, images: Pictures, fps: float, seconds: float) -> tuple[float, float, float]:
+    """Our pipeline on a clocked camera: results a second, their median age in milliseconds, how busy the cores are."""
     from edge_ran.camera import Limits
+    from edge_ran.machine import available_cores
     from edge_ran.stream import Stream
 
     limits = Limits(frozen_s=0)
     with Stream(classifier, lambda: Clocked(images, fps), parallel=0, limits=limits, duration_s=seconds) as stream:
+        began, worked = time.perf_counter(), time.process_time()
         count = sum(1 for _ in stream)
+        busy = (time.process_time() - worked) / (time.perf_counter() - began) / available_cores()
     summary = stream.summary()
     assert summary.captured == summary.classified + sum(summary.dropped.values())
     assert summary.latency
-    return count / summary.seconds, summary.latency.p50_ms
+    return count / summary.seconds, summary.latency.p50_ms, busy
 
 
 def looped(classifier: Classifier, images: Pictures, fps: float, seconds: float) -> tuple[float, float]:
@@ -255,14 +258,15 @@ def clocked(model: Path, images: Pictures, fps: float, seconds: float, rounds: i
         for _ in range(rounds):
             before = alone(classifier, images[0], seconds)
             rate = fps or 1.25 * before
-            ours, age = pipelined(classifier, images, rate, seconds)
+            ours, age, busy = pipelined(classifier, images, rate, seconds)
             plain, plain_age = looped(classifier, images, rate, seconds)
             after = alone(classifier, images[0], seconds)
             limit, cores = min(rate, (before + after) / 2), on_every_core(model, images, seconds)
-            rows.append((limit, ours / limit, plain / limit, age, plain_age, after / before, ours / min(rate, cores)))
+            ratios = (ours / limit, plain / limit, age, plain_age, after / before, ours / min(rate, cores), busy)
+            rows.append((limit, *ratios))
     columns = list(zip(*rows, strict=True))
     ages = ("edge_ran_age_ms", "opencv_loop_age_ms")
-    names = ("limit_fps", "edge_ran", "opencv_loop", *ages, "alone_again", "of_every_core")
+    names = ("limit_fps", "edge_ran", "opencv_loop", *ages, "alone_again", "of_every_core", "busy")
     middle = {name: statistics.median(column) for name, column in zip(names, columns, strict=True)}
     return {**middle, "edge_ran_lowest": min(columns[1]), "edge_ran_highest": max(columns[1])}
 
@@ -371,7 +375,8 @@ def main() -> None:
             print(
                 f"{case.replace('_', ' ')}: {row['edge_ran']:.1%} ({row['edge_ran_lowest']:.1%} to "
                 f"{row['edge_ran_highest']:.1%}) of {row['limit_fps']:.1f} frames/s, opencv loop "
-                f"{row['opencv_loop']:.1%}; edge-ran {row['of_every_core']:.1%} of every core; "
+                f"{row['opencv_loop']:.1%}; edge-ran {row['of_every_core']:.1%} of every core, which were "
+                f"{row['busy']:.0%} busy; "
                 f"age of an answer {row['edge_ran_age_ms']:.1f} ms, opencv loop "
                 f"{row['opencv_loop_age_ms']:.1f} ms; the network alone again {row['alone_again']:.1%}"
             )

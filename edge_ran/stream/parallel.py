@@ -26,6 +26,7 @@ from edge_ran.errors import UsageError
 from edge_ran.machine import available_cores
 
 _TICK_S = 0.1  # how often a waiting consumer looks at the clock and at ``stop``
+_AHEAD = 2  # frames for each worker that are taken and not handed out: a late one must not stop the others
 _LIGHT_MS = 5.0  # an inference on every core that takes longer than this gains little from company
 _PAIRS = 9
 # One thread may take so many times as long as all cores together. Of a live source the newest answer counts, so it may
@@ -152,7 +153,7 @@ class Parallel:
 
     def _may_take(self) -> bool:
         wanted = self._consumer_waits or not self._capture.live
-        return wanted and self._taken - self._wanted < len(self._classifiers)
+        return wanted and self._taken - self._wanted < _AHEAD * len(self._classifiers)
 
     def _work(self, classifier: Classifier) -> None:
         while True:
