@@ -184,6 +184,8 @@ def check_output(target: Path, force: bool, suffixes: tuple[str, ...] = (), sour
         raise UsageError(f"cannot write {target}: its name does not end in {' or '.join(suffixes)}", "change the name")
     if target.is_dir():
         raise OutputExists(f"{target} is a folder", "give the name of a file")
+    if target.name == "-" or (target.exists() and not target.is_file()):
+        raise UsageError(f"cannot write {target}: it is no file", "give the name of a file")
     if target.exists() and os.path.exists(source) and target.samefile(source):
         raise UsageError(f"{target} is what is read, and would be replaced", "choose another name")
     refuse_existing(target, force)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import unicodedata
 import zipfile
 from collections import Counter
@@ -226,6 +227,41 @@ def test_a_class_without_pictures_in_one_split_is_told(tmp_path, pictures):
     (root / "val" / "blue").mkdir()
     with pytest.raises(InputError, match=r"class folder .*val/blue holds no picture"):
         dataset.load(root)
+
+
+def test_versions_of_the_same_classes_are_said(tmp_path, pictures):
+    """As PlantVillage is laid out: color/apple, grayscale/apple."""
+    data = dataset.load(layout(tmp_path / "data", pictures, "color/{}", "gray/{}"))
+    give = f"edge-ran dataset {tmp_path}/data/color"
+    what = "color and gray hold the same folders; if these are the classes, give one"
+    assert data.notes == (f"{what}: {give}",)
+    assert dataset.load(tmp_path / "data", labels=["color", "gray"]).notes == ()
+
+
+def test_masks_among_the_pictures_are_said(pictures):
+    """As BUSI, ultrasound of breasts, is laid out."""
+    shutil.copy(pictures / "red" / "000.png", pictures / "red" / "000_mask.png")
+    shutil.copy(pictures / "red" / "000.png", pictures / "red" / "face_mask.png")
+    notes = dataset.load(pictures).notes
+    assert notes == ("1 pictures look like masks of others, and count as pictures: red/000_mask",)
+
+
+def test_pictures_without_an_ending_are_renamed_as_advised(pictures):
+    for path in (pictures / "red").iterdir():
+        path.rename(path.with_suffix(""))
+    with pytest.raises(InputError, match="holds no picture") as caught:
+        dataset.load(pictures)
+    subprocess.run(["sh", "-c", caught.value.remedy.partition(": ")[2]], check=True)
+    assert dataset.load(pictures).labels == ("blue", "green", "red")
+
+
+def test_a_class_in_other_capitals_is_named(pictures):
+    with pytest.raises(InputError, match="has no class 'Red'") as caught:
+        dataset.load(pictures, labels=["Red"])
+    assert caught.value.remedy == "did you mean 'red'?"
+    with pytest.raises(InputError, match="has no class 'x'") as caught:
+        dataset.load(pictures, labels=["x"])
+    assert caught.value.remedy == "its classes are blue, green, red"
 
 
 def test_class_folders_beside_folders_of_lists_are_named(tmp_path, pictures):

@@ -489,6 +489,58 @@ def test_labels_with_blanks_behind_names_without_an_ending(pictures):
     assert dataset.load(pictures / "train.txt").labels == ("Boeing 707", "DC 10")
 
 
+def test_lists_in_json_below_splits_and_classes(pictures):
+    """As CoOp's split_zhou files have it, and people write it."""
+    path = pictures / "a.json"
+    pairs = [[image, int(label == "red"), label] for label, image in NAMES]
+    path.write_text(json.dumps({"train": pairs[:-1], "val": pairs[-1:]}))
+    data = dataset.load(path)
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert [s.split for s in data.samples] == ["train"] * 7 + ["val"]
+    path.write_text(json.dumps([[image, label] for label, image in NAMES]))
+    assert [s.label for s in dataset.load(path).samples] == [label for label, _ in NAMES]
+    path.write_text(json.dumps({name: [image for label, image in NAMES if label == name] for name in ("red", "green")}))
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in dataset.load(path).samples] == NAMES
+    for other in ({"red": ["x", "y"]}, {"train": ["a.jpg"]}, [["a.jpg"], ["b.jpg", 1, 2, 3]]):
+        path.write_text(json.dumps(other))
+        with pytest.raises(InputError):
+            dataset.load(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# made by x\n# 2024, y\n" + table(),
+        table().replace("image,label", "#image,label"),
+        "# made by x\n" + table().replace("image,label", "# image,label"),
+        "# a comment\n" + table(header=""),
+        table(line="'{image}','{label}'"),
+        table(line="'{image}',{label}"),
+    ],
+)
+def test_comments_and_single_quotation_marks(pictures, text):
+    (pictures / "list.csv").write_text(text)
+    data = dataset.load(pictures / "list.csv")
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+
+
+def test_pictures_of_one_patient_stay_together(pictures):
+    """As ISIC lists them."""
+    rows = [f"{image},P{place // 2},{label}\n" for place, (label, image) in enumerate(NAMES)]
+    path = pictures / "train.csv"
+    path.write_text("image_name,patient_id,target\n" + "".join(rows))
+    data = dataset.load(path)
+    assert [s.group for s in data.samples] == ["P0", "P0", "P1", "P1", "P2", "P2", "P3", "P3"]
+    assert data.notes == ("pictures of one 'patient_id' stay together in a split; --group-column names another",)
+    path.write_text("image_name,patient_id,target\n" + "".join(row.replace("P1", "P0") for row in rows))
+    data = dataset.load(path)
+    assert {s.group for s in data.samples} == {""}
+    assert "may be in two splits" in data.notes[0]
+    assert dataset.load(path, group_column="patient_id").samples[0].group == "P0"
+    path.write_text("image,subject,label\n" + "".join(f"{image},{image},{label}\n" for label, image in NAMES))
+    assert dataset.load(path).notes == ()
+
+
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><task><id>7</id></task></meta>{}</annotations>"""
 TAGGED = """<image id="{number}" name="{image}" subset="{subset}" width="64" height="48">

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from edge_ran import cli, files
-from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
+from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_file_is_never_replaced(tmp_path, force):
+    (tmp_path / "stdout").symlink_to("/dev/null")
+    for target in (tmp_path / "stdout", tmp_path / "-"):
+        with pytest.raises(UsageError, match="it is no file"):
+            files.check_output(target, force)
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(UsageError, match="is what is read"):
+        files.check_output(tmp_path / "clip.mp4", force, source=str(tmp_path / "." / "clip.mp4"))
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path):

@@ -15,7 +15,7 @@ import typer
 
 from edge_ran import __version__, printable
 from edge_ran.cli.app import app, at_home, complain, spell_out
-from edge_ran.cli.command import with_commas
+from edge_ran.cli.command import advice
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError, unimportable
 
@@ -127,7 +127,7 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         if message := error.format_message():  # none after the help of a bare `edge-ran`
             helped = f"{context.command_path if context else 'edge-ran'} --help"
-            complain(message, (with_commas(context, sys.argv) if context else "") or helped)
+            complain(message, advice(context, sys.argv, message) or helped)
         code = UsageError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 

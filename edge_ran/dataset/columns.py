@@ -37,6 +37,11 @@ KNOWN_NAMES = {
     "group": ("group",),
     "split": ("split", "set", "subset", "partition"),
 }
+# What pictures share that must not be torn apart, as data sets of medicine and of traffic call it.
+_SHARED = (
+    *("patientid", "patient", "subjectid", "subject", "personid", "person", "participantid", "participant", "lesionid"),
+    *("caseid", "videoid", "clipid", "sequenceid", "driver", "driverid", "animalid", "individualid"),
+)
 _VALID = "isvalid"
 NO_SPLIT = "unassigned"  # AutoML's word for a row that is in no split
 _FEW = 50  # rows that are looked at to find the pictures
@@ -56,13 +61,15 @@ class Columns:
 class Layout:
     """The rows of a manifest, the place of each kind of column in them, None where there is none, and their names.
 
-    ``notes`` say how the rows were read, where only what is in them told so.
+    ``notes`` say how the rows were read, where only what is in them told so; ``shared`` is the column of groups where
+    its name told so.
     """
 
     body: Sequence[Row]
     places: dict[str, int | None]
     names: Sequence[str]
     notes: tuple[str, ...] = ()
+    shared: str = ""
 
     def cell(self, cells: Sequence[str], kind: str) -> str:
         """The cell of that kind in a row; empty where there is none."""
@@ -102,6 +109,10 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
     if not columns.split:
         names, body = _with_split_column(names, body)
     places = {kind: _place(kind, getattr(columns, kind), names, body, source) for kind in KNOWN_NAMES}
+    found_groups = (_repeats(key, names, body) for key in _SHARED if places["group"] is None)
+    shared = next((place for place in found_groups if place is not None and place not in places.values()), None)
+    if shared is not None:
+        places["group"] = shared
     if places["image"] is None:
         places["image"] = image
     if places["image"] is None:
@@ -117,7 +128,7 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
             _no_column(source, "label", [names[place] for place in found] or names)
         places["label"] = found[0]
         notes.append(f"the column {names[found[0]]!r} was taken for the labels; --label-column names another")
-    return Layout(body, places, [*names, "label"], tuple(notes))
+    return Layout(body, places, [*names, "label"], tuple(notes), names[shared] if shared is not None else "")
 
 
 def _plain(name: str) -> str:
@@ -140,6 +151,15 @@ def _place(kind: str, wanted: str, names: list[str], body: Sequence[Row], source
             if kind != "split" or name == "split" or _are_splits(body, place):
                 return place
     return None
+
+
+def _repeats(key: str, names: Sequence[str], body: Sequence[Row]) -> int | None:
+    """The place of a column of that name, if several rows share what is in it."""
+    place = next((place for place, name in enumerate(names) if _plain(name) == key), None)
+    if place is None:
+        return None
+    cells = [cells[place].strip() if place < len(cells) else "" for _, cells in body]
+    return place if 1 < len(set(cells)) < len(cells) else None
 
 
 def _are_splits(body: Sequence[Row], place: int) -> bool:

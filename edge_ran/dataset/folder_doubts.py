@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_ran.dataset import foreign
 from edge_ran.dataset.manifest import divides_otherwise
 from edge_ran.dataset.names import from_names
-from edge_ran.dataset.samples import SPLIT_NAMES, of_classes
+from edge_ran.dataset.samples import SPLIT_NAMES, Sample, of_classes
 from edge_ran.dataset.tables import BESIDE
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file
@@ -25,6 +25,7 @@ _MOST_LISTS = 5
 _LIKE_A_SPLIT = re.compile(
     r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)\d*([ _.-]|$)", re.IGNORECASE
 )
+_MASK = re.compile(r"(.+)[ _-](?:mask|seg|segmentation|groundtruth|gt)(?:[ _-]?\d+)?", re.IGNORECASE)
 _LIKE_A_PART = re.compile(r"(k?fold|cv|part|split|batch|chunk|subset)s?[ _.-]?\d+", re.IGNORECASE)
 
 
@@ -86,6 +87,23 @@ def check_classes(source: Path, children: Sequence[Path]) -> None:
                 what,
                 f"edge-ran dataset {shlex.quote(str(table))}; or {_named(children)} for the folders",
             )
+
+
+def doubts(source: Path, samples: Sequence[Sample]) -> list[str]:
+    """Return what seems odd in a folder that was read: folders that are no classes, pictures that are masks."""
+    notes = []
+    children = folders_in(source)
+    inner = [{one.name for one in folders_in(child)} for child in children if holds_folders_only(child)]
+    are_alike = 1 < len(inner) == len(children) and len(inner[0]) > 1 and all(names == inner[0] for names in inner)
+    if are_alike and {child.name for child in children} == {sample.label for sample in samples}:
+        what = f"{children[0].name} and {children[1].name} hold the same folders; if these are the classes, give one"
+        notes.append(f"{what}: edge-ran dataset {shlex.quote(str(children[0]))}")
+    stems = {(sample.path.parent, sample.path.stem) for sample in samples if sample.row < 0}
+    masks = [(place, stem) for place, stem in stems if (found := _MASK.fullmatch(stem)) and (place, found[1]) in stems]
+    if masks:
+        place, stem = min(masks)
+        notes.append(f"{len(masks)} pictures look like masks of others, and count as pictures: {place.name}/{stem}")
+    return notes
 
 
 def split_folders(children: Sequence[Path], chosen: Sequence[str]) -> dict[Path, str]:

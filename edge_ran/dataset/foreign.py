@@ -59,6 +59,15 @@ _KINDS = {
 }
 
 
+def _begins_as_picture(name: str) -> bool:
+    """Whether a file begins as JPEG or PNG does."""
+    try:
+        with open(name, "rb") as file:
+            return file.read(8).startswith((b"\xff\xd8\xff", b"\x89PNG"))
+    except OSError:
+        return False
+
+
 def remedy(names: Iterable[str]) -> str:
     """Return what to do with the first of these files that is of a known kind; empty where none is.
 
@@ -66,6 +75,10 @@ def remedy(names: Iterable[str]) -> str:
         names: paths of files.
     """
     for name in sorted(names):
+        if "." not in os.path.basename(name) and _begins_as_picture(name):
+            folder = shlex.quote(os.path.dirname(os.path.dirname(name)) or ".")
+            rename = f"find {folder} -type f ! -name '*.*' -exec mv {{}} {{}}.jpg ';'"
+            return f"{os.path.basename(name)} is a picture whose name has no ending: {rename}"
         for endings, (what, how) in _KINDS.items():
             if name.lower().endswith(endings):
                 command = how.format(name=shlex.quote(name), folder=shlex.quote(os.path.dirname(name) or "."))

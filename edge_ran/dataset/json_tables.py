@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from edge_ran.dataset.samples import SPLIT_NAMES
 from edge_ran.errors import InputError
 from edge_ran.picture import PICTURE_SUFFIXES
 
@@ -62,11 +63,33 @@ def of_json(source: Path, text: str) -> list[Row]:
             value = [_of_fiftyone(source, name, label, known) for name, label in labels.items()]
         elif value and all(isinstance(label, str | int) for label in value.values()):
             value = [{"image": name, "label": label} for name, label in value.items()]
+    value = _of_names(value)
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise InputError(f"manifest {source} is JSON, but no list of pictures with labels", remedy)
     if value and all(isinstance(one.get("annotations"), list) and isinstance(one.get("data"), dict) for one in value):
         value = [_of_label_studio(source, one) for one in value]
     return table_of(list(enumerate(value, 1)))
+
+
+def _of_names(value: object) -> object:
+    """Lists of pictures in other forms as one of objects: below their classes, below splits, or as [picture, label].
+
+    ``{"cat": ["1.jpg", …]}``, ``{"train": [["1.jpg", 0, "cat"], …]}``.
+    """
+    if isinstance(value, dict) and value and all(isinstance(one, list) and one for one in value.values()):
+        if value.keys() <= SPLIT_NAMES.keys():
+            parts = [(split, _of_names(part)) for split, part in value.items()]
+            return [{**one, "split": split} for split, part in parts for one in _objects(_listed(part))]
+        if all(
+            isinstance(name, str) and name.lower().endswith(PICTURE_SUFFIXES)
+            for part in value.values()
+            for name in part
+        ):
+            return [{"image": name, "label": label} for label, part in value.items() for name in part]
+    pairs = _listed(value)
+    if pairs and all(isinstance(one, list) and 2 <= len(one) <= 3 and isinstance(one[0], str) for one in pairs):
+        return [{"image": one[0], "label": one[-1]} for one in pairs if isinstance(one, list)]
+    return value
 
 
 def _of_coco(source: Path, value: Mapping[str, Any]) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from edge_ran.dataset import foreign
 from edge_ran.dataset.arrays import from_arrays
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import Columns
+from edge_ran.dataset.folder_doubts import doubts
 from edge_ran.dataset.folders import from_folder, manifests_in
 from edge_ran.dataset.manifest import from_manifest, split_lists
 from edge_ran.dataset.names import NOTE, from_names
-from edge_ran.dataset.samples import Dataset, Sample
+from edge_ran.dataset.samples import Dataset, Sample, some
 from edge_ran.dataset.tables import MANIFEST_SUFFIXES
 from edge_ran.errors import InputError
 from edge_ran.files import remedy_of_path
@@ -92,6 +94,7 @@ def load(
             notes = (NOTE.format(name=samples[0].path.name, label=samples[0].label),)
         else:
             samples = from_folder(source, clip_step_s, ignored, labels)
+            notes = () if labels else tuple(doubts(source, samples))
     elif source.is_file() and source.suffix.lower() in MANIFEST_SUFFIXES:
         manifest = from_manifest(source, columns, clip_step_s)
         samples, notes = list(manifest.samples), manifest.notes
@@ -105,7 +108,12 @@ def load(
     if labels:
         absent = sorted(set(labels) - {s.label for s in samples})
         if absent:
-            remedy = "check the class names; one with a comma stands in quotation marks: --classes '\"a, b\",c'"
+            known = sorted({s.label for s in samples})
+            close = difflib.get_close_matches(absent[0].casefold(), {name.casefold(): name for name in known}, n=1)
+            same = [name for name in known if close and name.casefold() == close[0]]
+            remedy = f"did you mean {same[0]!r}?" if same else f"its classes are {some(known)}"
+            if any("," in name for name in known):
+                remedy += "; one with a comma stands in quotation marks: --classes '\"a, b\",c'"
             raise InputError(f"{source} has no class {', '.join(map(repr, absent))}", remedy)
         samples = [s for s in samples if s.label in set(labels)]
     found = tuple(sorted({s.label for s in samples}))

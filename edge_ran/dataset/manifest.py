@@ -160,11 +160,28 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     if told:
         first = min(names, key=int)
         notes.append(f"the names of the classes are from {told} beside {source.name}: {first} is {names[first]!r}")
-    once = _once(samples, source)
     notes += layout.notes
+    if layout.shared:
+        samples, note = _with_shared(samples, layout.shared)
+        notes.append(note)
+    once = _once(samples, source)
     if again := len(samples) - len(once):
         notes.append(f"lines of {source.name} that name a picture again, with the same class, count once: {again}")
     return Manifest(tuple(once), tuple(notes))
+
+
+def _with_shared(samples: list[Sample], column: str) -> tuple[list[Sample], str]:
+    """The samples with the groups that a column told by its name, or without, where a class has one group alone."""
+    groups: dict[str, set[str]] = {}
+    for sample in samples:
+        groups.setdefault(sample.label, set()).add(sample.group)
+    if min(map(len, groups.values())) > 1:
+        return samples, f"pictures of one {column!r} stay together in a split; --group-column names another"
+    bare = [dataclasses.replace(sample, group="") if sample.row < 0 else sample for sample in samples]
+    return (
+        bare,
+        f"pictures of one {column!r} may be in two splits, as a class has one alone; --group-column keeps them",
+    )
 
 
 def _check_several(samples: Sequence[Sample], source: Path) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edge_ran.dataset.json_tables import Row, of_json, of_json_lines, of_via, ta
 from edge_ran.dataset.lists import of_list
 from edge_ran.errors import InputError
 from edge_ran.labels import decode_text
+from edge_ran.picture import PICTURE_SUFFIXES
 
 # Manifests that Edge Impulse, FiftyOne and CVAT export beside the pictures.
 BESIDE = ("info.labels", "labels.json", "annotations.xml")
@@ -60,6 +62,10 @@ def _rows(source: Path) -> list[Row]:
     if first.lower().startswith("sep=") and len(first) == 5:  # Excel's word for what divides
         delimiter, skipped = first[4], 1
         text = text.partition("\n")[2]
+    text, comments = _without_comments(text, delimiter)
+    skipped += comments
+    first = text.partition("\n")[0].strip()
+    delimiter = max(",;\t", key=first.count) if comments else delimiter
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         rows = [(reader.line_num + skipped, cells) for cells in reader]
@@ -68,7 +74,37 @@ def _rows(source: Path) -> list[Row]:
     rows = [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
     if any(_holds_pixels(cells) for _, cells in rows[:_FEW]):
         raise InputError(f"manifest {source} holds pixels, not names of pictures", foreign.AS_ARRAYS)
-    return _of_via(source, rows) if rows and rows[0][1][:4] == _VIA else rows
+    return _of_via(source, rows) if rows and rows[0][1][:4] == _VIA else _without_marks(rows)
+
+
+def _without_comments(text: str, delimiter: str) -> tuple[str, int]:
+    """A text without the lines before the table that begin with ``#``, and their number.
+
+    One that has as many cells as the line of a picture right below it names the columns.
+    """
+    lines, count = text.splitlines(keepends=True) if text.startswith("#") else [], 0
+    while count < len(lines) - 1 and lines[count].startswith("#"):
+        count += 1
+    if not count:
+        return text, 0
+    cells = lines[count].split(delimiter)
+    if lines[count - 1].count(delimiter) == len(cells) - 1 and any(map(_is_picture, cells)):
+        return "".join([lines[count - 1].lstrip("# "), *lines[count:]]), count - 1
+    return "".join(lines[count:]), count
+
+
+def _is_picture(cell: str) -> bool:
+    return cell.strip().lower().endswith(PICTURE_SUFFIXES)
+
+
+def _without_marks(rows: Sequence[Row]) -> list[Row]:
+    """Rows without single quotation marks, where all the cells of a column below its name stand in them."""
+    width = min((len(cells) for _, cells in rows), default=0)
+    marked = {p for p in range(width) if all(re.fullmatch(r"'[^']+'", cells[p].strip()) for _, cells in rows[1:])}
+    if not marked or len(rows) < 2:
+        return list(rows)
+    bare = [[cell.strip().strip("'") if p in marked else cell for p, cell in enumerate(cells)] for _, cells in rows]
+    return [(number, cells) for (number, _), cells in zip(rows, bare, strict=True)]
 
 
 def _of_via(source: Path, rows: Sequence[Row]) -> list[Row]:
