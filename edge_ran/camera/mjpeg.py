@@ -247,6 +247,7 @@ def open_http(url: str, fps: float, timeout_s: float) -> HttpCamera | HttpVideo:
         while len(first) < _ENOUGH_TO_TELL and time.monotonic() < until and (more := response.read1(1 << 12)):
             first += more
     except (OSError, HTTPException, ValueError) as error:
+        response.close()
         raise CameraError(f"{without_password(url)} sends nothing: {error}", "check the camera") from error
     is_webp = first[:4] == b"RIFF" and first[8:12] == b"WEBP"  # an AVI begins with RIFF, too
     if is_webp or kind.startswith("image/") or first.startswith((b"--", *_PICTURES)):
@@ -413,6 +414,7 @@ def _request(url: str, timeout_s: float) -> Any:
         with _Deadline(timeout_s) as deadline:
             return urllib.request.build_opener(*handlers, *deadline.handlers).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
+        error.close()
         raise CameraError(
             f"{without_password(url)} answers {error.code} {error.reason}",
             remedy_of_address(url, _remedy_of_status(url, error.code)),
