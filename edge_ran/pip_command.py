@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import os
 import shlex
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 BEFORE_NUMPY_2 = "install 'numpy<2' 'opencv-python-headless<4.12'"  # for tflite-runtime
@@ -23,7 +22,8 @@ def pip(words: str) -> str:
         words: what follows ``pip``, quoted for a shell: ``install 'edge-ran[host]'``.
     """
     python = shlex.quote(sys.executable)
-    if importlib.util.find_spec("pip") is None:
+    # Not importlib.util.find_spec: setuptools' hook there takes its distutils away where pip is asked for.
+    if importlib.machinery.PathFinder.find_spec("pip") is None:
         if shutil.which("uv") is None:
             return f"{python} -m ensurepip && {python} -m pip {words}"
         verb, _, rest = words.replace("uninstall -y", "uninstall").partition(" ")  # it does not ask
@@ -37,5 +37,5 @@ def pip(words: str) -> str:
 
 def _is_the_systems() -> bool:
     """Whether the system keeps others from installing into this Python, as Debian does (PEP 668)."""
-    marker = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    marker = Path(os.__file__).with_name("EXTERNALLY-MANAGED")  # in the folder of the standard library
     return sys.prefix == sys.base_prefix and marker.is_file()

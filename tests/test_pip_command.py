@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib.machinery
+import os
 import re
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,8 @@ WORDS = "install --upgrade 'edge-ran[host]'"
 def _at(monkeypatch: pytest.MonkeyPatch, python: str, programs: dict[str, str], modules: tuple[str, ...] = ("pip",)):
     monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setattr(shutil, "which", programs.get)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True if name in modules else None)
+    found = dict.fromkeys(modules, "its specification")
+    monkeypatch.setattr(importlib.machinery.PathFinder, "find_spec", found.get)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_debian_s_python_is_told_that_it_is_meant(tmp_path: Path, monkeypatch: p
     (tmp_path / "EXTERNALLY-MANAGED").touch()
     _at(monkeypatch, "/usr/bin/python3", {"pip": "/usr/bin/pip"})
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(os, "__file__", str(tmp_path / "os.py"))
     assert pip("install x") == "pip install --break-system-packages x"
 
 
