@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,6 +24,7 @@ from edge_ran.graph import (
     describe,
     drop_masks,
     find_masks,
+    forget_graphs,
     gpu_warnings,
     parse_graph,
     read_card,
@@ -738,3 +740,22 @@ def test_inspect_refuses_with_one_line_and_code_2(tmp_path: Path):
         assert (child.returncode, child.stdout) == (2, "")
         assert child.stderr.startswith("edge-ran: ")
         assert len(child.stderr.splitlines()) == 2
+
+
+def test_a_file_is_read_once_and_another_one_in_its_place_anew(test_models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    shutil.copy(test_models / "int8.tflite", path)
+    first = read_graph(path)
+    assert read_graph(path) is first
+    assert read_graph(test_models / "int8.tflite").path != path
+    for size in (1000, 999, 1000):
+        path.write_bytes((test_models / "int8.tflite").read_bytes()[:size])
+        with pytest.raises(InputError):
+            read_graph(path)
+    shutil.copy(test_models / "float32.tflite", path)
+    assert read_graph(path).precision == "fp32"
+    shutil.copy(test_models / "int8.tflite", path)
+    assert read_graph(path) is first
+    forget_graphs()
+    assert read_graph(path) is not first
+    assert read_graph(path) == first

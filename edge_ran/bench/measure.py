@@ -36,7 +36,7 @@ from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
-from edge_ran.graph import Graph, read_card, read_graph
+from edge_ran.graph import Graph, forget_graphs, read_card, read_graph
 from edge_ran.latency import LatencyStats, Stopwatch, interval, steady
 from edge_ran.model_interface import check_image_classifier
 from edge_ran.picture import read_picture
@@ -151,6 +151,7 @@ class Loaded:
         self.before_mb, _ = machine.memory_mb()
         self.classifier: Classifier | None = None
         card = read_card(subject.path)
+        forget_graphs()
         watch = Stopwatch()
         try:
             check_image_classifier(self.graph, card, subject.overrides.labels)

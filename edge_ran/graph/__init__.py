@@ -16,7 +16,7 @@ from edge_ran.graph.masks import add_masks, drop_masks, find_masks
 from edge_ran.graph.metadata import attach_card, read_card
 from edge_ran.graph.relus import relus_as_quantize
 from edge_ran.graph.soundness import check_runnable
-from edge_ran.graph.structure import Graph, Operator, TensorSpec, parse_graph, plain_pixels, read_graph
+from edge_ran.graph.structure import Graph, Operator, TensorSpec, forget_graphs, parse_graph, plain_pixels, read_graph
 
 __all__ = [
     "Finding",
@@ -29,6 +29,7 @@ __all__ = [
     "describe",
     "drop_masks",
     "find_masks",
+    "forget_graphs",
     "gpu_warnings",
     "parse_graph",
     "plain_pixels",

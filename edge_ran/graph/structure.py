@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import math
 import re
 from collections import Counter
@@ -221,11 +222,32 @@ def read_graph(path: Path | str) -> Graph:
     return parse_graph(read_bytes(Path(path), "model"), path)
 
 
+# One command reads the same file up to a dozen times. A file whose graph is small for its size is not worth a hash.
+_MOST_HASHED_BYTES, _MOST_KNOWN = 1 << 26, 8
+_known: dict[tuple[bytes, Path], Graph] = {}  # without a lock: each step is one of the interpreter's
+
+
 def parse_graph(data: bytes, path: Path | str = "model") -> Graph:
-    """Read the graph from the bytes of a ``.tflite``; ``path`` names it. Raises InputError as ``read_graph`` does."""
+    """Read the graph from the bytes of a ``.tflite``; ``path`` names it. Raises InputError as ``read_graph`` does.
+
+    The last few graphs are kept, by all of their files' bytes: these are checked and read once.
+    """
+    key = (hashlib.blake2b(data).digest(), Path(path)) if len(data) <= _MOST_HASHED_BYTES else None
+    if key is not None and (known := _known.get(key)) is not None:
+        return known
     model = open_model(data, path)
     with untrusted(path):
-        return _graph(model, Path(path), len(data))
+        graph = _graph(model, Path(path), len(data))
+    if key is not None:
+        _known[key] = graph
+        for old in list(_known)[:-_MOST_KNOWN]:
+            _known.pop(old, None)
+    return graph
+
+
+def forget_graphs() -> None:
+    """Have every file read anew, as a fresh process does."""
+    _known.clear()
 
 
 def _graph(model: tflite.Model, path: Path, size_bytes: int) -> Graph:
