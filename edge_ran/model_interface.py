@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,6 +263,10 @@ def _labels_beside(path: Path) -> Path | None:
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read a label file, as ``labels.decode_labels`` does. Raises InputError: it cannot be read, or is not text."""
+    if "," in Path(path).name and not Path(path).exists():
+        names = " ".join(shlex.quote(name.strip()) for name in str(path).split(","))
+        remedy = f"one per line, in a file: printf '%s\\n' {names} > labels.txt; then --labels labels.txt"
+        raise InputError(f"there is no label file {path}", remedy)
     return decode_labels(read_bytes(Path(path), "label file"), f"label file {path}", str(path))
 
 

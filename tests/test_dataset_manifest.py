@@ -541,6 +541,62 @@ def test_pictures_of_one_patient_stay_together(pictures):
     assert dataset.load(path).notes == ()
 
 
+def test_pictures_that_lead_to_objects_in_json(pictures):
+    told = {image: {"label": label, "split": "val" if label == "red" else "train"} for label, image in NAMES}
+    (pictures / "a.json").write_text(json.dumps(told))
+    data = dataset.load(pictures / "a.json")
+    assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in data.samples] == NAMES
+    assert {(s.label, s.split) for s in data.samples} == {("red", "val"), ("green", "train")}
+
+
+def test_the_names_of_the_columns_again_are_no_picture(pictures):
+    """As two tables that were put together have them."""
+    (pictures / "list.csv").write_text(table() + table())
+    assert len(dataset.load(pictures / "list.csv").samples) == len(NAMES)
+
+
+@pytest.mark.parametrize("none", ["NaN", "nan", "N/A", "<NA>", "null"])
+def test_what_programs_write_where_there_is_none_is_no_class(pictures, none):
+    (pictures / "list.csv").write_text(table() + f"blue/000.png,{none}\n")
+    with pytest.raises(InputError, match="line 10: image or label is empty"):
+        dataset.load(pictures / "list.csv")
+
+
+def test_lists_of_folders_of_frames_are_said(pictures):
+    """As TSN and mmaction2 have them."""
+    (pictures / "frames" / "jump" / "v 1").mkdir(parents=True)
+    (pictures / "list.txt").write_text("jump/v 1 5 0\n".replace("v 1", "v1"))
+    (pictures / "frames" / "jump" / "v 1").rename(pictures / "frames" / "jump" / "v1")
+    with pytest.raises(InputError, match="names folders of frames, not pictures") as caught:
+        dataset.load(pictures / "list.txt")
+    assert caught.value.remedy.endswith(f"edge-ran dataset {pictures}/frames")
+
+
+def test_numbers_whose_zeros_excel_took_away(pictures):
+    shutil.rmtree(pictures / "blue")
+    (pictures / "scans").mkdir()
+    for place, (_, image) in enumerate(NAMES):
+        (pictures / image).rename(pictures / "scans" / f"{place + 70:04d}.jpg")
+    rows = [f"{place + 70},{label}\n" for place, (label, _) in enumerate(NAMES)]
+    (pictures / "list.csv").write_text("id,label\n" + "".join(rows))
+    found = dataset.load(pictures / "list.csv").samples
+    named = [(label, f"{place + 70:04d}.jpg") for place, (label, _) in enumerate(NAMES)]
+    assert [(s.label, s.path.name) for s in found] == named
+
+
+def test_masks_beside_a_list_are_not_its_pictures(pictures):
+    """As Oxford's pets are laid out: annotations/trainval.txt, annotations/trimaps/a.png, images/a.jpg."""
+    root = pictures.parent / "pets"
+    for folder, ending in (("annotations/trimaps", ".png"), ("images", ".jpg")):
+        (root / folder).mkdir(parents=True)
+        for label, image in NAMES:
+            shutil.copy(pictures / image, root / folder / f"{label}_{image[-5]}{ending}")
+    rows = [f"{label}_{image[-5]} {1 + (label == 'red')} 1 1\n" for label, image in NAMES]
+    (root / "annotations" / "trainval.txt").write_text("".join(rows))
+    found = dataset.load(root / "annotations" / "trainval.txt").samples
+    assert {s.path.parent.name for s in found} == {"images"}
+
+
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><task><id>7</id></task></meta>{}</annotations>"""
 TAGGED = """<image id="{number}" name="{image}" subset="{subset}" width="64" height="48">

@@ -13,7 +13,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from edge_ran.cli import rules
-from edge_ran.errors import EdgeRanError
+from edge_ran.errors import EdgeRanError, UsageError
 
 # What other programs call the verbs.
 _OTHER_WORDS = {
@@ -42,6 +42,17 @@ _WIDEST = 30  # characters of an option with its value; what is longer has its e
 
 class VerbCommand(TyperCommand):
     """A verb whose options stand in groups. typer's own layout takes three lines for many options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words. Raises UsageError for an option with two values, of which the last would count."""
+        for one in self.params:
+            takes_one = one.param_type_name == "option" and one.nargs == 1 and not getattr(one, "multiple", False)
+            names = one.opts if takes_one and not getattr(one, "is_flag", False) else []
+            given = [value for name in names for value in _values(name, args)]
+            if len(set(given)) > 1:
+                remedy = f"give it once: {names[-1]} {shlex.quote(given[-1])}"
+                raise UsageError(f"{names[-1]} is given {len(given)} times", remedy)
+        return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb. Raises UsageError for options that have no effect together."""
@@ -109,6 +120,13 @@ def given(context: Any, *without: str) -> dict[str, Any]:
     }
 
 
+def _values(name: str, words: list[str]) -> list[str]:
+    """The values of an option on a command line."""
+    words = list(itertools.takewhile(lambda word: word != "--", words))
+    apart = [value for word, value in itertools.pairwise(words) if word == name]
+    return apart + [word[len(name) + 1 :] for word in words if word.startswith(f"{name}=")]
+
+
 def advice(context: Any, words: list[str], message: str) -> str:
     """Return what to type where Typer refused the words of a command line; empty where nothing is known.
 
@@ -125,6 +143,9 @@ def advice(context: Any, words: list[str], message: str) -> str:
         name, _, value = word.partition("=") if "=" in word else (word, "", "".join(values[:1]))
         if message.startswith(f"Invalid value for '{name}'") and re.fullmatch(r"\d*,\d+", value):
             return f"with a point: {name} {value.replace(',', '.')}"
+        size = re.fullmatch(r"(\d+)[xX](\d+)", value)
+        if size and name == "--width" and message.startswith("Invalid value for '--width'"):
+            return f"--width {size[1]} --height {size[2]}"
     extra = re.fullmatch(r"Got unexpected extra argument\(?s?\)? \((.+)\)\.?", message)
     if extra and context.info_name == "run" and "--camera" not in words and extra[1] in words:
         return f"if that is what to look at: --camera {shlex.quote(extra[1])}"

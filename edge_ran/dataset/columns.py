@@ -94,7 +94,7 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
         InputError: no column of pictures or labels is found.
     """
     names = [name.strip() for name in rows[0][1]]
-    body: Sequence[Row] = rows[1:]
+    body: Sequence[Row] = [row for row in rows[1:] if row[1] != rows[0][1]]  # tables put together have it again
     known = bool(set(map(_plain, names)) & set(KNOWN_NAMES["image"])) or bool(columns.image)
     image = None if known else _column_of_pictures(rows[:_FEW], is_picture)
     if image is not None and _names_picture(rows[0], image, is_picture):
@@ -115,6 +115,8 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
         places["group"] = shared
     if places["image"] is None:
         places["image"] = image
+    if places["image"] is None and "id" in (plain := list(map(_plain, names))):
+        places["image"] = plain.index("id")
     if places["image"] is None:
         _no_column(source, "image", names)
     notes = [f"lines whose confidence is 0 say what a picture does not show; left out: {denied}"] if denied else []

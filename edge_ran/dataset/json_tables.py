@@ -58,6 +58,8 @@ def of_json(source: Path, text: str) -> list[Row]:
             value = [_of_vott(source, one) for one in assets.values() if isinstance(one, dict)]
         elif all(isinstance(one, dict) and "file_attributes" in one for one in value.values()):
             value = [of_via(source, one) for one in value.values()]
+        elif _are_described(value):
+            value = [{"image": name, **one} for name, one in value.items()]
         elif "classes" in value and isinstance(labels, dict):
             known = dict(enumerate(_listed(classes)))
             value = [_of_fiftyone(source, name, label, known) for name, label in labels.items()]
@@ -69,6 +71,13 @@ def of_json(source: Path, text: str) -> list[Row]:
     if value and all(isinstance(one.get("annotations"), list) and isinstance(one.get("data"), dict) for one in value):
         value = [_of_label_studio(source, one) for one in value]
     return table_of(list(enumerate(value, 1)))
+
+
+def _are_described(value: Mapping[str, object]) -> bool:
+    """Whether pictures' names lead to objects: ``{"1.jpg": {"label": "cat"}}``."""
+    return all(isinstance(one, dict) for one in value.values()) and any(
+        name.lower().endswith(PICTURE_SUFFIXES) for name in value
+    )
 
 
 def _of_names(value: object) -> object:

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,19 @@ _SHOWN = 300  # letters of a name in an error line
 _LISTS = (".txt", ".csv", ".tsv", ".lst", ".jsonl")
 _END_OF_LIST = re.compile(r"[ _-]?(list|labels?|set|data|annotations?|images)$")
 _FEW = 50  # names that are looked for, until one is there
+_NO_LABELS = {"", "nan", "n/a", "#n/a", "<na>", "null"}  # what pandas, R and Excel write where there is none
+# Folders beside a manifest that hold what is in the pictures, in lower case.
+_NO_PICTURES = {
+    "trimaps",
+    "masks",
+    "mask",
+    "segmentation",
+    "segmentations",
+    "groundtruth",
+    "ground_truth",
+    "gt",
+    "xmls",
+}
 _MOST_COLUMNS, _MOST_ROWS = 20, 2000  # of a table beside folders, that are looked at
 # A class with the places of its boxes, perhaps several times: Kaggle's ImageNet.
 _BOXED = re.compile(r"(\S+)( \d+){4}( \1( \d+){4})*")
@@ -53,7 +67,7 @@ class _Finder:
         self._source, self.root, self._left_out = source, source.parent, 0
         self._is_lost = False  # none of the pictures is where it should be
         above = source.absolute().parent.parent
-        self._near = [[source.parent, *folders_in(source.parent)], [above, *folders_in(above)]]
+        self._near = [[one, *_with_pictures(one)] for one in (source.parent, above)]
         self._names: dict[str, frozenset[str]] = {}
 
     def settle(self, images: Sequence[str]) -> None:
@@ -68,12 +82,20 @@ class _Finder:
         """Whether a picture or clip of that name is found in any way."""
         return bool(image) and self._places(image) is not None
 
+    def folder(self, name: str) -> Path | None:
+        """The folder of that name; None where there is none."""
+        places = (root / name for folders in self._near for root in folders)
+        with contextlib.suppress(OSError, ValueError):  # what is in a cell may be no name at all
+            return next((place for place in places if place.is_dir()), None)
+        return None
+
     def find(self, image: str, label: str = "") -> Path | None:
         """The picture or clip of that name; None when it is missing. Of several, the one in a folder of its class."""
         found = (_existing(root, image, n) for root in self._roots for n in {0: 0, self._left_out: 0})
         if path := next(filter(None, found), None):
             return path
-        paths = self._below.get(_folded(_parts(image)[-1]), []) if self._is_lost and _parts(image) else []
+        parts = _parts(image) if self._is_lost else ()
+        paths = self._below.get(_number(_folded(parts[-1])), []) if parts else []
         classed = [path for path in paths if path.parent.name == label]
         return paths[0] if len(paths) == 1 else classed[0] if len(classed) == 1 else None
 
@@ -84,7 +106,7 @@ class _Finder:
         for place in walk(self._source.parent):
             for name in (name for name in place.files if name.lower().endswith((*PICTURE_SUFFIXES, *CLIP_SUFFIXES))):
                 for key in (name, os.path.splitext(name)[0]):
-                    found.setdefault(_folded(key), []).append(place.folder / name)
+                    found.setdefault(_number(_folded(key)), []).append(place.folder / name)
         return found
 
     @functools.cached_property
@@ -122,16 +144,16 @@ class _Finder:
 def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifest:
     """List the samples of a manifest. Raises InputError where it is no such table, or names missing files."""
     samples: list[Sample] = []
-    missing: list[Path] = []
+    missing: list[str] = []
     finder = _Finder(source)
     layout = find_columns(source, read_table(source), columns, finder.is_there)
     finder.settle([layout.cell(cells, "image") for _, cells in layout.body])
     for number, cells in layout.body:
         where = f"manifest {source}, line {number}"
         image, label, group, split = (layout.cell(cells, kind) for kind in ("image", "label", "group", "split"))
-        if not image or not label:
+        if not image or label.lower() in _NO_LABELS:
             name = layout.names[layout.places["label"] or 0]
-            raise InputError(f"{where}: image or {name} is empty", "fill it in")
+            raise InputError(f"{where}: image or {name} is empty", "fill it in, or leave such lines out")
         check_name(Path(image))
         split = split_name("" if split.lower() == NO_SPLIT else split, where)
         label, group = _class(label, f"{where}: {image}"), clean_label(group)
@@ -139,14 +161,19 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
             raise InputError(f"{where}: {image} has no label", "leave such lines out")
         path = finder.find(image, label)
         if path is None:
-            missing.append(finder.root / image)
+            missing.append(image)
         elif path.suffix.lower() in CLIP_SUFFIXES:
             samples += [Sample(path, label, group or image, split, row) for row in clip_rows(path, clip_step_s)]
         else:
             samples.append(Sample(path, label, group, split))
+    if missing and (frames := finder.folder(missing[0])):
+        classes = shlex.quote(str(frames.parent.parent))
+        what = f"manifest {source} names folders of frames, not pictures; the first: {frames}"
+        raise InputError(what, f"if the folders above them are the classes: edge-ran dataset {classes}")
     if missing:
+        first = str(finder.root / missing[0])[:_SHOWN]
         raise InputError(
-            f"manifest {source} names {len(missing)} missing files; the first: {str(missing[0])[:_SHOWN]}",
+            f"manifest {source} names {len(missing)} missing files; the first: {first}",
             f"paths count from {finder.root}; correct them, or move the manifest",
         )
     if not samples:
@@ -277,6 +304,15 @@ def _class(label: str, where: str) -> str:
     if _BOXED.fullmatch(label):
         return clean_label(label.partition(" ")[0])
     return clean_label(label)
+
+
+def _number(name: str) -> str:
+    """A number without the zeros before it, which Excel takes away; another name as it is."""
+    return name.lstrip("0") if name.isdecimal() else name
+
+
+def _with_pictures(folder: Path) -> list[Path]:
+    return [one for one in folders_in(folder) if one.name.lower() not in _NO_PICTURES]
 
 
 def _without_digits(folder: Path) -> str:

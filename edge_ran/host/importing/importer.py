@@ -35,6 +35,8 @@ from edge_ran.runs import RunFolder
 PROOF_PICTURES = 8
 NUMBERS = "numbers"  # --labels: call the classes 0, 1, 2, …
 
+_ROUNDING_OF_FLOAT16 = 1e-2  # of the largest logit, in a network of some tens of layers
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -357,9 +359,10 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
     off = float(np.abs(answers - y).max()) / max(float(np.abs(y).max()), 1e-30)
     if not off <= rewrites.MOST_DIFFERENCE:
         what = f"its outputs differ from those recorded in {path} by {off:.1e} of the largest"
-        raise GateError(
-            what, "check --lambda, --architecture and --upsampling, and that inputs are what the model took"
-        )
+        remedy = "check --lambda, --architecture and --upsampling, and that inputs are what the model took"
+        if off < _ROUNDING_OF_FLOAT16:
+            remedy = f"a network of mixed_float16 rounds so much: leave --expect out; else {remedy}"
+        raise GateError(what, remedy)
     return off
 
 
