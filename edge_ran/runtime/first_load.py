@@ -45,7 +45,7 @@ COPIES_OF_WEIGHTS = 4  # the file's, the packed ones, and room between
 FORK_WALL_S = 20.0  # however busy the machine is
 IDLE_S, MOST_IDLE = 0.25, 6  # a fork that sleeps so often so long hangs by its own fault
 
-_OLDER = "the runtime is older than it"
+_OLDER = "the runtime is older than it: {upgrade}"
 # What helps where the runtime's own words tell it.
 _REMEDIES = (
     ("edgetpu-custom-op", "it was compiled for the Edge TPU: give the .tflite that edgetpu_compiler was given"),
