@@ -33,7 +33,15 @@ _JSON: dict[str, list[Any]] = {
             for number, one in enumerate(_PAIRS)
         ],
         [{"file": {"name": one["image"]}, "label": [one["label"]]} for one in _PAIRS],
-        {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "category_id": 1}]},
+        {
+            "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+            "annotations": [{"image_id": 1, "category_id": 1}, {"image_id": 2, "category_id": 2}],
+            "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}],
+        },
+        {one["image"]: {"filename": one["image"], "file_attributes": {"k": one["label"]}} for one in _PAIRS},
+        {"train": [["a.jpg", 0, "x"], ["b.jpg", 1, "y"]], "val": [["c d.jpg", 0, "x"]]},
+        {"x": ["a.jpg", "c d.jpg"], "y": ["b.jpg"]},
+        {one["image"]: {"label": one["label"], "split": "train"} for one in _PAIRS},
     ],
     "info.labels": [
         {
@@ -56,7 +64,29 @@ _TABLES = {
         "label," + ",".join(f"p{n}" for n in range(64)) + "\n1," + ",".join(map(str, range(64))) + "\n",
         "ImageId,PredictionString\na,n01 1 2 3 4\nb,n02 1 2 3 4 n02 5 6 7 8\n",
     ],
+    "via.csv": [
+        "filename,file_size,file_attributes,region_count,region_id\n"
+        + "".join(f'{name},1,"{{""k"": ""{label}""}}",0,0\n' for name, label in zip(PICTURES, "xyxy", strict=True))
+    ],
+    "shared.csv": [
+        "# made by\nimage,patient_id,label\na.jpg,p,x\nb.jpg,q,y\nc d.jpg,r,x\ne.PNG,s,y\n",
+        "ImageID,LabelName,Confidence\na,x,1\na,y,0\nb,y,1\n",
+        "fname,labels,is_valid\n'a.jpg',x,True\n'b.jpg',y,False\n",
+        "id,label\n1,0\n2,1\n",
+    ],
+    "tags.xml": [
+        '<annotations><image name="a.jpg" subset="train"><tag label="x"><attribute name="k">v</attribute></tag></image>'
+        '<image name="b.jpg"><tag label="y"/></image></annotations>'
+    ],
+    "output.manifest": [
+        "".join(json.dumps({"source-ref": n, "k": 0, "k-metadata": {"class-name": "x"}}) + "\n" for n in PICTURES)
+    ],
     "list.tsv": ["image\tlabel\tgroup\na.jpg\tx\tg\nb.jpg\ty\th\n"],
+    "classes.txt": [
+        "2\nimage_name label\na.jpg x\nb.jpg y\n",
+        "d/a.jpg\ne/b.jpg\n",
+        "2\nBald Male\na.jpg -1  1\nb.jpg 1 -1\n",
+    ],
     "list.txt": ["# made\na.jpg 0\nb.jpg 1\nc d.jpg 1\n", "a 1 1 1\nb 2 1 1\n", "images\\a.jpg\t0\nimages\\b.jpg\t1\n"],
     "list.lst": ["0\t1.000000\ta.jpg\n1\t0.000000\tb.jpg\n"],
     "vertex.jsonl": [
@@ -74,13 +104,17 @@ _LABELS = [
     '{"0": "red", "1": "green", "2": "blue"}',
     '{"id2label": {"0": "red", "1": "green"}, "n": 1.5}', "{0: 'red', 1: \"it's\", 2: 'blue'}",
     "item {\n id: 1\n name: 'red'\n}\nitem {\n id: 2\n display_name: \"green\"\n}\n",
+    'index,mid,display_name\n0,/m/1,red\n1,/m/2,"green, x"\n', '[{"id": 1, "name": "b"}, {"id": 0, "name": "a"}]',
+    '{"2": "b", "1": "a"}', "1 hour\n2 hours\n",
     "path: x\nnc: 3\nnames:\n  0: red\n  1: green\n  2: blue\n", "names: [red, 'green', \"blue\"]\n",
 ]  # fmt: skip
 _NAMES = [
     "cat.0.jpg\ncat.1.jpg\ndog.0.jpg\ndog.1.jpg", "train/cat_1.png\ntrain/cat_2.png\ntest/dog_1.png\ntest/dog_2.png",
     "cat/1.jpg\ncat/2.jpg\ndog/1.jpg\ndog/visit 1/2.jpg",
     "train/cat/1.jpg\nval/cat/2.jpg\ntrain/dog/1.jpg\nval/dog/2.jpg",
-    "IMG_1.jpg\nIMG_2.heic\nlist.csv", "images/1.jpg\nlabels/1.txt\ndata.yaml",
+    "seg_train/a/1.jpg\nseg_train/b/1.jpg\nseg_test/a/1.jpg\nseg_test/b/1.jpg",
+    "color/a/1.jpg\ngray/a/1.jpg\ncolor/a/1_mask.jpg",
+    "train/cat.1.jpg\ntest1/2.jpg", "IMG_1.jpg\nIMG_2.heic\nlist.csv", "images/1.jpg\nlabels/1.txt\ndata.yaml",
     "._cat.1.jpg\n@eaDir/x.jpg\ncat/1.ppm\ndog/1.tga",
 ]  # fmt: skip
 _PIECES = [

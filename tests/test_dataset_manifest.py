@@ -303,6 +303,10 @@ def test_via_s_regions_are_no_classes(pictures):
     with pytest.raises(InputError, match="lists what is in pictures, not their classes") as caught:
         dataset.load(pictures / "via.json")
     assert "File Attributes" in caught.value.remedy
+    one["file_attributes"] = {"kind": [{}], "other": 3}  # of another form: no label in it
+    (pictures / "via.json").write_text(json.dumps({"x": one}))
+    with pytest.raises(InputError):
+        dataset.load(pictures / "via.json")
     one["file_attributes"] = {"kind": {"a": True, "b": True}}
     (pictures / "via.json").write_text(json.dumps({"x": one}))
     with pytest.raises(InputError, match="has the labels a, b"):
@@ -595,6 +599,22 @@ def test_masks_beside_a_list_are_not_its_pictures(pictures):
     (root / "annotations" / "trainval.txt").write_text("".join(rows))
     found = dataset.load(root / "annotations" / "trainval.txt").samples
     assert {s.path.parent.name for s in found} == {"images"}
+
+
+def test_labels_are_no_pictures_of_a_folder_beside(pictures):
+    """A folder beside the manifest has a 0.png and a 1.png; the pictures lie deeper than that."""
+    for name in ("0.png", "1.png"):
+        shutil.copy(pictures / NAMES[0][1], pictures / "blue" / name)
+    (pictures / "train").mkdir()
+    for label, image in NAMES:
+        (pictures / "train" / label).mkdir(exist_ok=True)
+        shutil.move(pictures / image, pictures / "train" / label / image.replace("/", "_"))
+    rows = [f"{int(label == 'red')},{image.replace('/', '_')}\n" for label, image in NAMES]
+    (pictures / "train.csv").write_text("has_red,id\n" + "".join(rows))
+    data = dataset.load(pictures / "train.csv")
+    assert [(s.label, s.path.name) for s in data.samples] == [
+        (str(int(label == "red")), image.replace("/", "_")) for label, image in NAMES
+    ]
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>

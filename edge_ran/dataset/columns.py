@@ -170,12 +170,17 @@ def _are_splits(body: Sequence[Row], place: int) -> bool:
 
 
 def _column_of_pictures(rows: Sequence[Row], is_picture: Callable[[str], bool]) -> int | None:
-    """The column that names pictures which are there; else the one whose cells end as pictures' names do."""
-    width = max(len(cells) for _, cells in rows)
-    for test in (is_picture, lambda cell: cell.lower().endswith(PICTURE_SUFFIXES)):
-        for place in range(width):
-            if any(place < len(cells) and test(cells[place].strip()) for _, cells in rows):
-                return place
+    """The column whose cells end as pictures' names do and are there; else one of these that is there.
+
+    Cells that repeat, as labels do, are no names: a folder beside may hold a 1.jpg.
+    """
+    columns = [[cells[p].strip() for _, cells in rows if p < len(cells)] for p in range(max(len(c) for _, c in rows))]
+    ends = [any(cell.lower().endswith(PICTURE_SUFFIXES) for cell in column) for column in columns]
+    there = [any(map(is_picture, column)) for column in columns]
+    differ = [len(set(column)) > len(column) / 2 for column in columns]
+    for tests in ((ends, there), (there, differ), (ends,)):
+        if (place := next((p for p, told in enumerate(zip(*tests, strict=True)) if all(told)), None)) is not None:
+            return place
     return None
 
 

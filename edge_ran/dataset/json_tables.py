@@ -170,7 +170,7 @@ def of_via(source: Path, one: Mapping[str, Any]) -> dict[str, object]:
         raise InputError(what, "describe the pictures themselves in VIA: Attributes, File Attributes")
     row: dict[str, object] = {"image": one.get("filename")}
     for name, value in told.items():
-        ticked = {key for key, on in value.items() if on} if isinstance(value, dict) else {value}
+        ticked = {key for key, on in value.items() if on} if isinstance(value, dict) else {_text(value)}
         if len(ticked) > 1:
             raise several_labels(f"manifest {source}: {one.get('filename')}", ticked)
         row[name] = next(iter(ticked), None)
