@@ -143,6 +143,9 @@ class Server(http.server.ThreadingHTTPServer):
         with self._lock:
             for visit in self._visits.values():
                 visit.end()
+        for thread in self._serving:
+            if thread.is_alive():
+                thread.join(1.0)
 
     def url(self, path: str = "/") -> str:
         """Return what to open from outside, with the token where one is needed."""
