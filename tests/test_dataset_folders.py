@@ -217,6 +217,19 @@ def test_parts_that_hold_the_same_classes_are_asked_about(tmp_path, pictures, na
     assert len({s.group for s in data.samples}) == 4
 
 
+def test_flat_pictures_in_a_folder_of_a_split_are_no_class(tmp_path, pictures):
+    """As tiny-imagenet's val/images, and test/test of Kaggle's archives."""
+    root = layout(tmp_path / "data", pictures, "train/{}/images")
+    for folder in (root / "val" / "images", root / "test" / "test"):
+        folder.mkdir(parents=True)
+        shutil.copy(pictures / "red" / "000.png", folder)
+    data = dataset.load(root)
+    assert {(s.label, s.split) for s in data.samples} == {("red", "train"), ("green", "train")}
+    notes = dataset.ignored_notes(data)
+    assert [f"{folder} that are in no class folder were ignored: 1" in note for folder, note in zip(
+        (f"{root}/test/test", f"{root}/val/images"), notes, strict=True)] == [True, True]  # fmt: skip
+
+
 def test_a_class_without_pictures_in_one_split_is_told(tmp_path, pictures):
     root = layout(tmp_path / "data", pictures, "train/{}", "val/{}")
     shutil.rmtree(root / "val" / "red")

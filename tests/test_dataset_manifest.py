@@ -360,6 +360,13 @@ def test_categories_in_coco_s_form_without_boxes_are_classes(pictures):
     path = pictures / "train.json"
     path.write_text(json.dumps(told))
     assert [(s.label, s.path.relative_to(pictures).as_posix()) for s in dataset.load(path).samples] == NAMES
+    herbarium = {
+        "images": [{"image_id": one["id"], "file_name": one["file_name"]} for one in told["images"]],
+        "annotations": told["annotations"],
+        "categories": [{"category_id": number, "scientificName": name} for name, number in names.items()],
+    }
+    path.write_text(json.dumps(herbarium))
+    assert [s.label for s in dataset.load(path).samples] == [label for label, _ in NAMES]
     del told["categories"]
     path.write_text(json.dumps(told))
     assert dataset.load(path).labels == ("7", "9")
@@ -370,6 +377,19 @@ def test_categories_in_coco_s_form_without_boxes_are_classes(pictures):
     told["annotations"] = [{"image_id": 0, "category_id": 9, "bbox": [1, 2, 3, 4]}]
     path.write_text(json.dumps(told))
     with pytest.raises(InputError, match="lists what is in pictures"):
+        dataset.load(path)
+
+
+def test_choices_in_a_cell(pictures):
+    """As Label Studio's CSV has them where several may be ticked."""
+    path = pictures / "list.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["image", "choice"], *([image, json.dumps({"choices": [label]})] for label, image in NAMES)]
+        )
+    assert dataset.load(path).labels == ("green", "red")
+    path.write_text(path.read_text().replace('[""red""]', '[""red"", ""blue""]'))
+    with pytest.raises(InputError, match="has the labels blue, red"):
         dataset.load(path)
 
 

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from edge_ran import __version__, printable
+from edge_ran.cli.advice import advice
 from edge_ran.cli.app import app, at_home, complain, spell_out
-from edge_ran.cli.command import advice
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, UsageError, unimportable
 

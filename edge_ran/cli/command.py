@@ -15,28 +15,6 @@ from typer.core import TyperCommand
 from edge_ran.cli import rules
 from edge_ran.errors import EdgeRanError, UsageError
 
-# What other programs call the verbs.
-_OTHER_WORDS = {
-    "run": (
-        "predict",
-        "classify",
-        "infer",
-        "inference",
-        "detect",
-        "recognize",
-        "recognise",
-        "camera",
-        "stream",
-        "label",
-    ),
-    "evaluate": ("test", "eval", "val", "validate", "accuracy", "score"),
-    "benchmark": ("bench", "perf", "time", "speed", "latency"),
-    "inspect": ("info", "show", "summary", "describe"),
-    "convert": ("tflite", "export-tflite", "compile", "freeze"),
-    "train": ("fit", "finetune", "retrain", "learn"),
-    "dataset": ("data", "datasets", "check", "split"),
-    "doctor": ("env", "checks", "diagnose", "version", "install"),
-}
 _WIDEST = 30  # characters of an option with its value; what is longer has its explanation on the next line
 
 
@@ -125,32 +103,6 @@ def _values(name: str, words: list[str]) -> list[str]:
     words = list(itertools.takewhile(lambda word: word != "--", words))
     apart = [value for word, value in itertools.pairwise(words) if word == name]
     return apart + [word[len(name) + 1 :] for word in words if word.startswith(f"{name}=")]
-
-
-def advice(context: Any, words: list[str], message: str) -> str:
-    """Return what to type where Typer refused the words of a command line; empty where nothing is known.
-
-    For values of an option with blanks between them, numbers with a decimal comma, what is read without --camera, and
-    verbs as other programs call them.
-    """
-    if context is None or not hasattr(context.command, "params"):
-        return ""
-    known = {name: one for one in context.command.params for name in one.opts}
-    for place, word in enumerate(words):
-        values = list(itertools.takewhile(lambda value: not value.startswith("--"), words[place + 1 :]))
-        if word in known and "," in (getattr(known[word], "metavar", "") or "") and len(values) > 1:
-            return f"{word} {shlex.quote(','.join(value.strip(',') for value in values))}"
-        name, _, value = word.partition("=") if "=" in word else (word, "", "".join(values[:1]))
-        if message.startswith(f"Invalid value for '{name}'") and re.fullmatch(r"\d*,\d+", value):
-            return f"with a point: {name} {value.replace(',', '.')}"
-        size = re.fullmatch(r"(\d+)[xX](\d+)", value)
-        if size and name == "--width" and message.startswith("Invalid value for '--width'"):
-            return f"--width {size[1]} --height {size[2]}"
-    extra = re.fullmatch(r"Got unexpected extra argument\(?s?\)? \((.+)\)\.?", message)
-    if extra and context.info_name == "run" and "--camera" not in words and extra[1] in words:
-        return f"if that is what to look at: --camera {shlex.quote(extra[1])}"
-    meant = next((ours for word in words[1:2] for ours, others in _OTHER_WORDS.items() if word in others), "")
-    return f"edge-ran {meant} --help" if meant else ""
 
 
 def _short(text: str) -> str:

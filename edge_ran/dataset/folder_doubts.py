@@ -136,6 +136,13 @@ def unpacked(split: Path) -> Path:
     return split
 
 
+def flat_in(split: Path) -> Path | None:
+    """The one folder of a split that holds its pictures and is no class: tiny-imagenet's val/images, or test/test."""
+    inner = folders_in(split)
+    is_named = len(inner) == 1 and (inner[0].name.lower() in _NO_CLASSES or _LIKE_A_SPLIT.search(inner[0].name))
+    return inner[0] if is_named and not folders_in(inner[0]) and _holds_pictures(inner[0]) else None
+
+
 def inner_remedy(source: Path) -> str:
     """What to type where one of the folders in a folder holds the folders of the classes; empty where none does."""
     found = [child for child in folders_in(source) if holds_folders_only(child) and _holds_classes(child)]

@@ -14,6 +14,7 @@ from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows, live_clip
 from edge_ran.dataset.folder_doubts import (
     check_boxes,
     check_classes,
+    flat_in,
     holds_folders_only,
     inner_remedy,
     split_folders,
@@ -56,6 +57,9 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], chosen:
                 ignored[f"folder {child.name}, which is neither training, validation nor test,"] += 1
         empty: list[tuple[Path, InputError]] = []
         for parent in splits:
+            if flat := flat_in(parent):
+                ignored[LOOSE.format(flat)] += sum(map(_is_sample, flat.iterdir()))
+                continue
             samples += _classes(unpacked(parent), splits[parent], clip_step_s, ignored, empty)
         known = {sample.label for sample in samples}
         for folder, error in empty:

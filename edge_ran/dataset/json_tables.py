@@ -107,18 +107,24 @@ def _of_coco(source: Path, value: Mapping[str, Any]) -> list[dict[str, object]]:
     if not annotations or any(one.get("bbox") or one.get("segmentation") for one in annotations):
         what = f"manifest {source} lists what is in pictures (COCO), not their classes"
         raise InputError(what, f"list the pictures with their classes in {source.parent}/list.csv: image,label")
-    names = {_text(one.get("id")): _text(one.get("name")) for one in _objects(_listed(value.get("categories")))}
+    categories = _objects(_listed(value.get("categories")))
+    names = {_first(one, "id", "category_id"): _first(one, "name", "scientificName") for one in categories}
     labels: dict[str, set[str]] = {}
     for one in annotations:
         number = _text(one.get("category_id"))
         labels.setdefault(_text(one.get("image_id")), set()).add(names.get(number) or number)
     rows: list[dict[str, object]] = []
     for image in _objects(value["images"]):
-        found = labels.get(_text(image.get("id")), set())
+        found = labels.get(_first(image, "id", "image_id"), set())
         if len(found) > 1:
             raise several_labels(f"manifest {source}: {image.get('file_name')}", found)
         rows.append({"image": image.get("file_name"), "label": min(found, default="")})
     return rows
+
+
+def _first(one: Mapping[str, object], *keys: str) -> str:
+    """The text of the first of these keys that an object has."""
+    return next((_text(one[key]) for key in keys if key in one), "")
 
 
 def _of_edge_impulse(one: Mapping[str, object]) -> dict[str, object]:

@@ -293,7 +293,12 @@ def divides_otherwise(table: Path, are_parts: bool) -> bool:
 
 
 def _class(label: str, where: str) -> str:
-    """The class in a cell: one name, also in a list of one (["cat"]), or with the places of its boxes."""
+    """The class in a cell: one name, also in a list of one (["cat"]), as Label Studio's choices, or with its boxes."""
+    if label[0] == "{" and label[-1] == "}":
+        with contextlib.suppress(ValueError, RecursionError):
+            told = json.loads(label)
+            if isinstance(told.get("choices"), list):
+                label = json.dumps(told["choices"])
     if label[0] == "[" and label[-1] == "]":
         for text in (label, label.replace("'", '"')):  # as JSON and as Python write it
             with contextlib.suppress(ValueError, RecursionError):
