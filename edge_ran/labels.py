@@ -115,6 +115,9 @@ def fitted_labels(lines: Sequence[str], widths: Sequence[int]) -> tuple[str, ...
 
     Of several outputs it is not known which holds the scores: there the lines must be as many as its numbers.
     """
+    named = tuple(filter(None, lines))
+    if named != tuple(lines) and len(named) in (max(2, width) for width in widths):  # blank lines between them
+        return named
     for width in (max(2, width) for width in widths):  # one number stands for two classes
         if (len(widths) == 1 or width == len(names_by_number(lines))) and (found := numbered_labels(lines, width)):
             return found

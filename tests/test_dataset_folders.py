@@ -251,6 +251,13 @@ def test_versions_of_the_same_classes_are_said(tmp_path, pictures):
     assert dataset.load(tmp_path / "data", labels=["color", "gray"]).notes == ()
 
 
+def test_a_class_that_is_a_link_to_nowhere_is_said(pictures):
+    (pictures / "gone").symlink_to("/nowhere/at/all")
+    data = dataset.load(pictures)
+    assert data.labels == ("blue", "green", "red")
+    assert "1 links that lead nowhere, pipes or devices were ignored" in dataset.ignored_notes(data)
+
+
 def test_masks_among_the_pictures_are_said(pictures):
     """As BUSI, ultrasound of breasts, is laid out."""
     shutil.copy(pictures / "red" / "000.png", pictures / "red" / "000_mask.png")

@@ -573,6 +573,18 @@ def test_pictures_that_lead_to_objects_in_json(pictures):
     assert {(s.label, s.split) for s in data.samples} == {("red", "val"), ("green", "train")}
 
 
+def test_lines_with_a_cell_too_many_are_said(pictures):
+    (pictures / "list.csv").write_text(table("image,label,note", "{image},{label},") + "blue/000.png,big, cat,x\n")
+    notes = dataset.load(pictures / "list.csv").notes
+    assert notes == ("lines with more cells than the first, as a comma in a name makes them: 10",)
+
+
+def test_an_object_a_line_is_read_under_the_name_of_json(pictures):
+    lines = [json.dumps({"image": image, "label": label}) for label, image in NAMES]
+    (pictures / "list.json").write_text("\n".join(lines))
+    assert dataset.load(pictures / "list.json").labels == ("green", "red")
+
+
 def test_the_names_of_the_columns_again_are_no_picture(pictures):
     """As two tables that were put together have them."""
     (pictures / "list.csv").write_text(table() + table())

@@ -225,6 +225,12 @@ def test_numbers_in_json_count_as_those_of_lines(text, width, expected):
     assert labels == expected if expected else (labels[1], labels[21], labels[0]) == ("a", "c", "0")
 
 
+def test_blank_lines_between_labels_count_only_where_the_network_has_them():
+    lines = decode_labels("\ufeffa\n\nb\n\nc\n".encode(), "it")
+    assert fitted_labels(lines, [3]) == ("a", "b", "c")
+    assert fitted_labels(lines, [5]) == ("a", "", "b", "", "c")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -103,6 +103,7 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
         names, body = _names_of(source, rows, 0), rows
     if source.suffix.lower() == ".lst" and body is rows and len(rows[0][1]) > 2:
         names = ["number", "label", *[""] * (len(rows[0][1]) - 3), "image"]  # as MXNet's im2rec writes it
+    longer = [] if body is rows else [str(n) for n, cells in body if any(map(str.strip, cells[len(names) :]))]
     if not columns.label:
         names, body = _with_class_column(source, names, body)
     names, body, denied = _without_denied(names, body)
@@ -120,6 +121,8 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
     if places["image"] is None:
         _no_column(source, "image", names)
     notes = [f"lines whose confidence is 0 say what a picture does not show; left out: {denied}"] if denied else []
+    if longer:
+        notes.append(f"lines with more cells than the first, as a comma in a name makes them: {some(longer)}")
     if places["label"] is None and body is rows and len(names) == 1 and (folders := _folders_named(body)):
         body = [(number, [*cells, folder]) for (number, cells), folder in zip(body, folders, strict=True)]
         places["label"] = 1

@@ -51,6 +51,8 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], chosen:
     for folder in [source, *(splits if divided else [])] if children else []:
         if loose := sum(_is_sample(path) for path in folder.iterdir()):
             ignored[LOOSE.format(folder)] += loose
+    if lost := sum(path.is_symlink() and not path.exists() for path in source.iterdir()):
+        ignored[NO_FILES] += lost
     if divided:
         for child in children:
             if child not in splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ def of_json(source: Path, text: str) -> list[Row]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
+        with contextlib.suppress(InputError):
+            return of_json_lines(source, text)  # an object a line, under the usual name
         raise InputError(f"manifest {source} is no JSON", "save it again") from error
     remedy = 'it is a list of objects: [{"image": …, "label": …}, …]'
     if isinstance(value, dict):
