@@ -258,6 +258,13 @@ def test_a_class_that_is_a_link_to_nowhere_is_said(pictures):
     assert "1 links that lead nowhere, pipes or devices were ignored" in dataset.ignored_notes(data)
 
 
+def test_many_classes_of_one_picture_are_one_line(make_pictures, tmp_path):
+    data = dataset.load(make_pictures(tmp_path / "faces", [f"name {n}" for n in range(7)], 1))
+    told = [line for line in dataset.summarise(data).problems if "one picture only" in line]
+    named = ", ".join(f"'name {n}'" for n in range(5))
+    assert told == [f"7 classes have one picture only: {named} and 2 more"]
+
+
 def test_masks_among_the_pictures_are_said(pictures):
     """As BUSI, ultrasound of breasts, is laid out."""
     shutil.copy(pictures / "red" / "000.png", pictures / "red" / "000_mask.png")

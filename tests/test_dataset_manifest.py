@@ -573,6 +573,17 @@ def test_pictures_that_lead_to_objects_in_json(pictures):
     assert {(s.label, s.split) for s in data.samples} == {("red", "val"), ("green", "train")}
 
 
+def test_a_column_called_data_set_divides(pictures):
+    """As Kaggle's sports and cards have it."""
+    words = ("train", "valid", "test", "train")
+    rows = [f"{place // 4},{image},{label},{words[place % 4]}\n" for place, (label, image) in enumerate(NAMES)]
+    (pictures / "sports.csv").write_text("class id,filepaths,labels,data set\n" + "".join(rows))
+    data = dataset.load(pictures / "sports.csv")
+    assert [s.split for s in data.samples] == ["train", "val", "test", "train"] * 2
+    assert [s.label for s in data.samples] == [label for label, _ in NAMES]
+    assert len(data.part("VALID")) == 2
+
+
 def test_lines_with_a_cell_too_many_are_said(pictures):
     (pictures / "list.csv").write_text(table("image,label,note", "{image},{label},") + "blue/000.png,big, cat,x\n")
     notes = dataset.load(pictures / "list.csv").notes

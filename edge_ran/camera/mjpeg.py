@@ -258,9 +258,8 @@ def open_http(url: str, fps: float, timeout_s: float) -> HttpCamera | HttpVideo:
     response.close()
     if kind.startswith(("video/", "application/")):
         return HttpVideo()
-    raise InputError(
-        f"{without_password(url)} sends {kind}, not pictures", "give the address of the stream, not of the web page"
-    )
+    remedy = "give the address of the stream, not of the web page: often /stream, /video or /?action=stream"
+    raise InputError(f"{without_password(url)} sends {kind}, not pictures", remedy)
 
 
 class CsiCamera:

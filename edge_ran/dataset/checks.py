@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_ran import dynamic_range
 from edge_ran.dataset.decoding import decode
-from edge_ran.dataset.samples import LOOSE, NO_FILES, Dataset, Progress, Sample, some
+from edge_ran.dataset.samples import LOOSE, NO_FILES, SHOW_AT_MOST, Dataset, Progress, Sample, some
 from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.folder_walk import by_number
 from edge_ran.picture import HEIF_SUFFIXES, has_more_frames, heif_remedy
@@ -161,9 +161,12 @@ def _distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 def _count_problems(dataset: Dataset, counts: Counter[str]) -> Iterator[str]:
     if len(dataset.labels) < 2:
         yield f"one class only: {dataset.labels[0]}; {one_class_remedy(dataset)}"
-    for label in dataset.labels:
-        if counts[label] < 2:
-            yield f"class {label!r} has {'one picture only' if counts[label] else 'no readable picture'}"
+    for count, what in ((0, "no readable picture"), (1, "one picture only")):
+        few = [repr(label) for label in dataset.labels if counts[label] == count]
+        if len(few) > SHOW_AT_MOST:
+            yield f"{len(few)} classes have {what}: {some(few)}"
+        else:
+            yield from (f"class {label} has {what}" for label in few)
     places: dict[str, set[str]] = defaultdict(set)
     for sample in dataset.samples:
         places[sample.group].add(sample.split)

@@ -35,7 +35,7 @@ KNOWN_NAMES = {
         "tags",
     ),
     "group": ("group",),
-    "split": ("split", "set", "subset", "partition"),
+    "split": ("split", "set", "subset", "partition", "dataset", "datasplit", "phase", "fold"),
 }
 # What pictures share that must not be torn apart, as data sets of medicine and of traffic call it.
 _SHARED = (

@@ -68,7 +68,7 @@ class Dataset:
         """
         if split == "all":
             return self.samples
-        chosen = tuple(s for s in self.samples if s.split == SPLIT_NAMES.get(split, split))
+        chosen = tuple(s for s in self.samples if s.split == SPLIT_NAMES.get(split.lower(), split))
         if not chosen:
             known = sorted({s.split for s in self.samples} - {""})
             raise InputError(
