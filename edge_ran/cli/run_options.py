@@ -42,7 +42,7 @@ class CameraOptions:
     ] = "5s"
     frozen: Annotated[
         str,
-        typer.Option("--frozen", metavar="TIME", help="Time of equal frames that counts as frozen; 0 = never."),
+        typer.Option("--frozen", metavar="TIME", help="Time of equal frames that is frozen; 0 = never."),
     ] = "10s"
 
     def limits(self) -> Limits:
