@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 WORDS = (
     "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader",
-    "--use-fake-device-for-media-stream",
+    "--use-fake-device-for-media-stream", "--window-size=400,400",
 )  # fmt: skip
 PATIENCE_S = 90.0
 

@@ -212,9 +212,9 @@ def rtsp_server(codec: str = "jpeg") -> Iterator[RtspServer]:
         server.kill()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 20.0, every_s: float = 0.02) -> None:
     """Wait until the condition holds; the time-out only ends a test that has failed already."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+        time.sleep(every_s)
