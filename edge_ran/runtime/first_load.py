@@ -45,7 +45,7 @@ COPIES_OF_WEIGHTS = 4  # the file's, the packed ones, and room between
 FORK_WALL_S = 20.0  # however busy the machine is
 IDLE_S, MOST_IDLE = 0.25, 6  # a fork that sleeps so often so long hangs by its own fault
 
-_OLDER = "the runtime is older than it: {upgrade}"
+_OLDER = "the runtime is older than it"
 # What helps where the runtime's own words tell it.
 _REMEDIES = (
     ("edgetpu-custom-op", "it was compiled for the Edge TPU: give the .tflite that edgetpu_compiler was given"),
@@ -73,17 +73,14 @@ def check(graph: Graph, package: interpreter.Package) -> None:
     if reason is None:
         reason = _spawn(graph, package)
     if reason:
-        again = f"get it again, or convert it again; to look at it: edge-ran inspect {shlex.quote(str(graph.path))}"
-        helps = next(
-            (
-                remedy.format(upgrade=pip("install --upgrade ai-edge-litert"))
-                for words, remedy in _REMEDIES
-                if words in reason
-            ),
-            again,
-        )
-        raise InputError(f"{graph.path}: {package.name} {reason}", helps)
+        raise InputError(f"{graph.path}: {package.name} {reason}", _remedy(reason, graph.path))
     trial_cache.store(record, {"loads": True})
+
+
+def _remedy(reason: str, path: Path) -> str:
+    again = f"get it again, or convert it again; to look at it: edge-ran inspect {shlex.quote(str(path))}"
+    known = next((remedy for words, remedy in _REMEDIES if words in reason), "")
+    return f"{known}: {pip('install --upgrade ai-edge-litert')}" if known == _OLDER else known or again
 
 
 def trust(sha256: str) -> None:

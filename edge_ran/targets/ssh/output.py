@@ -58,7 +58,6 @@ class Errors:
         what = f"{self._name}: {self._what or f'edge-ran ended with status {code} there: {self._last[:200]}'}"
         kinds: dict[Any, type[EdgeRanError]] = {1: GateError, 2: UsageError}
         kind = kinds.get(code, EnvironmentMissing) if self._what else EnvironmentMissing
-        where = (
-            f"on {self._name}: " if re.search(r"\b(pip|sudo) ", self._remedy) else ""
-        )  # what its Python or system lacks
+        # What its Python or its system lacks is installed there.
+        where = f"on {self._name}: " if re.search(r"\b(pip|sudo) ", self._remedy) else ""
         return kind(what, f"{where}{self._remedy}" if self._remedy else "add --verbose to see more of it")
