@@ -8,7 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +233,7 @@ def _targets(
 ) -> tuple[tuple[Sample, ...], NDArray[np.int64], tuple[str, ...]]:
     """The images, without those that cannot be read if ``skip_bad``; their classes; a line for each one left out."""
     try:
+        samples = replace(data, samples=samples).in_words_of(classifier.labels).samples
         truth = dataset.targets(samples, classifier.labels)
     except InputError as error:  # the model names none: perhaps a file beside it does
         note = next((note for note in classifier.notes if " --labels " in note), error.remedy)

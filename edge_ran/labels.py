@@ -73,6 +73,7 @@ def decode_labels(data: bytes, where: str, path: str = "") -> tuple[str, ...]:
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()
+    lines = _without_ends(lines)
     return tuple(map(_unquoted, _without_numbers(_of_table(lines) or lines)))
 
 
@@ -143,6 +144,14 @@ def _unquoted(label: str) -> str:
     if len(label) > 2 and label[0] == label[-1] == '"' and '"' not in label[1:-1].replace('""', ""):
         return label[1:-1].replace('""', '"')
     return label
+
+
+def _without_ends(lines: list[str]) -> list[str]:
+    """Lines without the comma or semicolon that ends each of them, but perhaps the last: out of a program's list."""
+    for end in ",;":
+        if len(lines) > 1 and all(line.endswith(end) and len(line) > 1 for line in lines[:-1]):
+            return [line.removesuffix(end).rstrip() for line in lines]
+    return lines
 
 
 def _of_table(lines: list[str]) -> list[str]:

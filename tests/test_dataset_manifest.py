@@ -463,7 +463,7 @@ def test_pictures_anywhere_below_are_found_by_their_names(pictures):
         f"imgs/train/{label}/{label}{image[-5:]}" for label, image in NAMES
     ]
     (root / "list.csv").write_text("subject,classname,img\np,other,red0.png\n")  # in two folders: which is it?
-    with pytest.raises(InputError, match="names 1 missing files"):
+    with pytest.raises(InputError, match="names 1 missing file;"):
         dataset.load(root / "list.csv")
 
 
@@ -1027,3 +1027,56 @@ def test_the_list_of_im2rec(pictures):
     path = pictures / "train.lst"
     path.write_text("".join(f"{n}\t{label == 'red':.6f}\t{image}\n" for n, (label, image) in enumerate(NAMES)))
     assert listed(dataset.load(path)) == [(str(int(label == "red")), image[-7:], "") for label, image in NAMES]
+
+
+def test_pictures_whose_names_say_more_than_the_list(pictures):
+    """RAF-DB's ``list_partition_label.txt``, and its two parts in the names."""
+    lines = []
+    for number, (label, image) in enumerate(NAMES):
+        part = f"{'test' if number % 3 == 0 else 'train'}_{number:04}"
+        (pictures / image).rename(pictures / image.partition("/")[0] / f"{part}_aligned.jpg")
+        lines.append(f"{part}.jpg {int(label == 'red')}\n")
+    (pictures / "list_partition_label.txt").write_text("".join(lines))
+    data = dataset.load(pictures / "list_partition_label.txt")
+    assert {(s.label, s.path.parent.name) for s in data.samples} == {("1", "red"), ("0", "green")}
+    assert {s.split for s in data.samples} == {"train", "test"}
+    assert data.notes[0] == "the pictures' names end in '_aligned', which the list leaves out"
+    assert data.notes[1].startswith("splits were taken from the names: ")
+
+
+WORDNET = {"red": "n01440764", "green": "n02012849"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("words.txt", "n01440764\ttench, Tinca tinca\nn02012849\tcrane\nn00000001\tother\n"),
+        ("LOC_synset_mapping.txt", "n01440764 tench, Tinca tinca\nn02012849 crane\n"),
+        ("map_clsloc.txt", "n01440764 449 tench\nn02012849 2 crane\n"),
+        ("imagenet_class_index.json", '{"0": ["n01440764", "tench"], "1": ["n02012849", "crane"]}'),
+        ("Labels.json", '{"n01440764": "tench, Tinca tinca", "n02012849": "crane"}'),
+        ("classes.csv", 'code,name\nn01440764,"tench, Tinca tinca"\nn02012849,crane\n'),
+    ],
+)
+def test_codes_of_folders_get_their_names_from_a_file_beside(pictures, file, text):
+    shutil.rmtree(pictures / "blue")
+    for colour, code in WORDNET.items():
+        (pictures / colour).rename(pictures / code)
+    (pictures / file).write_text(text)
+    data = dataset.load(pictures)
+    assert {(s.label, s.path.parent.name) for s in data.samples} == {("tench", "n01440764"), ("crane", "n02012849")}
+    assert f"the names of the classes are from {file}" in data.notes[-1]
+    assert "n01440764 is 'tench'" in data.notes[-1]
+    assert dataset.load(pictures, labels=["n01440764"]).labels == dataset.load(pictures, labels=["tench"]).labels
+    # A network that was trained on the codes still knows them.
+    assert data.in_words_of(("n01440764", "n02012849", "n7")).labels == ("n01440764", "n02012849")
+    assert data.in_words_of(("crane", "tench")).labels == ("crane", "tench")
+
+
+def test_codes_stay_where_no_file_names_them_all(pictures):
+    shutil.rmtree(pictures / "blue")
+    for colour, code in WORDNET.items():
+        (pictures / colour).rename(pictures / code)
+    (pictures / "words.txt").write_text("n01440764\ttench\n")
+    (pictures / "labels.txt").write_text("n01440764\nn02012849\n")
+    assert dataset.load(pictures).labels == ("n01440764", "n02012849")

@@ -260,3 +260,8 @@ def test_a_text_of_windows_is_converted_as_advised(tmp_path):
     command = caught.value.remedy.removeprefix("if Windows wrote it: ").partition(";")[0]
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
     assert decode_labels((tmp_path / "utf8.txt").read_bytes(), "it") == ("rosé", "vert")
+
+
+@pytest.mark.parametrize("text", ["a,\nb c,\nd,\n", "a;\nb c;\nd", '"a",\n"b c",\n"d"\n', "0 a,\n1 b c,\n2 d,\n"])
+def test_a_comma_that_ends_each_line_is_no_part_of_it(text):
+    assert decode_labels(text.encode(), "it") == ("a", "b c", "d")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_ran.dataset import foreign
 from edge_ran.dataset.arrays import from_arrays
+from edge_ran.dataset.class_names import named_by_code
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import Columns
 from edge_ran.dataset.folder_doubts import doubts
@@ -84,20 +85,24 @@ def load(
     labels = [clean_label(label) for label in labels]
     ignored: Counter[str] = Counter()
     notes: tuple[str, ...] = ()
+    codes: Mapping[str, str] = {}
     columns = Columns(image_column, label_column, group_column, split_column)
     if source.is_dir():
         if tables := split_lists(source, columns) or manifests_in(source):
             read = [(from_manifest(path, columns, clip_step_s), split) for path, split in tables]
             samples = [dataclasses.replace(s, split=s.split or split) for one, split in read for s in one.samples]
             notes = tuple(dict.fromkeys(note for one, _ in read for note in one.notes))
+            codes = {name: code for one, _ in read for name, code in one.codes.items()}
         elif samples := from_names(source):
             notes = (NOTE.format(name=samples[0].path.name, label=samples[0].label),)
         else:
             samples = from_folder(source, clip_step_s, ignored, labels)
             notes = () if labels else tuple(doubts(source, samples))
+            samples, codes, told = named_by_code(source, samples)
+            notes = (*notes, *told)
     elif source.is_file() and source.suffix.lower() in MANIFEST_SUFFIXES:
         manifest = from_manifest(source, columns, clip_step_s)
-        samples, notes = list(manifest.samples), manifest.notes
+        samples, notes, codes = list(manifest.samples), manifest.notes, manifest.codes
     elif source.suffix.lower() == ".npz":
         samples = from_arrays(source)
     elif source.exists():
@@ -106,6 +111,8 @@ def load(
     else:
         raise InputError(f"no such folder or file: {source}", remedy_of_path(source))
     if labels:
+        names = {code: name for name, code in codes.items()}
+        labels = [names.get(label, label) for label in labels]
         absent = sorted(set(labels) - {s.label for s in samples})
         if absent:
             known = sorted({s.label for s in samples})
@@ -117,7 +124,7 @@ def load(
             raise InputError(f"{source} has no class {', '.join(map(repr, absent))}", remedy)
         samples = [s for s in samples if s.label in set(labels)]
     found = tuple(sorted({s.label for s in samples}))
-    return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())), notes)
+    return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())), notes, codes)
 
 
 def unlabelled(folder: Path, clip_step_s: float = 1.0) -> tuple[Sample, ...]:

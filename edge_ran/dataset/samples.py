@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,8 @@ class Sample:
 class Dataset:
     """Samples in a fixed order, their labels sorted, and the files that were ignored (name endings, counted).
 
-    ``notes`` are sentences on how the source was read, where that was not told but found.
+    ``notes`` are sentences on how the source was read, where that was not told but found. ``codes`` are the words by
+    which the source calls the classes, by name, where a file beside it told the names: {"tench": "n01440764"}.
     """
 
     samples: tuple[Sample, ...]
@@ -59,6 +60,15 @@ class Dataset:
     source: Path
     ignored: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    codes: Mapping[str, str] = field(default_factory=dict)
+
+    def in_words_of(self, labels: Collection[str]) -> Dataset:
+        """Return the set with the source's own words for its classes, where more of these than names are labels."""
+        known = [sum(word in labels for word in words) for words in (self.codes.values(), self.codes)]
+        if known[0] <= known[1]:
+            return self
+        samples = tuple(replace(s, label=self.codes.get(s.label, s.label)) for s in self.samples)
+        return replace(self, samples=samples, labels=tuple(sorted({s.label for s in samples})), codes={})
 
     def part(self, split: str) -> tuple[Sample, ...]:
         """Return the samples of one split; ``all`` is everything.

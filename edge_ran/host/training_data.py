@@ -72,7 +72,7 @@ def read(
         InputError: there is nothing to learn from, or a picture cannot be read.
     """
     strange = () if none is None else dataset.unlabelled(none)
-    labelled = (reading or dataset.Reading()).load(source)
+    labelled = (reading or dataset.Reading()).load(source).in_words_of(labels)
     if set(labels) == set(labelled.labels):
         labelled = dataclasses.replace(labelled, labels=labels)
     problems: tuple[str, ...] = ()

@@ -480,6 +480,23 @@ def test_a_network_of_grey_pictures_mixes_the_colours_first(tmp_path: Path) -> N
     assert any("grey" in note for note in report.network.notes)
 
 
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_recorded_outputs_of_half_precision_may_differ_by_its_rounding(tmp_path: Path, half: str) -> None:
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="relu", dtype=f"mixed_{half}")(image)
+    model = tf_keras.Model(image, layers.Dense(3, dtype=f"mixed_{half}")(layers.Flatten()(x)))
+    model.save(tmp_path / "m.h5")
+    outputs = np.asarray(model(X[:, :8, :8])).astype(np.float32)
+    np.savez(tmp_path / "x.npz", inputs=X[:, :8, :8], outputs=outputs)
+    report = import_network(tmp_path / "m.h5", tmp_path / "run", Answers("numbers", "raw"), expect=tmp_path / "x.npz")
+    assert report.expected_difference is not None
+    assert report.expected_difference > 1e-5
+    assert any(f"computed in {half}" in note for note in report.network.notes)
+    np.savez(tmp_path / "x.npz", inputs=X[:, :8, :8], outputs=outputs[:, ::-1])
+    with pytest.raises(GateError, match="differ"):
+        import_network(tmp_path / "m.h5", tmp_path / "o", Answers("numbers", "raw"), expect=tmp_path / "x.npz")
+
+
 def test_a_grey_picture_may_have_no_dimension_of_channels(tmp_path: Path) -> None:
     """The first network of most tutorials: ``Flatten(input_shape=(28, 28))`` and dense layers."""
     model = tf_keras.Sequential([layers.Flatten(input_shape=(8, 8)), layers.Dense(4, "relu"), layers.Dense(3)])

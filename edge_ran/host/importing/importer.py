@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +37,9 @@ from edge_ran.runs import RunFolder
 PROOF_PICTURES = 8
 NUMBERS = "numbers"  # --labels: call the classes 0, 1, 2, …
 
-_ROUNDING_OF_FLOAT16 = 1e-2  # of the largest logit, in a network of some tens of layers
+# Half the numbers' bits round more: of the largest logit, in a network of some tens of layers; and the smallest
+# probability that they hold as precisely as others.
+_ROUNDING = {"float16": (1e-2, 1e-4), "bfloat16": (5e-2, 1e-7), "": (rewrites.MOST_DIFFERENCE, 1e-7)}
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ class _Network:
     translated: Translated
     name: str
     notes: list[str]
+    half: str  # float16 or bfloat16, where its layers computed in these
 
 
 def import_network(
@@ -169,7 +174,7 @@ def import_network(
         raise InputError(
             f"{path}: the imported network's logits differ by {moved:.1e} of the largest", "please report it"
         )
-    expected = None if expect is None else _compare_recorded(theirs, expect)
+    expected = None if expect is None else _compare_recorded(theirs, expect, network.half)
     rewritten = rewrites.rewrite(ours, after)
     _write(RunFolder(output), ours, _card(path, network, labels, spec, version, chosen))
     return ImportReport(
@@ -258,7 +263,10 @@ def _read(source: Source, answers: Answers) -> _Network:
             notes.append(f"{read.operators} operator layers became plain layers")
     translated = translate(original)
     notes += end_in_softmax(translated.graph, source.loss, source.path)
-    return _Network(original, translated, name, notes)
+    half = re.search(r'"(?:mixed_)?(b?float16)"', json.dumps(source.config))  # a layer's dtype, or the policy's name
+    if half:
+        notes.append(f"its layers computed in {half[1]}; here they compute in float32, as the device does")
+    return _Network(original, translated, name, notes, half[1] if half else "")
 
 
 def built(graph: LayerGraph, name: str, path: Path) -> tf_keras.Model:
@@ -295,7 +303,7 @@ def _labels(labels: str | None, classes: int, path: Path, check_on: Path | None)
 
 def _labelled(folder: Path, labels: tuple[str, ...]) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
     """Some labelled pictures, evenly spread, (H, W, 3) uint8 BGR each, and the places of their labels."""
-    samples = dataset.load(folder).samples
+    samples = dataset.load(folder).in_words_of(labels).samples
     tested = tuple(sample for sample in samples if sample.split in ("test", "val")) or samples
     rows = np.linspace(0, len(tested) - 1, min(px.CHECK_PICTURES, len(tested))).round().astype(int)
     chosen = [tested[row] for row in rows]
@@ -333,8 +341,9 @@ def _difference(
     return float(np.abs(first - second).max()) / max(float(np.abs(first).max()), 1e-30)
 
 
-def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
-    """Compare with recorded outputs. Raises GateError where they differ by more than rounding."""
+def _compare_recorded(theirs: tf_keras.Model, path: Path, half: str) -> float:
+    """Compare with recorded outputs. Raises GateError where they differ by more than rounding, perhaps of ``half``."""
+    most, least = _ROUNDING[half]
     data = read_bytes(path, "recorded outputs")
     names = ("inputs.npy", "outputs.npy")
     parts = zip_archive.unpack(io.BytesIO(data), names, max(1 << 26, 4 * len(data)), path)
@@ -355,13 +364,11 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path) -> float:
     answers = rewrites.in_batches(theirs, x.astype(np.float32))
     answers, y = answers.reshape(y.shape).astype(np.float64), y.astype(np.float64)
     if y.min() >= 0 and y.max() <= 1 + 1e-6:  # probabilities, which a softmax presses together
-        answers, y = (np.log(np.clip(one, 1e-7, 1)) for one in (answers, y))
+        answers, y = (np.log(np.clip(one, least, 1)) for one in (answers, y))
     off = float(np.abs(answers - y).max()) / max(float(np.abs(y).max()), 1e-30)
-    if not off <= rewrites.MOST_DIFFERENCE:
+    if not off <= most:
         what = f"its outputs differ from those recorded in {path} by {off:.1e} of the largest"
         remedy = "check --lambda, --architecture and --upsampling, and that inputs are what the model took"
-        if off < _ROUNDING_OF_FLOAT16:
-            remedy = f"a network of mixed_float16 rounds so much: leave --expect out; else {remedy}"
         raise GateError(what, remedy)
     return off
 
