@@ -17,6 +17,7 @@ from typing import Any
 from edge_ran import records
 from edge_ran.architecture import Architecture
 from edge_ran.errors import InputError, UsageError
+from edge_ran.printable import many
 from edge_ran.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -110,11 +111,11 @@ class Accuracy:
 
     def __post_init__(self) -> None:
         if self.images < 0 or not 0 <= (self.top1 or 0) <= 1:
-            raise InputError(f"card: top-1 {self.top1} of {self.images} images cannot be")
+            raise InputError(f"card: top-1 {self.top1} of {many(self.images, 'image')} cannot be")
 
     def __str__(self) -> str:
         """Name the pictures: data set, split and number."""
-        return f"{self.dataset or 'unknown pictures'}, {self.split or 'unknown'} split, {self.images:,} images"
+        return f"{self.dataset or 'unknown pictures'}, {self.split or 'unknown'} split, {many(self.images, 'image')}"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from edge_ran.graph import Graph, Operator, TensorSpec, plain_pixels, read_card,
 from edge_ran.graph.structure import FLOATS
 from edge_ran.labels import count_remedy, decode_labels, fitted_labels, numbered_labels
 from edge_ran.preprocess import normalise, quantise
+from edge_ran.printable import many
 
 MOST_CLIPPED = 0.25  # of a pixel's 256 values, beyond what a quantised input holds, before a normalisation is refused
 MOST_CLASSES = 1 << 20  # a file of 300 bytes may claim a billion, each of which would get a name
@@ -68,7 +69,9 @@ class ModelInterface:
         if len(self.names) < classes and (numbered := numbered_labels(self.names, classes)):
             return numbered
         if len(self.names) != classes:
-            what = f"{self.graph.path} has {classes} outputs, but {len(self.names)} labels are given or in it"
+            what = (
+                f"{self.graph.path} has {many(classes, 'output')}, but {many(len(self.names), 'label')} given or in it"
+            )
             raise InputError(what, count_remedy(len(self.names), classes, "LABELS"))
         return self.names
 
@@ -79,7 +82,9 @@ class ModelInterface:
         if picture is not None and picture.channels == 1:
             found.append(f"{self.graph.path.name} takes grey pictures: colours are made grey")
         if len(self.graph.outputs) > 1 and not (self.card and self.card.masks):
-            found.append(f"of the {len(self.graph.outputs)} outputs of {self.graph.path.name}, {scores.name} is taken")
+            found.append(
+                f"of the {many(len(self.graph.outputs), 'output')} of {self.graph.path.name}, {scores.name} is taken"
+            )
         if self.names is None and (beside := _labels_beside(self.graph.path)):
             found.append(f"{self.graph.path.name} names no classes; {beside.name} lies beside it: --labels {beside}")
         if self.assumes_scaling:
@@ -124,7 +129,7 @@ def check_image_classifier(graph: Graph, card: ModelCard | None = None, labels: 
     masks = card.masks if card else ()
     names = labels if labels is not None else (card.labels if card else ())
     if len(graph.inputs) != 1 or not graph.outputs or (masks and len(graph.outputs) != 1 + len(masks)):
-        what = f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+        what = f"it has {many(len(graph.inputs), 'input')} and {many(len(graph.outputs), 'output')}"
         what += f", its card names {len(masks)} masks" if masks else ""
     elif card and card.task != "classifier":
         what = f"its metadata say that it is a{'n' if card.task[:1] in 'aeiou' else ''} {card.task}"
@@ -174,7 +179,7 @@ def _place_of_scores(graph: Graph, names: int) -> int:
     if len(chosen) == 1:
         return chosen[0]
     outputs = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in graph.outputs[:MOST_NAMED])
-    what = f"{graph.path} is not an image classifier: it has {len(graph.outputs)} outputs: {outputs}"
+    what = f"{graph.path} is not an image classifier: it has {many(len(graph.outputs), 'output')}: {outputs}"
     if _gives_boxes(graph):
         raise InputError(what, "it is a detector: its outputs are boxes, classes and scores; give a classifier")
     if not names and len({widths[p] for p in certain}) > 1:

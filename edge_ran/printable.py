@@ -34,11 +34,12 @@ def one_line(text: str) -> str:
     return clean(re.sub(r"\s*[\n\r\v\f\x85\u2028\u2029]\s*", " ", text))
 
 
-def many(count: int, word: str) -> str:
-    """Return a number with its word, in the plural unless it is one: "1 step", "1,200 classes", "2 boxes"."""
+def many(count: int | None, word: str) -> str:
+    """Return a number with its word, in the plural unless it is one: "1 step", "1,200 classes"; None is not known."""
     if count == 1:
         return f"1 {word}"
-    return f"{count:,} {word}{'es' if word.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+    words = f"{word}{'es' if word.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+    return f"an unknown number of {words}" if count is None else f"{count:,} {words}"
 
 
 class Guarded:

@@ -125,7 +125,7 @@ def test_near_duplicates_under_two_labels_are_told(tmp_path: Path):
     photo(tmp_path / "in" / "hall" / "1.png", scene(0))
     photo(tmp_path / "in" / "stairs" / "1.png", scene(0))
     made = collect.build([tmp_path / "in"], tmp_path / "set", page=False)
-    assert any(p.startswith("1 pairs of near-duplicates under two labels") for p in made.problems)
+    assert any(p.startswith("1 pair of near-duplicates under two labels") for p in made.problems)
 
 
 def test_the_contact_sheet_shows_what_was_left_out_and_why(tmp_path: Path):

@@ -368,8 +368,8 @@ class TestSummarise:
         (tmp_path / "train/blue/bad.jpg").write_bytes(twin[:50])
         (tmp_path / "train/blue/note.heic").touch()
         problems = "\n".join(dataset.summarise(dataset.load(tmp_path)).problems)
-        assert "1 unreadable files, the first: picture" in problems
-        assert "1 files ending in .heic were ignored: pillow-heif reads them" in problems
+        assert "1 unreadable file, the first: picture" in problems
+        assert "1 file ending in .heic was ignored: pillow-heif reads them" in problems
         assert "2 pairs of almost equal pictures in two splits" in problems
         assert "2 pairs of almost equal pictures under two labels" in problems
 
@@ -409,7 +409,7 @@ def test_many_links_to_one_picture_are_one_twin(tmp_path: Path, monkeypatch: pyt
     found = summarise(load(tmp_path / "rows.csv"))
     assert found.images == 3000
     assert [problem for problem in found.problems if "almost equal" in problem] == [
-        f"1 pairs of almost equal pictures under two labels, the first: {tmp_path / '0.png'} and {tmp_path / '1.png'}"
+        f"1 pair of almost equal pictures under two labels, the first: {tmp_path / '0.png'} and {tmp_path / '1.png'}"
     ]
     assert len(compared) == 1
 

@@ -270,7 +270,7 @@ def test_masks_among_the_pictures_are_said(pictures):
     shutil.copy(pictures / "red" / "000.png", pictures / "red" / "000_mask.png")
     shutil.copy(pictures / "red" / "000.png", pictures / "red" / "face_mask.png")
     notes = dataset.load(pictures).notes
-    assert notes == ("1 pictures look like masks of others, and count as pictures: red/000_mask",)
+    assert notes == ("1 picture looks like a mask of another, and counts as a picture: red/000_mask",)
 
 
 def test_pictures_without_an_ending_are_renamed_as_advised(pictures):

@@ -261,7 +261,7 @@ def test_training_pictures_are_counted_aloud(test_models, pictures, make_picture
     moved = tmp_path / "moved" / "red"
     moved.mkdir(parents=True)
     cv2.imwrite(str(moved / "x.bmp"), read_picture(trained_on[-1]))
-    assert "1 of the 1 images" in evaluate(model, dataset.load(moved.parent)).warnings[-1]
+    assert "1 of the 1 image" in evaluate(model, dataset.load(moved.parent)).warnings[-1]
     fresh = make_pictures(tmp_path / "fresh")
     assert not [w for w in evaluate(model, dataset.load(fresh)).warnings if "training" in w]
 

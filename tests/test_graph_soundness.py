@@ -31,7 +31,7 @@ def test_what_crashes_runtimes_is_refused(graph: Graph) -> None:
     constant = dataclasses.replace(graph.inputs[0], constant=True)
     for changed, words in (
         (with_operator(graph, 0, inputs=()), "0 inputs"),
-        (with_operator(graph, 0, inputs=first.inputs[:1], name="STRIDED_SLICE"), "1 inputs"),
+        (with_operator(graph, 0, inputs=first.inputs[:1], name="STRIDED_SLICE"), "1 input"),
         (with_operator(graph, 0, outputs=()), "0 outputs"),
         (with_operator(graph, 0, outputs=first.inputs[:1]), "writes what is there already"),
         (with_operator(graph, -1, outputs=first.outputs), "writes what is there already"),

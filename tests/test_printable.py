@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_ran import printable
-from edge_ran.printable import Guarded, clean, one_line
+from edge_ran.printable import Guarded, clean, many, one_line
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07a\u202eb\u2028c\x9bd\x00\x08e\rf\tg\ud800"
 
@@ -75,3 +75,8 @@ def test_every_stream_is_guarded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     printable.guard()
     assert printable.unguarded(sys.stdout) is under
     assert printable.unguarded(under) is under
+
+
+def test_a_count_of_one_is_singular():
+    assert [many(count, "class") for count in (0, 1, 2, 1200)] == ["0 classes", "1 class", "2 classes", "1,200 classes"]
+    assert (many(1, "step"), many(None, "core")) == ("1 step", "an unknown number of cores")

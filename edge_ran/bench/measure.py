@@ -41,6 +41,7 @@ from edge_ran.latency import LatencyStats, Stopwatch, interval, steady
 from edge_ran.model_interface import check_image_classifier
 from edge_ran.picture import read_picture
 from edge_ran.pictures import shipped_pictures, spread
+from edge_ran.printable import many
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
 from edge_ran.runtime.agreement import check_finite
 
@@ -276,7 +277,7 @@ class Loaded:
         """Return what was measured so far."""
         stats = LatencyStats.from_ms(self.samples_ms, self.first_ms, self.sessions)
         graph, joules = self.graph, self.meter.joules
-        fed = f"{len(self.paths)} pictures" if self.paths else "noise of 640x480"
+        fed = f"{many(len(self.paths), 'picture')}" if self.paths else "noise of 640x480"
         return BenchReport(
             name=self.name,
             model=model_facts(graph, InputTensor(tuple(self.runtime.input.shape), self.runtime.input.dtype)),

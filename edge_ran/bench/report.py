@@ -28,6 +28,7 @@ from edge_ran.bench.figures import (
 from edge_ran.bench.plan import Plan
 from edge_ran.errors import InputError
 from edge_ran.machine import Conditions, Machine
+from edge_ran.printable import many
 from edge_ran.runtime import Accelerator, Delegation
 
 # Beyond these a figure is not reliable.
@@ -183,7 +184,7 @@ def _doubts_of_times(report: BenchReport) -> tuple[str, ...]:
         )
         found.append(f"{known}: --until {100 * plan.until:g}% was not reached in {plan.max_secs:g} s: more --max-secs")
     elif stats.runs < FEWEST_RUNS:
-        found.append(f"{stats.runs} runs only, {FEWEST_RUNS} are needed")
+        found.append(f"{many(stats.runs, 'run')} only, {FEWEST_RUNS} are needed")
     elif within is not None and within > WIDEST_INTERVAL:
         found.append(f"the median is known to ±{_percent(within)} only: more --num-runs, or --until 2%")
     if report.warmup.is_steady is False:
@@ -214,7 +215,7 @@ def _doubts_of_conditions(report: BenchReport) -> tuple[str, ...]:
     if around.steal is not None and around.steal > MOST_STEAL:
         found.append(f"the hypervisor gave {around.steal:.1f} cores to other machines")
     if report.runtime.threads > machine.cores and report.accelerator.actual == "cpu":
-        found.append(f"{report.runtime.threads} threads on {machine.cores} cores")
+        found.append(f"{many(report.runtime.threads, 'thread')} on {many(machine.cores, 'core')}")
     if machine.emulated_on:
         found.append(f"{machine.architecture} is emulated on {machine.emulated_on}: it shows function, not speed")
     return tuple(found)

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from edge_ran.camera.mjpeg import OtherStream
 from edge_ran.camera.source import Frame, FrameSource
 from edge_ran.errors import CameraError, EdgeRanError, InputError
+from edge_ran.printable import many
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
 _LONGEST_LOOK_S = 60.0  # between two reopenings of a camera that does send, but nothing of use
@@ -331,7 +332,7 @@ class Capture:
 
     def _finish(self) -> None:
         if self._arrivals < 0.9 * self.frames_announced:
-            text = f"{self.name} ends after {self._arrivals} of {self.frames_announced} frames: is it damaged?"
+            text = f"{self.name} ends after {self._arrivals} of {many(self.frames_announced, 'frame')}: is it damaged?"
             self._notify(Notice("short", text, time.monotonic()))
         with self._changed:
             self._ended = True

@@ -11,6 +11,7 @@ import numpy as np
 from edge_ran.collect.candidates import Candidate, Choice
 from edge_ran.picture import HEIF_SUFFIXES
 from edge_ran.pip_command import pip
+from edge_ran.printable import many
 
 _CLIPS = "install 'edge-ran[clips]'"
 THIN = 20  # a class with fewer pictures is called thin
@@ -65,7 +66,7 @@ def problems_of(judged: Sequence[Candidate], ignored: Counter[str], choice: Choi
     counts = Counter(c.label for c in taken)
     for label, count in sorted(counts.items()):
         if count < THIN:
-            yield f"class {label!r} is thin: {count} pictures; film it longer, or from more places"
+            yield f"class {label!r} is thin: {many(count, 'picture')}; film it longer, or from more places"
     for label in sorted(counts):
         if len({c.group or str(c.source) for c in taken if c.label == label}) < 2:
             yield f"class {label!r} comes from one clip or visit: nothing can be held out of it honestly"
@@ -75,10 +76,10 @@ def problems_of(judged: Sequence[Candidate], ignored: Counter[str], choice: Choi
     for kind in ("in two splits", "under two labels"):
         pairs = [f"{a.source} at {a.time_s:.1f} s and {b.source} at {b.time_s:.1f} s" for k, a, b in twins if k == kind]
         if pairs:
-            yield f"{len(pairs)} pairs of near-duplicates {kind}, the first: {pairs[0]}"
+            yield f"{many(len(pairs), 'pair')} of near-duplicates {kind}, the first: {pairs[0]}"
     for ending, count in sorted(ignored.items()):
         hint = f"; for these: {pip(_CLIPS)}" if ending in HEIF_SUFFIXES else ""
-        yield f"{count} files ending in {ending} were ignored{hint}"
+        yield f"{many(count, 'file')} ending in {ending} {'was' if count == 1 else 'were'} ignored{hint}"
 
 
 def _twins(taken: Sequence[Candidate], difference: int) -> Iterator[tuple[str, Candidate, Candidate]]:

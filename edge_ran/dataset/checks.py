@@ -17,6 +17,7 @@ from edge_ran.dataset.samples import LOOSE, NO_FILES, SHOW_AT_MOST, Dataset, Pro
 from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.folder_walk import by_number
 from edge_ran.picture import HEIF_SUFFIXES, has_more_frames, heif_remedy
+from edge_ran.printable import many
 
 THUMB = 16
 
@@ -65,7 +66,7 @@ def summarise(dataset: Dataset, *, progress: Progress | None = None) -> DatasetS
     for sample in samples:
         splits[sample.split or "all"][sample.label] += 1
     problems = [
-        *([f"{len(unreadable)} unreadable files, the first: {unreadable[0]}"] if unreadable else []),
+        *([f"{many(len(unreadable), 'unreadable file')}, the first: {unreadable[0]}"] if unreadable else []),
         *ignored_notes(dataset),
         *alike_notes(dataset),
         *_count_problems(dataset, counts),
@@ -94,7 +95,7 @@ def ignored_notes(dataset: Dataset) -> list[str]:
         if what.startswith("."):
             why = "unsupported format; if they are pictures, convert them to JPEG, if they are clips, to MP4"
             why = f"pillow-heif reads them: {heif_remedy()}" if what in HEIF_SUFFIXES else why
-            notes.append(f"{count} files ending in {what} were ignored: {why}")
+            notes.append(f"{many(count, 'file')} ending in {what} {'was' if count == 1 else 'were'} ignored: {why}")
         elif what == NO_FILES:
             notes.append(f"{count} {what} were ignored")
         elif what.endswith(LOOSE.partition("{}")[2]):
@@ -103,7 +104,9 @@ def ignored_notes(dataset: Dataset) -> list[str]:
             notes.append(f"{count} of {what} were ignored" if count > 1 else f"{what} was ignored")
     more = sum(has_more_frames(path) for path in {sample.path for sample in dataset.samples if sample.row < 0})
     if more:
-        notes.append(f"{more} pictures have several frames or pages: the first alone is used")
+        notes.append(
+            f"{many(more, 'picture')} {'has' if more == 1 else 'have'} several frames or pages: the first alone is used"
+        )
     clips = {sample.path for sample in dataset.samples if sample.row >= 0 and sample.path.suffix != ".npz"}
     return [*notes, *filter(None, [dynamic_range.note(sorted(clips))])]
 
@@ -172,10 +175,10 @@ def _count_problems(dataset: Dataset, counts: Counter[str]) -> Iterator[str]:
         places[sample.group].add(sample.split)
     torn = sorted(group for group, splits in places.items() if group and len(splits) > 1)
     if torn:
-        yield f"{len(torn)} groups are in two splits: {some(torn)}"
+        yield f"{many(len(torn), 'group')} {'is' if len(torn) == 1 else 'are'} in two splits: {some(torn)}"
     least, most = min(counts.values(), default=0), max(counts.values(), default=0)
     if most > 10 * least > 0:
-        yield f"uneven classes: {most} pictures in the largest, {least} in the smallest"
+        yield f"uneven classes: {many(most, 'picture')} in the largest, {least} in the smallest"
 
 
 def _twins(samples: Sequence[Sample], thumbs: NDArray[np.uint8]) -> Iterator[str]:
@@ -205,4 +208,5 @@ def _twins(samples: Sequence[Sample], thumbs: NDArray[np.uint8]) -> Iterator[str
         bucket.append(index)
     for pairs, where in ((across_splits, "in two splits"), (across_labels, "under two labels")):
         if pairs:
-            yield f"{len(pairs)} pairs of almost equal pictures {where}, the first: {pairs[0][0]} and {pairs[0][1]}"
+            one, two = pairs[0]
+            yield f"{many(len(pairs), 'pair')} of almost equal pictures {where}, the first: {one} and {two}"

@@ -102,7 +102,9 @@ def doubts(source: Path, samples: Sequence[Sample]) -> list[str]:
     masks = [(place, stem) for place, stem in stems if (found := _MASK.fullmatch(stem)) and (place, found[1]) in stems]
     if masks:
         place, stem = min(masks)
-        notes.append(f"{len(masks)} pictures look like masks of others, and count as pictures: {place.name}/{stem}")
+        look = "pictures look like masks of others, and count as pictures"
+        look = "picture looks like a mask of another, and counts as a picture" if len(masks) == 1 else look
+        notes.append(f"{len(masks)} {look}: {place.name}/{stem}")
     return notes
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran.errors import InputError
+from edge_ran.printable import many
 
 MOST_HASHES = 2048  # 16 KB, 22 KB as text in a card
 
@@ -30,8 +31,8 @@ class Overlap:
 
     def __str__(self) -> str:
         if self.tested == self.pictures:
-            return f"{self.known:,} of the {self.pictures:,} images"
-        return f"about {self.known / self.tested:.0%} of the {self.pictures:,} images (of {self.tested:,} tested)"
+            return f"{self.known:,} of the {many(self.pictures, 'image')}"
+        return f"about {self.known / self.tested:.0%} of the {many(self.pictures, 'image')} (of {self.tested:,} tested)"
 
 
 def picture_hash(pixels: NDArray[np.uint8]) -> int:

@@ -30,6 +30,7 @@ from edge_ran.graph.patch import Patch, numbers, table, vector
 from edge_ran.graph.structure import FLOATS, Graph, TensorSpec, parse_graph, plain_pixels, text
 from edge_ran.graph.yolo_metadata import yolo_card
 from edge_ran.labels import decode_labels, fitted_labels
+from edge_ran.printable import many
 
 METADATA_IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
@@ -51,7 +52,7 @@ def attach_card(model: bytes, card: ModelCard) -> bytes:
         raise InputError(f"a classifier has 1 input and {wanted}, not {len(graph.inputs)} and {len(graph.outputs)}")
     classes = graph.outputs[0].shape[-1] if graph.outputs[0].shape else 1
     if classes != len(card.labels):
-        raise InputError(f"the card has {len(card.labels)} labels, the model {classes} outputs")
+        raise InputError(f"the card has {many(len(card.labels), 'label')}, the model {many(classes, 'output')}")
     model = _prepend_metadata(model[: _archive_start(model)], _metadata(card))
     archive = io.BytesIO(model)
     with zipfile.ZipFile(archive, "a") as packed:  # stored, not deflated: readers map the file and look in

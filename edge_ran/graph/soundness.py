@@ -11,6 +11,7 @@ import tflite
 
 from edge_ran.errors import InputError
 from edge_ran.graph.structure import Graph, TensorSpec
+from edge_ran.printable import many
 
 MOST_TENSOR_BYTES = 1 << 28
 REMEDY = "get the file again, or convert it again"
@@ -41,14 +42,15 @@ _INPUTS = {
 def check_runnable(graph: Graph) -> None:
     """Raise InputError, saying why, where a runtime must not be given the graph."""
     if not graph.inputs or not graph.outputs:
-        what = f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+        what = f"{many(len(graph.inputs), 'input')} and {many(len(graph.outputs), 'output')}"
         raise InputError(f"{graph.path} has {what}, nothing that could be run", REMEDY)
     written: set[int] = set()
     for op in graph.operators:
         known = op.name in _BUILTIN
         least = 0 if op.name in _WITHOUT_INPUTS or not known else _INPUTS.get(op.name, 1)
         if len(op.inputs) < least or (known and not op.outputs and op.name not in _WITHOUT_OUTPUTS):
-            what = f"operator {op.index} {op.name} has {len(op.inputs)} inputs and {len(op.outputs)} outputs"
+            sides = f"{many(len(op.inputs), 'input')} and {many(len(op.outputs), 'output')}"
+            what = f"operator {op.index} {op.name} has {sides}"
             raise InputError(f"{graph.path} is damaged: {what}", REMEDY)
         for tensor in op.outputs:
             if tensor.constant or tensor.index in written or tensor.index in {t.index for t in op.inputs}:

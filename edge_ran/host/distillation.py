@@ -24,6 +24,7 @@ from edge_ran.files import check_regular, read_bytes
 from edge_ran.host import networks
 from edge_ran.host.scoring import predict
 from edge_ran.host.training_data import TrainingData
+from edge_ran.printable import many
 
 SHARE = 0.5  # weight of the teacher's answers where the recipe names none
 
@@ -93,7 +94,7 @@ class _RunTeacher:
     order: NDArray[np.intp]
 
     def answers(self, data: TrainingData, spec: InputSpec, on_stage: Callable[[str], None]) -> NDArray[np.float32]:
-        on_stage(f"asking the teacher {self.run.path} about {len(data.train):,} pictures")
+        on_stage(f"asking the teacher {self.run.path} about {many(len(data.train), 'picture')}")
         model, its = networks.load(self.run.model_path), self.run.card().input
         parts = []
         for first in range(0, len(data.train), 512):
@@ -109,7 +110,7 @@ class _TfliteTeacher:
     order: NDArray[np.intp]
 
     def answers(self, data: TrainingData, spec: InputSpec, on_stage: Callable[[str], None]) -> NDArray[np.float32]:
-        on_stage(f"asking the teacher {self.path} about {len(data.train):,} pictures")
+        on_stage(f"asking the teacher {self.path} about {many(len(data.train), 'picture')}")
         with Classifier(self.path) as classifier:
             # The classifier takes frames as a camera gives them, in BGR.
             bgr = [0, 1, 2] if spec.color == "bgr" else [2, 1, 0]

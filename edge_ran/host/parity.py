@@ -29,6 +29,7 @@ from edge_ran.host.rewrites.proof_pictures import proof_images
 from edge_ran.picture import read_picture
 from edge_ran.pictures import pictures_in, spread
 from edge_ran.preprocess import Preprocessor, fit_pixels, normalise
+from edge_ran.printable import many
 from edge_ran.runs import RunFolder
 from edge_ran.runtime import open_runtime
 
@@ -93,7 +94,7 @@ def check(found: ParityReport, least: float = LEAST_AGREEMENT) -> None:
         return
     where = f"; first differing layer: {found.first.layer}" if found.first else ""
     raise GateError(
-        f"{found.model} agrees with its network on {found.agreement:.2%} of {found.pictures} pictures, "
+        f"{found.model} agrees with its network on {found.agreement:.2%} of {many(found.pictures, 'picture')}, "
         f"less than {least:.2%}{where}",
         _remedy(found),
     )

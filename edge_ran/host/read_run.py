@@ -11,6 +11,7 @@ from edge_ran import architecture, runs
 from edge_ran.card import ModelCard
 from edge_ran.errors import InputError
 from edge_ran.host import networks
+from edge_ran.printable import many
 
 
 def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
@@ -30,7 +31,9 @@ def read_run(run: Path) -> tuple[tf_keras.Model, ModelCard]:
     if model.input_shape[1:] != (spec.height, spec.width, 3):
         raise InputError(f"{run}: the card says {spec.height}x{spec.width}, the network takes {model.input_shape[1:]}")
     if classes != len(card.labels):
-        raise InputError(f"{run}: {len(card.labels)} labels for a network of {classes} outputs", "train it again")
+        raise InputError(
+            f"{run}: {many(len(card.labels), 'label')} for a network of {many(classes, 'output')}", "train it again"
+        )
     for layer in model.layers:
         if not all(np.isfinite(w).all() for w in layer.get_weights()):
             what = f"{run}: layer {layer.name} has weights that are NaN or infinite"

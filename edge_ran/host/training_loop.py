@@ -27,6 +27,7 @@ from edge_ran.host.checkpoint import EpochRecord, State
 from edge_ran.host.distributed import Crew
 from edge_ran.host.scoring import Examples, balanced_accuracy, predictor, scores, standard_error
 from edge_ran.host.training_step import Optimizer, averages_of, train_step
+from edge_ran.printable import many
 from edge_ran.recipe import Recipe
 from edge_ran.runs import BEST
 
@@ -163,7 +164,7 @@ class _Loop:
             self.callbacks.on_stage(f"before the first step: validation loss {loss:.4f} top-1 {top1:.2%}{mean}")
         if self.state.step < self.steps:
             done = f"continuing after step {self.state.step} of" if self.state.step else "training,"
-            self.callbacks.on_stage(f"{done} {self.steps} steps; the first one takes longest")
+            self.callbacks.on_stage(f"{done} {many(self.steps, 'step')}; the first one takes longest")
         while self.state.step < self.steps and not self._has_stopped_improving:
             self._finish_epoch(self._train_epoch())
         if self.task.validation is None:

@@ -22,6 +22,7 @@ from edge_ran.host import networks
 from edge_ran.host.scoring import Examples
 from edge_ran.host.training_loop import Callbacks
 from edge_ran.host.training_step import NONE_WEIGHT, augment
+from edge_ran.printable import many
 from edge_ran.recipe import Recipe
 from edge_ran.start import Start
 
@@ -63,7 +64,7 @@ def take_over(
         if layer.weights and layer.name != HEAD:
             layer.set_weights(known[layer.name].get_weights())
     callbacks = callbacks or Callbacks()
-    callbacks.on_stage(f"starting from {start.name}: fitting the last layer to {len(train):,} pictures")
+    callbacks.on_stage(f"starting from {start.name}: fitting the last layer to {many(len(train), 'picture')}")
     fit_last(model, [train], spec, class_weights, how, seed, none, callbacks.on_fit)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_ran.errors import InputError
 from edge_ran.graph import TensorSpec
+from edge_ran.printable import many
 
 # Measured on networks of 17 to 370 operators, GPU against XNNPACK. Rounding: float 1e-6 of the answers' spread, int8
 # (which a GPU computes in float) 0.003 to 0.03, with single scores off by 0.05. A wrong kernel: 0.8, scores off by 0.9.
@@ -58,7 +59,7 @@ class Agreement:
     def __str__(self) -> str:
         masks = f", masks off by {self.masks_difference:.1%} of their range" if self.masks_difference else ""
         return (
-            f"top-1 agrees on {self.top1:.1%} of {self.pictures} pictures, "
+            f"top-1 agrees on {self.top1:.1%} of {many(self.pictures, 'picture')}, "
             f"largest difference {self.largest_difference:.3g}, relative error {self.relative_error:.1%}{masks}"
         )
 

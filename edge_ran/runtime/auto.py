@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edge_ran.errors import InputError
 from edge_ran.graph import Graph, gpu_warnings
+from edge_ran.printable import many
 from edge_ran.runtime import trial
 from edge_ran.runtime.trial import Trial
 from edge_ran.runtime.types import Inputs, RuntimeOptions
@@ -90,7 +91,7 @@ def doubt(graph: Graph, options: RuntimeOptions, proof: Trial, inputs: Inputs | 
     if full.agreement and full.agreement.is_right and full.agreement.top1 > proof.agreement.top1:
         wrong = (
             f"half precision changes answers: top-1 agrees with the CPU on {proof.agreement.top1:.1%} of "
-            f"{proof.agreement.pictures} pictures, with --gpu-precision fp32 on {full.agreement.top1:.1%}"
+            f"{many(proof.agreement.pictures, 'picture')}, with --gpu-precision fp32 on {full.agreement.top1:.1%}"
         )
     return wrong, full.took_ms
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_ran import files
 from edge_ran.errors import EnvironmentMissing, UsageError
+from edge_ran.printable import many
 from edge_ran.stream import mp4
 from edge_ran.stream.pipeline import Result
 
@@ -76,7 +77,8 @@ class Recording:
         free = shutil.disk_usage(self.path.parent).free if self._temporary else math.inf
         if free < _LEAST_FREE_BYTES + _INDEX_BYTES * self.frames:  # the writer says nothing of a full disk
             raise EnvironmentMissing(
-                f"the disk of {self.path} is full: its recording ends after {self.frames} frames", "free some space"
+                f"the disk of {self.path} is full: its recording ends after {many(self.frames, 'frame')}",
+                "free some space",
             )
         at = result.frame.captured_at
         if self._writer is None:
@@ -104,7 +106,7 @@ class Recording:
             raise error
         self._stack.close()
         if there < _SHORT * self.frames:
-            what = f"the recording {self.path} was cut off: it holds {max(0, there)} of {self.frames} frames"
+            what = f"the recording {self.path} was cut off: it holds {max(0, there)} of {many(self.frames, 'frame')}"
             raise EnvironmentMissing(what, "is the disk full?")
 
     def _open(self) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol
 from edge_ran.attention import MEAN
 from edge_ran.camera import Notice
 from edge_ran.errors import RELAY
+from edge_ran.printable import many
 from edge_ran.runtime import Accelerator
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Output, Window
 from edge_ran.stream.overlay import Overlay
@@ -101,7 +102,7 @@ def run_stream(
         if wishes.record:
             examples = Examples(wishes.record, wishes.label, wishes.keep, wishes.uncertain_below)
             outputs.append(examples)
-            stack.callback(lambda: complain(f"{examples.kept:,} pictures kept in {wishes.record}"))
+            stack.callback(lambda: complain(f"{many(examples.kept, 'picture')} kept in {wishes.record}"))
         if wishes.web:
             page = WebPage(wishes.web, accelerator, stream.name)
             outputs.append(page)
@@ -132,10 +133,10 @@ def _look(window: Window, stop: threading.Event) -> None:
 
 def _tell_recorded(recording: Recording, complain: Callable[[str], None]) -> None:
     if recording.frames and recording.path.exists():
-        complain(f"{recording.frames:,} frames recorded in {recording.path}")
+        complain(f"{many(recording.frames, 'frame')} recorded in {recording.path}")
 
 
 def _finish(drawing: Drawing, complain: Callable[[str], None]) -> None:
     drawing.close()
     if drawing.skipped:
-        complain(f"{drawing.skipped} results were not drawn: this machine could not draw that fast")
+        complain(f"not drawn: {many(drawing.skipped, 'result')}: this machine could not draw that fast")

@@ -17,6 +17,7 @@ from edge_ran.dataset import load
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.evaluate import evaluate
 from edge_ran.pictures import pictures_in
+from edge_ran.printable import many
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets.defaults import DeviceDefaults, suited
 from edge_ran.targets.devices import open_target
@@ -171,7 +172,7 @@ def sweep(spec: DeviceSpec, request: Request, plan: Plan, axes: Axes, labelled: 
     measured = bench.benchmark(models, plan, pictures=request.pictures, note=request.note).on(spec.name)
     accuracy: dict[str, bench.Accuracy] = {}
     if data is not None:
-        request.note(f"classifying {len(data.samples)} images with each file")
+        request.note(f"classifying {many(len(data.samples), 'image')} with each file")
 
         def judge(setting: Setting) -> bench.Accuracy:
             found = evaluate(setting.path, data, options=setting.options, overrides=request.overrides)

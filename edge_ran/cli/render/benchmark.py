@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edge_ran.bench import Bench, BenchReport, Ratio
 from edge_ran.cli.app import human_size
+from edge_ran.printable import many
 
 
 def benchmark(measured: Bench) -> str:
@@ -50,10 +51,6 @@ def devices(measured: Bench) -> str:
     return "\n".join(lines)
 
 
-def many(count: int | None, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{_count(count)} {word}s"
-
-
 def _count(count: int | None) -> str:
     return "an unknown number" if count is None else str(count)
 
@@ -71,7 +68,7 @@ def _lines(report: BenchReport) -> Iterator[str]:
     yield (
         f"on        {report.accelerator}, {report.runtime.name} {report.runtime.version}, "
         f"{many(report.runtime.threads, 'thread')}; {pieces.engine} runs {_count(pieces.delegated)} of "
-        f"{pieces.operators} operators in {many(pieces.partitions, 'partition')}"
+        f"{many(pieces.operators, 'operator')} in {many(pieces.partitions, 'partition')}"
     )
     interval = "  (95 %: {} to {})".format(*map(_ms, stats.p50_interval_ms)) if stats.p50_interval_ms else ""
     yield f"median    {_ms(stats.p50_ms)}{interval}"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.card import Calibration
     from edge_ran.host.convert import ConvertResult
@@ -35,7 +37,7 @@ def converted(result: ConvertResult) -> str:
 
 def calibration(used: Calibration) -> str:
     """Where the ranges of quantised activations come from."""
-    pictures = f"{used.pictures} pictures of {used.source}" if used.pictures else used.source
+    pictures = f"{many(used.pictures, 'picture')} of {used.source}" if used.pictures else used.source
     if used.kind == "quantisation-aware training":
         return f"{used.kind}{f', {pictures}' if pictures else ''}"
     kinds = {"shipped": " (shipped with edge-ran)", "training": " (training pictures of the run)"}
@@ -45,7 +47,7 @@ def calibration(used: Calibration) -> str:
 def compared(result: Comparison) -> str:
     """A line for each precision."""
     lines = [
-        f"{result.run} on {result.images:,} images of {result.source} ({result.split}), "
+        f"{result.run} on {many(result.images, 'image')} of {result.source} ({result.split}), "
         f"{result.threads or 'all'} threads",
         f"{'':10} {'MB':>6} {'top-1 %':>8} {'drop':>6} {'agrees %':>9} {'median ms':>10}",
     ]
@@ -64,7 +66,7 @@ def demonstrated(result: DemoReport) -> str:
         size, top1 = file.size_bytes / 1e6, "" if file.top1 is None else f"{file.top1:8.1%}"
         name = Path(file.path).name
         lines.append(f"{name:<12}{size:6.2f} MB{file.median_ms:8.2f} ms{file.agreement:18.1%}{top1}")
-    lines.append(f"clip: {result.clip_frames} frames at {result.clip_fps:.0f} frames/s")
+    lines.append(f"clip: {many(result.clip_frames, 'frame')} at {result.clip_fps:.0f} frames/s")
     if not all(file.reliable for file in result.files):
         lines.append("the times are not reliable: the page says why")
     lines.append(f"page: {result.report}  ({result.seconds:.0f} s)")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.collect import Collection
     from edge_ran.dataset import DatasetSummary
@@ -21,7 +23,7 @@ def text(found: DatasetSummary) -> str:
             f"pictures of {middle} pixels, {least} to {most}" if least != most else f"pictures of {most} pixels"
         )
     if found.groups:
-        lines.append(f"{found.groups} groups; a split keeps each group together")
+        lines.append(f"{many(found.groups, 'group')}; a split keeps each group together")
     return "\n".join([*lines, *(f"! {problem}" for problem in found.problems)])
 
 
@@ -32,6 +34,6 @@ def built(made: Collection) -> str:
         left = ", ".join(f"{count} {reason}" for reason, count in one.left_out.items()) or "nothing"
         lines.append(f"{one.label:<{width}}  {one.taken:>7,}  {one.test:>13,}  {one.groups:>6}  {left}")
     lines += [f"! {problem}" for problem in made.problems]
-    lines.append(f"{made.images:,} pictures in {made.folder}" + (f"; look at {made.page}" if made.page else ""))
+    lines.append(f"{many(made.images, 'picture')} in {made.folder}" + (f"; look at {made.page}" if made.page else ""))
     lines.append(f"next: edge-ran train {made.manifest}")
     return "\n".join(lines)

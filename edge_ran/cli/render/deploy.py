@@ -6,6 +6,8 @@ import shlex
 import time
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.deploy.fetch import Fetched
     from edge_ran.deploy.fleet import BoardStatus, Changes, Fleet, Log
@@ -85,7 +87,7 @@ def _notes(one: BoardStatus) -> list[str]:
         notes.append("its disk is nearly full")
     if one.recorded_files:
         notes.append(
-            f"{one.recorded_files:,} pictures recorded, {one.recorded_bytes / 1e6:.1f} MB: "
+            f"{many(one.recorded_files, 'picture')} recorded, {one.recorded_bytes / 1e6:.1f} MB: "
             f"edge-ran fetch FOLDER --device {shlex.quote(one.device)}"
         )
     if one.clock_drift_s is not None and abs(one.clock_drift_s) > 5:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.evaluate import EvalReport
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 def text(report: EvalReport) -> str:
     low, high = report.top1_interval
     lines = [
-        f"{report.images:,} images ({report.split}), {report.ms_per_image:.2f} ms each on "
+        f"{many(report.images, 'image')} ({report.split}), {report.ms_per_image:.2f} ms each on "
         f"{report.accelerator.actual} ({report.runtime})",
         f"top-1  {report.top1:.2%}  (95 %: {low:.2%} to {high:.2%}, {report.interval})",
     ]
@@ -31,7 +33,7 @@ def text(report: EvalReport) -> str:
         u = report.unknown
         low, high = u.false_alarms_interval
         lines += [
-            f"unknown {u.images:,} images, AUROC {u.auroc:.3f}",
+            f"unknown {many(u.images, 'image')}, AUROC {u.auroc:.3f}",
             f"        --threshold {u.threshold:.3f} keeps {u.kept:.1%} of the known (top-1 {u.kept_top1:.2%}) and "
             f"{u.false_alarms:.1%} of the unknown (95 %: {low:.1%} to {high:.1%})",
         ]

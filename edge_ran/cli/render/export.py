@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.phone.site import Site
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 def text(site: Site) -> str:
     models = ", ".join(site.models)
     return (
-        f"{site.folder}  {site.size_bytes / 1e6:.1f} MB, {len(site.files)} files, {models}\n"
+        f"{site.folder}  {site.size_bytes / 1e6:.1f} MB, {many(len(site.files), 'file')}, {models}\n"
         "  put it on any https host; a phone that opens it once can use it offline\n"
         "  to try it from this machine: edge-ran serve"
     )

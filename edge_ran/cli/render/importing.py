@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.host.importing.importer import ImportReport, NetworkFile, ReadNetwork
 
@@ -14,14 +16,14 @@ def imported(found: ImportReport) -> str:
         f"{found.run}: {found.source} of Keras {network.keras or 'unknown'}, {network.name}, {_size(network)}",
         *_passes(network),
         f"  logits as the file's network gives them: largest difference {found.difference:.1e} of the largest "
-        f"on {found.pictures} pictures; after the rewrites {found.rewritten_difference:.1e}",
+        f"on {many(found.pictures, 'picture')}; after the rewrites {found.rewritten_difference:.1e}",
     ]
     if found.expected_difference is not None:
         lines.append(f"  recorded outputs: largest difference {found.expected_difference:.1e}")
     lines.append(f"  pixels: {found.preprocessing}")
     lines += [f"    {t.name:6} top-1 {t.top1:.1%}, log-likelihood {t.log_likelihood:.3f}" for t in found.trials]
     if network.gates:
-        lines.append(f"  {network.gates} attention gates found: convert --attention gives their masks")
+        lines.append(f"  {many(network.gates, 'attention gate')} found: convert --attention gives their masks")
     lines += [f"  note: {note}" for note in network.notes]
     return "\n".join([*lines, f"next: edge-ran convert --int8 {found.run}"])
 
@@ -30,7 +32,7 @@ def network_file(found: NetworkFile) -> str:
     network = found.network
     lines = [
         f"{found.path}: Keras {network.keras or 'of an unknown version'}, {_size(network)}, "
-        f"{network.gates} attention gates",
+        f"{many(network.gates, 'attention gate')}",
         *_passes(network),
     ]
     lines += [f"  note: {note}" for note in network.notes]
@@ -39,8 +41,8 @@ def network_file(found: NetworkFile) -> str:
 
 
 def _size(network: ReadNetwork) -> str:
-    size = f"{network.height}x{network.width} -> {network.classes} classes"
-    return f"{size}, {network.layers} layers, {network.parameters:,} parameters"
+    size = f"{network.height}x{network.width} -> {many(network.classes, 'class')}"
+    return f"{size}, {many(network.layers, 'layer')}, {many(network.parameters, 'parameter')}"
 
 
 def _passes(network: ReadNetwork) -> list[str]:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from edge_ran.cli.app import human_size
 from edge_ran.cli.render import plain
+from edge_ran.printable import many
 
 if TYPE_CHECKING:
     from edge_ran.card import ModelCard
@@ -27,7 +28,7 @@ def network(found: Summary) -> str:
         table.add_row(part.place, output, f"{part.parameters:,}", f"{part.multiply_adds:,}", share)
     table.add_row("all", "", f"{found.parameters:,}", f"{found.multiply_adds:,}", "")
     size = found.input_size
-    head = f"{found.network}: {size}x{size}x3 -> {found.classes} classes, {found.layers} layers"
+    head = f"{found.network}: {size}x{size}x3 -> {many(found.classes, 'class')}, {many(found.layers, 'layer')}"
     return f"{head}, {found.trainable_parameters:,} trainable parameters\n\n{plain(table)}"
 
 
@@ -80,7 +81,7 @@ def _card(card: ModelCard) -> list[str]:
         f"  input   {spec.height}x{spec.width} {spec.color}, {spec.fit}, (pixel - {mean}) / {std}{assumed}",
     ]
     if accuracy.top1 is not None:
-        lines.append(f"  top-1   {accuracy.top1:.2%} of {accuracy.images:,} images")
+        lines.append(f"  top-1   {accuracy.top1:.2%} of {many(accuracy.images, 'image')}")
     if card.temperature != 1:
         lines.append(f"  scores  calibrated with temperature {card.temperature:.2f}, fitted on validation pictures")
     if card.masks:

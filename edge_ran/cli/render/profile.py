@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_ran.bench import Profile
-from edge_ran.cli.render.benchmark import many
+from edge_ran.printable import many
 
 
 def profile(parts: Profile) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.runtime import Accelerator
     from edge_ran.stream import Result, Summary
@@ -21,10 +23,10 @@ def line(result: Result, accelerator: Accelerator, column: int) -> str:
 def summary(report: Summary) -> str:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
     lines = [
-        f"{report.source}: {report.captured:,} frames captured = {report.classified:,} classified + "
+        f"{report.source}: {many(report.captured, 'frame')} captured = {report.classified:,} classified + "
         f"{sum(report.dropped.values()):,} dropped" + (f" ({dropped})" if dropped else ""),
         f"{report.fps:.1f} frames/s over {report.seconds:.1f} s, capture included, on {report.accelerator}"
-        + (f", {report.parallel} frames in parallel" if report.parallel > 1 else ""),
+        + (f", {many(report.parallel, 'frame')} in parallel" if report.parallel > 1 else ""),
     ]
     if report.latency:
         times = ", ".join(f"p{p} {getattr(report.latency, f'p{p}_ms'):.1f}" for p in (50, 90, 99))
@@ -33,7 +35,7 @@ def summary(report: Summary) -> str:
     if cost := report.masks:
         lines.append(
             f"attention: {cost.masks} masks, inference {cost.with_ms:.3f} ms with and {cost.without_ms:.3f} ms without "
-            f"them ({cost.pairs} pairs of runs before the first frame)"
+            f"them ({many(cost.pairs, 'pair')} of runs before the first frame)"
         )
     lines += [f"gap: {gap.kind} for {gap.seconds:.1f} s" for gap in report.gaps]
     return "\n".join(lines)

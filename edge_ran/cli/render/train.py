@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.host.latency_budget import BudgetResult
     from edge_ran.host.quantize import QuantizeResult
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 def trained(result: TrainResult) -> str:
     """The network, its accuracies and the next command."""
     begun = "nothing" if result.start == "none" else result.start
-    done = f"{result.parameters:,} parameters, {result.epochs} epochs in {result.seconds:.0f} s"
+    done = f"{many(result.parameters, 'parameter')}, {many(result.epochs, 'epoch')} in {result.seconds:.0f} s"
     if result.worker:
         return f"worker {result.worker}: {done}; worker 0 writes {result.run}"
     lines = [f"{result.network} from {begun}: {done}"]
@@ -29,7 +31,7 @@ def trained(result: TrainResult) -> str:
         ("test", result.test_top1, result.test_images),
     ):
         if top1 is not None:
-            lines.append(f"{name}: top-1 {top1:.2%} of {images:,} pictures")
+            lines.append(f"{name}: top-1 {top1:.2%} of {many(images, 'picture')}")
     lines.append(f"next: edge-ran convert --int8 {result.run}")
     return "\n".join(lines)
 
@@ -54,13 +56,14 @@ def quantised(result: QuantizeResult) -> str:
     if result.top1 is not None:
         lines.append(
             f"{result.split}: float {result.float_top1:.2%}, int8 calibrated only {result.calibrated_top1:.2%}, "
-            f"int8 {result.top1:.2%} of {result.images:,} pictures; kept the {result.kept} weights"
+            f"int8 {result.top1:.2%} of {many(result.images, 'picture')}; kept the {result.kept} weights"
         )
     if result.has_seen:
         lines.append("the network has learnt from these pictures: they show what int8 changes, not how accurate it is")
     if result.test_top1 is not None:
         lines.append(
-            f"test: float {result.float_test_top1:.2%}, int8 {result.test_top1:.2%} of {result.test_images:,} pictures"
+            f"test: float {result.float_test_top1:.2%}, int8 {result.test_top1:.2%} of "
+            f"{many(result.test_images, 'picture')}"
         )
     lines.append(f"next: edge-ran convert --int8 {result.run}")
     return "\n".join(lines)

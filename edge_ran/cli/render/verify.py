@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_ran.printable import many
+
 if TYPE_CHECKING:
     from edge_ran.host.parity import ParityReport
     from edge_ran.verify import Check, Verification
@@ -24,7 +26,7 @@ def verification(found: Verification) -> str:
 def parity(found: ParityReport, most: int = 10) -> str:
     """How the file agrees with its network, the layers that differ most, and the first that differs."""
     lines = [
-        f"{found.model} and the {found.reference} of {found.run}, {found.pictures} pictures: "
+        f"{found.model} and the {found.reference} of {found.run}, {many(found.pictures, 'picture')}: "
         f"top-1 agrees on {found.agreement:.2%}, every number on {found.identical:.2%}, "
         f"largest difference {found.largest_steps:.0f} steps of 1/256"
     ]

@@ -22,6 +22,7 @@ from edge_ran.errors import InputError
 from edge_ran.host import networks
 from edge_ran.host.importing.source import Source, shown
 from edge_ran.host.rewrites import LayerGraph
+from edge_ran.printable import many
 
 Array = NDArray[Any]
 BY_NAME = "weights placed by the names of their layers"
@@ -75,7 +76,7 @@ def read_named(source: Source, name: str, input_size: int | None, upsampling: st
         graph, drawn = _drawn(a)
         weighted = [node for node in graph.nodes.values() if node.weights]
         if len(weighted) != len(loose):
-            problems.append(f"{len(weighted)} layers with weights, the file has {len(loose)}")
+            problems.append(f"{many(len(weighted), 'layer')} with weights, the file has {len(loose)}")
             continue
         places, how = _places(graph, drawn, loose, source)
         if how != BY_NAME:

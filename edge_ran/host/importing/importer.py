@@ -32,6 +32,7 @@ from edge_ran.host.rewrites import LayerGraph, PassReport
 from edge_ran.host.rewrites.proof_pictures import proof_frames
 from edge_ran.labels import count_remedy, fitted_labels
 from edge_ran.model_interface import read_labels
+from edge_ran.printable import many
 from edge_ran.runs import RunFolder
 
 PROOF_PICTURES = 8
@@ -258,9 +259,9 @@ def _read(source: Source, answers: Answers) -> _Network:
         if answers.head is not None:
             notes.append(f"of its outputs, that of layer {answers.head} was taken")
         if read.nested:
-            notes.append(f"{read.nested} models inside it were flattened")
+            notes.append(f"flattened: {many(read.nested, 'model')} inside it")
         if read.operators:
-            notes.append(f"{read.operators} operator layers became plain layers")
+            notes.append(f"{many(read.operators, 'operator layer')} became plain layers")
     translated = translate(original)
     notes += end_in_softmax(translated.graph, source.loss, source.path)
     half = re.search(r'"(?:mixed_)?(b?float16)"', json.dumps(source.config))  # a layer's dtype, or the policy's name
@@ -289,14 +290,16 @@ def _labels(labels: str | None, classes: int, path: Path, check_on: Path | None)
     if labels is not None:
         found = fitted_labels(read_labels(Path(labels)), (classes,))
         if len(found) != classes:
-            what = f"{labels} has {len(found)} labels, the network {classes} outputs"
+            what = f"{labels} has {many(len(found), 'label')}, the network {many(classes, 'output')}"
             raise InputError(what, count_remedy(len(found), classes, shlex.quote(labels)))
         return found, False
     if check_on is not None:
         found = dataset.load(check_on).labels
         if len(found) == classes:
             return found, True
-        raise InputError(f"{check_on} has {len(found)} classes, the network {classes}", "--labels FILE names them all")
+        raise InputError(
+            f"{check_on} has {many(len(found), 'class')}, the network {classes}", "--labels FILE names them all"
+        )
     what = f"{path} does not name its {classes} classes"
     raise InputError(what, f"--labels labels.txt, one per line in the order of its outputs; or --labels {NUMBERS}")
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from edge_ran import files
 from edge_ran.errors import InputError
+from edge_ran.printable import many
 from edge_ran.targets.address import shown_host
 from edge_ran.targets.target import Page, Parcel, Result
 
@@ -61,7 +62,7 @@ class Payload:
     def folder(self, parcel: Parcel | tuple[str, dict[str, Path]]) -> PurePosixPath:
         """Take files along, a Parcel or a title and the files by name; return the folder there that holds them."""
         if isinstance(parcel, Parcel):
-            title = f"{len(parcel.files)} files of {parcel.root.name}"
+            title = f"{many(len(parcel.files), 'file')} of {parcel.root.name}"
             members = {path.relative_to(parcel.root).as_posix(): path for path in parcel.files}
         else:
             title, members = parcel
