@@ -208,5 +208,5 @@ def _twins(samples: Sequence[Sample], thumbs: NDArray[np.uint8]) -> Iterator[str
         bucket.append(index)
     for pairs, where in ((across_splits, "in two splits"), (across_labels, "under two labels")):
         if pairs:
-            one, two = pairs[0]
-            yield f"{many(len(pairs), 'pair')} of almost equal pictures {where}, the first: {one} and {two}"
+            here, there = pairs[0]
+            yield f"{many(len(pairs), 'pair')} of almost equal pictures {where}, the first: {here} and {there}"
