@@ -87,11 +87,39 @@ def decode_text(data: bytes, where: str, path: str = "") -> str:
     try:
         return data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        new = f"utf8{Path(path).suffix}"
+        if (kind := _binary(data, path)) is not None:
+            raise InputError(f"{where} is {kind[0]}, not text", kind[1]) from error
+        new = shlex.quote(str(Path(path).parent / f"utf8{Path(path).suffix}"))  # paths in it count from its folder
         remedy = f"if Windows wrote it: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(path)} > {new}; then give {new}"
         if not path:
             remedy = "give the labels in a file: --labels FILE"
         raise InputError(f"{where} is not UTF-8 text", remedy) from error
+
+
+# How files begin that are no text, and what they are.
+_BINARY = (
+    (b"\x93NUMPY", "an array of NumPy"),
+    (b"\x80", "a pickle of Python"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+    (b"PK\x03\x04", "a spreadsheet or an archive"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet or a document"),
+    (b"\x1f\x8b", "an archive"),
+    (b"MATLAB", "a file of MATLAB"),
+)
+
+
+def _binary(data: bytes, path: str) -> tuple[str, str] | None:
+    """What a file is that is no text, and what to do; None where it may be text of another encoding."""
+    kind = next((kind for begins, kind in _BINARY if data.startswith(begins)), "")
+    if kind.endswith("NumPy") and path:
+        new = shlex.quote(str(Path(path).with_suffix(".txt")))
+        code = f"import numpy; print(*numpy.load({path!r}), sep='\\n')"
+        return kind, f"python3 -c {shlex.quote(code)} > {new}; then give {new}"
+    if kind or b"\0" in data[:4096]:
+        return kind or "binary", "write it as text, one per line; a spreadsheet: save it as CSV"
+    return None
 
 
 def numbered_labels(lines: Sequence[str], classes: int) -> tuple[str, ...] | None:

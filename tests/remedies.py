@@ -23,7 +23,7 @@ ROOT: Any = typer.main.get_command(cli.app)
 _COMMAND = re.compile(r"\bedge-ran ((?:[a-z]+|--?[a-z])[^;,()`#\n]*)")
 _OPTION = re.compile(r"(?<![-\w])--[a-z][a-z0-9-]*[a-z0-9]")
 OF_OTHERS = re.compile(
-    r"\b(pip3?|npm|apt|apt-get|dnf|adb|ssh|systemctl|(?<![-\w])(un)?install(?= --)) [^;]*"
+    r"\b(pip3?|npm|tensorflowjs_converter|apt|apt-get|dnf|adb|ssh|systemctl|(?<![-\w])(un)?install(?= --)) [^;]*"
 )  # commands of other programs
 
 

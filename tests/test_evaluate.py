@@ -72,8 +72,13 @@ def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_mod
     with pytest.raises(InputError, match="unknown to the model: violet") as caught:
         evaluate(labelled_model(), dataset.load(pictures))
     assert "red, green, blue; without them: --classes blue,green" in caught.value.remedy
-    with pytest.raises(InputError, match="3 of the data's classes are unknown to the model: blue, green, violet"):
+    with pytest.raises(
+        InputError, match="3 of the data's classes are unknown to the model: blue, green, violet"
+    ) as caught:
         evaluate(test_models / "int8.tflite", dataset.load(pictures))
+    assert caught.value.remedy.endswith(
+        "int8.tflite names no classes: --labels FILE, one a line in the order of its outputs"
+    )
     report = evaluate(
         test_models / "int8.tflite", dataset.load(pictures), overrides=Overrides(labels=("violet", "green", "blue"))
     )

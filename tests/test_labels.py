@@ -106,7 +106,7 @@ def test_a_few_equal_names_among_many_are_numbered_all_the_same():
     )
 
 
-@pytest.mark.parametrize("data", ["grün".encode("latin-1"), b"\xff\xfe\xff", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("data", ["grün".encode("latin-1"), b"\xff\xfe\xff"])
 def test_what_is_no_such_text_is_one_line(data):
     with pytest.raises(InputError, match="label file x is not UTF-8 text"):
         decode_labels(data, "label file x")

@@ -20,6 +20,7 @@ def tflite_or_default(model: Path | None, pictures: Path | None = None) -> Path:
 
     ``pictures`` are labelled ones, see ``run_of``.
     """
+    from edge_ran import other_models
     from edge_ran.runs import RunFolder, default_tflite, is_network_file, named
 
     model = named(model) if model else None
@@ -28,7 +29,9 @@ def tflite_or_default(model: Path | None, pictures: Path | None = None) -> Path:
     if model is not None and model.is_dir():
         found = RunFolder(model).tflites()
         if not found:
-            raise InputError(f"{model} holds no .tflite", f"edge-ran convert --int8 {model}")
+            found_else = None if RunFolder(model).is_finished else other_models.in_folder(model)
+            what, remedy = found_else or ("holds no .tflite", f"edge-ran convert --int8 {model}")
+            raise InputError(f"{model} {what}", remedy)
         return found[0]
     if model is not None:
         return model

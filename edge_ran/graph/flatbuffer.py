@@ -20,7 +20,7 @@ from typing import Any
 
 import tflite
 
-from edge_ran import zip_archive
+from edge_ran import other_models, zip_archive
 from edge_ran.errors import InputError
 
 MODEL_IDENTIFIER = b"TFL3"
@@ -60,7 +60,7 @@ def open_model(data: bytes, path: Path | str) -> tflite.Model:
     if data[4:8] != MODEL_IDENTIFIER:
         what, remedy = next(
             (said for pattern, *said in _NOT_MODELS if re.match(pattern, data[:1000], re.IGNORECASE)),
-            ("is not a .tflite model", "make one: edge-ran convert RUN"),
+            other_models.refusal(path, data[:1000]) or ("is not a .tflite model", "make one: edge-ran convert RUN"),
         )
         raise InputError(f"{path} {what}", _unpacking(path, data) or remedy)
     with untrusted(path):

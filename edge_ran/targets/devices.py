@@ -35,6 +35,8 @@ def resolve(device: str) -> DeviceSpec:
         raise UsageError(f"--device {without_password(device)!r} is no device", EXAMPLES)
     elif re.search(r"@|\.local$|^\d+(\.\d+){3}$", device):
         raise UsageError(f"no device is called {device!r}", f"over ssh: --device ssh://{shlex.quote(device)}")
+    elif device.lower() in ("adb", "ssh", "usb", "android", "serial"):
+        raise UsageError(f"no device is called {device!r}", EXAMPLES)
     else:
         spec = catalogue.device(device)
     check(spec)

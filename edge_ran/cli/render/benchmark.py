@@ -76,10 +76,10 @@ def _lines(report: BenchReport) -> Iterator[str]:
         f"spread    p5 {_ms(stats.p5_ms)}, p90 {_ms(stats.p90_ms)}, p95 {_ms(stats.p95_ms)}, p99 {_ms(stats.p99_ms)}, "
         f"mean {_ms(stats.mean_ms)} ± {_ms(stats.std_ms)}"
     )
-    outliers = "" if stats.outliers is None else f"; {stats.outliers:,} outliers, all kept"
+    outliers = "" if stats.outliers is None else f"; {many(stats.outliers, 'outlier')}, all kept"
     loads = report.timing.sessions
     loaded = f", loaded {loads} times" if loads > 1 else ""
-    yield f"runs      {stats.runs:,} after {report.warmup.runs} warm-up runs{loaded}{outliers}"
+    yield f"runs      {stats.runs:,} after {many(report.warmup.runs, 'warm-up run')}{loaded}{outliers}"
     cold = report.cold_start
     tried = f"; before that, once, {_ms(cold.trial_ms)} to try the accelerator" if (cold.trial_ms or 0) >= 1 else ""
     yield f"cold      load {_ms(cold.load_ms)}, first run {_ms(cold.first_run_ms)}{tried}"

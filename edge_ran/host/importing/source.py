@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import hdf5, zip_archive
+from edge_ran import hdf5, other_models, zip_archive
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.host import keras_archive
@@ -135,7 +135,8 @@ def _head(path: Path) -> bytes:
             raise InputError(
                 what, "where it was trained: model.save('model.keras') instead of export or save_format='tf'"
             )
-        raise InputError(f"{path} is a folder", "give the .h5 or .keras file")
+        what, remedy = other_models.in_folder(path) or ("is a folder", "give the .h5 or .keras file")
+        raise InputError(f"{path} {what}", remedy)
     if not path.exists():
         raise InputError(f"there is no file {path}", "give a .h5 or .keras file")
     with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -146,20 +147,13 @@ def _head(path: Path) -> bytes:
 
 
 def _refusal(path: Path, head: bytes) -> InputError:
-    suffix, text = path.suffix.lower(), head.lstrip()
+    text = head.lstrip()
     if head.startswith(b"version https://git-lfs"):
         return InputError(f"{path} is a Git LFS pointer, not the file itself", "git lfs pull")
     if head[4:8] == b"TFL3":
         return InputError(f"{path} is converted already", f"edge-ran inspect {path}")
-    if suffix in (".pt", ".pth", ".pkl", ".ckpt") or head[:2] in (b"\x80\x02", b"\x80\x04"):
-        return _pytorch(path)
-    if suffix == ".onnx" or b"onnx" in head[:200].lower():
-        what = f"{path} is an ONNX graph: it holds operators, not the Keras layers that are rewritten and trained here"
-        return InputError(what, "onnx2tf makes a .tflite of it, which edge-ran run, verify and benchmark take")
-    if suffix == ".pb":
-        return InputError(
-            f"{path} is a TensorFlow graph, not a Keras network", "model.save('model.keras') where it was trained"
-        )
+    if found := other_models.refusal(path, head):
+        return InputError(f"{path} {found[0]}", found[1])
     if text.startswith(b"{"):
         return InputError(f"{path} is a description without weights", f"edge-ran import WEIGHTS --architecture {path}")
     if text.lower().startswith((b"<!doctype", b"<html")):
@@ -169,17 +163,13 @@ def _refusal(path: Path, head: bytes) -> InputError:
     )
 
 
-def _pytorch(path: Path) -> InputError:
-    what = f"{path} is of PyTorch: it holds Python objects, not the Keras layers that are rewritten and trained here"
-    return InputError(what, "litert-torch makes a .tflite of the model, which edge-ran run, verify and benchmark take")
-
-
 def _archive(path: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     limit = max(1 << 26, 4 * path.stat().st_size)
     with contextlib.suppress(*zip_archive.DAMAGE), zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         if "config.json" not in names and any(name.endswith(("data.pkl", "constants.pkl")) for name in names):
-            raise _pytorch(path)
+            what, remedy = other_models.PYTORCH
+            raise InputError(f"{path} {what}", remedy)
     parts = zip_archive.unpack(str(path), ("config.json", "metadata.json", "model.weights.h5"), limit, path)
     for name in ("config.json", "model.weights.h5"):
         if name not in parts:
