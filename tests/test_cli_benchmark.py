@@ -344,5 +344,8 @@ def test_devices_command():
         with pytest.raises(UsageError, match="no device is called") as caught:
             resolve(written)
         assert caught.value.remedy == f"over ssh: --device ssh://{written}"
+    with pytest.raises(UsageError, match="no device is called 'adb'") as caught:
+        resolve("adb")
+    assert "adb:SERIAL" in caught.value.remedy
     with pytest.raises(UsageError, match="no device is called"):
         command("devices", "pi")

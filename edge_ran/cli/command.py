@@ -74,7 +74,8 @@ def fitting(remedy: str, options: set[str]) -> str:
     """Return a remedy without what names an option that the verb lacks: several verbs raise the same error."""
     kept = ""
     for part, separator in re.findall(r"(.+?)(; |, or |$)", remedy):
-        of_ours = re.sub(r"\b(edge-ran|pip|npm|tensorflowjs_converter) .*", "", part)  # a command of its own has options of its own
+        # A command of its own has options of its own.
+        of_ours = re.sub(r"\b(edge-ran|pip|npm|tensorflowjs_converter) .*", "", part)
         if set(re.findall(r"(?<![-\w])--[a-z][a-z0-9-]*", of_ours)) <= options:
             kept += part + separator
     return re.sub(r"(; |, or )$", "", kept)
