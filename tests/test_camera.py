@@ -629,6 +629,14 @@ def test_a_folder_of_clips_is_told(tmp_path: Path) -> None:
     assert caught.value.remedy == f"give one of them: --camera '{tmp_path}/my clip.mp4'"
 
 
+def test_a_folder_of_folders_of_pictures_is_told(tmp_path: Path) -> None:
+    (tmp_path / "my cats").mkdir()
+    (tmp_path / "my cats" / "1.png").write_bytes(b"x")
+    with pytest.raises(InputError, match="holds no pictures itself, but folders of them") as caught:
+        open_source(str(tmp_path))
+    assert caught.value.remedy == f"give one of them: --camera '{tmp_path}/my cats'"
+
+
 def test_a_camera_that_never_sends_may_share_its_usb(
     fake_device: type[_FakeVideo], monkeypatch: pytest.MonkeyPatch
 ) -> None:

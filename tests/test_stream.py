@@ -588,6 +588,18 @@ def test_a_slow_command_misses_all_but_the_newest_change_and_a_failing_one_is_sa
             OnChange(wrong, said.append)
 
 
+@pytest.mark.parametrize(
+    "command", ["sh -c 'echo {label}'", "env sh -ec 'echo {previous}'", f"{sys.executable} -c 'print({{label}})'"]
+)
+def test_a_label_is_never_a_part_of_a_program(command: str) -> None:
+    """A model's file may call a class ``$(rm -r ~)``."""
+    with pytest.raises(UsageError, match="would run what a label says") as caught:
+        OnChange(command, print)
+    assert "sh -c 'echo \"$EDGE_RAN_" in caught.value.remedy
+    OnChange(f"{sys.executable} -c 'pass' {{label}}", print).close()
+    OnChange(caught.value.remedy.partition(": ")[2], print).close()
+
+
 def test_a_headless_opencv_or_no_screen_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from edge_ran.errors import EnvironmentMissing
 

@@ -23,7 +23,7 @@ FLOORS = (
         "zip_archive",
     ),
     ("card",),
-    ("dynamic_range", "graph", "latency", "npz", "picture", "plots", "runs"),
+    ("dynamic_range", "graph", "latency", "npz", "picture", "plots", "runs", "video_file"),
     ("camera", "pictures", "preprocess", "run_output", "runtime"),
     ("attention", "dataset", "hdf5", "model_interface", "report", "start", "unknown"),
     ("classifier", "collect"),

@@ -35,7 +35,7 @@ from edge_ran.camera.address import is_near, remedy_of_address, without_password
 from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http
 from edge_ran.errors import CameraError, InputError, UsageError
 from edge_ran.files import check_regular
-from edge_ran.folder_walk import by_number, check_name, walk
+from edge_ran.folder_walk import by_number, check_name, folders_in, walk
 from edge_ran.picture import (
     CLIP_SUFFIXES,
     MOST_PIXELS,
@@ -47,6 +47,7 @@ from edge_ran.picture import (
     read_picture,
     square_pixels,
 )
+from edge_ran.video_file import is_text, why_unreadable
 
 OPEN_TIMEOUT_S = 10.0
 _VIDEO4LINUX = 81  # the major number of its devices, whatever udev calls them
@@ -147,6 +148,9 @@ def open_source(
         if clips and not found:
             remedy = f"give one of them: --camera {shlex.quote(str(path / clips[0]))}"
             raise InputError(f"{text} holds clips, no pictures", remedy)
+        if not found and (below := next(filter(pictures_directly_in, folders_in(path)), None)):
+            what = f"{text} holds no pictures itself, but folders of them"
+            raise InputError(what, f"give one of them: --camera {shlex.quote(str(below))}")
         return Pictures(text, found, fps)
     pattern = re.sub(r"%\d*d", "*", str(path))  # as FFmpeg writes it: img%03d.jpg
     if not path.exists() and glob.has_magic(pattern):
@@ -329,10 +333,11 @@ class VideoFile(_Cv2Source):
         milliseconds = int(OPEN_TIMEOUT_S * 1e3)  # for what comes over a network; a file never waits so long
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
         with _no_proxy(name):
-            video = None if _is_text(name) else cv2.VideoCapture(name, cv2.CAP_FFMPEG, limits)
+            is_file = "://" not in name
+            video = None if is_file and is_text(name) else cv2.VideoCapture(name, cv2.CAP_FFMPEG, limits)
         if video is None or not video.isOpened():
-            what = f"{shown} is not a video that can be read: no pictures in it, a fault, or an unusual format"
-            raise InputError(what, f"convert it: ffmpeg -i {shlex.quote(shown)} -c:v libx264 -an converted.mp4")
+            why = why_unreadable(name) if is_file else ("is no video that can be read", remedy_of_address(name))
+            raise InputError(f"{shown} {why[0]}", why[1])
         own = video.get(cv2.CAP_PROP_FPS)
         own = own if 0 < own <= 1000 else 25.0
         super().__init__(shown, video, live=False, fps=fps or own)
@@ -417,14 +422,6 @@ def _decoded(picture: bytes, name: str) -> NDArray[np.uint8]:
         return decode_picture(picture, name)
     except InputError as error:
         raise InputError(f"{name} sent a broken picture") from error
-
-
-def _is_text(name: str) -> bool:
-    """FFmpeg plays any text file, as a terminal would show it."""
-    if "://" in name:
-        return False
-    with open(name, "rb") as file:
-        return b"\0" not in file.read(1 << 16)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,8 @@ import typer
 
 from edge_ran.cli.app import host_packages, say
 from edge_ran.errors import InputError, UsageError
+
+_ASKED = re.compile(r"--(lambda|head|input-size|architecture|network)[ =]('[^']*'|\S+)(?<![,;])")
 
 Model = Annotated[
     Path | None, typer.Argument(help="A .tflite or a run folder.", show_default="newest run, else shipped")
@@ -69,7 +73,12 @@ def run_of(model: Path, quiet: bool = False, pictures: Path | None = None) -> Pa
         labels = NUMBERS if pictures is None else None
         report = import_network(model, run.path, Answers(labels=labels), check_on=pictures)
     except UsageError as error:
-        if not any(option in error.remedy for option in ("--labels", "--preprocessing", "--input-size", "--lambda")):
+        if asked := _ASKED.search(error.remedy):  # an option of import that the verb itself lacks
+            option = re.sub(r"=.*'", "=EXPRESSION'", asked[0])  # of a Lambda layer the remedy shows an example
+            names = ["--labels", NUMBERS] if pictures is None else ["--check-on", shlex.quote(str(pictures))]
+            paths = [shlex.quote(str(model)), "-o", shlex.quote(str(run.path))]
+            raise InputError(str(error), " ".join(["edge-ran", "import", *paths, option, *names])) from error
+        if not any(option in error.remedy for option in ("--labels", "--preprocessing")):
             raise
         if pictures is not None:
             remedy = f"edge-ran import {model} -o {run.path} --check-on {pictures} --labels FILE --preprocessing tf"

@@ -16,6 +16,7 @@ from edge_ran import files
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
 from edge_ran.picture import CLIP_SUFFIXES, MOST_PIXELS, eight_bit_bgr, square_pixels
+from edge_ran.video_file import is_text, why_unreadable
 
 __all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows", "live_clip"]
 
@@ -147,11 +148,14 @@ def _positions(capture: cv2.VideoCapture, patience: int) -> NDArray[np.float64]:
 def _opened(path: Path, parameters: Sequence[int]) -> Iterator[cv2.VideoCapture]:
     check_name(path)  # FFmpeg's name of a file is UTF-8; OpenCV would end the process
     files.check_regular(path, "clip")
+    if is_text(path):
+        why = why_unreadable(path)
+        raise InputError(f"clip {path} {why[0]}", why[1])
     capture = cv2.VideoCapture(str(Path(path).absolute()), cv2.CAP_FFMPEG, list(parameters))
     try:
         if not capture.isOpened():
-            what = f"clip {path} cannot be opened: no pictures in it, a fault, or an unusual format"
-            raise InputError(what, "it must be a video that FFmpeg reads")
+            why = why_unreadable(path)
+            raise InputError(f"clip {path} {why[0]}", why[1])
         width, height = (capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > MOST_PIXELS:
             raise InputError(f"clip {path} has frames of {width:.0f} x {height:.0f} pixels", "make it smaller")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,8 @@ from edge_ran.printable import clean
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result
 
+# Programs that run a word of theirs as a program.
+_INTERPRETERS = re.compile(r"(ba|da|z|k|a|fi|c|tc)?sh|python[\d.]*|perl|ruby|node")
 _ROOM = 4  # results that wait for the drawing thread
 
 
@@ -232,6 +234,17 @@ def _folder_name(label: str) -> str:
     return name or "_"
 
 
+def _check_no_code(words: Sequence[str]) -> None:
+    """Raise UsageError where a label would become a part of a program: a model may call a class ``$(rm -r ~)``."""
+    names = map(os.path.basename, words)
+    rest = list(itertools.dropwhile(lambda name: not _INTERPRETERS.fullmatch(name), names))  # perhaps behind sudo
+    for option, code in itertools.pairwise(rest):
+        if re.fullmatch(r"-[a-z]*[ce]", option) and (field := re.search(r"\{(label|previous)\}", code)):
+            what = f"--on-change: {rest[0]} {option} would run what a label says as a part of its program"
+            variable = f"EDGE_RAN_{field[1].upper()}"
+            raise UsageError(what, f"take it from the environment: sh -c 'echo \"${variable}\"'")
+
+
 class OnChange:
     """Runs a command, without a shell, whenever the answer changes.
 
@@ -249,6 +262,7 @@ class OnChange:
             raise UsageError(
                 f"--on-change: there is no program {command!r}", "give its path; it is run without a shell"
             )
+        _check_no_code(self._words)
         known = ("label", "score", "index", "previous")
         for field in re.findall(r"\{(\w+)\}", " ".join(self._words)):
             if field not in known:

@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 from edge_ran import catalogue
 from edge_ran.card import ModelCard
 from edge_ran.cli import app
+from edge_ran.cli.models import tflite_of
 from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
 from edge_ran.host import networks, rewrites
 from edge_ran.host.convert import convert
@@ -509,7 +510,7 @@ def test_a_grey_picture_may_have_no_dimension_of_channels(tmp_path: Path) -> Non
     assert networks.load(tmp_path / "run" / "model.keras").input_shape == (None, 8, 8, 3)
 
 
-def test_of_several_outputs_one_is_taken_by_its_name(tmp_path: Path) -> None:
+def test_of_several_outputs_one_is_taken_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = layers.Input((16, 16, 3))
     x = layers.Flatten()(image)
     outputs = [layers.Dense(3, activation="softmax", name=name)(x) for name in ("kind", "colour")]
@@ -518,6 +519,10 @@ def test_of_several_outputs_one_is_taken_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="3 outputs: kind, colour, map") as caught:
         import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
     assert "--head kind" in caught.value.remedy
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="2 outputs") as caught:  # convert has no such option
+        tflite_of(Path("m.h5"))
+    assert caught.value.remedy == "edge-ran import m.h5 -o runs/m --head kind --labels numbers"
     import_network(tmp_path / "m.h5", tmp_path / "run", dataclasses.replace(KNOWN, head="colour"))
     np.testing.assert_allclose(networks.load(tmp_path / "run" / "model.keras")(X), model(X)[1], atol=1e-6)
     tf_keras.Model(image, outputs[0]).save(tmp_path / "one.h5")
