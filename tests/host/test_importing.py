@@ -520,7 +520,7 @@ def test_of_several_outputs_one_is_taken_by_its_name(tmp_path: Path, monkeypatch
         import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN)
     assert "--head kind" in caught.value.remedy
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="2 outputs") as caught:  # convert has no such option
+    with pytest.raises(InputError, match="3 outputs") as caught:  # convert has no such option
         tflite_of(Path("m.h5"))
     assert caught.value.remedy == "edge-ran import m.h5 -o runs/m --head kind --labels numbers"
     import_network(tmp_path / "m.h5", tmp_path / "run", dataclasses.replace(KNOWN, head="colour"))
