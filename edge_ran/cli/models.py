@@ -75,9 +75,9 @@ def run_of(model: Path, quiet: bool = False, pictures: Path | None = None) -> Pa
     except UsageError as error:
         if asked := _ASKED.search(error.remedy):  # an option of import that the verb itself lacks
             option = re.sub(r"=.*'", "=EXPRESSION'", asked[0])  # of a Lambda layer the remedy shows an example
-            named = ["--labels", NUMBERS] if pictures is None else ["--check-on", shlex.quote(str(pictures))]
+            answers = ["--labels", NUMBERS] if pictures is None else ["--check-on", shlex.quote(str(pictures))]
             paths = [shlex.quote(str(model)), "-o", shlex.quote(str(run.path))]
-            raise InputError(str(error), " ".join(["edge-ran", "import", *paths, option, *named])) from error
+            raise InputError(str(error), " ".join(["edge-ran", "import", *paths, option, *answers])) from error
         if not any(option in error.remedy for option in ("--labels", "--preprocessing")):
             raise
         if pictures is not None:
