@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib.util
 import re
 import subprocess
@@ -169,6 +170,13 @@ def test_the_tables_of_keys_are_the_catalogues(kind: str):
     assert told == [f.name for f in dataclasses.fields(cls) if f.name != "name"]
 
 
+@functools.cache
+def _attributes() -> list[tuple[str, set[str]]]:
+    """The names of the files of edge-ran, each with all attributes that it speaks of."""
+    found = [(path.name, ast.walk(ast.parse(path.read_text("utf-8")))) for path in (ROOT / "edge_ran").rglob("*.py")]
+    return [(name, {node.attr for node in nodes if isinstance(node, ast.Attribute)}) for name, nodes in found]
+
+
 @pytest.mark.parametrize("kind", ["devices", "converters"])
 def test_every_documented_key_is_read_by_whom_the_table_names(kind: str):
     """A key for people only is shown; any other is read outside the catalogue, and by verbs that exist."""
@@ -176,8 +184,7 @@ def test_every_documented_key_is_read_by_whom_the_table_names(kind: str):
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", _key_table(text), re.M)
     verbs = set(typer.main.get_command(cli.app).commands)
     shown = {"devices.py", "catalogue.py"}  # lists of devices show all keys
-    trees = [ast.parse(p.read_text("utf-8")) for p in (ROOT / "edge_ran").rglob("*.py") if p.name not in shown]
-    read = {n.attr for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    read = {attribute for name, found in _attributes() if name not in shown for attribute in found}
     for key, reader in rows:
         named = {word for word in re.findall(r"`(\w+)", reader)}
         assert named <= verbs, f"{key}: {named - verbs} is no verb"
@@ -200,8 +207,7 @@ def test_every_default_of_a_device_is_of_verbs_that_take_a_device():
 
 def test_every_key_of_a_card_is_read():
     """By more than the module that writes it; what is for people only, `inspect` shows."""
-    trees = [ast.parse(p.read_text("utf-8")) for p in (ROOT / "edge_ran").rglob("*.py") if p.name != "card.py"]
-    read = {n.attr for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    read = {attribute for name, found in _attributes() if name != "card.py" for attribute in found}
     records = [one for one in vars(card).values() if dataclasses.is_dataclass(one) and one.__module__ == card.__name__]
     assert card.ModelCard in records
     unread = [f"{one.__name__}.{f.name}" for one in records for f in dataclasses.fields(one) if f.name not in read]

@@ -37,6 +37,9 @@ def _import_tensorflow_quietly() -> None:
 
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# tensorflow-model-optimization looks for this module of Keras 2, which Keras 3 lacks, and goes on without it; but to
+# look, it imports all of Keras 3 and matplotlib, which takes twice as long as what it needs.
+sys.modules.setdefault("keras.engine", None)  # type: ignore[arg-type]
 if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     _import_tensorflow_quietly()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing is not for users
