@@ -124,7 +124,7 @@ def _entry(kind: str, name: str, cls: type[Entry]) -> Entry:
             raise UsageError(f"no {kind[:-1]} is called {name!r}", nearest(name, known))
         path = folder(kind) / f"{name}.toml"
     try:
-        record: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "check the path") from error
     except (ValueError, RecursionError) as error:

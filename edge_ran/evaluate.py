@@ -238,7 +238,7 @@ def _targets(
     except InputError as error:  # the model names none: perhaps a file beside it does
         note = next((note for note in classifier.notes if " --labels " in note), error.remedy)
         if note == error.remedy and classifier.labels == tuple(map(str, range(len(classifier.labels)))):
-            note = f"{classifier.path} names no classes: --labels FILE, one a line in the order of its outputs"
+            note = f"{error.remedy}; the file names no classes: --labels FILE, one a line in the order of its outputs"
         raise InputError(str(error), note) from error
     if not skip_bad:
         return samples, truth, ()

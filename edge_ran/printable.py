@@ -38,7 +38,7 @@ def many(count: int | None, word: str) -> str:
     """Return a number with its word, in the plural unless it is one: "1 step", "1,200 classes"; None is not known."""
     if count == 1:
         return f"1 {word}"
-    words = f"{word}{'es' if word.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+    words = f"{word}{'es' if re.search('(s|x|sh|[^o]ch)$', word) else 's'}"  # boxes, classes, but epochs
     return f"an unknown number of {words}" if count is None else f"{count:,} {words}"
 
 

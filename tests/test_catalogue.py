@@ -49,7 +49,7 @@ max_drop = 1
 
 
 def test_a_file_of_ones_own_works_wherever_a_name_does(tmp_path: Path):
-    (tmp_path / "mine.toml").write_text(GOOD)
+    (tmp_path / "mine.toml").write_bytes(GOOD.replace("\n", "\r\n").encode("utf-8-sig"))  # as Windows' editor writes it
     mine = catalogue.converter(str(tmp_path / "mine.toml"))
     assert (mine.name, mine.io, mine.calibration, mine.max_drop) == ("mine", "uint8", 20, 1)
 

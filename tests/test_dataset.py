@@ -294,7 +294,7 @@ class TestSplit:
     def test_targets(self):
         samples = made_up({"": {"b": 2, "a": 1}}).samples
         np.testing.assert_array_equal(dataset.targets(samples, ("a", "b", "c")), [1, 1, 0])
-        with pytest.raises(InputError, match="1 of the data's classes are unknown to the model: b"):
+        with pytest.raises(InputError, match="1 of the data's classes is unknown to the model: b"):
             dataset.targets(samples, ("a", "c"))
 
 

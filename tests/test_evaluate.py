@@ -77,7 +77,7 @@ def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_mod
     ) as caught:
         evaluate(test_models / "int8.tflite", dataset.load(pictures))
     assert caught.value.remedy.endswith(
-        "int8.tflite names no classes: --labels FILE, one a line in the order of its outputs"
+        "the file names no classes: --labels FILE, one a line in the order of its outputs"
     )
     report = evaluate(
         test_models / "int8.tflite", dataset.load(pictures), overrides=Overrides(labels=("violet", "green", "blue"))

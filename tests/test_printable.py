@@ -79,4 +79,5 @@ def test_every_stream_is_guarded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_count_of_one_is_singular():
     assert [many(count, "class") for count in (0, 1, 2, 1200)] == ["0 classes", "1 class", "2 classes", "1,200 classes"]
+    assert (many(0, "epoch"), many(2, "box"), many(3, "patch")) == ("0 epochs", "2 boxes", "3 patches")
     assert (many(1, "step"), many(None, "core")) == ("1 step", "an unknown number of cores")

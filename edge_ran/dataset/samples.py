@@ -126,7 +126,8 @@ def targets(samples: Iterable[Sample], labels: Sequence[str]) -> NDArray[np.int6
     place |= {label: place[own] for label, own in renamed({s.label for s in samples}, tuple(place)).items()}
     unknown = sorted({s.label for s in samples} - place.keys())
     if unknown:
-        what = f"{len(unknown)} of the data's classes are unknown to the model: {some(unknown)}"
+        are = "is" if len(unknown) == 1 else "are"
+        what = f"{len(unknown)} of the data's classes {are} unknown to the model: {some(unknown)}"
         known = sorted({s.label for s in samples} & place.keys())
         others = f"; without them: {of_classes(known)}" if known else ""
         raise InputError(what, f"the model knows: {some(labels)}{others}")

@@ -80,7 +80,7 @@ _NOT_MODELS = (
         "is a web page, not a model",
         "download the file, not the page about it",
     ),
-    (rb"PK\x03\x04|\x1f\x8b", "is a packed archive", "unpack it, and give the .tflite that lies in it"),
+    (rb"PK\x03\x04|\x1f\x8b", "is a packed archive", "unpack it; if a .tflite lies in it, give that"),
 )
 
 

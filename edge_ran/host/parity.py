@@ -6,6 +6,7 @@ float network. The layers' values are read from the file itself: a copy of it ha
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,8 @@ def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *,
     network, card = read_run(run)
     spec, made = card.input, graph.read_graph(model)
     if made.inputs[0].shape[1:] != network.input_shape[1:] or made.outputs[0].shape[1:] != network.output_shape[1:]:
-        raise InputError(f"{model} is not of the network in {run}: its input or its classes differ", "convert the run")
+        what = f"{model} is not of the network in {run}: its input or its classes differ"
+        raise InputError(what, f"edge-ran convert {shlex.quote(str(run))}; then give the file that this makes")
     rounded = made.outputs[0].scale > 0
     made_card = graph.read_card(model)
     reference, kind = _reference(network, RunFolder(Path(run)), rounded, made_card.rewrites if made_card else ())

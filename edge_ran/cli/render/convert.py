@@ -48,7 +48,7 @@ def compared(result: Comparison) -> str:
     """A line for each precision."""
     lines = [
         f"{result.run} on {many(result.images, 'image')} of {result.source} ({result.split}), "
-        f"{result.threads or 'all'} threads",
+        f"{many(result.threads, 'thread') if result.threads else 'all threads'}",
         f"{'':10} {'MB':>6} {'top-1 %':>8} {'drop':>6} {'agrees %':>9} {'median ms':>10}",
     ]
     lines += [
