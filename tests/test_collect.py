@@ -164,7 +164,7 @@ class TestBadInput:
     def test_not_a_clip(self, tmp_path: Path):
         (tmp_path / "in" / "hall").mkdir(parents=True)
         (tmp_path / "in" / "hall" / "a.mp4").write_bytes(b"no video" * 99)
-        with pytest.raises(InputError, match=r"a.mp4 cannot be opened"):
+        with pytest.raises(InputError, match=r"a.mp4 is text, not a video"):
             collect.build([tmp_path / "in"], tmp_path / "set", page=False)
 
     def test_nothing_there(self, tmp_path: Path):

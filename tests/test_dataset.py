@@ -205,7 +205,7 @@ class TestClips:
         (tmp_path / "hall" / "empty.avi").touch()
         data = dataset.load(tmp_path)
         assert [s.row for s in data.samples] == [0, 0]
-        with pytest.raises(InputError, match=r"2 files cannot be read; the first: clip .*empty.avi cannot be opened"):
+        with pytest.raises(InputError, match=r"2 files cannot be read; the first: clip .*empty.avi is empty"):
             dataset.pixels(data.samples, InputSpec(8, 8))
         good, problems = dataset.readable(data.samples)
         assert (good, len(problems)) == ((), 2)
