@@ -42,10 +42,10 @@ class Recipe:
     ``cosine`` falls along a half cosine after the warm-up; ``step`` divides by ten at 40 % and 60 % (the paper's 64 k
     and 96 k of 160 k); ``constant`` stays after the warm-up. ``pad`` is the random shift as a share of the side (4 of
     32 pixels in the paper), ``brightness`` and ``contrast`` the largest relative change, ``mixup`` the alpha of its
-    Beta distribution (0 = off). ``weight_decay`` acts apart from the gradient, as in Keras: where PyTorch or
-    a paper adds it to the gradient, with a momentum of 0.9, a tenth of the number has the same effect. ``distillation`` is the weight of the teacher's answers in the loss, 0..1, and
-    ``distillation_temperature`` softens them. ``body_rate`` is the learning rate of all layers but the last, as a share
-    of the last one's. ``average`` above 0 judges and keeps a moving average of the weights, of which each step keeps
+    Beta distribution (0 = off). ``weight_decay`` acts apart from the gradient, as in Keras: where PyTorch or a paper
+    adds it to the gradient, with a momentum of 0.9, a tenth of the number has the same effect. ``distillation`` is the
+    weight of the teacher's answers in the loss, 0..1, and ``distillation_temperature`` softens them. ``body_rate`` is
+    the learning rate of all layers but the last, as a share of the last one's. ``average`` above 0 judges and keeps a moving average of the weights, of which each step keeps
     that share. ``keep_statistics`` normalises with the statistics that the network came with, not with those of each
     batch: few pictures of few places would shift what the layers below had learnt. ``patience`` above 0 stops after so
     many epochs without a better one. ``mask_penalty`` is the weight, in the loss, of what the logits of soft masks
