@@ -45,12 +45,12 @@ class Recipe:
     Beta distribution (0 = off). ``weight_decay`` acts apart from the gradient, as in Keras: where PyTorch or a paper
     adds it to the gradient, with a momentum of 0.9, a tenth of the number has the same effect. ``distillation`` is the
     weight of the teacher's answers in the loss, 0..1, and ``distillation_temperature`` softens them. ``body_rate`` is
-    the learning rate of all layers but the last, as a share of the last one's. ``average`` above 0 judges and keeps a moving average of the weights, of which each step keeps
-    that share. ``keep_statistics`` normalises with the statistics that the network came with, not with those of each
-    batch: few pictures of few places would shift what the layers below had learnt. ``patience`` above 0 stops after so
-    many epochs without a better one. ``mask_penalty`` is the weight, in the loss, of what the logits of soft masks
-    exceed +-6 by, where a sigmoid hardly changes any more (``training_step.beyond``): without it they may grow to
-    thousands, which int8 cannot hold.
+    the learning rate of all layers but the last, as a share of the last one's. ``average`` above 0 judges and keeps a
+    moving average of the weights, of which each step keeps that share. ``keep_statistics`` normalises with the
+    statistics that the network came with, not with those of each batch: few pictures of few places would shift what the
+    layers below had learnt. ``patience`` above 0 stops after so many epochs without a better one. ``mask_penalty`` is
+    the weight, in the loss, of what the logits of soft masks exceed +-6 by, where a sigmoid hardly changes any more
+    (``training_step.beyond``): without it they may grow to thousands, which int8 cannot hold.
 
     A recipe from a card is untrusted: ``check`` it before training with it.
     """
