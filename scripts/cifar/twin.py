@@ -1,8 +1,8 @@
-"""The paper's CIFAR networks in PyTorch, to train on a GPU: graph, names and numbers of `edge_ran.host.networks`.
+"""The networks in PyTorch, to train on a GPU: the graph, the names and the numbers of `edge_ran.host.networks`.
 
 Tensors are (N, C, H, W) in channels-last memory. Weights are float32 and lie in one dictionary under the names of the
 Keras layers (`stage1_unit_conv1/kernel`, …), kernels as (out, in, height, width). What PyTorch does differently is
-written out here: TensorFlow's SAME padding of a stride of 2 adds a row below and a column on the right alone.
+written out here: with a stride of 2, TensorFlow's SAME padding adds one row less above than below. Sizes are even.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ def norm_relu(x: Tensor, norm: Norm, training: bool) -> Tensor:
 
 def conv(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
     side = kernel.shape[-1]
-    if side == 3 and stride == 2:
-        return F.conv2d(F.pad(x, (0, 1, 0, 1)), kernel.to(x.dtype), stride=2)
+    if stride == 2 and side > 1:
+        before = (side - 2) // 2
+        x = F.pad(x, (before, side - 2 - before) * 2)
+        return F.conv2d(x, kernel.to(x.dtype), stride=2)
     return F.conv2d(x, kernel.to(x.dtype), stride=stride, padding=side // 2)
 
 
@@ -70,8 +72,8 @@ class Twin:
 
     def __post_init__(self) -> None:
         a = self.a
-        if a.bias or a.groups != 1 or a.stem_pool or a.attention != "mixed" or a.shortcut != "identity":
-            raise ValueError(f"{a.name} is not of the paper's CIFAR family")
+        if a.bias or a.groups != 1 or not a.final_norm or a.attention != "mixed" or a.shortcut != "identity":
+            raise SystemExit(f"{a.name} has options that are not written here")
         self.parts = dict(PARTS)
         self.training = False
         self.mask_logits: list[Tensor] = []
@@ -153,7 +155,10 @@ class Twin:
         for i in (1, 2):
             key = f"{name}_tail{i}"
             kernel = self.kernel(f"{key}_conv", channels, channels)
-            x = self.parts["norm_conv"](x, self.norm(key, channels), kernel, self.training)
+            if a.mask_tail == "paper":
+                x = self.parts["norm_conv"](x, self.norm(key, channels), kernel, self.training)
+            else:
+                x = conv(x, kernel)
         self.mask_logits.append(x)
         return x
 
@@ -168,8 +173,10 @@ class Twin:
         """(N, 3, H, W), normalised -> (N, classes) logits, float32."""
         a = self.a
         self.mask_logits = []
-        x = conv(x, self.kernel("stem_conv", a.stem_channels, 3, a.stem_kernel))
+        x = conv(x, self.kernel("stem_conv", a.stem_channels, 3, a.stem_kernel), a.stem_stride)
         x = self.parts["norm_relu"](x, self.norm("stem", a.stem_channels), self.training)
+        if a.stem_pool:
+            x = F.max_pool2d(x, a.stem_pool, 2, ceil_mode=True)
         for i, stage in enumerate(a.stages, 1):
             x = self.unit(x, f"stage{i}_unit", stage.bottleneck, stage.channels, stage.stride)
             for j in range(1, stage.modules + 1):
