@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import struct
 import zipfile
 from collections import Counter
@@ -149,6 +150,43 @@ class TestLoad:
         np.savez(tmp_path / "data.npz", **arrays)
         with pytest.raises(InputError, match=words):
             dataset.load(tmp_path / "data.npz")
+
+    @pytest.mark.parametrize(
+        ("first", "others"),
+        [
+            (("x_train", "y_train"), {"test": ("x_test", "y_test")}),  # Keras's mnist.npz
+            (
+                ("train_images", "train_labels"),
+                {"val": ("val_images", "val_labels"), "test": ("test_images", "test_labels")},
+            ),
+            (("images", "labels"), {}),
+        ],
+    )
+    @pytest.mark.parametrize("form", ["plain", "column", "one-hot"])
+    def test_arrays_of_other_names_and_in_parts(self, tmp_path, first, others, form):
+        x, y = np.stack([smooth(8, 8) + i for i in range(6)]), np.arange(6) % 2
+        y = {"plain": y, "column": y[:, None], "one-hot": np.eye(2)[y]}[form]
+        parts = {"train" if others else "": first, **others}
+        pairs = [{names[0]: x + place, names[1]: y} for place, names in enumerate(parts.values())]
+        np.savez(tmp_path / "data.npz", **{name: array for pair in pairs for name, array in pair.items()})
+        data = dataset.load(tmp_path / "data.npz")
+        assert [s.label for s in data.samples] == list("010101") * len(parts)
+        assert [s.split for s in data.samples] == [split for split in parts for _ in range(6)]
+        wanted = np.concatenate([x + place for place in range(len(parts))])
+        np.testing.assert_array_equal(dataset.pixels(data.samples, InputSpec(8, 8)), wanted)
+
+    @pytest.mark.parametrize("form", ["0..1", "-1..1", "0..255", "channels first"])
+    def test_the_command_that_mends_pixels_works(self, tmp_path, form):
+        x = np.stack([smooth(8, 8) + i for i in range(2)])
+        forms = {"0..1": x / 255, "-1..1": x / 127.5 - 1, "0..255": x.astype(np.int64)}
+        np.savez(tmp_path / "a b.npz", x=forms.get(form, x.transpose(0, 3, 1, 2)), y=np.arange(2))
+        with pytest.raises(InputError, match="uint8") as caught:
+            dataset.load(tmp_path / "a b.npz")
+        command, _, new = caught.value.remedy.partition(", then give ")
+        words = shlex.split(command)
+        exec(words[2], {})
+        data = dataset.load(Path(shlex.split(new)[0]))
+        np.testing.assert_array_equal(dataset.pixels(data.samples, InputSpec(8, 8)), x)
 
     def test_random_bytes_as_arrays(self, tmp_path):
         (tmp_path / "data.npz").write_bytes(os.urandom(500))

@@ -19,6 +19,7 @@ from PIL import Image, features
 from edge_ran import dataset
 from edge_ran.cli.data_options import ManifestOptions
 from edge_ran.dataset.samples import Dataset
+from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import walk
 from edge_ran.picture import read_picture
@@ -604,3 +605,20 @@ def test_a_table_beside_what_looks_like_boxes_is_named(tmp_path):
         ("1", "Abyssinian_1.png", ""),
         ("5", "beagle_2.png", ""),
     ]
+
+
+def test_a_set_some_levels_below_is_named(make_pictures, tmp_path):
+    """Kaggle's ImageNet: ILSVRC/Data/CLS-LOC/train/CLASS, with Annotations of the same names beside."""
+    inner = tmp_path / "download" / "ILSVRC" / "Data" / "CLS LOC"
+    make_pictures(inner / "train")
+    for part in ("Annotations/CLS LOC/train/red/a.xml", "ImageSets/CLS LOC/train.txt"):
+        path = tmp_path / "download" / "ILSVRC" / part
+        path.parent.mkdir(parents=True)
+        path.write_text("x 1\n")
+    command = f"edge-ran dataset '{inner}'"
+    with pytest.raises(InputError, match="laid out for detection") as caught:
+        dataset.load(tmp_path / "download" / "ILSVRC")
+    assert caught.value.remedy.endswith(command)
+    assert one_class_remedy(dataset.load(tmp_path / "download")).endswith(f"give '{inner}'")
+    assert one_class_remedy(dataset.load(tmp_path)).endswith(f"give '{inner}'")
+    assert dataset.load(inner).labels == ("blue", "green", "red")

@@ -19,9 +19,10 @@ from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file
 from edge_ran.picture import is_picture
 
-_PICTURES_OF_BOXES, _BOXES = {"jpegimages", "images", "imgs"}, {"annotations", "labels", "imagesets", "xmls"}
+_PICTURES_OF_BOXES, _BOXES = {"jpegimages", "images", "imgs", "data"}, {"annotations", "labels", "imagesets", "xmls"}
 _NO_CLASSES = {*_PICTURES_OF_BOXES, "image", "img", "pictures", "photos", "data", "dataset", "jpg", "jpeg", "png"}
 _MOST_LISTS = 5
+_MOST_FOLDERS = 200  # of a level, that are looked into
 _LIKE_A_SPLIT = re.compile(
     r"(^|[ _.-])(train|training|val|valid|validation|test|testing|pred)\d*([ _.-]|$)", re.IGNORECASE
 )
@@ -39,6 +40,8 @@ def check_boxes(source: Path, children: Sequence[Path]) -> None:
             raise InputError(f"{names[min(boxes)]} in {source} is no class", inner_remedy(source))
         what = f"{source} is laid out for detection: {names[min(pictures)]} and {names[min(boxes)]} are no classes"
         remedy = f"list the pictures with their classes in {source}/list.csv: image,label"
+        if below := next(filter(None, map(set_below, children)), None):
+            remedy = f"if the classes are the folders in it, give it: edge-ran dataset {shlex.quote(str(below))}"
         if tables := [table for one in sorted(boxes) for table in tables_in(source / names[one], (".txt",))]:
             remedy = f"if a table tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
         raise InputError(what, remedy)
@@ -151,6 +154,18 @@ def inner_remedy(source: Path) -> str:
     if len(found) != 1:
         return ""
     return f"if the classes are the folders in {found[0].name}, give it: edge-ran dataset {shlex.quote(str(found[0]))}"
+
+
+def set_below(folder: Path, levels: int = 4) -> Path | None:
+    """The first folder of so many levels below one, itself included, that holds a folder for each class, or splits."""
+    level = [folder]
+    for _ in range(levels):
+        for one in level:
+            splits = [child for child in folders_in(one) if child.name.lower() in SPLIT_NAMES]
+            if _holds_classes(one) if not splits else any(map(_holds_classes, splits)):
+                return one
+        level = [child for one in level for child in folders_in(one)][:_MOST_FOLDERS]
+    return None
 
 
 def tables_in(folder: Path, lists: tuple[str, ...] = ()) -> list[Path]:

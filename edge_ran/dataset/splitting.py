@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran.dataset.folder_doubts import set_below
 from edge_ran.dataset.samples import Dataset, Sample, some
 from edge_ran.errors import InputError
 
@@ -72,8 +74,8 @@ def not_covered(labels: Sequence[str], validation: Sequence[Sample]) -> str:
 def one_class_remedy(dataset: Dataset) -> str:
     """What to do about a data set of one class."""
     folder = dataset.source / dataset.labels[0] if dataset.labels else dataset.source
-    if folder.is_dir() and any(path.is_dir() for path in folder.iterdir()):
-        return f"if its classes are one level deeper, give {folder}"
+    if folder.is_dir() and (below := set_below(folder)):
+        return f"if its classes lie deeper, give {shlex.quote(str(below))}"
     return "add a folder for each other class"
 
 

@@ -408,9 +408,7 @@ class _Reader:
         own = isinstance(registered, str) and ">" in registered
         what = f"{self.source.path}: layer {shown(layer.name)} is a {shown(layer.kind)}, "
         what += "a class of its author" if own else "which is not known here"
-        return InputError(
-            what, f"replace {shown(layer.kind)} in the script by other layers of Keras, and save the network again"
-        )
+        return InputError(what, kinds.instead_of(shown(layer.kind)))
 
     def unique(self, name: str) -> str:
         """A name that Keras takes and that no other layer has."""

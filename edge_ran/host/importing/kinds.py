@@ -277,3 +277,24 @@ def activation_parts(name: str, keras: int) -> list[tuple[str, dict[str, Any]]] 
     if name in known:
         return known[name]
     return [("Activation", {"activation": name})] if name in ACTIVATIONS else None
+
+
+# Layers that other packages put around or in the place of Keras's own, and how a network without them is had.
+_QUANTIZED = "save the float network, as it was before tfmot's quantize_model, and import that: edge-ran import FILE"
+_PRUNED = "tfmot.sparsity.keras.strip_pruning(model).save('model.keras') where it was trained"
+_AS_TFLITE = (
+    "it is a graph, not layers of Keras: save tf.lite.TFLiteConverter.from_keras_model(model).convert() as a .tflite, "
+    "which edge-ran run, verify and benchmark take"
+)
+_INSTEAD = {
+    **dict.fromkeys(("QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeAnnotate"), _QUANTIZED),
+    "PruneLowMagnitude": _PRUNED,
+    **dict.fromkeys(("ClusterWeights",), "tfmot.clustering.keras.strip_clustering(model).save('model.keras')"),
+    **dict.fromkeys(("KerasLayer", "TFSMLayer"), _AS_TFLITE),
+}
+
+
+def instead_of(kind: str) -> str:
+    """What to do about a layer that is not known here."""
+    plain = f"replace {kind} in the script by other layers of Keras, and save the network again"
+    return _INSTEAD.get(kind.rpartition(">")[2], plain)
