@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ def top1(model: tf_keras.Model, examples: Examples | None, spec: InputSpec) -> f
     return None if examples is None else scores(predict(model, examples.pixels, spec), examples.labels)[1]
 
 
+@functools.lru_cache(maxsize=2)  # a training judges one network again and again, by way of ``predict`` as well
 def predictor(model: tf_keras.Model, spec: InputSpec) -> Callable[..., NDArray[np.float32]]:
     """Return a function that does what ``predict`` does, and traces the network once."""
     mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)

@@ -91,45 +91,49 @@ def fit_last(
     def on_part() -> None:
         on_fit(next(done), total)
 
-    features = np.concatenate([_features(model, part.pixels, spec, how, seed, copies, on_part) for part in parts])
+    see = _until_last(model, spec)
+    features = np.concatenate([_features(see, part.pixels, how, seed, copies, on_part) for part in parts])
     labels = np.concatenate([np.tile(part.labels, 1 + copies) for part in parts])
-    strange = None if none is None else _features(model, none, spec, how, seed, 1, on_part)
+    strange = None if none is None else _features(see, none, how, seed, 1, on_part)
     kernel, bias = fit_head(features, labels, model.output_shape[-1], class_weights, strange, on_part)
     model.get_layer(HEAD).set_weights([kernel, bias])
 
 
+def _until_last(model: tf_keras.Model, spec: InputSpec) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function: (N, H, W, 3) float32 0..255 -> (N, channels) float32, what the last layer sees of pictures."""
+    inner = tf_keras.Model(model.input, model.get_layer(HEAD).input)
+    mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
+
+    # Of any number of pictures: the network is traced once.
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)], autograph=False)
+    def see(x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(inner((x - mean) / std, training=False), tf.float32)
+
+    return see
+
+
 def _features(
-    model: tf_keras.Model,
+    see: Callable[[tf.Tensor], tf.Tensor],
     pixels: NDArray[np.uint8],
-    spec: InputSpec,
     how: Recipe,
     seed: int,
     copies: int,
     on_part: Callable[[], None],
 ) -> NDArray[np.float32]:
     """(N, H, W, 3) uint8 -> ((1 + copies) N, channels): what the last layer sees of the pictures, then of each copy."""
-    inner = tf_keras.Model(model.input, model.get_layer(HEAD).input)
-    mean, std = tf.constant(spec.mean, tf.float32), tf.constant(spec.std, tf.float32)
-
-    def seen(x: tf.Tensor) -> tf.Tensor:
-        return tf.cast(inner((x - mean) / std, training=False), tf.float32)
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def as_it_is(batch: tf.Tensor) -> tf.Tensor:
-        return seen(tf.cast(batch, tf.float32))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def changed(batch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        return seen(_changed(tf.cast(batch, tf.float32), how, number))
+        return _changed(batch, how, number)
 
     rounds: list[list[NDArray[np.float32]]] = [[] for _ in range(1 + copies)]
     for first in range(0, len(pixels), BATCH):  # each batch is read once
-        batch = tf.constant(pixels[first : first + BATCH])
-        rounds[0].append(as_it_is(batch).numpy())
+        batch = tf.cast(pixels[first : first + BATCH], tf.float32)
+        rounds[0].append(see(batch).numpy())
         on_part()
         for copy in range(copies):
             number = tf.constant((seed, first * COPIES + copy), tf.int32)
-            rounds[1 + copy].append(changed(batch, number).numpy())
+            rounds[1 + copy].append(see(changed(batch, number)).numpy())
             on_part()
     return np.concatenate([part for one in rounds for part in one])
 
