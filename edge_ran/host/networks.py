@@ -24,9 +24,13 @@ from edge_ran.files import atomic_path, read_bytes
 from edge_ran.host import keras_archive
 
 
-def build(a: Architecture) -> tf_keras.Model:
-    """Build the graph: (input_size, input_size, 3) float32, normalised -> (classes,) softmax probabilities."""
-    return _Builder(a).network()
+def build(a: Architecture, kernels: str = "he_normal") -> tf_keras.Model:
+    """Build the graph: (input_size, input_size, 3) float32, normalised -> (classes,) softmax probabilities.
+
+    ``kernels`` are the convolutions' first weights: drawing random ones takes up to half of the time, and ``zeros``
+    none.
+    """
+    return _Builder(a, kernels).network()
 
 
 @tf_keras.saving.register_keras_serializable("edge_ran")
@@ -46,8 +50,8 @@ class SpatialNormalization(layers.GroupNormalization):
 class _Builder:
     """Holds the architecture while the graph is drawn; every method takes and gives a Keras tensor."""
 
-    def __init__(self, a: Architecture) -> None:
-        self.a = a
+    def __init__(self, a: Architecture, kernels: str) -> None:
+        self.a, self.kernels = a, kernels
 
     def conv(self, x: Any, name: str, channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Any:
         return layers.Conv2D(
@@ -57,7 +61,7 @@ class _Builder:
             padding="same",
             groups=groups,
             use_bias=self.a.bias,
-            kernel_initializer="he_normal",
+            kernel_initializer=self.kernels,
             name=name,
         )(x)
 
@@ -200,7 +204,7 @@ class Summary:
 
 def summarise(a: Architecture) -> Summary:
     """Build the network and count it, by its places in the paper."""
-    model = build(a)
+    model = build(a, "zeros")
     work = multiply_adds(model)
     parts: dict[str, Part] = {}
     for layer in model.layers:
