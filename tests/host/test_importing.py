@@ -163,7 +163,7 @@ def test_a_run_folder_is_made_and_says_what_it_is_of(
     assert report["expected_difference"] < 1e-5
     assert report["network"]["gates"] == 1
     text = printed(*words, "--force")
-    assert "1 attention gates found" in text
+    assert "1 attention gate found" in text
     assert "next: edge-ran convert" in text
     there = valid("inspect-file", printed("inspect", path, "--json"))
     assert there["network"]["parameters"] == report["network"]["parameters"]

@@ -143,7 +143,7 @@ class _Recorder(networks._Builder):
     """Draws a network and notes in which order its layers are created."""
 
     def __init__(self, a: Architecture) -> None:
-        super().__init__(a)
+        super().__init__(a, "zeros")  # stored ones take their place
         self.created: list[str] = []
 
     def conv(self, x: Any, name: str, *args: Any, **kwargs: Any) -> Any:
