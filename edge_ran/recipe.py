@@ -25,11 +25,13 @@ _LIMITS = (
     ("pad", 0.0, 0.5),
     ("brightness", 0.0, 1.0),
     ("contrast", 0.0, 1.0),
+    ("colour", 0.0, 1.0),
     ("distillation", 0.0, 1.0),
     ("body_rate", 0.0, 1.0),
     ("average", 0.0, 0.9999),
     ("patience", 0, 1_000_000),
     ("mask_penalty", 0.0, 1.0),
+    ("group_balance", 0.0, 1.0),
 )
 
 
@@ -41,16 +43,19 @@ class Recipe:
     ``schedule``: ``one-cycle`` rises linearly over ``warmup`` (a share of all steps) and falls linearly to zero;
     ``cosine`` falls along a half cosine after the warm-up; ``step`` divides by ten at 40 % and 60 % (the paper's 64 k
     and 96 k of 160 k); ``constant`` stays after the warm-up. ``pad`` is the random shift as a share of the side (4 of
-    32 pixels in the paper), ``brightness`` and ``contrast`` the largest relative change, ``mixup`` the alpha of its
-    Beta distribution (0 = off). ``weight_decay`` acts apart from the gradient, as in Keras: where PyTorch or a paper
-    adds it to the gradient, with a momentum of 0.9, a tenth of the number has the same effect. ``distillation`` is the
-    weight of the teacher's answers in the loss, 0..1, and ``distillation_temperature`` softens them. ``body_rate`` is
-    the learning rate of all layers but the last, as a share of the last one's. ``average`` above 0 judges and keeps a
-    moving average of the weights, of which each step keeps that share. ``keep_statistics`` normalises with the
-    statistics that the network came with, not with those of each batch: few pictures of few places would shift what the
-    layers below had learnt. ``patience`` above 0 stops after so many epochs without a better one. ``mask_penalty`` is
-    the weight, in the loss, of what the logits of soft masks exceed +-6 by, where a sigmoid hardly changes any more
-    (``training_step.beyond``): without it they may grow to thousands, which int8 cannot hold.
+    32 pixels in the paper), ``brightness`` and ``contrast`` the largest relative change, ``colour`` that of the
+    saturation (a third of it for each channel, as of other light), ``mixup`` the alpha of its Beta distribution (0 =
+    off). ``weight_decay`` acts apart from the gradient, as in Keras: where PyTorch or a paper adds it to the gradient,
+    with a momentum of 0.9, a tenth of the number has the same effect. ``distillation`` is the weight of the teacher's
+    answers in the loss, 0..1, and ``distillation_temperature`` softens them. ``body_rate`` is the learning rate of all
+    layers but the last, as a share of the last one's. ``average`` above 0 judges and keeps a moving average of the
+    weights, of which each step keeps that share. ``keep_statistics`` normalises with the statistics that the network
+    came with, not with those of each batch: few pictures of few places would shift what the layers below had learnt.
+    ``patience`` above 0 stops after so many epochs without a better one. ``mask_penalty`` is the weight, in the loss,
+    of what the logits of soft masks exceed +-6 by, where a sigmoid hardly changes any more (``training_step.beyond``):
+    without it they may grow to thousands, which int8 cannot hold. ``group_balance`` divides the weight of a picture in
+    the loss by this power of the number of pictures of its class in its group (a clip, a floor): 0 counts every picture
+    alike, 1 every group.
 
     A recipe from a card is untrusted: ``check`` it before training with it.
     """
@@ -69,6 +74,7 @@ class Recipe:
     pad: float = 0.125
     brightness: float = 0.0
     contrast: float = 0.0
+    colour: float = 0.0
     distillation: float = 0.0
     distillation_temperature: float = 2.0
     body_rate: float = 1.0
@@ -76,6 +82,7 @@ class Recipe:
     patience: int = 0
     keep_statistics: bool = False
     mask_penalty: float = 0.0
+    group_balance: float = 0.0
 
     def check(self) -> None:
         """Raise UsageError where the schedule is unknown or a number is outside its limits."""
@@ -98,6 +105,7 @@ class Recipe:
         flip: bool | None = None,
         brightness: float | None = None,
         contrast: float | None = None,
+        colour: float | None = None,
         distillation: float | None = None,
     ) -> Recipe:
         """Return the recipe with the changes that are not None. Raises UsageError as ``check`` does."""
@@ -136,13 +144,15 @@ RECIPES: dict[str, Recipe] = {
             warmup=0.1,
             weight_decay=1e-4,
             label_smoothing=0.1,
-            brightness=0.2,
-            contrast=0.2,
+            brightness=0.3,
+            contrast=0.3,
+            colour=0.3,
             body_rate=0.1,
             average=0.99,
             patience=8,
             keep_statistics=True,
             mask_penalty=MASK_PENALTY,
+            group_balance=1.0,
         ),
         # Section 4.1: batch 64, 0.1 divided by ten at 64 k and 96 k of 160 k steps, decay 1e-4: 205 epochs of CIFAR-10.
         # The paper's decay is part of the gradient, where a momentum of 0.9 makes it ten times as strong as the same

@@ -42,6 +42,7 @@ class RecipeOptions:
     flip: Annotated[bool | None, typer.Option(help="Mirror at random (not for signs and text).")] = None
     brightness: Annotated[float | None, typer.Option(help="Largest relative change of brightness.")] = None
     contrast: Annotated[float | None, typer.Option(help="Largest relative change of contrast.")] = None
+    colour: Annotated[float | None, typer.Option(help="Largest relative change of saturation.")] = None
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def recipe(run: Path) -> Recipe:
     trained = open_run(run).card().training.recipe
     if trained is None:
         return QUANTIZE
-    kept = {name: getattr(trained, name) for name in ("flip", "pad", "brightness", "contrast")}
+    kept = {name: getattr(trained, name) for name in ("flip", "pad", "brightness", "contrast", "colour")}
     return replace(QUANTIZE, **kept)
 
 

@@ -16,10 +16,14 @@ from edge_ran.card import InputSpec
 
 @dataclass(frozen=True)
 class Examples:
-    """Pictures already fitted to the network: ``pixels`` (N, H, W, 3) uint8, ``labels`` (N,) int32."""
+    """Pictures already fitted to the network: ``pixels`` (N, H, W, 3) uint8, ``labels`` (N,) int32.
+
+    ``weights`` (N,) are factors on the loss of each, of mean 1 in each class; None: all alike.
+    """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int32]
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

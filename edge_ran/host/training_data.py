@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def read(
     skip_bad: bool = False,
     none: Path | None = None,
     labels: tuple[str, ...] = (),
+    group_balance: float = 0.0,
     on_load: Callable[[int, int], None] | None = None,
 ) -> TrainingData:
     """Read and split a labelled set.
@@ -66,6 +68,7 @@ def read(
         cache: folder for the pixels of a set that is larger than memory should hold.
         none: a folder of pictures and clips of none of the classes.
         labels: the order of the classes, where the set has exactly these; sets have them sorted.
+        group_balance: of the recipe.
         on_load: called with (pictures read, pictures).
 
     Raises:
@@ -86,7 +89,8 @@ def read(
         parts[name] = None
         if chosen:
             pixels = dataset.pixels(chosen, spec, cache=cache, progress=on_load)
-            parts[name] = part = Examples(pixels, dataset.targets(chosen, labelled.labels).astype(np.int32))
+            targets = dataset.targets(chosen, labelled.labels).astype(np.int32)
+            parts[name] = part = Examples(pixels, targets, _picture_weights(chosen, group_balance))
             _hash(digest, name, part)
     train = parts["train"]
     if train is None:
@@ -122,6 +126,22 @@ def read(
 def _split(labelled: Dataset, validation_fraction: float, seed: int) -> dict[str, tuple[Sample, ...]]:
     train, validation = dataset.split(labelled, validation_fraction, seed)
     return {"train": train, "val": validation, "test": tuple(s for s in labelled.samples if s.split == "test")}
+
+
+def _picture_weights(samples: Sequence[Sample], group_balance: float) -> NDArray[np.float32] | None:
+    """(N,) factors on the loss, of mean 1 in each class; None where all are alike.
+
+    The pictures of a class that are in no group count as one group.
+    """
+    if not group_balance or not any(s.group for s in samples):
+        return None
+    sizes = Counter((s.label, s.group) for s in samples)
+    counts, totals = Counter(s.label for s in samples), Counter[str]()
+    for (label, _), size in sizes.items():
+        totals[label] += size ** (1 - group_balance)
+    return np.array(
+        [sizes[s.label, s.group] ** -group_balance * counts[s.label] / totals[s.label] for s in samples], np.float32
+    )
 
 
 def _hash(digest: hashlib._Hash, name: str, part: Examples) -> None:

@@ -208,7 +208,7 @@ class _Loop:
         mix = 1.0
         if recipe.mixup:
             mix = np.random.default_rng((self.task.seed, state.step, 1)).beta(recipe.mixup, recipe.mixup)
-        pixels, labels, *answers = self._batch(rows)
+        pixels, labels, weights, *answers = self._batch(rows)
         with self.task.crew.connected() if self.task.crew else contextlib.nullcontext():
             loss, correct = self.train_step(
                 pixels,
@@ -216,6 +216,7 @@ class _Loop:
                 tf.constant(state.step, tf.int32),
                 tf.constant(recipe.learning_rate_at(state.step / self.steps), tf.float32),
                 tf.constant(mix, tf.float32),
+                weights,
                 *answers,
             )
         state.loss_sum += float(loss)
@@ -224,9 +225,10 @@ class _Loop:
         self._check_finite(state.loss_sum)
 
     def _batch(self, rows: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """Return pixels, labels and perhaps a teacher's answers of these pictures, and of some of ``task.none``."""
+        """Return pixels, labels, weights and perhaps a teacher's answers of these pictures, and of some of ``none``."""
         task = self.task
-        found: list[NDArray[Any]] = [task.train.pixels[rows], task.train.labels[rows]]
+        weights = np.ones(len(rows), np.float32) if task.train.weights is None else task.train.weights[rows]
+        found: list[NDArray[Any]] = [task.train.pixels[rows], task.train.labels[rows], weights]
         if task.answers is not None:
             found.append(task.answers[rows])
         if task.none is None:
@@ -236,6 +238,7 @@ class _Loop:
         strange: tuple[NDArray[Any], ...] = (
             task.none[chosen],
             np.full(self.none, -1, np.int32),
+            np.ones(self.none, np.float32),
             np.full((self.none, classes), 1 / classes),
         )
         return [np.concatenate([a, b.astype(a.dtype)]) for a, b in zip(found, strange, strict=False)]

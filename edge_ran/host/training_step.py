@@ -67,6 +67,8 @@ def train_step(
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """Return the function of one step: pixels, labels, … -> the loss without the masks' penalty, and the hits.
 
+    ``picture_weights`` (N,) are factors on the loss of each picture.
+
     With a ``crew`` all workers get the whole batch, augment it alike, and train on a share each. The last ``none``
     pictures of a batch, labelled -1, are of none of the classes: their target is every class alike (outlier exposure,
     Hendrycks et al. 2019, arXiv 1812.04606), so that a threshold tells them from the others.
@@ -80,12 +82,14 @@ def train_step(
         number: tf.Tensor,
         rate: tf.Tensor,
         mix: tf.Tensor,
+        picture_weights: tf.Tensor | float = 1.0,
         answers: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         x = augment(tf.cast(pixels, tf.float32), recipe, tf.stack([tf.constant(seed, tf.int32), number]))
         x = (x - tf.constant(spec.mean, tf.float32)) / tf.constant(spec.std, tf.float32)
         batch = int(pixels.shape[0])
         target, weight = _targets(labels, class_weights, recipe, none, batch)
+        weight *= picture_weights
         if recipe.mixup:
             # The batch is in random order, so its mirror image is a fair partner.
             x, target, weight = (mix * part + (1 - mix) * part[::-1] for part in (x, target, weight))
@@ -192,7 +196,10 @@ def _soften(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
 
 
 def augment(x: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor:
-    """Random shift, flip, brightness and contrast: (N, H, W, 3) float32 0..255 -> the same; a function of ``seed``."""
+    """Random shift, flip, brightness, contrast and colour: (N, H, W, 3) float32 0..255 -> the same.
+
+    A function of ``seed``.
+    """
     count, height, width = tf.shape(x)[0], x.shape[1], x.shape[2]
     pad = round(recipe.pad * min(height, width))
     if pad or recipe.flip:
@@ -213,7 +220,18 @@ def augment(x: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor:
         gain = tf.random.stateless_uniform((count, 1, 1, 1), _stream(seed, 3), 1 - recipe.contrast, 1 + recipe.contrast)
         centre = tf.reduce_mean(x, (1, 2), keepdims=True)
         x = centre + (x - centre) * gain
-    return tf.clip_by_value(x, 0.0, 255.0) if recipe.brightness or recipe.contrast else x
+    if recipe.colour:
+        x = _coloured(x, recipe.colour, seed)
+    return tf.clip_by_value(x, 0.0, 255.0) if recipe.brightness or recipe.contrast or recipe.colour else x
+
+
+def _coloured(x: tf.Tensor, most: float, seed: tf.Tensor) -> tf.Tensor:
+    """Change the saturation by up to ``most`` of it, and each channel, as other light does, by a third of that."""
+    count = tf.shape(x)[0]
+    saturation = tf.random.stateless_uniform((count, 1, 1, 1), _stream(seed, 4), 1 - most, 1 + most)
+    light = tf.random.stateless_uniform((count, 1, 1, 3), _stream(seed, 5), 1 - most / 3, 1 + most / 3)
+    grey = tf.reduce_mean(x, 3, keepdims=True)
+    return (grey + (x - grey) * saturation) * light
 
 
 def _stream(seed: tf.Tensor, number: int) -> tf.Tensor:

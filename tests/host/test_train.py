@@ -32,7 +32,7 @@ from edge_ran.cli.render.convert import converted
 from edge_ran.dataset import Reading
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
 from edge_ran.graph import read_card
-from edge_ran.host import calibration, networks
+from edge_ran.host import calibration, networks, training_data
 from edge_ran.host.convert import convert
 from edge_ran.host.quantize import _reading
 from edge_ran.host.run_settings import read_settings
@@ -96,7 +96,8 @@ def test_it_learns(make_pictures, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mixup": 0.2, "label_smoothing": 0.1}, {"brightness": 0.3, "contrast": 0.3, "flip": False}]
+    "changes",
+    [{"mixup": 0.2, "label_smoothing": 0.1}, {"brightness": 0.3, "contrast": 0.3, "colour": 0.3, "flip": False}],
 )
 def test_options_of_the_recipe_change_the_training_and_the_card_has_them(
     pictures: Path, tmp_path: Path, changes: dict[str, Any]
@@ -134,10 +135,47 @@ def test_augmentation_does_what_its_option_says() -> None:
     np.testing.assert_allclose(contrast.mean((1, 2)), x.mean((1, 2)), atol=0.01)
     ratio = contrast.std((1, 2, 3)) / x.std((1, 2, 3))
     assert np.ptp(ratio) > 0.3
+    coloured = augmented(colour=0.3)
+    grey = np.repeat(x[..., :1], 3, 3)  # has no saturation to change: what is left is the gain of each channel
+    light = np.asarray(augment(tf.constant(grey), dataclasses.replace(still, colour=0.3), tf.constant([0, 1]))) / grey
+    assert np.ptp(light, axis=(1, 2)).max() < 1e-3
+    assert light.min() >= 0.9 - 1e-3
+    assert light.max() <= 1.1 + 1e-3
+    assert np.ptp(light[:, 0, 0], axis=1).max() > 0.05
+    spread = (coloured / light).std(3).mean((1, 2)) / x.std(3).mean((1, 2))
+    assert np.ptp(spread) > 0.3
+    assert spread.min() >= 0.7 - 1e-3
+    assert spread.max() <= 1.3 + 1e-3
     shifted = augmented(pad=0.125)
     assert (shifted != x).any()
     assert (shifted == augmented(pad=0.125)).all()
     assert (shifted != augmented(seed=2, pad=0.125)).any()
+
+
+def test_group_balance_counts_clips_not_frames(tmp_path: Path) -> None:
+    """Of a class filmed in a clip of 6 frames and one of 2, each clip weighs the same; pictures alone are one more."""
+    names = [f"red/long_{i:03}.png" for i in range(6)] + [f"red/short_{i:03}.png" for i in range(2)]
+    names += [f"blue/x_{i:03}.png" for i in range(4)]
+    rows = ["image,label,group,split"]
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((16, 16, 3), np.uint8))
+        label, clip = path.parent.name, path.name.split("_")[0]
+        rows.append(f"{name},{label},{'' if label == 'blue' else clip},train")
+    rows += [row.replace(",train", ",val") for row in rows[1:]]
+    (tmp_path / "data.csv").write_text("\n".join(rows))
+
+    def weights_of(power: float) -> dict[str, list[float]] | None:
+        found = training_data.read(tmp_path / "data.csv", InputSpec(16, 16), 0.1, 0, group_balance=power)
+        train, known = found.train, found.labels
+        if train.weights is None:
+            return None
+        return {name: [round(float(w), 3) for w in train.weights[train.labels == i]] for i, name in enumerate(known)}
+
+    assert weights_of(0.0) is None
+    assert weights_of(1.0) == {"blue": [1.0] * 4, "red": [0.667] * 6 + [2.0] * 2}
+    assert weights_of(0.5) == {"blue": [1.0] * 4, "red": [0.845] * 6 + [1.464] * 2}
 
 
 def test_class_weights_outweigh_a_common_class(make_pictures, tmp_path: Path) -> None:
