@@ -33,16 +33,14 @@ class RecipeOptions:
 
     epochs: Annotated[int | None, typer.Option(help="Passes; 0: last layer only.", show_default="the recipe's")] = None
     batch_size: Annotated[int | None, typer.Option(help="Pictures in a step.", show_default="the recipe's")] = None
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="the recipe's")] = (
-        None
-    )
+    learning_rate: Annotated[float | None, typer.Option(help="Highest rate.", show_default="the recipe's")] = None
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the kernels.")] = None
     label_smoothing: Annotated[float | None, typer.Option(help="Share of the target given to all classes.")] = None
     mixup: Annotated[float | None, typer.Option(help="Alpha of mixup, 0 = off.")] = None
     flip: Annotated[bool | None, typer.Option(help="Mirror at random (not for signs and text).")] = None
     brightness: Annotated[float | None, typer.Option(help="Largest relative change of brightness.")] = None
     contrast: Annotated[float | None, typer.Option(help="Largest relative change of contrast.")] = None
-    colour: Annotated[float | None, typer.Option(help="Largest relative change of saturation.")] = None
+    colour: Annotated[float | None, typer.Option(help="Largest relative change of saturation (and light).")] = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class TrainingOptions:
         bool | None, typer.Option(help="Give rare classes more weight.", show_default="where they are uneven")
     ] = None
     validation_fraction: Annotated[float, typer.Option(help="Share held out to choose the best epoch.")] = 0.1
-    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto: the faster of both.")] = "float32"
+    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto (the faster).")] = "float32"
     seed: Annotated[int, typer.Option(help="Decides order, augmentation and initial weights.")] = 0
     checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False

@@ -117,8 +117,7 @@ def train(
     data = training_data.read(
         source, spec, options.validation_fraction, options.seed,
         reading=reading, cache=run if writes else folder, skip_bad=options.skip_bad,
-        none=Path(options.none) if options.none else None, group_balance=how.group_balance,
-        on_load=callbacks.on_load,
+        none=Path(options.none) if options.none else None, group_balance=how.group_balance, on_load=callbacks.on_load,
     )  # fmt: skip
     architecture = dataclasses.replace(architecture, classes=len(data.labels))
     teacher = distillation.open_teacher(options.teacher, data.labels) if options.teacher else None

@@ -83,10 +83,9 @@ def read(
         good, problems = dataset.readable(labelled.samples, progress=on_load)
         labelled = dataclasses.replace(labelled, samples=good)
     samples = _split(labelled, validation_fraction, seed)
-    parts: dict[str, Examples | None] = {}
+    parts: dict[str, Examples | None] = dict.fromkeys(samples)
     digest = hashlib.sha256()
     for name, chosen in samples.items():
-        parts[name] = None
         if chosen:
             pixels = dataset.pixels(chosen, spec, cache=cache, progress=on_load)
             targets = dataset.targets(chosen, labelled.labels).astype(np.int32)
