@@ -82,7 +82,12 @@ def shipped(name: str) -> Path | None:
 
 
 def named(path: Path) -> Path:
-    """Return ``path``, or the shipped network's folder where ``path`` is the name of one and no file here has it."""
+    """Return ``path``; the folder of a run where it is its network's file, or the shipped network of that name.
+
+    A shipped network counts only where no file here has its name.
+    """
+    if RunFolder(path.parent).model_path == path and RunFolder(path.parent).is_finished:
+        return path.parent
     found = None if path.exists() or path != Path(path.name) else shipped(path.name)
     return found or path
 

@@ -6,6 +6,8 @@ import os
 import shlex
 from collections.abc import Iterable
 
+from edge_ran.dataset import array_commands
+
 AS_ARRAYS = (
     "save the pixels, (pictures, height, width) or with 3 colours behind, uint8, and the labels as an .npz: "
     "numpy.savez('data.npz', x=pixels, y=labels)"
@@ -29,6 +31,7 @@ _KINDS = {
         "an archive",
         "unpack it first: tar xf {name} -C {folder}",
     ),
+    ("-ubyte.gz",): ("MNIST's bytes", AS_ARRAYS),
     (".gz", ".7z", ".rar", ".xz", ".bz2", ".zst"): ("packed", "unpack it first"),
     ("data_batch_1", "test_batch"): ("CIFAR as Python pickles it", AS_ARRAYS),
     (".npy", ".bin", ".pkl", ".pickle", ".h5", ".hdf5", "-ubyte"): ("an array of another program", AS_ARRAYS),
@@ -81,6 +84,8 @@ def remedy(names: Iterable[str]) -> str:
             return f"{os.path.basename(name)} is a picture whose name has no ending: {rename}"
         for endings, (what, how) in _KINDS.items():
             if name.lower().endswith(endings):
+                if how == AS_ARRAYS and (made := array_commands.of_file(name)):
+                    return f"{os.path.basename(name)} is {what}: {made}"
                 command = how.format(name=shlex.quote(name), folder=shlex.quote(os.path.dirname(name) or "."))
                 return f"{os.path.basename(name)} is {what}: {command}"
     return ""

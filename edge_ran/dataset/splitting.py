@@ -31,7 +31,11 @@ def split(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[tuple
         InputError: fewer than two classes, a class with one picture, a fraction outside (0, 1), or one group a class.
     """
     if not 0 < fraction < 1:
-        raise InputError(f"the validation fraction must be between 0 and 1, not {fraction:g}")
+        part = fraction / 100 if 1 < fraction < 100 else 0.1
+        raise InputError(
+            f"the validation fraction must be between 0 and 1, not {fraction:g}",
+            f"for instance --validation-fraction {part:g}",
+        )
     if len(dataset.labels) < 2:
         raise InputError(f"{dataset.source} has one class only: {', '.join(dataset.labels)}", one_class_remedy(dataset))
     train = [s for s in dataset.samples if s.split in ("train", "")]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_ran import files
-from edge_ran.dataset import foreign
+from edge_ran.dataset import array_commands, foreign
 from edge_ran.dataset.cvat import of_xml
 from edge_ran.dataset.json_tables import Row, of_json, of_json_lines, of_via, table_of
 from edge_ran.dataset.lists import of_list
@@ -73,7 +73,8 @@ def _rows(source: Path) -> list[Row]:
         raise InputError(f"manifest {source}, line {reader.line_num + skipped}: {error}", "save it as CSV") from error
     rows = [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
     if any(_holds_pixels(cells) for _, cells in rows[:_FEW]):
-        raise InputError(f"manifest {source} holds pixels, not names of pictures", foreign.AS_ARRAYS)
+        command = array_commands.of_table(str(source), rows[0][1], rows[1][1]) if len(rows) > 1 else ""
+        raise InputError(f"manifest {source} holds pixels, not names of pictures", command or foreign.AS_ARRAYS)
     return _of_via(source, rows) if rows and rows[0][1][:4] == _VIA else _without_marks(rows)
 
 
