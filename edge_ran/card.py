@@ -64,6 +64,7 @@ class Overrides:
 
     ``labels`` are one for each output, ``mean`` and ``std`` in pixel units (0..255) in the input's colour order,
     ``input_size`` is (height, width) in pixels, ``color`` ``rgb`` or ``bgr``. None: as the metadata says.
+    ``labels_file`` is where the labels were read, for messages.
 
     Raises:
         UsageError: ``mean`` or ``std`` is for pixels from 0 to 1.
@@ -74,6 +75,7 @@ class Overrides:
     std: tuple[float, float, float] | None = None
     input_size: tuple[int, int] | None = None
     color: str | None = None
+    labels_file: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         check_units(self.mean, self.std)

@@ -39,7 +39,7 @@ class ModelInterface:
     metadata; ``spec`` tells how frames become the input; ``names`` are the labels, as given or found, None where there
     are none; ``gives_probabilities`` is None where the graph alone does not tell whether the scores are probabilities
     or logits. ``place`` is that of the scores among the graph's outputs. ``assumes_scaling``: nobody says how
-    pixels are scaled for its float input.
+    pixels are scaled for its float input. ``labels_file`` is where given names were read.
     """
 
     graph: Graph
@@ -49,6 +49,7 @@ class ModelInterface:
     gives_probabilities: bool | None
     place: int = 0
     assumes_scaling: bool = False
+    labels_file: str = ""
 
     @property
     def tensor(self) -> TensorSpec:
@@ -72,7 +73,7 @@ class ModelInterface:
             what = (
                 f"{self.graph.path} has {many(classes, 'output')}, but {many(len(self.names), 'label')} given or in it"
             )
-            raise InputError(what, count_remedy(len(self.names), classes, "LABELS"))
+            raise InputError(what, count_remedy(len(self.names), classes, shlex.quote(self.labels_file or "LABELS")))
         return self.names
 
     @property
@@ -112,7 +113,8 @@ def read_interface(path: Path | str, overrides: Overrides | None = None) -> Mode
     names = overrides.labels if overrides.labels is not None else (card.labels if card else ()) or None
     told = overrides.mean is not None or overrides.std is not None
     assumed = not told and (card.assumes_scaling if card else graph.inputs[0].dtype in FLOATS)
-    return ModelInterface(graph, card, spec, names, gives_probabilities(graph, place), place, assumed)
+    gives = gives_probabilities(graph, place)
+    return ModelInterface(graph, card, spec, names, gives, place, assumed, overrides.labels_file)
 
 
 def check_image_classifier(graph: Graph, card: ModelCard | None = None, labels: Sequence[str] | None = None) -> int:

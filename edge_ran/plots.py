@@ -47,6 +47,7 @@ STYLE: Any = {
     "svg.hashsalt": "edge-ran",  # the same numbers give the same file
     "savefig.dpi": 150,
 }
+_LONGEST = 40  # letters of a name in a drawing
 MOST_CELLS_WITH_NUMBERS = 20
 
 
@@ -84,14 +85,16 @@ def confusion(matrix: ArrayLike, labels: Sequence[str], target: Path, title: str
     counts = np.asarray(matrix)
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     classes = len(labels)
-    side = min(16.0, 3.0 + 0.42 * classes)
+    step = max(1, classes // 60)  # beyond, names would lie on each other
+    names = [label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…" for label in labels[::step]]
+    longest = max(map(len, names), default=0)
+    side = min(16.0, 3.0 + 0.42 * classes + 0.08 * max(0, longest - 12))
     with _figure(target, side + 1, side) as figure:
         axes = figure.add_subplot()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
         axes.grid(False)
-        step = max(1, classes // 60)  # beyond, names would lie on each other
-        axes.set_xticks(range(0, classes, step), labels[::step], rotation=90 if classes > 4 else 0)
-        axes.set_yticks(range(0, classes, step), labels[::step])
+        axes.set_xticks(range(0, classes, step), names, rotation=90 if classes > 4 or longest > 12 else 0)
+        axes.set_yticks(range(0, classes, step), names)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         axes.set_title(title or "confusion, % of each true class")

@@ -1138,3 +1138,18 @@ def test_the_commands_for_cifar_and_mnist_work(tmp_path, opened):
     data = as_npz(caught.value)
     assert [s.label for s in data.samples] == list(map(str, x[:, 0, 0, 0]))
     np.testing.assert_array_equal(np.stack(list(dataset.frames(data.samples)))[..., 0], x[..., 0])
+
+
+@pytest.mark.parametrize("form", ["records", "columns", "index", "split"])
+def test_tables_as_pandas_writes_them_in_json(pictures, form):
+    rows = [{"image": image, "label": label} for label, image in NAMES]
+    numbers = list(map(str, range(len(rows))))
+    tables = {
+        "records": rows,
+        "columns": {key: dict(zip(numbers, (row[key] for row in rows), strict=True)) for key in ("image", "label")},
+        "index": dict(zip(numbers, rows, strict=True)),
+        "split": {"columns": ["image", "label"], "index": numbers, "data": [list(row.values()) for row in rows]},
+    }
+    (pictures / "table.json").write_text(json.dumps(tables[form]))
+    data = dataset.load(pictures / "table.json")
+    assert [(s.label, s.path.parent.name) for s in data.samples] == [(label, label) for label, _ in NAMES]

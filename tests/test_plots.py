@@ -91,3 +91,8 @@ def test_matplotlib_is_loaded_only_when_drawing():
 def test_a_class_may_be_called_like_a_formula(tmp_path):
     plots.confusion(np.eye(2, dtype=int), ["$\\frac$", "a_$b"], tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_very_long_name_leaves_room_for_the_drawing(tmp_path, recwarn):
+    plots.confusion([[1, 0], [0, 1]], ["a" * 300, "b"], tmp_path / "c.png")
+    assert not [str(one.message) for one in recwarn if "layout" in str(one.message)]

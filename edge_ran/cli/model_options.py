@@ -56,6 +56,7 @@ class MetadataOptions:
             std=std,
             input_size=parse_size("--input-size", self.input_size),
             color=self.color or None,
+            labels_file=str(self.labels or ""),
         )
 
     def say_notes(self, *models: Path) -> None:

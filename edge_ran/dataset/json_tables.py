@@ -54,6 +54,8 @@ def of_json(source: Path, text: str) -> list[Row]:
     if isinstance(value, dict):
         if isinstance(value.get("images"), list) and isinstance(value.get("annotations"), list):
             return table_of(list(enumerate(_of_coco(source, value), 1)))
+        value = _of_pandas(value) or value
+    if isinstance(value, dict):
         classes, labels, assets = (value.get(key) for key in ("classes", "labels", "assets"))
         if isinstance(value.get("files"), list):
             value = [_of_edge_impulse(one) for one in value["files"] if isinstance(one, dict)]
@@ -74,6 +76,24 @@ def of_json(source: Path, text: str) -> list[Row]:
     if value and all(isinstance(one.get("annotations"), list) and isinstance(one.get("data"), dict) for one in value):
         value = [_of_label_studio(source, one) for one in value]
     return table_of(list(enumerate(value, 1)))
+
+
+def _of_pandas(value: Mapping[str, object]) -> list[dict[str, object]]:
+    """The rows of a table as pandas' ``to_json`` writes it, but as records: split, columns or index; else nothing."""
+    columns, data = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        names = list(map(str, columns))
+        return [dict(zip(names, row, strict=False)) for row in data]
+    tables = [one for one in value.values() if isinstance(one, dict)]
+    if len(tables) < len(value) or len(value) < 2:
+        return []
+    keys = list(tables[0])
+    is_plain = all(list(one) == keys and not any(isinstance(v, dict | list) for v in one.values()) for one in tables)
+    if not is_plain or not keys:
+        return []
+    if all(key.isdigit() for key in keys):  # a column each, by the number of the row
+        return [{name: one[key] for name, one in zip(value, tables, strict=True)} for key in keys]
+    return tables if all(key.isdigit() for key in value) else []
 
 
 def _are_described(value: Mapping[str, object]) -> bool:

@@ -68,8 +68,9 @@ def load(
             of a class share that sub-folder as group; a manifest with the columns ``image,label[,group][,split]`` and
             paths relative to it (CSV, JSON, JSON lines, or a list of ``PATH LABEL``), or a folder with one beside its
             pictures, or in each split; or an ``.npz`` with ``x`` (N, H, W, 3) or (N, H, W) uint8 RGB, ``y`` (N,) and
-            perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``; or a folder of pictures that have
-            their class in their names (``cat.0.jpg``).
+            perhaps ``labels`` (names of the numbers in y), ``group`` and ``split``, also as ``x_train``, ``y_train``, …
+            or ``train_images``, ``train_labels``, …; or a folder of pictures that have their class in their names
+            (``cat.0.jpg``). Classes that are numbers or codes, n01440764, get the names that a file beside tells.
         image_column, label_column, group_column, split_column: the manifest's columns; empty finds them by the names
             that people give them, and by what is in them (``columns.find_columns``).
         labels: keep these classes only; empty keeps all.
