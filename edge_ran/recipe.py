@@ -135,6 +135,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("one-cycle", 30, 128, 0.2, "one-cycle", warmup=0.2, label_smoothing=0.1, mask_penalty=MASK_PENALTY),
         Recipe("cosine", 30, 128, 0.1, "cosine", warmup=0.05, label_smoothing=0.1, mask_penalty=MASK_PENALTY),
         # From a network that has seen other pictures: its last layer is new, those below learn at a tenth of the rate.
+        # Light and paint differ from place to place, and a long clip shows its place no better than a short one: on
+        # floors held out of the training floors (four areas, 96 pixels), changing colours, and brightness and contrast
+        # by 0.3 instead of 0.2, gave 74.5 -> 75.3 % balanced accuracy; counting groups alike as well, 75.8 %.
         Recipe(
             "transfer",
             12,
