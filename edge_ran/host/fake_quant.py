@@ -34,6 +34,7 @@ from tf_keras import layers
 from edge_ran.card import InputSpec
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes, write_text
+from edge_ran.host.drawing import connect
 from edge_ran.host.integer_layers import IntegerLayer, file_scale, is_integer
 from edge_ran.host.networks import SpatialNormalization
 from edge_ran.host.quantizers import (
@@ -337,14 +338,17 @@ def fake_quantise(
         if exact and is_integer(layer) and not (_chooses(layer) or _is_fused(layer)):
             written = layer if rounded else _readers(layer)[0]
             read = [file_scale(limits_of(source)) for source in _sources(layer)]
-            tensors[layer.name] = IntegerLayer(inner, read, file_scale(limits_of(written)), output)(x)
+            whole = IntegerLayer(inner, read, file_scale(limits_of(written)), output)
+            whole.compute_output_shape = lambda given, shape=layer.output.shape: shape
+            tensors[layer.name] = connect(whole, x)
             continue
         if for_converter:
             _round_kernel(inner)
         rounding = Rounding(output, inner.weights, rounds_weights=not for_converter)
         wrapper = QuantizeWrapperV2(inner, rounding, name_prefix="")
         wrapper.call = tf.autograph.experimental.do_not_convert(wrapper.call)  # nothing to convert, and 20 ms a layer
-        tensors[layer.name] = wrapper(x)
+        wrapper.compute_output_shape = lambda given, shape=layer.output.shape: shape
+        tensors[layer.name] = connect(wrapper, x)
     return tf_keras.Model(image, tensors[model.output.node.layer.name], name=model.name)
 
 

@@ -22,6 +22,7 @@ from edge_ran import layer_names
 from edge_ran.architecture import Architecture
 from edge_ran.files import atomic_path, read_bytes
 from edge_ran.host import keras_archive
+from edge_ran.host.drawing import connect
 
 
 def build(a: Architecture, kernels: str = "he_normal") -> tf_keras.Model:
@@ -54,7 +55,7 @@ class _Builder:
         self.a, self.kernels = a, kernels
 
     def conv(self, x: Any, name: str, channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Any:
-        return layers.Conv2D(
+        conv = layers.Conv2D(
             channels,
             kernel,
             stride,
@@ -63,11 +64,12 @@ class _Builder:
             use_bias=self.a.bias,
             kernel_initializer=self.kernels,
             name=name,
-        )(x)
+        )
+        return connect(conv, x)
 
     def norm_relu(self, x: Any, name: str) -> Any:
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-        return layers.ReLU(name=f"{name}_relu")(x)
+        x = connect(layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn"), x)
+        return connect(layers.ReLU(name=f"{name}_relu"), x)
 
     def unit(self, x: Any, name: str, bottleneck: int, channels: int, stride: int = 1) -> Any:
         """Full pre-activation bottleneck residual unit (He et al. 2016; section 3 of the paper)."""
@@ -82,7 +84,7 @@ class _Builder:
             raw = self.conv(raw, f"{name}_shortcut", channels, stride=stride)
         elif stride != 1 or raw.shape[-1] != channels:
             raw = self.conv(pre, f"{name}_shortcut", channels, stride=stride)
-        return layers.Add(name=f"{name}_add")([raw, x])
+        return connect(layers.Add(name=f"{name}_add"), [raw, x])
 
     def units(self, x: Any, name: str, count: int) -> Any:
         """``count`` units that keep shape: (h, w, c) -> (h, w, c)."""
@@ -97,7 +99,7 @@ class _Builder:
         return max(multiple, channels // self.a.bottleneck_ratio // multiple * multiple)
 
     def pool(self, x: Any, name: str) -> Any:
-        return layers.MaxPooling2D(self.a.mask_pool, 2, padding="same", name=name)(x)
+        return connect(layers.MaxPooling2D(self.a.mask_pool, 2, padding="same", name=name), x)
 
     def soft_mask(self, x: Any, name: str, pools: int) -> Any:
         """Bottom-up top-down soft mask branch (section 3.1, figure 2): (h, w, c) -> (h, w, c)."""
@@ -110,9 +112,9 @@ class _Builder:
                 skips.append(self.unit(x, f"{name}_skip{depth}", self.bottleneck(channels), channels))
         for depth in range(pools, 0, -1):
             x = self.units(x, f"{name}_up{depth}", a.r)
-            x = layers.UpSampling2D(2, interpolation=a.upsampling, name=f"{name}_up{depth}_resize")(x)
+            x = connect(layers.UpSampling2D(2, interpolation=a.upsampling, name=f"{name}_up{depth}_resize"), x)
             if skips:
-                x = layers.Add(name=f"{name}_up{depth}_add")([x, skips.pop()])
+                x = connect(layers.Add(name=f"{name}_up{depth}_add"), [x, skips.pop()])
         for i in (1, 2):
             if a.mask_tail == "paper":
                 x = self.norm_relu(x, f"{name}_tail{i}")
@@ -122,11 +124,13 @@ class _Builder:
     def attention(self, x: Any, name: str) -> Any:
         """The last activation of the mask (section 3.2): f1 mixed, f2 channel, f3 spatial attention."""
         if self.a.attention == "channel":
-            return layers.UnitNormalization(axis=-1, name=f"{name}_l2norm")(x)
+            return connect(layers.UnitNormalization(axis=-1, name=f"{name}_l2norm"), x)
         if self.a.attention == "spatial":
             # One group for each channel: mean and deviation over the positions of one feature map.
-            x = layers.GroupNormalization(x.shape[-1], center=False, scale=False, name=f"{name}_spatialnorm")(x)
-        return layers.Activation("sigmoid", name=f"{name}_sigmoid")(x)
+            x = connect(
+                layers.GroupNormalization(x.shape[-1], center=False, scale=False, name=f"{name}_spatialnorm"), x
+            )
+        return connect(layers.Activation("sigmoid", name=f"{name}_sigmoid"), x)
 
     def module(self, x: Any, name: str, pools: int) -> Any:
         """Attention module: p units, H = (1 + M) * T written as T + M * T, p units."""
@@ -135,9 +139,9 @@ class _Builder:
         trunk = self.units(x, f"{name}_trunk", a.t)
         if a.mask:
             mask = self.soft_mask(x, f"{name}_mask", pools)
-            gated = layers.Multiply(name=layer_names.gate(name))([mask, trunk])
+            gated = connect(layers.Multiply(name=layer_names.gate(name)), [mask, trunk])
             residual = a.learning == "residual"
-            trunk = layers.Add(name=f"{name}_residual")([trunk, gated]) if residual else gated
+            trunk = connect(layers.Add(name=f"{name}_residual"), [trunk, gated]) if residual else gated
         return self.units(trunk, f"{name}_after", a.p)
 
     def network(self) -> tf_keras.Model:
@@ -146,7 +150,7 @@ class _Builder:
         x = self.conv(image, "stem_conv", a.stem_channels, a.stem_kernel, a.stem_stride)
         x = self.norm_relu(x, "stem")
         if a.stem_pool:
-            x = layers.MaxPooling2D(a.stem_pool, 2, padding="same", name="stem_pool")(x)
+            x = connect(layers.MaxPooling2D(a.stem_pool, 2, padding="same", name="stem_pool"), x)
         for i, stage in enumerate(a.stages, 1):
             x = self.unit(x, f"stage{i}_unit", stage.bottleneck, stage.channels, stage.stride)
             for j in range(1, stage.modules + 1):
@@ -155,9 +159,9 @@ class _Builder:
             x = self.unit(x, f"tail_unit{i}", bottleneck, channels, stride)
         if a.final_norm:
             x = self.norm_relu(x, "tail")
-        x = layers.GlobalAveragePooling2D(name="pool")(x)  # (c,)
-        x = layers.Dense(a.classes, name="logits")(x)
-        probabilities = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
+        x = connect(layers.GlobalAveragePooling2D(name="pool"), x)  # (c,)
+        x = connect(layers.Dense(a.classes, name="logits"), x)
+        probabilities = connect(layers.Activation("softmax", dtype="float32", name="probabilities"), x)
         return tf_keras.Model(image, probabilities, name=a.name)
 
 

@@ -273,7 +273,7 @@ def _read(source: Source, answers: Answers) -> _Network:
 def built(graph: LayerGraph, name: str, path: Path) -> tf_keras.Model:
     """Draw a graph that was read. Raises InputError where Keras refuses a setting that passed until here."""
     try:
-        return graph.model(name)
+        return graph.model(name, is_foreign=True)
     except Exception as error:  # Keras and TensorFlow raise many kinds
         reason = shown(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 120)
         raise InputError(f"{path} cannot be built: {reason}", "save the network again") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tf_keras import layers
 
 from edge_ran.errors import InputError
+from edge_ran.host.drawing import connect
 
 Array = NDArray[Any]
 LINEAR = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
@@ -84,8 +85,8 @@ class LayerGraph:
             nodes[layer.name] = Node(type(layer), config, tuple(layer.get_weights()), sources, shape)
         return cls(nodes, model.output.node.layer.name)
 
-    def model(self, name: str) -> tf_keras.Model:
-        """Draw the graph as a functional model."""
+    def model(self, name: str, *, is_foreign: bool = False) -> tf_keras.Model:
+        """Draw the graph as a functional model; a foreign one is checked for layers that do not fit."""
         tensors: dict[str, Any] = {}
         image: Any = None
         for node in self.in_order():
@@ -94,7 +95,8 @@ class LayerGraph:
                 tensors[node.name] = image = layer.output
                 continue
             inputs = [tensors[i] for i in node.inputs]
-            tensors[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
+            given = inputs if len(inputs) > 1 else inputs[0]
+            tensors[node.name] = layer(given) if is_foreign else connect(layer, given)
             layer.set_weights(node.weights)
         return tf_keras.Model(image, tensors[self.output], name=name)
 
