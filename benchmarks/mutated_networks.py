@@ -162,7 +162,7 @@ def main() -> None:
                     network = importer._read(one, importer.Answers())
                 if number % given.build == 0:
                     graph = network.translated.graph
-                    model = importer.built(graph, "changed", target)
+                    model = importer.built(graph, "changed", target, is_foreign=True)
                     side = model.input_shape[1]
                     if side * model.input_shape[2] < 1 << 16:
                         model(np.zeros((1, *model.input_shape[1:]), "float32"))

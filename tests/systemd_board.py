@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ports import free_port
-from sshd import children, command_line
+from sshd import QUICK_KEYS, children, command_line
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -129,7 +129,9 @@ class Board:
         shutil.copy(f"{key}.pub", secret / "authorized_keys")
         for path in (secret, secret / "authorized_keys"):
             os.chown(path, 1000, 1000)
-        (files / "etc/ssh/sshd_config.d/board.conf").write_text(f"Port {self.port}\nListenAddress 127.0.0.1\n")
+        (files / "etc/ssh/sshd_config.d/board.conf").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\n{QUICK_KEYS}\n"
+        )
         linger = files / "var/lib/systemd/linger"
         linger.mkdir(parents=True, exist_ok=True)
         (linger / "pi").touch()  # what `loginctl enable-linger pi` does

@@ -161,7 +161,7 @@ def import_network(
     height, width, _ = next(n.shape for n in graph.nodes.values() if n.kind is layers.InputLayer)
     size, classes = InputSpec(height, width, fit=answers.fit), graph.nodes[graph.output].shape[0]
     labels, folder_labels = _labels(answers.labels, classes, path, check_on)
-    theirs, ours = built(original, "original", path), built(graph, network.name, path)
+    theirs, ours = built(original, "original", path, is_foreign=True), built(graph, network.name, path)
     if folder_labels:
         network.notes.append(f"labels are the folders of {check_on}, sorted: {', '.join(labels[:5])}, …")
     frames, chosen, trials = _pixels(path, network, theirs, said, labels, size, check_on)
@@ -270,10 +270,10 @@ def _read(source: Source, answers: Answers) -> _Network:
     return _Network(original, translated, name, notes, half[1] if half else "")
 
 
-def built(graph: LayerGraph, name: str, path: Path) -> tf_keras.Model:
+def built(graph: LayerGraph, name: str, path: Path, *, is_foreign: bool = False) -> tf_keras.Model:
     """Draw a graph that was read. Raises InputError where Keras refuses a setting that passed until here."""
     try:
-        return graph.model(name, is_foreign=True)
+        return graph.model(name, is_foreign=is_foreign)
     except Exception as error:  # Keras and TensorFlow raise many kinds
         reason = shown(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, 120)
         raise InputError(f"{path} cannot be built: {reason}", "save the network again") from error
