@@ -69,7 +69,8 @@ def post(url: str, data: bytes, **words: Any) -> tuple[int, dict[str, Any]]:
         with urllib.request.urlopen(urllib.request.Request(url, data), timeout=30, **words) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+        with error:  # it holds the connection
+            return error.code, json.loads(error.read())
 
 
 def picture(name: str = "chelsea-00.jpg") -> Path:
@@ -138,6 +139,7 @@ def test_only_files_of_the_site_are_served(local: Serving) -> None:
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{url}{path}", timeout=20)
         assert caught.value.code == 404
+        caught.value.close()
 
 
 def test_beyond_this_machine_it_is_https_with_a_token_and_its_own_certificate(web_runtime: None) -> None:
@@ -317,6 +319,7 @@ def test_a_stranger_learns_of_no_session_and_a_huge_record_is_refused(local: Ser
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(urllib.request.Request(f"{url}guessed/{what}", b"{}"), timeout=20)
         assert caught.value.code == 404
+        caught.value.close()
     known = local.server.sessions.invite().name
     for name, status in (("guessed", b" 404 "), (known, b" 400 ")):
         length = MAX_RECORD_BYTES + 1

@@ -49,7 +49,8 @@ def ask(server: Server, path: str = "/", data: bytes | None = None, **headers: s
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
-        return error.code, error.read()
+        with error:  # it holds the connection
+            return error.code, error.read()
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,7 @@ def test_the_token_goes_out_of_the_address_into_a_cookie(guarded: Server) -> Non
     assert caught.value.headers["Location"] == "/?session=abc"
     cookie = caught.value.headers["Set-Cookie"]
     assert cookie.startswith("edge-ran=the-token; HttpOnly; SameSite=Strict")
+    caught.value.close()
 
 
 def test_bodies_are_bounded(server: Server) -> None:
