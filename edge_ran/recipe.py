@@ -67,7 +67,7 @@ class Recipe:
     schedule: str
     warmup: float = 0.0
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-3
     label_smoothing: float = 0.0
     mixup: float = 0.0
     flip: bool = True
