@@ -194,7 +194,7 @@ def test_the_real_clip_at_its_own_pace(edge_ran, shared_data: Path) -> None:
         (["--camera", "CLIP", "--width", "640"], 2, "--width"),
         (["--camera", "CLIP", "--mean", "1,2"], 2, "--mean"),
         (["--camera", "CLIP", "--no-such-option"], 2, "no-such-option"),
-        (["--camera", "CLIP", "--labels", "CLIP"], 2, "UTF-8"),
+        (["--camera", "CLIP", "--labels", "CLIP"], 2, "is binary, not text"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(
