@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from edge_ran.errors import InputError, UsageError
 from edge_ran.errors import nearest as nearest
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -19,7 +19,7 @@ from typing import Literal
 
 from edge_ran import __version__, machine, records, vulkan
 from edge_ran.errors import EdgeRanError, unimportable
-from edge_ran.pip_command import BEFORE_NUMPY_2, pip
+from edge_ran.python_command import BEFORE_NUMPY_2, pip
 
 State = Literal["good", "hint", "fault"]
 GOOD: State = "good"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_ran.errors import InputError
+from edge_ran.python_command import python
 
 # "0 red", "0: red", "0,red", "0=red", "0. red", "0) red", "0 - red"; but neither "1.5 mm" nor "3-door car".
 _NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:;,=]|[.)-](?=\s)|\s+-(?=\s)|\s)\s*(\S.*)")
@@ -116,7 +117,7 @@ def _binary(data: bytes, path: str) -> tuple[str, str] | None:
     if kind.endswith("NumPy") and path:
         new = shlex.quote(str(Path(path).with_suffix(".txt")))
         code = f"import numpy; print(*numpy.load({path!r}), sep='\\n')"
-        return kind, f"python3 -c {shlex.quote(code)} > {new}; then give {new}"
+        return kind, f"{python(code)} > {new}; then give {new}"
     if kind or b"\0" in data[:4096]:
         return kind or "binary", "write it as text, one per line; a spreadsheet: save it as CSV"
     return None

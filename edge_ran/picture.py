@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge_ran import files
 from edge_ran.errors import InputError
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 
 if TYPE_CHECKING:
     from PIL import Image  # imported where it is used: a camera needs none of it

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from edge_ran.errors import EnvironmentMissing, UsageError
 from edge_ran.files import atomic_path
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

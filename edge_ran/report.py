@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import TemporaryFolder, write_text
-from edge_ran.pip_command import pip
 from edge_ran.plots import FAINT, INK
 from edge_ran.printable import clean
+from edge_ran.python_command import pip
 
 ON_THE_PAGE = {INK: "var(--ink)", FAINT: "var(--line)", "#ffffff": "var(--card)"}
 PICTURE_SIDE = 160  # pixels of an embedded picture's longer side

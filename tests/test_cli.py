@@ -21,7 +21,7 @@ import typer.main
 from edge_ran import __version__, cli, errors
 from edge_ran.cli.app import at_home
 from edge_ran.dataset import loading
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 
 _HOST = "install 'edge-ran[host]'"
 ROOT = Path(__file__).resolve().parents[1]

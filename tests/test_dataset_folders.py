@@ -518,12 +518,12 @@ def test_pictures_of_research_and_of_old_programs(pictures, suffix):
     [
         ("train-00000-of-00001.parquet", "datasets.load_dataset"),
         ("data.tfrecord", "save each picture as CLASS/NUMBER.jpg"),
-        ("train-images-idx3-ubyte", "python3"),
+        ("train-images-idx3-ubyte", "-c"),
         ("flower_photos.tgz", "tar xf {}/data/flower_photos.tgz -C {}/data"),
         ("a.zip", "unzip {}/data/a.zip -d {}/data"),
         ("labels.xlsx", "save it as CSV"),
         ("data.yaml", "give the folder"),
-        ("data_batch_1", "python3"),
+        ("data_batch_1", "-c"),
     ],
 )
 def test_what_is_in_the_container_of_another_program_is_told(tmp_path, name, words):

@@ -10,6 +10,7 @@ import pickle
 import shlex
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -1090,7 +1091,8 @@ def test_codes_stay_where_no_file_names_them_all(pictures):
 def as_npz(error: InputError):
     """Run the command of a remedy, which makes an ``.npz``, and load that."""
     command, _, new = error.remedy.rpartition(", then give ")
-    exec(shlex.split(command[command.index("python3 ") :])[2], {})
+    words = shlex.split(command[command.index(sys.executable if sys.executable in command else "python3 ") :])
+    exec(words[words.index("-c") + 1], {})
     return dataset.load(Path(shlex.split(new)[0]))
 
 

@@ -37,8 +37,8 @@ from edge_ran.phone.server import MAX_RECORD_BYTES
 from edge_ran.phone.sessions import Invitation, Session, Sessions
 from edge_ran.phone.site import SiteOptions, export_site
 from edge_ran.picture import read_picture
-from edge_ran.pip_command import pip
 from edge_ran.preprocess import dequantise, fit_pixels
+from edge_ran.python_command import pip
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 
 SHIPPED_FILE = Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))

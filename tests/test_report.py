@@ -14,7 +14,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 from edge_ran import plots, report
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 
 REPORT = "install 'edge-ran[report]'"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 from edge_ran.runtime import Runtime, RuntimeOptions, interpreter, open_runtime
 from edge_ran.runtime.output_capture import captured
 

@@ -22,7 +22,7 @@ from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier, Prediction
 from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 from edge_ran.runtime import Accelerator
 from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, parallel, run_stream
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder_name

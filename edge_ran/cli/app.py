@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 
 from edge_ran.cli.render import discard_stdout
 from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, UsageError
-from edge_ran.pip_command import pip
 from edge_ran.printable import one_line
+from edge_ran.python_command import pip
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec

@@ -20,7 +20,7 @@ from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.folder_walk import folders_in, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import eight_bit_bgr, is_picture, read_picture
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 
 SHARPNESS_SIDE = 320  # pixels of the longer side at which sharpness is measured: grain of a large sensor does not count
 LOOKS_A_SECOND = 6  # frames of a clip that are measured; a hand's shake lasts a few tenths of a second

@@ -10,8 +10,8 @@ import numpy as np
 
 from edge_ran.collect.candidates import Candidate, Choice
 from edge_ran.picture import HEIF_SUFFIXES
-from edge_ran.pip_command import pip
 from edge_ran.printable import many
+from edge_ran.python_command import pip
 
 _CLIPS = "install 'edge-ran[clips]'"
 THIN = 20  # a class with fewer pictures is called thin

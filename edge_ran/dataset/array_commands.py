@@ -8,6 +8,8 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from edge_ran.python_command import python
+
 _LABELS = ("label", "labels", "class", "target", "y", "emotion", "letter")
 _USAGE = "{'Training': 'train', 'PublicTest': 'val', 'PrivateTest': 'test'}"  # as FER2013 calls its parts
 
@@ -84,4 +86,4 @@ def _form(count: int) -> str:
 
 def _command(code: str, path: str) -> str:
     new = f"{os.path.splitext(path)[0]}.npz"
-    return f"python3 -c {shlex.quote(code.replace('NEW', repr(new)))}, then give {shlex.quote(new)}"
+    return f"{python(code.replace('NEW', repr(new)))}, then give {shlex.quote(new)}"

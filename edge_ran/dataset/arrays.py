@@ -15,6 +15,7 @@ from edge_ran import npz
 from edge_ran.dataset.samples import Sample, split_name
 from edge_ran.errors import InputError
 from edge_ran.labels import clean_label
+from edge_ran.python_command import python
 
 _IMAGES = ("x", "images", "image", "imgs", "data", "pixels")
 _LABELS = ("y", "labels", "label", "targets", "target")
@@ -141,4 +142,4 @@ def _mending(source: Path, name: str, x: NDArray[Any]) -> str:
     new = str(source.with_name(f"{source.stem}-uint8.npz"))
     load = f"import numpy; d = dict(numpy.load({str(source)!r})); x = d[{name!r}]"
     code = f"{load}; d[{name!r}] = {expression}; numpy.savez({new!r}, **d)"
-    return f"python3 -c {shlex.quote(code)}, then give {shlex.quote(new)}"
+    return f"{python(code)}, then give {shlex.quote(new)}"

@@ -29,7 +29,7 @@ from edge_ran.graph import find_masks, read_graph
 from edge_ran.host.convert import ConvertResult, convert
 from edge_ran.picture import read_picture
 from edge_ran.pictures import shipped_pictures, spread
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 from edge_ran.report import Commands, Report, Section, Strip, Table, Tile
 from edge_ran.stream import Decider, Result, Stream, Summary
 

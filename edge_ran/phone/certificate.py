@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import atomic_path
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 
 DAYS = 365  # iOS takes 825 at most
 _RENEW_BEFORE = datetime.timedelta(days=30)

@@ -16,7 +16,7 @@ from edge_ran.files import TemporaryFolder
 from edge_ran.phone import certificate
 from edge_ran.phone.server import PhoneServer
 from edge_ran.phone.site import SiteOptions, export_site
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.web_server import choose_token, is_loopback, reached_at
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from edge_ran import files, runs
 from edge_ran.errors import InputError
 from edge_ran.graph import Graph, read_graph
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 from edge_ran.runtime import child_process, interpreter, output_capture, trial_cache
 from edge_ran.runtime.types import Accelerator
 

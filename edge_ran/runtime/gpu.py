@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from edge_ran import machine, vulkan
 from edge_ran.errors import AcceleratorError
 from edge_ran.graph import Graph
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 from edge_ran.runtime import output_capture
 from edge_ran.runtime.interpreter import Package
 from edge_ran.runtime.types import Accelerator, Delegation

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_ran import machine
 from edge_ran.errors import EnvironmentMissing, InputError, unimportable
 from edge_ran.graph import Graph, TensorSpec
-from edge_ran.pip_command import BEFORE_NUMPY_2, pip
+from edge_ran.python_command import BEFORE_NUMPY_2, pip
 from edge_ran.runtime import huge_pages, output_capture
 from edge_ran.runtime.types import Accelerator, Delegation
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from edge_ran import files
 from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
-from edge_ran.pip_command import pip
 from edge_ran.printable import clean
+from edge_ran.python_command import pip
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.pipeline import Result
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import edge_ran
 from edge_ran import catalogue
 from edge_ran.errors import EnvironmentMissing
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip
 
 # What the code needs there besides a runtime: module, and what pip calls it.
 NEEDED = (

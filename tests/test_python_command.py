@@ -1,4 +1,4 @@
-"""What is advised to install a package works as it is printed, whatever Python runs."""
+"""What is advised to install a package, or to run a line of code, works as it is printed, whatever Python runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_ran import errors
-from edge_ran.pip_command import pip
+from edge_ran.python_command import pip, python
 from edge_ran.targets.ssh.output import Errors
 
 PACKAGE = Path(errors.__file__).parent
@@ -92,3 +92,15 @@ def test_no_message_names_pip_by_itself() -> None:
             and re.search(r"\bpip (un)?install ", node.value) and "Let pip install" not in node.value
         ]  # fmt: skip
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("/home/my pi/.venv/bin/python3", "python3 -c 'import numpy'"),
+        ("/usr/bin/python3", "'/home/my pi/.venv/bin/python' -c 'import numpy'"),
+    ],
+)
+def test_a_line_of_code_is_for_the_python_that_runs(found: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _at(monkeypatch, "/home/my pi/.venv/bin/python", {"python3": found})
+    assert python("import numpy") == expected

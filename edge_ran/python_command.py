@@ -1,4 +1,4 @@
-"""The command that installs packages into the environment that runs, as it can be typed."""
+"""Commands for the Python that runs, as they can be typed: to install packages, or to run a line of code."""
 
 from __future__ import annotations
 
@@ -28,11 +28,21 @@ def pip(words: str) -> str:
             return f"{python} -m ensurepip && {python} -m pip {words}"
         verb, _, rest = words.replace("uninstall -y", "uninstall").partition(" ")  # it does not ask
         return f"uv pip {verb} --python {python} {rest}"
-    found = shutil.which("pip")
-    is_own = found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
     if _is_the_systems():
         words = words.replace("install ", "install --break-system-packages ", 1)  # as edge-ran itself was installed
-    return f"pip {words}" if is_own else f"{python} -m pip {words}"
+    return f"pip {words}" if _is_own("pip") else f"{python} -m pip {words}"
+
+
+def python(code: str) -> str:
+    """Return the command line that runs ``code`` with the Python that runs: it has NumPy, another may lack it."""
+    name = "python3" if _is_own("python3") else shlex.quote(sys.executable)
+    return f"{name} -c {shlex.quote(code)}"
+
+
+def _is_own(program: str) -> bool:
+    """Whether the first program of that name on the path lies beside the Python that runs."""
+    found = shutil.which(program)
+    return found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
 
 
 def _is_the_systems() -> bool:
