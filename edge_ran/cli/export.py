@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,8 @@ def export(
 ) -> None:
     """Make a web app from a .tflite: a folder of static files that classifies in a browser, also offline."""
     if not web:
-        raise UsageError("nothing says what to export to", "edge-ran export --web")
+        given = [shlex.quote(str(path)) for path in models or ()]
+        raise UsageError("nothing says what to export to", " ".join(["edge-ran export --web", *given]))
     from edge_ran.files import check_output_folder
     from edge_ran.phone.site import export_site
 
