@@ -18,6 +18,7 @@ from edge_ran.architecture import Architecture
 
 Norm = tuple[Tensor, Tensor, Tensor, Tensor]  # gamma, beta, moving mean, moving variance
 EPSILON = 1e-5
+MASK_LIMIT = 6.0  # training keeps the masks' logits within this
 MOMENTUM = 0.1  # of PyTorch: the share of the new statistics; Keras calls it 0.9
 
 
@@ -57,7 +58,11 @@ def up(x: Tensor, skip: Tensor | None) -> Tensor:
     return x if skip is None else x + skip
 
 
-PARTS: dict[str, Callable[..., Tensor]] = {f.__name__: f for f in (norm_relu, norm_conv, unit, gate, up)}
+def pool(x: Tensor, side: int) -> Tensor:
+    return F.max_pool2d(x, side, 2, ceil_mode=True)  # SAME padding adds on the right and below alone
+
+
+PARTS: dict[str, Callable[..., Tensor]] = {f.__name__: f for f in (norm_relu, norm_conv, unit, gate, pool, up)}
 
 
 @dataclass
@@ -145,7 +150,7 @@ class Twin:
         a, channels = self.a, x.shape[1]
         skips: list[Tensor] = []
         for depth in range(1, pools + 1):
-            x = F.max_pool2d(x, a.mask_pool, 2, ceil_mode=True)  # SAME padding adds on the right and below alone
+            x = self.parts["pool"](x, a.mask_pool)
             x = self.units(x, f"{name}_down{depth}", a.r)
             if depth < pools:
                 skips.append(self.unit(x, f"{name}_skip{depth}", self.bottleneck(channels), channels))
@@ -176,7 +181,7 @@ class Twin:
         x = conv(x, self.kernel("stem_conv", a.stem_channels, 3, a.stem_kernel), a.stem_stride)
         x = self.parts["norm_relu"](x, self.norm("stem", a.stem_channels), self.training)
         if a.stem_pool:
-            x = F.max_pool2d(x, a.stem_pool, 2, ceil_mode=True)
+            x = self.parts["pool"](x, a.stem_pool)
         for i, stage in enumerate(a.stages, 1):
             x = self.unit(x, f"stage{i}_unit", stage.bottleneck, stage.channels, stage.stride)
             for j in range(1, stage.modules + 1):
