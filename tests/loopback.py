@@ -88,7 +88,7 @@ class MjpegServer:
                     self.wfile.write(body)
                     return
                 if self.path != "/stream":
-                    self.send_error(404)
+                    self.send_error(503 if self.path == "/busy" else 404)
                     return
                 camera.connections += 1
                 self.send_response(200)

@@ -322,6 +322,10 @@ def test_http_snapshots_are_polled_at_the_pace_asked_for() -> None:
         assert server.connections == 5
         with pytest.raises(CameraError, match="404"):
             open_source(server.url + "x")
+        with pytest.raises(CameraError, match="503") as caught:
+            open_source(server.url.replace("/stream", "/busy"))
+        assert "the camera is busy" in caught.value.remedy
+        assert "check the address" not in caught.value.remedy
         with pytest.raises(InputError, match="text/html"):
             open_source(server.url.replace("/stream", "/page"))
 

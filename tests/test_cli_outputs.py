@@ -81,6 +81,19 @@ def test_calibration_pictures_that_are_not_needed_are_refused_before_the_work(
     assert "fp16 needs no calibration pictures\n  leave --calibration-data away" in err
 
 
+@pytest.mark.parametrize(("option", "value"), [("--colour", "9"), ("--validation-fraction", "20"), ("--epochs", "-1")])
+def test_a_recipe_that_cannot_be_is_refused_before_the_work(
+    option: str, value: str, called, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    code, _, err = called("train", pictures, option, value, "-o", tmp_path / "run")
+    assert code == 2
+    assert value in err
+    assert option in err
+    assert len(err.splitlines()) == 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_was_measured_is_printed_where_a_file_cannot_be_written(
     called, labelled_model, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

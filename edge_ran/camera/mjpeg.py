@@ -309,6 +309,8 @@ def _remedy_of_status(url: str, status: int) -> str:
     if status == 401 and not parts.username:
         place = parts.netloc + parts.path
         return f"give its user and password: {parts.scheme}://USER:PASSWORD@{without_password(place)}"
+    if status in (429, 503):
+        return "the camera is busy or starting: close other programs that watch it, and try again"
     return "check the address and password" if status in (401, 403) else "check the address"
 
 

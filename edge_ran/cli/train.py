@@ -68,8 +68,10 @@ class TrainingOptions:
 
     def options(self, start: str) -> TrainOptions:
         """Return them as the library takes them, with the first weights that were found. Raises UsageError."""
+        from edge_ran.dataset.splitting import check_fraction
         from edge_ran.recipe import TrainOptions
 
+        check_fraction(self.validation_fraction)
         found = TrainOptions(
             self.fit, self.validation_fraction, self.balance, self.precision, self.seed, self.skip_bad,
             self.checkpoint_secs, start=start, teacher=self.teacher, none=self.none,
@@ -106,10 +108,9 @@ class BudgetOptions:
             return None
         from edge_ran.targets import resolve
 
-        known = resolve(self.device).latency_budget_ms
-        if not known:
-            raise UsageError(f"{self.device} has no latency_budget_ms", "give --budget 10ms, or leave --device away")
-        return known
+        if known := resolve(self.device).latency_budget_ms:
+            return known
+        raise UsageError(f"{self.device} has no latency_budget_ms", "give --budget 10ms, or leave --device away")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,16 @@ MOST_COMPARED = 50  # groups of one label, before one of them is chosen
 Counts = NDArray[np.int64]
 
 
+def check_fraction(fraction: float) -> None:
+    """Raise InputError unless ``fraction`` lies between 0 and 1."""
+    if not 0 < fraction < 1:
+        part = fraction / 100 if 1 < fraction < 100 else 0.1
+        raise InputError(
+            f"the validation fraction must be between 0 and 1, not {fraction:g}",
+            f"for instance --validation-fraction {part:g}",
+        )
+
+
 def split(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Return (training samples, validation samples).
 
@@ -30,12 +40,7 @@ def split(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[tuple
     Raises:
         InputError: fewer than two classes, a class with one picture, a fraction outside (0, 1), or one group a class.
     """
-    if not 0 < fraction < 1:
-        part = fraction / 100 if 1 < fraction < 100 else 0.1
-        raise InputError(
-            f"the validation fraction must be between 0 and 1, not {fraction:g}",
-            f"for instance --validation-fraction {part:g}",
-        )
+    check_fraction(fraction)
     if len(dataset.labels) < 2:
         raise InputError(f"{dataset.source} has one class only: {', '.join(dataset.labels)}", one_class_remedy(dataset))
     train = [s for s in dataset.samples if s.split in ("train", "")]
