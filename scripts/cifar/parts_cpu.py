@@ -1,6 +1,6 @@
 """The twin's parts for training on a processor with AVX-512 and AMX: the same numbers, fewer passes over memory.
 
-`parts_cpu.cpp` computes normalisation and ReLU where a 1x1 convolution reads, and again for the gradients, and takes
+`cpu/parts.cpp` computes normalisation and ReLU where a 1x1 convolution reads, and again for the gradients, and takes
 the sums that the next normalisation asks for where a unit's result is written: ``sums`` is left with the tensor.
 Attention-56 on two cores of a Xeon (Sapphire Rapids), a process and batch 64 each: 504 pictures/s; PyTorch's own
 operators, bfloat16 as well: 160.
@@ -20,7 +20,9 @@ from torch.utils.cpp_extension import load
 from twin import EPSILON, MASK_LIMIT, MOMENTUM, Norm
 
 native = load(
-    "parts_cpu", [str(Path(__file__).with_suffix(".cpp"))], extra_cflags=["-O3", "-march=native", "-fno-math-errno"]
+    "parts_cpu",
+    [str(Path(__file__).parent / "cpu/parts.cpp")],
+    extra_cflags=["-O3", "-march=native", "-fno-math-errno"],
 )
 
 
