@@ -270,9 +270,9 @@ def train(given: argparse.Namespace) -> None:
     first = x[:64]
     batches = Batches(x[given.hold_out :], y[given.hold_out :], given.batch, given.seed)
     trainer = Trainer(given.network, device, given.batch, given.seed)
-    trainer.pixels.copy_(first[:1])
     if device == "cuda":
         torch.backends.cudnn.benchmark = True
+        trainer.pixels.copy_(next(batches.epoch(0))[0])
         trainer.capture()
     run = Run(trainer, batches, given.state)
     print(f"{given.network}: ready after {time.monotonic() - begun:.1f} s, {len(run.curve)} epochs done", flush=True)
