@@ -60,8 +60,8 @@ def card(record: dict[str, Any]) -> ModelCard:
             seed=record["seed"],
             best_epoch=record["epochs"],
             precision="bfloat16",
-            description=f"scripts/cifar trained it with PyTorch {record['torch']} on one {record['device']} in "
-            f"{record['seconds']:.0f} s, on all training pictures; the averaged weights after the last epoch.",
+            description=f"scripts/cifar trained it with PyTorch {record['torch']} ({record['device']}) on all training "
+            f"pictures, {record['epochs']} epochs; the averaged weights after the last one.",
         ),
         versions=model_cards.versions(),
     )
