@@ -58,7 +58,8 @@ def of_file(path: str) -> str:
             "split=n.concatenate([[{True: 'test', False: 'train'}[f.endswith('test_batch')]] * len(d['data']) "
             "for f, d in zip(p, b)]))"
         )
-        return _command(code, os.path.join(folder, "cifar"))
+        warning = " (a pickle can run code when it is read: only one from a source that you trust)"
+        return _command(code, os.path.join(folder, "cifar")) + warning
     found = re.fullmatch(r"(.*)-(?:images|labels)([-.])idx[13]-ubyte(\.gz)?", name)
     if not found:
         return ""
