@@ -297,6 +297,14 @@ def test_a_program_that_hangs_is_ended(serve, program: str, why: str):
     assert place.read_failures() == ("new", 1, why)
 
 
+def test_a_pause_longer_than_the_silence_that_is_allowed_does_not_end_the_next_try(serve):
+    result = RESULTS.format(count=3, pause=0, end="")
+    place, _, _ = serve(result)
+    place.note_failures("new", 3, "no camera")
+    place, code, _ = serve(result, settings={"EDGE_RAN_LONGEST_PAUSE_S": "2.5", "EDGE_RAN_SILENT_S": "2"})
+    assert code == 0, place.read_failures()
+
+
 LOST = """
 import json, sys, time
 for index in range(4):

@@ -223,6 +223,7 @@ class Service:
             WORDS: json.dumps(words),
         }
         environment.pop("NOTIFY_SOCKET", None)
+        self.live.heard_at = time.monotonic()  # the pause before is none of the child's silence
         self.child = subprocess.Popen(
             [sys.executable, "-m", "edge_ran", "run"], env=environment, cwd=self.layout.home,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_die_with_parent,
