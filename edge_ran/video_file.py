@@ -43,7 +43,7 @@ def why_unreadable(path: Path | str) -> tuple[str, str]:
         what = "was cut off before its end, where an MP4 has the table of its frames"
         return what, "copy it again; what a program that was killed recorded cannot be played"
     what = "is not a video that can be read: no pictures in it, a fault, or an unusual format"
-    return what, f"convert it: ffmpeg -i {shlex.quote(str(path))} -c:v libx264 -an converted.mp4"
+    return what, f"convert it: ffmpeg -i {shlex.quote(str(Path(path).absolute()))} -c:v libx264 -an converted.mp4"
 
 
 def _has_index(path: Path | str) -> bool:

@@ -37,10 +37,14 @@ def parse_address(text: str, option: str, default: str) -> tuple[str, int]:
     Raises:
         UsageError: it is none of these.
     """
-    match = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]*?)):?(?P<port>\d{1,5})?", text.strip())
+    # Digits alone are a port; what has anything else in it is a host, even one that ends in digits.
+    host_and_port = (
+        r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]*[^:\[\]\s\d][^:\[\]\s]*))(?::(?P<port>\d{1,5}))?"
+    )
+    match = re.fullmatch(rf"(?::?(?P<alone>\d{{1,5}})|{host_and_port})", text.strip())
     usual_host, _, usual_port = default.rpartition(":")
     host = (match["six"] or match["host"] or usual_host) if match else ""
-    port = int(match["port"] or usual_port) if match else 0
+    port = int(match["alone"] or match["port"] or usual_port) if match else 0
     if not match or port > 65535:
         raise UsageError(f"{option} {text!r} is not an address", f"for instance {option} {default}")
     return host, port

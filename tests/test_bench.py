@@ -7,12 +7,14 @@ import itertools
 import json
 import math
 import re
+import struct
 import time
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+import tflite
 
 from edge_ran import bench, machine, records
 from edge_ran.bench import (
@@ -613,6 +615,21 @@ def test_a_profile_and_a_sustained_run_are_made_again_of_their_records(test_mode
     assert bench.read_sustained(record) == course
     with pytest.raises(InputError):
         bench.read_sustained({**record, "windows": []})
+
+
+def test_a_profile_of_what_the_runtime_refuses_is_one_line(test_models, tmp_path):
+    data = bytearray((test_models / "int8.tflite").read_bytes())
+    codes = tflite.Model.GetRootAs(data)
+    table = next(
+        code._tab
+        for code in map(codes.OperatorCodes, range(codes.OperatorCodesLength()))
+        if code.BuiltinCode() == tflite.BuiltinOperator.SOFTMAX
+    )
+    struct.pack_into("<b", data, table.Pos + table.Offset(4), tflite.BuiltinOperator.CUSTOM)
+    struct.pack_into("<i", data, table.Pos + table.Offset(10), tflite.BuiltinOperator.CUSTOM)
+    (tmp_path / "custom.tflite").write_bytes(data)
+    with pytest.raises(InputError, match="cannot run it"):
+        bench.profile(tmp_path / "custom.tflite")
 
 
 def test_devices_side_by_side(measured):

@@ -230,6 +230,22 @@ def test_a_file_is_played_at_its_own_pace_or_as_fast_as_possible(tmp_path: Path)
     assert np.allclose([f.timestamp for f in slower], np.arange(16) / 5, atol=0.002)
 
 
+def test_a_broken_first_picture_does_not_change_the_pace(tmp_path: Path) -> None:
+    for index in range(4):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), numbered(index))
+    (tmp_path / "0.png").write_bytes(b"")
+    frames = _all(Capture(lambda: open_source(str(tmp_path), fps=10)))
+    late = [f.captured_at - frames[0].captured_at - f.timestamp + frames[0].timestamp for f in frames]
+    assert [number_of(f.image) for f in frames] == [1, 2, 3]
+    assert min(late) > -0.03
+
+
+def test_a_video_may_be_named_after_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "cam-13:45.avi", 2)
+    monkeypatch.chdir(tmp_path)
+    assert [number_of(f.image) for f in open_source("cam-13:45.avi")] == [0, 1]
+
+
 def test_a_slow_consumer_still_gets_every_frame_of_a_file(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", frames=10, fps=200)
     capture = Capture(lambda: open_source(str(clip)))
@@ -418,6 +434,50 @@ def test_a_dark_night_is_waited_out() -> None:
     assert frames
     assert said.kinds == ["black", "back"]
     assert server.connections >= 2
+
+
+class _Night(FrameSource):
+    """A camera in the dark: black pictures, 20 a second, and what ``at`` gives for some of them."""
+
+    name, live, fps = "cam", True, 0.0
+
+    def __init__(self, at: dict[int, np.ndarray | InputError]) -> None:
+        self.at, self.number = at, 0
+
+    def read(self) -> Frame:
+        time.sleep(0.3 if self.number - 1 in self.at else 0.05)
+        self.number += 1
+        found = self.at.get(self.number, np.zeros((24, 32, 3), np.uint8))
+        if isinstance(found, InputError):
+            raise found
+        return Frame(found, self.number, time.monotonic(), 0.0)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_torn_picture_in_the_night_does_not_end_patience() -> None:
+    said = Said()
+    night = _Night({20: InputError("torn"), 24: numbered(1)})
+    capture = Capture(lambda: night, notify=said, limits=Limits(stall_s=5, frozen_s=0, reconnect_s=0.6))
+    assert capture.next(time.monotonic() + 10)
+    capture.close()
+    assert said.kinds[:2] == ["black", "back"]
+
+
+def test_a_camera_that_is_gone_when_it_is_opened_again_in_the_dark_is_given_up() -> None:
+    said, opened = Said(), itertools.count()
+
+    def open_it() -> FrameSource:
+        if next(opened):
+            raise CameraError("cam is gone", "plug it in")
+        return _Night({})
+
+    capture = Capture(open_it, notify=said, limits=Limits(stall_s=0.2, frozen_s=0, reconnect_s=0.4))
+    with pytest.raises(CameraError, match="lost for good"):
+        capture.next(time.monotonic() + 10)
+    capture.close()
+    assert said.kinds == ["black", "lost"]
 
 
 def test_a_change_of_resolution_is_said_and_lived_with() -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ran.camera import Capture, open_source, source
+from edge_ran.camera import Capture, Limits, open_source, source
 from edge_ran.camera.mjpeg import _Bytes
 from edge_ran.errors import CameraError, InputError
 
@@ -147,6 +147,27 @@ def test_snapshots_of_other_formats(ending: str) -> None:
 def test_a_stream_of_one_picture_is_asked_again() -> None:
     with server("multipart/x-mixed-replace; boundary=x", jpeg, has_length=False) as url:
         assert brightness(open_source(url, fps=100), 3) == [0, 1, 2]
+
+
+def test_a_stream_of_one_whole_part_is_asked_again() -> None:
+    def part(number: int) -> bytes:
+        return b"--x\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(number) + b"\r\n--x--\r\n"
+
+    with server("multipart/x-mixed-replace; boundary=x", part, has_length=False) as url:
+        assert brightness(open_source(url, fps=100), 3) == [0, 1, 2]
+
+
+def test_a_camera_asked_now_and_then_is_not_taken_for_silent() -> None:
+    said: list[str] = []
+    with server("image/jpeg", lambda number: jpeg(number + 1)) as url:
+        limits = Limits(stall_s=0.3, frozen_s=0)
+        capture = Capture(
+            lambda: open_source(url, fps=0.9), limits=limits, notify=lambda notice: said.append(notice.kind)
+        )
+        assert capture.next(time.monotonic() + 10)
+        assert capture.next(time.monotonic() + 10)
+        capture.close()
+    assert said == []
 
 
 def test_a_page_is_no_camera() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.python_command import pip
 from edge_ran.runtime import Accelerator
-from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, parallel, run_stream
+from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, parallel, recording, run_stream
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder_name
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.recording import Recording
@@ -404,6 +405,36 @@ def test_a_recording_of_a_file_has_every_frame_at_its_rate(tmp_path: Path, suffi
         numbers.append(number_of(read[1]))
     assert numbers == list(range(20))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("fps", [73.4567, 89.6312, 118.3714])
+def test_a_recording_of_an_odd_rate_can_be_written(tmp_path: Path, fps: float) -> None:
+    recording = Recording(tmp_path / "out.mp4", fps=fps, live=False)
+    for index in range(3):
+        recording.put(result(index), lambda index=index: numbered(index))
+    recording.close()
+    assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, abs=0.01)
+
+
+def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for name in ("never", "gone"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setitem(recording._CODECS, ".mkv", "none")  # OpenCV cannot write it
+    never = Recording(tmp_path / "never/out.mkv", fps=10, live=False)
+    gone = Recording(tmp_path / "gone/out.avi", fps=10, live=False)
+    whole = Recording(tmp_path / "whole.avi", fps=10, live=False)
+    drawing = Drawing([never, gone, whole], Overlay(CPU), live=False, complain=said.append)
+    for index in range(4):
+        if index == 2:
+            wait_for(lambda: gone._temporary is not None and whole.frames == 2)
+            shutil.rmtree(tmp_path / "gone")  # a stick is pulled
+        drawing.put(result(index, image=numbered(index)))
+    with pytest.raises(EnvironmentMissing, match="cannot write"):
+        drawing.close()
+    assert len(said) == 2
+    assert whole.frames == 4
+    assert list((tmp_path / "never").iterdir()) == []
 
 
 def test_a_live_recording_keeps_the_frames_clock() -> None:

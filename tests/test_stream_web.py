@@ -169,6 +169,14 @@ def test_visitors_are_bounded(page: WebPage) -> None:
         one.close()
 
 
+def test_who_leaves_while_no_pictures_come_gives_the_seat_back(page: WebPage) -> None:
+    put(page, 0)
+    for _ in range(MAX_WATCHERS):
+        get(page, "/stream").close()
+    seats = page._server.watchers["/stream"]
+    wait_for(lambda: seats._value == MAX_WATCHERS)
+
+
 def _is_closed(one: socket.socket) -> bool:
     one.settimeout(0.2)
     try:

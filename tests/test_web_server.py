@@ -61,13 +61,16 @@ def ask(server: Server, path: str = "/", data: bytes | None = None, **headers: s
         ("[::1]:9", ("::1", 9)),
         ("host", ("host", 8443)),
         ("0", ("0.0.0.0", 0)),
+        ("192.168.1.5", ("192.168.1.5", 8443)),
+        ("127.0.0.1:5", ("127.0.0.1", 5)),
+        ("pi4", ("pi4", 8443)),
     ],
 )
 def test_addresses_are_read(text: str, place: tuple[str, int]) -> None:
     assert parse_address(text, "--address", "0.0.0.0:8443") == place
 
 
-@pytest.mark.parametrize("text", ["a b", "host:99999", "::", "http://x"])
+@pytest.mark.parametrize("text", ["a b", "host:99999", "::", "http://x", "123456", "host:"])
 def test_what_is_no_address_is_said(text: str) -> None:
     with pytest.raises(UsageError, match="--address"):
         parse_address(text, "--address", "0.0.0.0:8443")

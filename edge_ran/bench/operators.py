@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -25,9 +26,10 @@ from edge_ran.bench.measure import model_facts
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import Graph, read_graph
+from edge_ran.graph.soundness import check_runnable
 from edge_ran.graph.subgraph import computing, cut
 from edge_ran.latency import steady
-from edge_ran.runtime import huge_pages, interpreter, output_capture
+from edge_ran.runtime import first_load, huge_pages, interpreter, output_capture
 
 FEWEST_RUNS, LEAST_SECONDS, MOST_RUNS = 10, 0.02, 300
 PAIRS = 9  # of neighbours that are run together
@@ -112,16 +114,18 @@ def profile(
         progress: called with (operators done, operators).
 
     Raises:
-        InputError: not a model.
+        InputError: not a model, or the runtime does not run it.
         EnvironmentMissing: no runtime.
     """
     graph = read_graph(path)
     data = read_bytes(path, "model")
     package = interpreter.package(runtime)
     module = interpreter.load(package)
+    check_runnable(graph)
+    first_load.check(graph, package)
     threads = threads or machine.available_cores()
     found, failed = [], []
-    before = _time(module, data, threads)
+    before = _time_whole(path, module, data, threads)
     operators = computing(graph)
     for number, operator in enumerate(operators, start=1):
         output = operator.outputs[0]
@@ -144,7 +148,7 @@ def profile(
             progress(number, len(operators))
     call_ms = _call(module, data, graph, {o.index: o.ms for o in found}, threads)
     parts = tuple(dataclasses.replace(o, ms=max(LEAST_MS, o.ms - call_ms)) for o in found)
-    after = _time(module, data, threads)
+    after = _time_whole(path, module, data, threads)
     return Profile(
         model=model_facts(graph),
         runtime=RuntimeFacts(package.name, package.version, threads),
@@ -173,6 +177,15 @@ def _call(module: Any, data: bytes, graph: Graph, alone_ms: dict[int, float], th
             continue
         saved.append(sum(alone_ms[o.index] for o in pair) - together)
     return max(0.0, float(np.median(saved))) if saved else 0.0
+
+
+def _time_whole(path: Path, module: Any, model: bytes, threads: int) -> float:
+    try:
+        return _time(module, model, threads)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "it takes too much memory"
+        remedy = f"look at it: edge-ran inspect {shlex.quote(str(path))}"
+        raise InputError(f"{path} cannot be timed with random inputs: {reason}", remedy) from error
 
 
 def _time(module: Any, model: bytes, threads: int) -> float:

@@ -123,13 +123,15 @@ class Capture:
         self._arrivals = 0
         self._shape: tuple[int, ...] = ()
         self._trouble: _Trouble | None = None
+        # A camera that is asked for a picture every few seconds is silent in between.
+        self._stall_s = self._limits.stall_s + (1 / source.fps if source.live and 0 < source.fps < 1 else 0.0)
         self._recovered_at, self._attempts_before = -1e9, 0
         self._failure: EdgeRanError | None = None
         self._ended = self._closed = False
         self._generation = 0
         self._reading = True
         self._last_arrival = self._opened_at = time.monotonic()
-        self._began_at = 0.0  # when the first frame of a file was due
+        self._began_at: float | None = None  # when the first frame of a file was due
         self._thread = self._start(source)
 
     # ------------------------------------------------------------------------------- the consumer's side
@@ -183,9 +185,9 @@ class Capture:
         """Notice a silence, and the end of patience. Called with the lock held."""
         if not self.live:
             return
-        if self._reading and now - self._last_arrival > self._limits.stall_s:
-            silence = self._limits.stall_s
-            self._begin_trouble("stalled", f"{self.name} has sent nothing for {silence:g} s", self._last_arrival)
+        if self._reading and now - self._last_arrival > self._stall_s:
+            what = f"{self.name} has sent nothing for {self._stall_s:g} s"
+            self._begin_trouble("stalled", what, self._last_arrival)
             self._thread = self._start(None)
         trouble = self._trouble
         if trouble and not trouble.black and now - trouble.noticed_at > self._limits.reconnect_s:
@@ -309,7 +311,10 @@ class Capture:
                     return None
             try:
                 source = self._open()
-            except EdgeRanError:
+            except EdgeRanError as error:
+                with self._changed:
+                    if self._current(generation):  # one that sent black pictures may be gone now
+                        self._begin_trouble("lost", str(error), time.monotonic())
                 continue
             with self._changed:
                 if self._current(generation):
@@ -321,7 +326,7 @@ class Capture:
 
     def _wait_until_due(self, frame: Frame) -> Frame:
         now = time.monotonic()
-        if self._arrivals == 0:
+        if self._began_at is None:  # the first that could be read
             self._began_at = now - frame.timestamp
         due = self._began_at + frame.timestamp
         with self._changed:
@@ -343,6 +348,8 @@ class Capture:
     def _begin_trouble(self, kind: str, text: str, since: float) -> None:
         now, before = time.monotonic(), self._trouble
         if before and (before.kind in _SILENT) == (kind in _SILENT):
+            if before.black and kind != "black":
+                before.noticed_at = now  # a night is no time without a camera
             before.black = kind == "black"
             return  # said already; a camera in trouble may show it in turns
         if before:  # what was black has now gone, or what was lost sends again, but nothing of use

@@ -29,7 +29,7 @@ MAX_PICTURE_BYTES = 64 << 20
 _LONGEST_HEADER = 1 << 16
 _LONGEST_LINE = 256
 SNAPSHOTS_PER_S = 5.0  # asked of an address that answers with one picture, unless told otherwise
-_START = b"\xff\xd8\xff"
+_START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # what a picture begins with
 _PART = re.compile(rb":[^\r\n]*\r?\n\r?\n")  # the last header line of a part, and the empty line
 _KIND = re.compile(rb"content-type:\s*([\w.+-]+/[\w.+-]+)", re.IGNORECASE)
@@ -229,7 +229,7 @@ class HttpCamera:
                 picture += block
                 if time.monotonic() > until:
                     raise TimeoutError
-            return bytes(picture)
+            return _only_part(picture) if response.headers.get_content_maintype() == "multipart" else bytes(picture)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -302,6 +302,13 @@ class CsiCamera:
             self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
+
+
+def _only_part(answer: bytearray) -> bytes:
+    """The JPEG in a multipart answer of one part: without its header lines, and what stands behind its end."""
+    begins = max(0, answer.find(_START))
+    ends = answer.rfind(_END, begins) + len(_END)
+    return bytes(answer[begins : ends if ends > begins + len(_END) else None])
 
 
 def _remedy_of_status(url: str, status: int) -> str:

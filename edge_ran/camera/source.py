@@ -334,7 +334,9 @@ class VideoFile(_Cv2Source):
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
         with _no_proxy(name):
             is_file = "://" not in name
-            video = None if is_file and is_text(name) else cv2.VideoCapture(name, cv2.CAP_FFMPEG, limits)
+            # Of a relative name FFmpeg takes what stands before a colon for a protocol.
+            place = str(Path(name).absolute()) if is_file else name
+            video = None if is_file and is_text(name) else cv2.VideoCapture(place, cv2.CAP_FFMPEG, limits)
         if video is None or not video.isOpened():
             why = why_unreadable(name) if is_file else ("is no video that can be read", remedy_of_address(name))
             raise InputError(f"{shown} {why[0]}", why[1])

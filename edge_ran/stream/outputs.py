@@ -110,7 +110,8 @@ class Drawing:
                 self._outputs.remove(output)
                 self._lost = self._lost or error
                 self._complain(f"{error}; the run goes on without it")
-                output.close()
+                with contextlib.suppress(EdgeRanError):  # the first reason is the one that counts
+                    output.close()
 
 
 class _Drawn:

@@ -74,7 +74,10 @@ class Recording:
             EnvironmentMissing: it cannot be written, or the disk is all but full; ``close`` then still finishes what
                 was recorded before.
         """
-        free = shutil.disk_usage(self.path.parent).free if self._temporary else math.inf
+        try:
+            free = shutil.disk_usage(self.path.parent).free if self._temporary else math.inf
+        except OSError as error:
+            raise files.cannot_write(self.path, error) from error
         if free < _LEAST_FREE_BYTES + _INDEX_BYTES * self.frames:  # the writer says nothing of a full disk
             raise EnvironmentMissing(
                 f"the disk of {self.path} is full: its recording ends after {many(self.frames, 'frame')}",
@@ -114,14 +117,18 @@ class Recording:
         first, last = self._first[0][0], self._first[-1][0]
         if self._live and last > first:
             fps = min(fps, (len(self._first) - 1) / (last - first))
-        self._interval = 1 / max(1.0, min(120.0, fps))
+        fps = round(max(1.0, min(120.0, fps)), 2)  # MPEG-4 writes it as a fraction of 16 bits
+        self._interval = 1 / fps
         height, width = self._first[0][1].shape[:2]
         self._size = (width - width % 2, height - height % 2)  # MPEG-4 has even sides
-        settings = _Settings(*self._size, 1 / self._interval)
+        settings = _Settings(*self._size, fps)
         self._temporary = self._stack.enter_context(files.atomic_path(self.path, note=settings.note()))
         self._writer = settings.writer(self._temporary)
         if not self._writer.isOpened():
-            raise EnvironmentMissing(f"OpenCV cannot write {self.path}", "choose another folder, or --save out.avi")
+            self._writer, self._first = None, []
+            error = EnvironmentMissing(f"OpenCV cannot write {self.path}", "choose another folder, or --save out.avi")
+            self._stack.__exit__(type(error), error, None)
+            raise error
         self._next_at = first
         for at, picture in self._first:
             self._write(at, picture)

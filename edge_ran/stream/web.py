@@ -11,6 +11,7 @@ import getpass
 import json
 import os
 import secrets
+import select
 import socket
 import threading
 import time
@@ -211,11 +212,17 @@ class _Visit(web_server.Handler):
             began = time.monotonic()
             newer = self.server.board.jpeg(number)
             if newer is None:
+                if self._has_left():
+                    return
                 continue
             number, jpeg = newer
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             self.wfile.write(head.encode() + jpeg + b"\r\n")
             time.sleep(max(0.0, _PICTURE_EVERY_S - (time.monotonic() - began)))
+
+    def _has_left(self) -> bool:
+        """Whether the visitor has closed the connection, which nothing is sent over just now."""
+        return bool(select.select([self.connection], [], [], 0)[0]) and not self.connection.recv(1, socket.MSG_PEEK)
 
     def _numbers(self) -> None:
         self.send_response(200)
