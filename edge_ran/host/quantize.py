@@ -39,7 +39,7 @@ from edge_ran.host import (
 from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.read_run import read_run
 from edge_ran.host.rewrites.proof_pictures import proof_images
-from edge_ran.host.run_settings import RunSettings, read_settings
+from edge_ran.host.run_settings import RunSettings, check_resumed, read_settings
 from edge_ran.host.scoring import Examples, fit_temperature, predictor, scores
 from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, fit
@@ -145,6 +145,8 @@ def quantize(
         float_network=sha256(RunFolder(Path(run)).model_path),
         teacher=other.sha256 if other else None,
     )
+    if resume:
+        check_resumed(place.folder, settings)
     work = _Quantisation(rewritten, card, data, settings, callbacks)
     place.begin()
     settings.write(place.folder)

@@ -73,3 +73,14 @@ def read_settings(run: Path) -> RunSettings:
         return records.read(RunSettings, json.loads(read_bytes(path, "settings")), "settings")
     except (ValueError, RecursionError, InputError) as error:
         raise InputError(f"{path} cannot be read: {error}", "start the run again with --force") from error
+
+
+def check_resumed(run: Path, settings: RunSettings) -> None:
+    """Make sure that a run goes on with what it was started with, before anything of it is replaced.
+
+    Raises:
+        InputError: it was started with other data or settings, or does not say with which.
+    """
+    if read_settings(run).identity != settings.identity:
+        what = f"{run} is of a run with other data or settings"
+        raise InputError(what, "resume with the same ones, or start a new run")

@@ -34,7 +34,7 @@ from edge_ran.host import (
 )
 from edge_ran.host.arithmetic import build_with, choose_precision
 from edge_ran.host.checkpoint import EpochRecord
-from edge_ran.host.run_settings import RunSettings
+from edge_ran.host.run_settings import RunSettings, check_resumed
 from edge_ran.host.scoring import Examples, fit_temperature, predict, scores, top1
 from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, Trained, fit
@@ -123,10 +123,8 @@ def train(
     teacher = distillation.open_teacher(options.teacher, data.labels) if options.teacher else None
     if teacher is not None and not how.distillation:
         how = dataclasses.replace(how, distillation=distillation.SHARE)
-    settings = _settings(source, architecture, how, options, data, reading, folder if resume else None, workers)
-    settings = dataclasses.replace(
-        settings, start=begun.sha256 if begun else None, teacher=teacher.sha256 if teacher else None
-    )
+    resumed = folder if resume and writes else None
+    settings = _settings(source, architecture, how, options, data, reading, begun, teacher, resumed, workers)
     crew = _connect(workers, settings, data, wait_s, callbacks) if workers else None
     model = _build(settings, crew)
     if output:
@@ -166,22 +164,29 @@ def _settings(
     options: TrainOptions,
     data: TrainingData,
     reading: Reading | None,
+    begun: start.Start | None,
+    teacher: distillation.Teacher | None,
     resumed: Path | None,
     workers: Workers | None,
 ) -> RunSettings:
-    """What the run is started with, but for the files of its first weights and its teacher."""
+    """What the run is started with. Raises InputError: the run in the folder ``resumed`` was not started with this."""
     # Measuring what is faster would differ between workers, and begin TensorFlow before they are connected.
     precision = "float32" if (workers or not how.epochs) and options.precision == "auto" else options.precision
-    return RunSettings(
+    settings = RunSettings(
         recipe=how,
         seed=options.seed,
         data=data.record,
         source=str(Path(source).resolve()),
         architecture=architecture,
         balance=_is_uneven(data.train.labels) if options.balance is None else options.balance,
+        start=begun.sha256 if begun else None,
+        teacher=teacher.sha256 if teacher else None,
         reading=reading or Reading(),
         precision=choose_precision(resumed, precision, architecture, how),
     )
+    if resumed:
+        check_resumed(resumed, settings)
+    return settings
 
 
 def _task(

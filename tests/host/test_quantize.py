@@ -136,6 +136,10 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Path, quantised: Path, tmp_p
     assert not (killed / "model.keras").exists()
     with pytest.raises(OutputExists):
         quantize.quantize(run, killed, how=RECIPE)
+    kept = (killed / "settings.json").read_bytes()
+    with pytest.raises(InputError, match="other data or settings"):
+        quantize.quantize(run, killed, how=RECIPE, seed=1, resume=True)
+    assert (killed / "settings.json").read_bytes() == kept
     process, steps = processes.start(quantize_and_tell, run, killed, True)
     assert processes.said(steps)[0] in (7, 8)  # one after the checkpoint's step
     process.join()

@@ -232,8 +232,15 @@ def test_killed_run_resumes_to_the_same_bits(pictures: Path, tmp_path: Path) -> 
 def test_a_resumed_run_must_be_the_same_run(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25))
+    kept = {name: (run / name).read_bytes() for name in ("settings.json", "calibration.npz")}
+    other = TrainOptions(validation_fraction=0.25, seed=1)
     with pytest.raises(InputError, match="other data or settings"):
-        train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25, seed=1), resume=True)
+        train(pictures, run, TINY, QUICK, other, resume=True)
+    (run / "checkpoint.npz").rename(tmp_path / "checkpoint.npz")  # as a run of --epochs 0, which has none
+    with pytest.raises(InputError, match="other data or settings"):
+        train(pictures, run, TINY, QUICK, other, resume=True)
+    (tmp_path / "checkpoint.npz").rename(run / "checkpoint.npz")
+    assert kept == {name: (run / name).read_bytes() for name in kept}
     with pytest.raises(OutputExists):
         train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25))
     (run / "checkpoint.npz").write_bytes(b"PK\x03\x04 cut off")
