@@ -43,7 +43,9 @@ class _Forgotten:
 def fetch(spec: DeviceSpec, folder: Path, keep: bool = False, progress: Progress | None = None) -> Fetched:
     """Bring a board's recorded pictures to ``folder/LABEL/DEVICE-CLIP/NAME.jpg``, as ``train`` reads them.
 
-    It may be stopped at any time and goes on where it was. A picture is removed there when it is whole here.
+    It may be stopped at any time and goes on where it was. A picture is removed there when it is whole here. Where
+    another picture has that name already, it comes to ``NAME-DIGEST.jpg``: a board whose clock was set back, or another
+    board, may use a name again.
 
     Args:
         spec: the board.
@@ -61,7 +63,11 @@ def fetch(spec: DeviceSpec, folder: Path, keep: bool = False, progress: Progress
         done: list[list[str]] = []
         for place, (name, length, digest) in enumerate(listed, start=1):
             target = _place(folder, spec.name, name)
-            if not (target.is_file() and files.sha256(target) == digest):
+            is_here = _holds(target, digest)
+            if target.exists() and not is_here:
+                target = target.with_name(f"{target.stem}-{digest[:12]}{target.suffix}")
+                is_here = _holds(target, digest)
+            if not is_here:
                 data = _receive(remote, name, length)
                 if data is None:
                     continue
@@ -96,6 +102,10 @@ def _receive(remote: Remote, name: str, length: int) -> bytes | None:
 
     answer = remote.session.request("send", {"name": name}, {b"D": take}, 120)
     return None if answer.get("gone") else bytes(data)
+
+
+def _holds(target: Path, digest: str) -> bool:
+    return target.is_file() and files.sha256(target) == digest
 
 
 def _place(folder: Path, device: str, name: str) -> Path:

@@ -1,0 +1,68 @@
+"""What a board's agent does for deployments, over a real sshd; no systemd is needed for these requests."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from sshd import Sshd
+
+from edge_ran import targets
+from edge_ran.catalogue import DeviceSpec
+from edge_ran.deploy import fetch
+from edge_ran.deploy.layout import Layout
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="no sshd; Debian: apt install openssh-server"),
+    pytest.mark.skipif(not shutil.which("ssh"), reason="no ssh; Debian: apt install openssh-client"),
+]
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
+    yield server
+    server.close()
+
+
+class There(NamedTuple):
+    """A board: its description, and the files of its deployment, as seen from here."""
+
+    spec: DeviceSpec
+    layout: Layout
+
+    def record(self, name: str, data: bytes) -> None:
+        """Put a picture where the service records."""
+        path = self.layout.records / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+@pytest.fixture
+def there(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> There:
+    """A board with a home of its own for each test."""
+    monkeypatch.setenv("EDGE_RAN_SSH_CONFIG", str(sshd.config))
+    python = tmp_path / "python"
+    where = f"XDG_RUNTIME_DIR={tmp_path}/run XDG_DATA_HOME={tmp_path}/data XDG_CONFIG_HOME={tmp_path}/config"
+    python.write_text(f'#!/bin/sh\n{where} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    toml = tmp_path / "board.toml"
+    toml.write_text(
+        f'summary = "a board"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "ssh://127.0.0.1:{sshd.port}"\n'
+        f'python = "{python}"\n'
+    )
+    return There(targets.resolve(str(toml)), Layout(tmp_path / "data" / "edge-ran"))
+
+
+def test_a_name_that_is_used_again_takes_no_picture_away(there: There, tmp_path: Path):
+    more = tmp_path / "more"
+    for data in (b"one", b"two", b"two"):  # the last as after a fetch that was stopped before the board removed it
+        there.record("red/c1/000001.jpg", data)
+        assert fetch.fetch(there.spec, more).removed == 1
+        assert not list(there.layout.records.rglob("*.jpg"))
+    assert sorted(path.read_bytes() for path in more.rglob("*.jpg")) == [b"one", b"two"]
+    assert {path.parent for path in more.rglob("*.jpg")} == {more / "red" / "board-c1"}
