@@ -13,8 +13,11 @@ from sshd import Sshd
 
 from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.deploy import fetch
-from edge_ran.deploy.layout import Layout
+from edge_ran.deploy import fetch, fleet
+from edge_ran.deploy.layout import Layout, append
+from edge_ran.deploy.remote import Remote
+from edge_ran.targets import agent
+from edge_ran.targets.ssh import connection
 
 pytestmark = [
     pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="no sshd; Debian: apt install openssh-server"),
@@ -66,3 +69,43 @@ def test_a_name_that_is_used_again_takes_no_picture_away(there: There, tmp_path:
         assert not list(there.layout.records.rglob("*.jpg"))
     assert sorted(path.read_bytes() for path in more.rglob("*.jpg")) == [b"one", b"two"]
     assert {path.parent for path in more.rglob("*.jpg")} == {more / "red" / "board-c1"}
+
+
+def test_lists_longer_than_a_frame_arrive(there: There, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection, "LONGEST_FRAME", agent.BLOCK)
+    for number in range(700):
+        there.record(f"red/c1/{number:06d}.jpg", b"x")
+    append(there.layout.log, "".join(f"line {number}\n" for number in range(10_000)))
+    assert fleet.log(there.spec, 10_000).lines[-1] == "line 9999"
+    with Remote(there.spec, lambda line: None) as remote:
+        listed = remote.session.ask_for_data("records", fetch._Recorded)
+    assert len(listed.files) == 700
+
+
+NAP = """
+class Board:
+    def __init__(self, agent):
+        self.agent = agent
+
+    def do_nap(self):
+        self.agent.wire.heard -= 1000  # as if it had read nothing for so long
+        return {"rested": True}
+"""
+
+
+def test_a_request_that_takes_long_is_no_silence(there: There):
+    with Remote(there.spec, lambda line: None) as remote:
+        remote.session.request("extend", {"modules": {"nap": NAP}}, {})
+        for _ in range(2):
+            assert remote.session.request("nap", {}, {}) == {"rested": True}
+
+
+def test_ctrl_c_ends_a_fetch_where_nothing_runs_that_it_could_end(there: There):
+    there.record("red/c1/000001.jpg", b"one")
+    with Remote(there.spec, lambda line: None) as remote:
+
+        def interrupt(data: bytes) -> None:
+            raise KeyboardInterrupt  # as Ctrl-C does, at any moment
+
+        with pytest.raises(KeyboardInterrupt):
+            remote.session.request("send", {"name": "red/c1/000001.jpg"}, {b"D": interrupt}, 20)

@@ -193,12 +193,12 @@ class Board:
         }
 
     def do_logs(self, lines: int) -> dict[str, Any]:
-        """Give the last events and the last lines of the program."""
+        """Send the last events and the last lines of the program, as data."""
         events = []
         for line in last_lines(self.layout.events, lines):
             with contextlib.suppress(ValueError, RecursionError):
                 events.append(json.loads(line))
-        return {"events": events, "lines": last_lines(self.layout.log, lines)}
+        return self._send({"events": events, "lines": last_lines(self.layout.log, lines)})
 
     def do_back(self, identity: str) -> dict[str, Any]:
         """Go back to a release; without one, end and remove what runs."""
@@ -235,13 +235,13 @@ class Board:
         return {"freed_bytes": freed, "removed": there}
 
     def do_records(self) -> dict[str, Any]:
-        """List what was recorded: name, size, and SHA-256."""
+        """Send a list of what was recorded, as data: name, size, and SHA-256."""
         found = []
         for path in sorted(self._pictures()):
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 data = file.read()
                 found.append([str(path.relative_to(self.layout.records)), len(data), hashlib.sha256(data).hexdigest()])
-        return {"files": found}
+        return self._send({"files": found})
 
     def do_send(self, name: str) -> dict[str, Any]:
         """Send a recorded file; ``gone``: it was removed since it was listed, as the oldest are."""
@@ -264,6 +264,13 @@ class Board:
                     removed += 1
                     _remove_empty(path.parent, 2)
         return {"removed": removed}
+
+    def _send(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Send a record of any length before the answer, which must fit into one frame."""
+        data = json.dumps(record).encode()
+        for start in range(0, len(data), 1 << 16):
+            self.agent.wire.send(b"D", data[start : start + (1 << 16)])
+        return {}
 
     def systemctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Ask this user's systemd."""

@@ -59,7 +59,7 @@ def fetch(spec: DeviceSpec, folder: Path, keep: bool = False, progress: Progress
     files.check_output_folder(folder)
     new, size, removed = 0, 0, 0
     with Remote(spec, lambda line: None) as remote:
-        listed = remote.session.ask("records", _Recorded, timeout_s=600).files
+        listed = remote.session.ask_for_data("records", _Recorded, timeout_s=600).files
         done: list[list[str]] = []
         for place, (name, length, digest) in enumerate(listed, start=1):
             target = _place(folder, spec.name, name)

@@ -112,7 +112,7 @@ def status(chosen: Chosen, timeout_s: float, with_token: bool = False) -> Fleet:
 def log(spec: DeviceSpec, lines: int) -> Log:
     """Return the newest ``lines`` events and lines of a board. Raises EnvironmentMissing."""
     with Remote(spec, lambda line: None) as remote:
-        return remote.session.ask("logs", Log, {"lines": lines})
+        return remote.session.ask_for_data("logs", Log, {"lines": lines})
 
 
 def roll_back(chosen: Chosen, say: Say, wait_s: float) -> Changes:

@@ -124,6 +124,7 @@ class Agent:
                 self.wire.answer(**getattr(self if hasattr(self, name) else self.more, name)(**request))
             except OSError as error:
                 self.wire.answer(error=error.strerror or str(error), errno=error.errno, path=str(error.filename or ""))
+            self.wire.heard = time.monotonic()  # nobody listened during a long request: that was no silence
 
     def python(self) -> str:
         own = self.environment / "bin" / "python"

@@ -83,7 +83,7 @@ class Connection:
         """Hand on frames until the answer comes, and return it. A first Ctrl-C goes to what runs there.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C, when what runs there did not end by it.
+            KeyboardInterrupt: Ctrl-C, when what runs there did not end by it, or nothing runs there.
         """
         stop_at = None if timeout_s is None else time.monotonic() + timeout_s
         interrupted = False
@@ -91,7 +91,10 @@ class Connection:
             try:
                 kind, payload = self._next(None if stop_at is None else stop_at - time.monotonic())
                 if kind == b"A":
-                    return self._checked(payload)
+                    record = self._checked(payload)
+                    if interrupted and "code" not in record:  # nothing ran there that the signal could have ended
+                        raise KeyboardInterrupt
+                    return record
                 if on and kind in on:
                     on[kind](payload)
             except KeyboardInterrupt:

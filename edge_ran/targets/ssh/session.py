@@ -16,7 +16,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EnvironmentMissing, InputError
 from edge_ran.targets import agent
 from edge_ran.targets.address import ssh_address
-from edge_ran.targets.sanitize import clean
+from edge_ran.targets.sanitize import clean, parse
 from edge_ran.targets.ssh.connection import Connection
 from edge_ran.targets.ssh.output import Lines
 from edge_ran.targets.ssh.packages import NEEDED, RUNTIMES, Installed, requirements
@@ -26,6 +26,7 @@ from edge_ran.targets.target import Page
 PATIENCE_S = 30.0  # with the connection, and with Python's start on a slow board
 ANSWER_S = 120.0
 MOST_FETCHED_BYTES = 1 << 36  # days of recording
+LONGEST_RECORD = 1 << 27  # a list of a million pictures
 LEAST_FREE_BYTES = 1 << 28  # on the disk that keeps what comes
 
 Say = Callable[[str], None]
@@ -96,6 +97,23 @@ class Session:
     ) -> _R:
         """Ask for something that ``agent.Agent`` has a method for, and read the answer."""
         return self.read(kind, self.request(what, values, {}, timeout_s))
+
+    def ask_for_data(
+        self, what: str, kind: type[_R], values: Mapping[str, Any] | None = None, timeout_s: float = ANSWER_S
+    ) -> _R:
+        """Ask for something that may be longer than an answer: the record comes as data before it."""
+        data = bytearray()
+
+        def keep(block: bytes) -> None:
+            data.extend(block)
+            if len(data) > LONGEST_RECORD:
+                raise self.failed("sends a record without end")
+
+        self.request(what, values, {b"D": keep}, timeout_s)
+        try:
+            return self.read(kind, parse(bytes(data)))
+        except InputError as error:
+            raise self.failed(f"sent an invalid answer: {error}") from error
 
     def read(self, kind: type[_R], answer: dict[str, Any]) -> _R:
         """Return an answer as what it should be."""
