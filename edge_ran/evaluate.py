@@ -126,7 +126,7 @@ def evaluate(
         samples, truth, skipped = _targets(data, samples, classifier, skip_bad)
         seen = _classify(classifier, other, samples, progress)
         strange = np.array([classifier.scores(frame).max() for frame in dataset.frames(strangers)], np.float32)
-    labels, order = classifier.labels, _ranked(seen.scores, classifier.labels)
+    labels, order = classifier.labels, np.argsort(-seen.scores, axis=1, kind="stable")  # as Classifier ranks them
     answers, right = order[:, 0], order[:, 0] == truth
     interval, how = _interval(right, samples)
     confusion, per_class = _count(truth, answers, labels)
@@ -158,7 +158,7 @@ def evaluate(
         drop_points=compared.drop_points if compared else against_card,
         drop_interval=compared.drop_interval if compared else None,
         skipped=skipped,
-        warnings=tuple(_warnings(classifier, data, chosen, seen.known, held_to_card)),
+        warnings=tuple(_warnings(classifier, data, chosen, samples, seen.known, held_to_card)),
         unknown=_unknown(unknown, strange, seen.scores.max(1), right) if unknown else None,
         scores=seen.scores,
         samples=samples,
@@ -182,13 +182,11 @@ def write_predictions(report: EvalReport, target: Path) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "row", "label", "predicted", "score", "right"))
-    for sample, scores in zip(report.samples, report.scores, strict=True):
+    truth = dataset.targets(report.samples, report.labels)
+    for sample, scores, true in zip(report.samples, report.scores, truth, strict=True):
         best = _first(scores)
         row = "" if sample.row < 0 else sample.row
-        predicted = report.labels[best]
-        writer.writerow(
-            (sample.path, row, sample.label, predicted, f"{scores[best]:.4f}", int(predicted == sample.label))
-        )
+        writer.writerow((sample.path, row, sample.label, report.labels[best], f"{scores[best]:.4f}", int(best == true)))
     write_text(target, text.getvalue())
 
 
@@ -266,15 +264,16 @@ def _classify(
 ) -> _Seen:
     scores = np.empty((len(samples), len(classifier.labels)), np.float32)
     reference_answers = None if other is None else np.empty(len(samples), np.int64)
+    places = np.array([classifier.labels.index(label) for label in classifier.labels])
     stages_ms: dict[str, float] = defaultdict(float)
     trained_on = classifier.card.training.pictures if classifier.card and not classifier.spec.is_open else ""
     hashes: list[int] = []
     for index, frame in enumerate(dataset.frames(samples)):
-        scores[index] = classifier.scores(frame)
+        scores[index] = _by_name(classifier.scores(frame), places)
         for stage, ms in classifier.stages_ms.items():
             stages_ms[stage] += ms / len(samples)
         if other is not None and reference_answers is not None:
-            reference_answers[index] = _first(other.scores(frame))
+            reference_answers[index] = _first(_by_name(other.scores(frame), places))
         if trained_on:
             hashes.append(picture_hash(fit_pixels(frame, classifier.spec)))
         if progress is not None:
@@ -289,13 +288,11 @@ def _classify(
     )
 
 
-def _ranked(scores: NDArray[np.float32], labels: Sequence[str]) -> NDArray[np.intp]:
-    """Classes of each image, the most probable first; equal scores by index, as Classifier ranks them.
-
-    Outputs of one name are one class, the first of them.
-    """
-    first = np.array([labels.index(label) for label in labels])
-    return np.asarray(first[np.argsort(-scores, axis=1, kind="stable")])
+def _by_name(scores: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Scores of a frame, (classes,): outputs of one name are one class, the first of them, with the highest score."""
+    found = np.zeros_like(scores)
+    np.maximum.at(found, places, scores)
+    return found
 
 
 def _first(scores: NDArray[np.float32]) -> int:
@@ -387,14 +384,21 @@ def _calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_]
 
 
 def _warnings(
-    classifier: Classifier, data: Dataset, split: str, known: Overlap | None, held_to_card: bool
+    classifier: Classifier,
+    data: Dataset,
+    split: str,
+    samples: Sequence[Sample],
+    known: Overlap | None,
+    held_to_card: bool,
 ) -> list[str]:
+    """What to know beside the accuracy; ``samples`` are the images that were judged, in the model's words."""
     found = list(classifier.notes)
-    renamed = dataset.renamed(data.labels, classifier.labels)
+    shown = {sample.label for sample in samples}
+    renamed = dataset.renamed(shown, classifier.labels)
     if renamed:
         pairs = [f"{label!r} as the model's {own!r}" for label, own in sorted(renamed.items())]
         found.append(f"classes were taken by their letters: {', '.join(pairs[:3])}{', …' if pairs[3:] else ''}")
-    absent = sorted(set(classifier.labels) - set(data.labels) - set(renamed.values()))
+    absent = sorted(set(classifier.labels) - shown - set(renamed.values()))
     if absent:
         names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
         found.append(f"no image shows {names}: the accuracy says nothing of them")

@@ -16,6 +16,7 @@ from edge_ran.cli import app
 from edge_ran.dataset.sketch import sketch
 from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
 from edge_ran.evaluate import _by_group, _paired_drop, check_drop, evaluate, wilson, write_predictions
+from edge_ran.evaluation_page import Answers
 from edge_ran.graph import attach_card, read_card
 from edge_ran.picture import read_picture
 from edge_ran.preprocess import fit_pixels
@@ -85,13 +86,15 @@ def test_classes_that_the_model_does_not_know(labelled_model, pictures, test_mod
     assert report.top1 == 1
 
 
-def test_classes_of_the_same_letters_are_taken_aloud(labelled_model, pictures):
+def test_classes_of_the_same_letters_are_taken_aloud(labelled_model, pictures, tmp_path):
     plain = evaluate(labelled_model(), dataset.load(pictures))
     (pictures / "red").rename(pictures / "RED_ ")
     found = evaluate(labelled_model(), dataset.load(pictures))
     assert found.top1 == plain.top1
     assert any("'RED_' as the model's 'red'" in warning for warning in found.warnings)
     assert not any("no image shows" in warning for warning in found.warnings)
+    write_predictions(found, tmp_path / "p.csv")
+    assert {row["right"] for row in csv.DictReader((tmp_path / "p.csv").read_text().splitlines())} == {"1"}
 
 
 def test_which_classes_are_of_the_same_letters():
@@ -119,6 +122,22 @@ def test_some_classes_only(labelled_model, pictures):
     assert report.per_class["green"].recall is None
     assert report.balanced == 1
     assert "no image shows green" in report.warnings[0]
+
+
+def test_absent_classes_are_those_of_the_judged_images_in_the_words_of_the_model(
+    labelled_model, test_models, pictures, make_pictures, tmp_path
+):
+    codes = {"red": "n00000001", "green": "n00000002", "blue": "n00000003"}
+    for name, code in codes.items():
+        (pictures / name).rename(pictures / code)
+    (pictures / "words.txt").write_text("".join(f"{code}\t{name}\n" for name, code in codes.items()))
+    by_code = Overrides(labels=tuple(codes.values()))
+    report = evaluate(test_models / "int8.tflite", dataset.load(pictures), overrides=by_code)
+    assert report.top1 == 1
+    assert not any("no image shows" in warning for warning in report.warnings)
+    make_pictures(tmp_path / "d" / "train", count=2)
+    make_pictures(tmp_path / "d" / "test", classes=("red", "blue"), count=2)
+    assert "no image shows green" in evaluate(labelled_model(), dataset.load(tmp_path / "d")).warnings[0]
 
 
 def test_split_choice(labelled_model, tmp_path, make_pictures):
@@ -281,3 +300,9 @@ def test_two_outputs_of_one_name_are_one_class(test_models, pictures):
     assert report.per_class["blue"].images == 16
     assert report.per_class["blue"].recall == 1
     assert any("several outputs have one name" in warning for warning in report.warnings)
+    itself = evaluate(
+        test_models / "int8.tflite", dataset.load(pictures), overrides=names, reference=test_models / "int8.tflite"
+    )
+    assert itself.agreement == itself.reference_top1 == 1
+    assert itself.calibration_error == pytest.approx(float(np.mean(1 - itself.scores.max(1))), abs=1e-6)
+    assert Answers(itself.labels, itself.scores, itself.samples).right.all()  # the page's
