@@ -16,8 +16,10 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import fetch, fleet
 from edge_ran.deploy.layout import Layout, append
 from edge_ran.deploy.remote import Remote
+from edge_ran.errors import EnvironmentMissing
 from edge_ran.targets import agent
 from edge_ran.targets.ssh import connection
+from edge_ran.targets.ssh.session import Folders
 
 pytestmark = [
     pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="no sshd; Debian: apt install openssh-server"),
@@ -109,3 +111,14 @@ def test_ctrl_c_ends_a_fetch_where_nothing_runs_that_it_could_end(there: There):
 
         with pytest.raises(KeyboardInterrupt):
             remote.session.request("send", {"name": "red/c1/000001.jpg"}, {b"D": interrupt}, 20)
+
+
+def test_a_deployment_that_is_refused_takes_nothing_from_the_one_that_goes_on(there: There):
+    with Remote(there.spec, lambda line: None) as one, Remote(there.spec, lambda line: None) as other:
+        one.session.ask("deployment", Folders)
+        with pytest.raises(EnvironmentMissing, match="another deployment to this board is going on"):
+            other.session.ask("deployment", Folders)
+        other.finish()
+        assert (there.layout.home / ".incoming").is_dir()
+        one.finish()
+        assert not there.layout.home.exists()  # nothing was deployed

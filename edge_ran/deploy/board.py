@@ -152,8 +152,8 @@ class Board:
 
     def do_finish(self) -> dict[str, Any]:
         """End a deployment: remove releases that nobody needs, and everything where there is none."""
-        shutil.rmtree(self.layout.home / ".incoming", ignore_errors=True)
-        if self.lock >= 0:  # this is the deployment that goes on
+        if self.lock >= 0:  # this is the deployment that goes on, not one that was refused
+            shutil.rmtree(self.layout.home / ".incoming", ignore_errors=True)
             self.layout.prune()
             if not self.layout.current_id() and not self.layout.records.exists():
                 self.do_undeploy()
