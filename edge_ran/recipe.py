@@ -183,6 +183,13 @@ def preset(name: str) -> Recipe:
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+LARGEST_SEED = 2**31 - 1  # TensorFlow takes 32 bits
+
+
+def check_seed(seed: int) -> None:
+    """Raise UsageError unless ``seed`` lies between 0 and ``LARGEST_SEED``."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"the seed must be between 0 and {LARGEST_SEED}, not {seed}", "for instance --seed 0")
 
 
 @dataclass(frozen=True)
@@ -212,6 +219,7 @@ class TrainOptions:
     none: str = ""
 
     def check(self) -> None:
-        """Raise UsageError where the precision is unknown."""
+        """Raise UsageError where the precision is unknown or the seed out of range."""
+        check_seed(self.seed)
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision!r} is unknown", nearest(self.precision, PRECISIONS))

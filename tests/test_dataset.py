@@ -287,6 +287,12 @@ class TestSplit:
         assert {s.label for s in train} == {"a", "b"}
         assert validation
 
+    def test_a_large_share_leaves_a_picture_of_each_class_to_train_on(self):
+        data = made_up({"": {"a": 2, "b": 40}})
+        train, validation = dataset.split(data, 0.75)
+        assert Counter(s.label for s in train) == {"a": 1, "b": 10}
+        assert Counter(s.label for s in validation) == {"a": 1, "b": 30}
+
     @pytest.mark.parametrize("clips", [2, 3, 4, 5])
     @pytest.mark.parametrize("classes", [2, 3, 8])
     def test_two_groups_a_class_are_enough(self, clips, classes):

@@ -70,7 +70,7 @@ def build(
         float, typer.Option(help="Share held out for testing, in whole clips or visits; 0 = none.")
     ] = 0.2,
     page: Annotated[bool, typer.Option(help="Write the contact sheet.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed for the choice of the clips or visits that are held out.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Decides which clips or visits are held out.")] = 0,
     output: Annotated[OutputOptions, Only("json", "force", "quiet")],
 ) -> None:
     """Take sharp, different frames from clips and photos, with a manifest for `train` and a contact sheet."""

@@ -39,7 +39,7 @@ def quantize(
         ),
     ] = "",
     flip: Annotated[bool | None, typer.Option(help="Mirror at random, as in training.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides order and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Decides order and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output after it stopped.")] = False,
     checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0,
     output: OutputOptions,

@@ -62,7 +62,7 @@ class TrainingOptions:
     ] = None
     validation_fraction: Annotated[float, typer.Option(help="Share held out to choose the best epoch.")] = 0.1
     precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto (the faster).")] = "float32"
-    seed: Annotated[int, typer.Option(help="Decides order, augmentation and initial weights.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of order, augmentation and first weights.")] = 0
     checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False
 

@@ -19,6 +19,7 @@ from edge_ran.collect.selection import leave_out_alike, problems_of, split
 from edge_ran.dataset import Progress
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import atomic_folder, check_output_folder, write_bytes, write_text
+from edge_ran.recipe import check_seed
 
 MANIFEST, PAGE = "manifest.csv", "contact-sheet.html"
 COLUMNS = ("image", "label", "group", "split", "visit", "source", "time_s", "sharpness")
@@ -46,10 +47,12 @@ def build(
 
     Raises:
         InputError: a source without class folders, a clip that cannot be read, a class without a sharp frame.
+        UsageError: the seed is out of range.
         OutputExists: ``output`` is there.
         EnvironmentMissing: a package is missing, or the disk is full.
     """
     choice = choice or Choice()
+    check_seed(seed)
     need_imagehash()
     if page:
         report.check()

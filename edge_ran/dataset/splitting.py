@@ -58,7 +58,7 @@ def split(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[tuple
     grouped = {s.label for s in train if s.group}
     for label in dataset.labels:
         alone = [i for i, s in enumerate(train) if s.label == label and label not in grouped]
-        enough = round(fraction * len(alone)) or int(len(alone) > 1)
+        enough = min(max(round(fraction * len(alone)), 1), len(alone) - 1) if len(alone) > 1 else 0
         held.update(alone[i] for i in random.permutation(len(alone))[:enough])
     if not held:
         raise InputError(

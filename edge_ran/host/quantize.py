@@ -45,7 +45,7 @@ from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, fit
 from edge_ran.host.training_report import Curves
 from edge_ran.pictures import spread
-from edge_ran.recipe import QUANTIZE, Recipe
+from edge_ran.recipe import QUANTIZE, Recipe, check_seed
 from edge_ran.run_output import RunOutput
 from edge_ran.runs import RunFolder, open_run
 
@@ -116,11 +116,12 @@ def quantize(
     Raises:
         InputError: the run cannot be read, is quantised already, or holds layers that have no integer arithmetic here;
             the pictures are not the run's.
-        UsageError: the pictures are not where they were; a number of the recipe is out of range.
+        UsageError: the pictures are not where they were; a number of the recipe or the seed is out of range.
         OutputExists: ``output`` is there and neither ``resume`` nor ``force`` was given.
     """
     started, callbacks = time.monotonic(), callbacks or Callbacks()
     how.check()
+    check_seed(seed)
     if not how.epochs:
         raise UsageError(
             "--epochs 0 would not fine-tune anything", "choose 1 or more --epochs, or: edge-ran convert --int8"
