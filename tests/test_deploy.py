@@ -460,9 +460,11 @@ def test_a_release_is_named_by_all_that_it_is(labelled_model, tmp_path: Path):
     ):
         record_answers(plan, answers)
         with new_payload() as payload, new_payload() as another:
-            one = pack(plan, hostile, answers, "", payload)
-            again = pack(plan, hostile, answers, "", another)
+            one = pack(plan, hostile, answers, payload, "/usr/bin/python3")
+            again = pack(plan, hostile, answers, another, "/usr/bin/python3")
         assert one.identity == again.identity
+        # Another interpreter is another release: the one that runs keeps its own until the new one is accepted.
+        assert dataclasses.replace(one, python="/opt/python").identity != one.identity
         assert f"--camera={hostile.camera}" in one.words  # one word, which is no option of its own
         assert "secret" not in "".join(one.shown_words)
         names.add(one.identity)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -13,8 +16,10 @@ from sshd import Sshd
 
 from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
+from edge_ran.deploy import board as board_side
 from edge_ran.deploy import fetch, fleet
 from edge_ran.deploy.layout import Layout, append
+from edge_ran.deploy.release import Plan, record_answers
 from edge_ran.deploy.remote import Remote
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.targets import agent
@@ -122,3 +127,47 @@ def test_a_deployment_that_is_refused_takes_nothing_from_the_one_that_goes_on(th
         assert (there.layout.home / ".incoming").is_dir()
         one.finish()
         assert not there.layout.home.exists()  # nothing was deployed
+
+
+def another_python(folder: Path) -> Path:
+    """A virtual environment with this one's packages."""
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    own = Path(sys.executable).resolve()
+    python.symlink_to(own)
+    (folder / "pyvenv.cfg").write_text(f"home = {own.parent}\n")
+    packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "here.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return python
+
+
+def test_another_python_in_the_description_is_another_release(there: There, labelled_model, tmp_path: Path):
+    plan, answers, staged = Plan(labelled_model()), tmp_path / "answers.npz", []
+    record_answers(plan, answers)
+    wrapper, other = Path(there.spec.python), another_python(tmp_path / "venv")
+    for python in (sys.executable, str(other)):
+        wrapper.write_text(wrapper.read_text().replace(sys.executable, python))
+        with Remote(there.spec, lambda line: None) as remote:
+            assert remote.facts().python == python
+            staged.append(remote.stage(plan, answers, remote.facts().python))
+            start = (there.layout.releases / staged[-1].identity / "start").read_text()
+            assert f" exec {shlex.quote(python)} " in start
+    assert staged[0].identity != staged[1].identity
+
+
+def test_packages_of_another_python_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    def install(requirements: list[str], target: str) -> dict[str, int]:
+        Path(target).mkdir()
+        return {"code": 0}
+
+    board = board_side.Board(SimpleNamespace(do_install=install))
+    board.layout.home.mkdir()
+    first = board.do_equip(["numpy"], True)["environment"]
+    assert board.do_equip(["numpy"], False)["environment"] == first
+    for version, python in (((3, 99), sys.executable), (sys.version_info[:2], "/opt/python")):
+        monkeypatch.setattr(board_side, "sys", SimpleNamespace(version_info=version, executable=python), raising=False)
+        assert board.do_equip(["numpy"], False)["environment"] == ""
+        assert board.do_equip(["numpy"], True)["environment"] != first

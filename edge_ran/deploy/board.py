@@ -14,6 +14,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Board:
         return {
             "user": _user(),
             "home": str(self.layout.home),
+            "python": self.agent.python(),
             "manager": why,
             "lingers": Path("/var/lib/systemd/linger", _user()).exists(),
             "free_bytes": shutil.disk_usage(_existing(self.layout.home)).free,
@@ -92,8 +94,12 @@ class Board:
         return {**opened, "pushed": str(self.layout.store)}
 
     def do_equip(self, requirements: list[str], install: bool) -> dict[str, Any]:
-        """Find the environment with these packages that an earlier release has, or have pip make it."""
-        name = hashlib.sha256(json.dumps(requirements).encode()).hexdigest()[:16]
+        """Find the environment with these packages that an earlier release has, or have pip make it.
+
+        One of another Python is of no use: an update of the board's system replaces that.
+        """
+        kind = [requirements, sys.executable, *sys.version_info[:2]]
+        name = hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:16]
         target = self.layout.environments / name
         if not target.is_dir():
             if not install:
@@ -104,7 +110,7 @@ class Board:
                 return {**ended, "environment": "", "python": ""}
         return {"code": 0, "environment": name, "python": str(target / "bin" / "python")}
 
-    def do_stage(self, identity: str, release: dict[str, Any], links: dict[str, str], python: str) -> dict[str, Any]:
+    def do_stage(self, identity: str, release: dict[str, Any], links: dict[str, str]) -> dict[str, Any]:
         """Put a release beside the others, whole or not at all."""
         target = self.layout.releases / identity
         if (target / "release.json").is_file():
@@ -117,7 +123,7 @@ class Board:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(self.layout.store / content)
         code = self.layout.store / str(release["code"]).rpartition("/")[2]
-        words = [python or self.agent.python(), "-s", "-u", "-m", "edge_ran.deploy.service", str(self.layout.home)]
+        words = [release["python"], "-s", "-u", "-m", "edge_ran.deploy.service", str(self.layout.home)]
         write_text(partial / "start", f"PYTHONPATH={shlex.quote(str(code))} exec {shlex.join(words)}\n")
         write_text(partial / "release.json", json.dumps(release, indent=1))
         self.agent.sync_disk(partial)
@@ -127,12 +133,7 @@ class Board:
 
     def do_accept(self, identity: str, code: str, python: str) -> dict[str, Any]:
         """Run a release against the answers recorded for it; what it says comes as output."""
-        words = [
-            python or self.agent.python(),
-            "-m",
-            "edge_ran.deploy.acceptance",
-            str(self.layout.releases / identity),
-        ]
+        words = [python, "-m", "edge_ran.deploy.acceptance", str(self.layout.releases / identity)]
         environment = {"PYTHONPATH": str(self.layout.store / code), "PYTHONUTF8": "1", "EDGE_RAN_RELAY": "1"}
         return {"code": self.agent.execute(words, environment)}
 

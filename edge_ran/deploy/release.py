@@ -78,7 +78,8 @@ class Plan:
 class Release:
     """What lies on a board as ``release.json``; paths begin with ``layout.AT_RELEASE`` or ``AT_STORE``.
 
-    ``words`` are options of ``run``; ``contents`` names what it needs of the store, ``environment`` its packages.
+    ``words`` are options of ``run``; ``contents`` names what it needs of the store, ``python`` is the
+    interpreter that runs it, ``environment`` the folder of its packages; empty where ``python`` has them.
     """
 
     model_name: str
@@ -91,6 +92,7 @@ class Release:
     runtime: RuntimeOptions
     record: str
     record_limit_bytes: int
+    python: str
     environment: str
     edge_ran: str
 
@@ -125,15 +127,16 @@ def record_answers(plan: Plan, target: Path) -> None:
         np.savez_compressed(file, inputs=np.stack(inputs), **outputs)  # type: ignore[arg-type]
 
 
-def pack(plan: Plan, spec: DeviceSpec, answers: Path, environment: str, payload: Payload) -> Release:
+def pack(plan: Plan, spec: DeviceSpec, answers: Path, payload: Payload, python: str, environment: str = "") -> Release:
     """Make the release of a board; its files are added to ``payload``.
 
     Args:
         plan: what is to run.
         spec: the board.
         answers: what ``record_answers`` wrote.
-        environment: the folder of packages there, by name; empty = the board's own Python.
         payload: made with ``new_payload``.
+        python: the interpreter there that is to run it.
+        environment: the folder of packages there, by name; empty where ``python`` has them.
     """
     own = suited(spec, plan.options)
     options = {"reconnect": "forever", "camera": spec.camera, **own.options(), **plan.options}
@@ -152,6 +155,7 @@ def pack(plan: Plan, spec: DeviceSpec, answers: Path, environment: str, payload:
         runtime=own.runtime(plan.runtime),
         record=plan.record,
         record_limit_bytes=plan.record_limit_bytes,
+        python=python,
         environment=environment,
         edge_ran=__version__,
     )

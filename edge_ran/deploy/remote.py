@@ -30,10 +30,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Facts:
-    """A board before a deployment. ``manager`` says why it cannot keep a service running; empty where it can."""
+    """A board before a deployment.
+
+    ``python`` is its own, by its path. ``manager`` says why it cannot keep a service running; empty where it can.
+    """
 
     user: str
     home: str
+    python: str
     manager: str
     lingers: bool
     free_bytes: int
@@ -184,20 +188,20 @@ class Remote:
                 )
         return found
 
-    def stage(self, plan: Plan, answers: Path) -> tuple[Release, str]:
-        """Put a release beside the others; return it and the Python that is to run it."""
+    def stage(self, plan: Plan, answers: Path, python: str) -> Release:
+        """Put a release beside the others; ``python`` is the board's own, which runs it if it has all packages."""
         session = self.session
         session.ask("deployment", Folders)
         equipped = self._equip(plan.install)
         with new_payload() as payload:
-            release = pack(plan, self.spec, answers, equipped.environment, payload)
+            release = pack(plan, self.spec, answers, payload, equipped.python or python, equipped.environment)
             session.push(payload)
             links = {name: target.rpartition("/")[2] for name, target in payload.links.items()}
-        values = {"release": records.to_dict(release), "links": links, "python": equipped.python}
+        values = {"release": records.to_dict(release), "links": links}
         session.request("stage", {"identity": release.identity, **values}, {}, 120)
-        return release, equipped.python
+        return release
 
-    def accept(self, plan: Plan, release: Release, python: str) -> Acceptance:
+    def accept(self, plan: Plan, release: Release) -> Acceptance:
         """Run the release there against the recorded answers.
 
         Raises:
@@ -211,7 +215,7 @@ class Remote:
 
         errors = Errors(name, lambda text: text, self._say)
         lines = Lines(errors.put)
-        values = {"identity": release.identity, "code": release.code.rpartition("/")[2], "python": python}
+        values = {"identity": release.identity, "code": release.code.rpartition("/")[2], "python": release.python}
         ended = self.session.request("accept", values, {b"O": keep, b"E": lines.put}, 600)
         lines.end()
         code = ended.get("code")

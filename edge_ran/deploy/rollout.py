@@ -142,13 +142,14 @@ class _Deployment:
             GateError: the release did not pass its test; nothing was changed.
             EnvironmentMissing: the board was lost, is full or lacks something.
         """
-        self.before = remote.check(self._plan).current
-        packed, python = remote.stage(self._plan, answers)
+        found = remote.check(self._plan)
+        self.before = found.current
+        packed = remote.stage(self._plan, answers, found.python)
         self.release = packed.identity
         if self.release == self.before and not remote.status().trouble:
             return "unchanged", ""
         self._say(f"edge-ran: {self._name}: testing release {self.release} there")
-        self.acceptance = remote.accept(self._plan, packed, python)
+        self.acceptance = remote.accept(self._plan, packed)
         boards.remember(self._device)
         self.is_switched = True
         remote.switch(self.release)
@@ -178,9 +179,9 @@ def plan_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Say)
     """Say what ``deploy_one`` would do; the board is asked, and nothing is changed there."""
     try:
         with Remote(spec, say) as remote:
-            before = remote.facts().current
+            found = remote.facts()
         with new_payload() as payload:
-            release = pack(plan, spec, answers, "", payload)
+            release = pack(plan, spec, answers, payload, found.python)
     except EdgeRanError as error:
         return Outcome(spec.name, "failed", reason=error_text(error, spec.name), remedy=error.remedy)
-    return Outcome(spec.name, "planned", release.identity, before, words=release.shown_words)
+    return Outcome(spec.name, "planned", release.identity, found.current, words=release.shown_words)
