@@ -182,7 +182,7 @@ class Sweep:
         """
         sound = [row for row in self.rows if row.converter and not row.doubt]
         best = max((row.top1 for row in sound if row.top1 is not None), default=None)
-        fit = [r for r in sound if best is None or (r.top1 or 0.0) >= best - r.max_drop_points / 100]
+        fit = [r for r in sound if best is None or (r.top1 or 0.0) >= best - r.max_drop_points / 100 - 1e-9]
         if not fit:
             return None
         row = min(fit, key=lambda one: one.median_ms)
