@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import shlex
 import shutil
 import sys
 import sysconfig
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from sshd import Sshd
@@ -17,10 +21,10 @@ from sshd import Sshd
 from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import board as board_side
-from edge_ran.deploy import fetch, fleet
+from edge_ran.deploy import boards, fetch, fleet, rollout
 from edge_ran.deploy.layout import Layout, append
 from edge_ran.deploy.release import Plan, record_answers
-from edge_ran.deploy.remote import Remote
+from edge_ran.deploy.remote import Facts, Remote
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.targets import agent
 from edge_ran.targets.ssh import connection
@@ -171,3 +175,54 @@ def test_packages_of_another_python_are_not_taken(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(board_side, "sys", SimpleNamespace(version_info=version, executable=python), raising=False)
         assert board.do_equip(["numpy"], False)["environment"] == ""
         assert board.do_equip(["numpy"], True)["environment"] != first
+
+
+def test_boards_that_are_noted_at_the_same_time_are_all_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    known = boards.known
+
+    def slowly() -> list[str]:
+        found = known()
+        time.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(boards, "known", slowly)
+    names = [f"board{number}" for number in range(8)]
+    for work, left in ((boards.remember, names), (boards.forget, [])):
+        threads = [threading.Thread(target=work, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(known()) == left
+    with open(tmp_path / "edge-ran" / "boards.lock") as other_process:
+        fcntl.flock(other_process, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=boards.remember, args=("mine",))
+        waiting.start()
+        (tmp_path / "edge-ran" / "boards.json").write_text(json.dumps(["theirs"]))
+        waiting.join(0.1)
+        assert waiting.is_alive()
+    waiting.join()
+    assert known() == ["theirs", "mine"]
+
+
+def test_a_board_that_another_machine_deployed_to_is_noted(there: There, labelled_model, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    same = SimpleNamespace(identity="0123456789ab")
+    facts = Facts("pi", "/home/pi", sys.executable, "", True, 1 << 30, same.identity)
+    remote: Any = SimpleNamespace(
+        check=lambda plan: facts, stage=lambda *words: same, status=lambda: SimpleNamespace(trouble="")
+    )
+    work = rollout._Deployment("pi4", there.spec, Plan(labelled_model()), lambda line: None)
+    assert work.carry_out(remote, tmp_path) == ("unchanged", "")
+    assert boards.known() == ["pi4"]
+
+
+def test_a_list_that_cannot_be_written_is_told_of_its_board_alone(there: There, monkeypatch: pytest.MonkeyPatch):
+    def full(device: str) -> None:
+        raise EnvironmentMissing("no space left on the disk of boards.json; nothing was written", "free some space")
+
+    monkeypatch.setattr(boards, "forget", full)
+    (change,) = fleet.undeploy([("board", there.spec)], lambda line: None).boards
+    assert change.failure.startswith("no space left")
+    assert change.exit_code == 3

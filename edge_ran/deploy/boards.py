@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge_ran import files
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.errors import EdgeRanError, UsageError
 from edge_ran.targets import resolve
+
+if sys.platform != "win32":
+    import fcntl
+
+_changing = threading.Lock()  # boards are deployed to by several threads; another process is kept out by a file
 
 
 def known() -> list[str]:
@@ -24,18 +32,20 @@ def known() -> list[str]:
 
 
 def remember(device: str) -> None:
-    """Note that something runs on a board; a TOML file by its full path."""
-    words = known()
-    if (word := _lasting(device)) not in words:
-        files.write_text(_file(), json.dumps([*words, word], indent=1) + "\n")
+    """Note that something runs on a board; a TOML file by its full path. Raises EnvironmentMissing."""
+    if (word := _lasting(device)) in known():
+        return
+    with _locked():
+        if word not in (words := known()):
+            files.write_text(_file(), json.dumps([*words, word], indent=1) + "\n")
 
 
 def forget(device: str) -> None:
-    """Note that nothing runs there any more."""
-    words = known()
-    if (word := _lasting(device)) in words:
-        words.remove(word)
-        files.write_text(_file(), json.dumps(words, indent=1) + "\n")
+    """Note that nothing runs there any more. Raises EnvironmentMissing."""
+    if (word := _lasting(device)) not in known():
+        return
+    with _locked():
+        files.write_text(_file(), json.dumps([one for one in known() if one != word], indent=1) + "\n")
 
 
 def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, DeviceSpec]]:
@@ -73,6 +83,25 @@ def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, DeviceSpec]]:
 
 def _lasting(device: str) -> str:
     return str(Path(device).resolve()) if device.endswith(".toml") else device
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Keep other threads and processes from changing the list meanwhile."""
+    path = _file().with_suffix(".lock")
+    with _changing:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise files.cannot_write(path, error) from error
+        try:
+            if sys.platform != "win32":
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
 
 def _file() -> Path:

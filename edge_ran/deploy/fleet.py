@@ -194,9 +194,9 @@ def _undeploy(device: str, spec: DeviceSpec, say: Say) -> BoardChange:
     try:
         with Remote(spec, say) as remote:
             removed = remote.session.ask("undeploy", _Removed)
+        boards.forget(device)
     except EdgeRanError as error:
         return _failed(spec, error)
-    boards.forget(device)
     return BoardChange(spec.name, freed_bytes=removed.freed_bytes)
 
 

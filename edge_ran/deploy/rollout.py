@@ -147,6 +147,7 @@ class _Deployment:
         packed = remote.stage(self._plan, answers, found.python)
         self.release = packed.identity
         if self.release == self.before and not remote.status().trouble:
+            boards.remember(self._device)  # it may have been deployed from another machine
             return "unchanged", ""
         self._say(f"edge-ran: {self._name}: testing release {self.release} there")
         self.acceptance = remote.accept(self._plan, packed)
