@@ -117,7 +117,7 @@ def evaluate(
         EnvironmentMissing: no runtime, no accelerator.
     """
     chosen, samples = _part(data, split)
-    strangers = dataset.unlabelled(unknown) if unknown else ()
+    strangers, unread = dataset.unlabelled(unknown, skip_bad=skip_bad) if unknown else ((), ())
     with ExitStack() as stack:
         classifier = stack.enter_context(Classifier(model, options, overrides))
         other = stack.enter_context(_open_reference(reference, overrides)) if reference else None
@@ -157,7 +157,7 @@ def evaluate(
         agreement=compared.agreement if compared else None,
         drop_points=compared.drop_points if compared else against_card,
         drop_interval=compared.drop_interval if compared else None,
-        skipped=skipped,
+        skipped=(*skipped, *unread),
         warnings=tuple(_warnings(classifier, data, chosen, samples, seen.known, held_to_card)),
         unknown=_unknown(unknown, strange, seen.scores.max(1), right) if unknown else None,
         scores=seen.scores,

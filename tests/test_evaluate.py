@@ -185,7 +185,7 @@ def test_the_same_file_passes_the_gate_on_the_same_images(labelled_model, mixed)
         check_drop(evaluate(labelled_model(top1=6 / 9 + 2e-6), data), 0)
 
 
-def test_unreadable_pictures(labelled_model, pictures):
+def test_unreadable_pictures(labelled_model, pictures, make_pictures, tmp_path):
     (pictures / "red" / "000.png").write_bytes((pictures / "red" / "000.png").read_bytes()[:200])
     (pictures / "red" / "001.png").write_bytes(b"")
     data = dataset.load(pictures)
@@ -194,6 +194,17 @@ def test_unreadable_pictures(labelled_model, pictures):
     report = evaluate(labelled_model(), data, skip_bad=True)
     assert report.images == 22
     assert len(report.skipped) == 2
+    strange = make_pictures(tmp_path / "strange", classes=("any",), count=3) / "any" / "001.png"
+    strange.write_bytes(strange.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"any/001\.png is truncated"):
+        evaluate(labelled_model(), dataset.load(pictures, labels=("green",)), unknown=strange.parent)
+    report = evaluate(labelled_model(), data, skip_bad=True, unknown=strange.parent)
+    assert report.unknown.images == 2
+    assert len(report.skipped) == 3
+    (strange.parent / "000.png").unlink()
+    (strange.parent / "002.png").unlink()
+    with pytest.raises(InputError, match=r"nothing in .* can be read"):
+        evaluate(labelled_model(), data, skip_bad=True, unknown=strange.parent)
 
 
 def test_top5_counts_the_five_best(labelled_model, monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from edge_ran.dataset.arrays import from_arrays
 from edge_ran.dataset.class_names import named_by_code
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import Columns
+from edge_ran.dataset.decoding import readable
 from edge_ran.dataset.folder_doubts import doubts
 from edge_ran.dataset.folders import from_folder, manifests_in
 from edge_ran.dataset.manifest import from_manifest, split_lists
@@ -128,11 +129,17 @@ def load(
     return Dataset(tuple(samples), found, source, tuple(sorted(ignored.items())), notes, codes)
 
 
-def unlabelled(folder: Path, clip_step_s: float = 1.0) -> tuple[Sample, ...]:
+def unlabelled(
+    folder: Path, clip_step_s: float = 1.0, *, skip_bad: bool = False
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
     """List the pictures and clips' frames anywhere below a folder, without labels; a clip is a group.
 
+    Returns:
+        The samples, and with ``skip_bad``, which decodes them all, a line for each file that cannot be read and is left
+        out.
+
     Raises:
-        InputError: there is no such folder, or nothing in it.
+        InputError: there is no such folder, or nothing in it; with ``skip_bad``: nothing that can be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -147,4 +154,9 @@ def unlabelled(folder: Path, clip_step_s: float = 1.0) -> tuple[Sample, ...]:
                 samples += [Sample(path, "", group, row=row) for row in clip_rows(path, clip_step_s)]
     if not samples:
         raise InputError(f"{folder} holds no picture and no clip", f"fill it with {NAMED_SUFFIXES}")
-    return tuple(samples)
+    if not skip_bad:
+        return tuple(samples), ()
+    good, problems = readable(samples)
+    if not good:
+        raise InputError(f"nothing in {folder} can be read: {problems[0]}", f"fill it with {NAMED_SUFFIXES}")
+    return good, problems

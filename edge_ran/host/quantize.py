@@ -183,10 +183,17 @@ def _read(source: Path, run: Path, output: Path, card: ModelCard, callbacks: Cal
     """Read the pictures, split as they were in training. Raises InputError where they have other classes."""
     callbacks.on_stage(f"reading pictures from {source}")
     trained = card.training
-    data = training_data.read(
-        source, card.input, trained.validation_fraction, trained.seed,
-        reading=_reading(run), cache=output, labels=card.labels, on_load=callbacks.on_load,
-    )  # fmt: skip
+    try:
+        data = training_data.read(
+            source, card.input, trained.validation_fraction, trained.seed, skip_bad=trained.skipped > 0,
+            reading=_reading(run), cache=output, labels=card.labels, on_load=callbacks.on_load,
+        )  # fmt: skip
+    except InputError as error:
+        if "--skip-bad" in error.remedy:  # an option of train
+            raise InputError(str(error), "mend or delete what cannot be read") from error
+        raise
+    if data.record.skipped:
+        callbacks.on_stage(f"unreadable pictures are left out, as in training: {data.record.skipped}")
     if data.labels != card.labels:
         raise InputError(
             f"{source} has the classes {', '.join(data.labels)}; {run} has {', '.join(card.labels)}",

@@ -74,14 +74,14 @@ def read(
     Raises:
         InputError: there is nothing to learn from, or a picture cannot be read.
     """
-    strange = () if none is None else dataset.unlabelled(none)
+    strange, unread = ((), ()) if none is None else dataset.unlabelled(none, skip_bad=skip_bad)
     labelled = (reading or dataset.Reading()).load(source).in_words_of(labels)
     if set(labels) == set(labelled.labels):
         labelled = dataclasses.replace(labelled, labels=labels)
-    problems: tuple[str, ...] = ()
+    problems = unread
     if skip_bad:
-        good, problems = dataset.readable(labelled.samples, progress=on_load)
-        labelled = dataclasses.replace(labelled, samples=good)
+        good, bad = dataset.readable(labelled.samples, progress=on_load)
+        labelled, problems = dataclasses.replace(labelled, samples=good), (*bad, *unread)
     samples = _split(labelled, validation_fraction, seed)
     parts: dict[str, Examples | None] = dict.fromkeys(samples)
     digest = hashlib.sha256()

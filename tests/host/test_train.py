@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,14 @@ import tensorflow as tf
 
 from edge_ran import catalogue
 from edge_ran.architecture import Architecture, Stage
-from edge_ran.card import Calibration, InputSpec, ModelCard
+from edge_ran.card import Calibration, InputSpec, ModelCard, Training
 from edge_ran.cli.render.convert import converted
 from edge_ran.dataset import Reading
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
 from edge_ran.graph import read_card
 from edge_ran.host import calibration, networks, training_data
 from edge_ran.host.convert import convert
-from edge_ran.host.quantize import _reading
+from edge_ran.host.quantize import _read, _reading
 from edge_ran.host.run_settings import read_settings
 from edge_ran.host.scoring import Examples, fit_temperature, scores
 from edge_ran.host.train import train
@@ -248,6 +249,24 @@ def test_a_resumed_run_must_be_the_same_run(pictures: Path, tmp_path: Path) -> N
         train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25), resume=True)
     with pytest.raises(InputError, match="not a run"):
         train(pictures, tmp_path / "nothing", TINY, QUICK, resume=True)
+
+
+def test_unreadable_pictures_are_left_out_of_all_folders_and_again_by_quantize(
+    pictures: Path, make_pictures: Callable[..., Path], tmp_path: Path
+) -> None:
+    strange = make_pictures(tmp_path / "strange", classes=("any",), count=3) / "any"
+    for path in (pictures / "red" / "000.png", strange / "001.png"):
+        path.write_bytes(path.read_bytes()[:200])
+    spec = InputSpec(16, 16)
+    data = training_data.read(pictures, spec, 0.25, 0, skip_bad=True, none=strange)
+    assert (len(data.none), data.record.none_images, data.record.skipped) == (2, 2, 2)
+    assert sum("is truncated" in warning for warning in data.warnings) == 2
+    card = ModelCard("tiny", data.labels, spec, training=Training(skipped=1, validation_fraction=0.25))
+    assert len(_read(pictures, tmp_path, tmp_path, card, Callbacks()).train) == len(data.train)
+    card = dataclasses.replace(card, training=Training(validation_fraction=0.25))
+    with pytest.raises(InputError, match="is truncated") as caught:
+        _read(pictures, tmp_path, tmp_path, card, Callbacks())
+    assert "--skip-bad" not in caught.value.remedy
 
 
 def test_a_diverging_run_says_so(pictures: Path, tmp_path: Path) -> None:
