@@ -102,6 +102,8 @@ class Server(http.server.ThreadingHTTPServer):
     Attributes:
         token: what a visitor must show; "" = none, and then only names of this machine are answered.
         scheme: ``http`` or ``https``.
+        cookie: the name of the cookie that keeps the token. It is this server's alone: a browser sends all cookies of a
+            machine to each of its ports, and lets no http page replace a cookie of an https page.
     """
 
     daemon_threads = True
@@ -128,6 +130,7 @@ class Server(http.server.ThreadingHTTPServer):
             what = f"cannot listen on {host}:{port}: {error.strerror or error}"
             raise EnvironmentMissing(what, "choose another port; 0 takes any that is free") from error
         self.port = int(self.server_address[1])
+        self.cookie = f"{COOKIE}-{self.scheme}-{self.port}"
         self._closing = threading.Event()
         self._serving = [
             threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="server", daemon=True),
@@ -266,7 +269,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         cookies = http.cookies.SimpleCookie()
         with contextlib.suppress(http.cookies.CookieError):
             cookies.load(self.headers.get("Cookie", ""))
-        kept = cookies[COOKIE].value if COOKIE in cookies else ""
+        kept = cookies[self.server.cookie].value if self.server.cookie in cookies else ""
         token = self.server.token.encode()
         if not any(hmac.compare_digest(text.encode(), token) for text in (given, bearer, kept)):
             self.send_error(403, "Open the address with its token, as printed")
@@ -276,7 +279,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(303)
             self.send_header("Location", f"/?{rest}" if rest else "/")
             secure = "; Secure" if self.server.scheme == "https" else ""
-            self.send_header("Set-Cookie", f"{COOKIE}={self.server.token}; HttpOnly; SameSite=Strict; Path=/{secure}")
+            keep = f"{self.server.cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
+            self.send_header("Set-Cookie", keep)
             self.end_head("text/plain", 0)
             return False
         return True

@@ -99,7 +99,8 @@ def test_without_the_token_nothing_is_told(guarded: Server) -> None:
     assert ask(guarded, "/?token=other")[0] == 403
     assert ask(guarded, "/x", b"data")[0] == 403
     assert ask(guarded, "/x?token=the-token") == (200, b'{"path": "/x"}')
-    assert ask(guarded, "/x", Cookie="edge-ran=the-token")[0] == 200
+    assert ask(guarded, "/x", Cookie=f"{guarded.cookie}=the-token")[0] == 200
+    assert ask(guarded, "/x", Cookie=f"{guarded.cookie}=other")[0] == 403
     assert ask(guarded, "/x", Authorization="Bearer the-token")[0] == 200
 
 
@@ -114,8 +115,26 @@ def test_the_token_goes_out_of_the_address_into_a_cookie(guarded: Server) -> Non
     assert caught.value.code == 303
     assert caught.value.headers["Location"] == "/?session=abc"
     cookie = caught.value.headers["Set-Cookie"]
-    assert cookie.startswith("edge-ran=the-token; HttpOnly; SameSite=Strict")
+    assert cookie.startswith(f"{guarded.cookie}=the-token; HttpOnly; SameSite=Strict")
     caught.value.close()
+
+
+def test_two_servers_of_one_machine_leave_each_other_their_visitors(guarded: Server) -> None:
+    """A browser's cookies are of a machine, whatever the port."""
+    other = Server("127.0.0.1", 0, Echo, token="another-token")
+    other.start()
+    try:
+        visitor = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        for server, query in (
+            (guarded, "?token=the-token"),
+            (other, "?token=another-token"),
+            (guarded, ""),
+            (other, ""),
+        ):
+            with visitor.open(f"http://127.0.0.1:{server.port}/{query}", timeout=20) as answer:
+                assert answer.status == 200
+    finally:
+        other.close()
 
 
 def test_bodies_are_bounded(server: Server) -> None:
