@@ -327,6 +327,21 @@ def test_temperature_undoes_overconfidence() -> None:
     assert scores(exact.astype(np.float32), labels)[0] < scores(sharp.astype(np.float32), labels)[0]
 
 
+def test_few_pictures_that_are_all_right_do_not_make_a_network_certain() -> None:
+    right = np.tile(np.array([0.9, 0.1], np.float32), (4, 1))
+    assert 0.7 < fit_temperature(right, np.zeros(4, np.int32)) < 1
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(400, 2)) * 3
+    exact = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
+    labels = (random.random(400) > exact[:, 0]).astype(np.int32)
+    lost = []
+    for start in range(0, 400, 4):  # fitted on four pictures, judged on all
+        part = slice(start, start + 4)
+        scaled = exact ** (1 / fit_temperature(exact[part], labels[part]))
+        lost.append(scores(scaled / scaled.sum(1, keepdims=True), labels)[0])
+    assert np.mean(lost) < scores(exact, labels)[0] + 0.02
+
+
 def test_command_line(pictures: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
