@@ -11,9 +11,10 @@ import contextlib
 import json
 import os
 import re
+import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_ran.errors import EnvironmentMissing, UsageError
@@ -112,17 +113,17 @@ def meet(workers: Workers, identity: str, patience_s: float) -> None:
 
 def _wait_for_others(workers: Workers, identity: str, until: float) -> None:
     present: dict[int, socket.socket] = {}
+    met: set[int] = set()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listener(workers.addresses[0]))
-        while len(present) < len(workers.addresses) - 1:
-            listener.settimeout(max(0.01, until - time.monotonic()))
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                absent = [i for i in range(1, len(workers.addresses)) if i not in present]
-                what = "; ".join(f"worker {i} ({workers.addresses[i]}) did not answer" for i in absent[:3])
+        while not _are_all_there(workers, present):
+            ready = _ready([listener, *present.values()], until - time.monotonic())
+            if not ready:
                 _answer_all(present, "a worker did not come")
-                raise EnvironmentMissing(what, _absent_remedy(workers, absent[0])) from None
+                raise _absent(workers, present, met)
+            if listener not in ready:
+                continue
+            connection, _ = listener.accept()
             stack.enter_context(connection)
             said = _read(connection, min(until, time.monotonic() + _READ_S))
             number = said.get("worker")
@@ -134,21 +135,59 @@ def _wait_for_others(workers: Workers, identity: str, until: float) -> None:
                 _answer_all({**present, number: connection}, what)
                 raise UsageError(what, "give all workers the same command; only --worker differs")
             present[number] = connection
+            met.add(number)
         _answer_all(present, "")
+
+
+def _are_all_there(workers: Workers, present: dict[int, socket.socket]) -> bool:
+    """Whether all workers wait for the word to go; those that waited and are gone are taken out of ``present``.
+
+    A worker says nothing while it waits: what can be read is the end of its connection.
+    """
+    gone = _ready(present.values(), 0)
+    for number in [number for number, connection in present.items() if connection in gone]:
+        present.pop(number).close()
+    return len(present) == len(workers.addresses) - 1
+
+
+def _absent(workers: Workers, present: Mapping[int, socket.socket], met: set[int]) -> EnvironmentMissing:
+    """An error that names those that never came; where all did, those that came and gave up."""
+    others = range(1, len(workers.addresses))
+    never = [number for number in others if number not in met]
+    absent = never or [number for number in others if number not in present]
+    how = "did not answer" if never else "gave up waiting, or was ended"
+    what = "; ".join(f"worker {number} ({workers.addresses[number]}) {how}" for number in absent[:3])
+    return EnvironmentMissing(what, _absent_remedy(workers, absent[0]))
+
+
+def _ready(sockets: Iterable[socket.socket], timeout_s: float) -> list[object]:
+    """Return those that can be read or accepted from, after ``timeout_s`` at most."""
+    with selectors.DefaultSelector() as selector:
+        for one in sockets:
+            selector.register(one, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select(max(0.0, timeout_s))]
 
 
 def _report(workers: Workers, identity: str, until: float) -> None:
     address = workers.addresses[0]
     said = json.dumps({"worker": workers.index, "of": len(workers.addresses), "identity": identity})
+    is_reached = False
     while True:
         left = until - time.monotonic()
+        if left <= 0 and is_reached:
+            what = f"another worker is missing: worker 0 ({address}) still waits for it"
+            raise EnvironmentMissing(
+                what, "start it, too, with the same command and its own --worker; worker 0 names it"
+            )
         if left <= 0:
             raise EnvironmentMissing(f"worker 0 ({address}) did not answer", _absent_remedy(workers, 0))
         try:
             with socket.create_connection(_host_port(address), timeout=left) as connection:
                 connection.sendall(said.encode() + b"\n")
+                is_reached = True
                 answer = _read(connection, until)
         except OSError:  # it is not there yet
+            is_reached = False
             time.sleep(_PAUSE_S)
             continue
         if answer.get("go") is True:

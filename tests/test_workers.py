@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
+import time
 
 import pytest
 
 from edge_ran.errors import EnvironmentMissing, UsageError
-from edge_ran.workers import Workers, from_words, meet
+from edge_ran.workers import Workers, _absent, from_words, meet
 
 TWO = "10.0.0.1:7070,10.0.0.2:7070"
 
@@ -114,6 +116,32 @@ def test_who_does_not_answer_is_named() -> None:
     assert said[1]
     hosts = addresses(2)
     assert all_meet(hosts, {1: "same"}, 0.5)[1] == f"worker 0 ({hosts[0]}) did not answer"
+
+
+def test_one_that_gave_up_is_not_there() -> None:
+    hosts = addresses(3)
+    said: dict[int, str] = {}
+    first = threading.Thread(target=lambda: said.update(all_meet(hosts, {0: "same"}, patience_s=30.0)))
+    first.start()
+    host, port = hosts[0].split(":")
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1) as one:
+            one.sendall(json.dumps({"worker": 1, "of": 3, "identity": "same"}).encode() + b"\n")
+            break
+        time.sleep(0.02)
+    waited = all_meet(hosts, {2: "same"}, patience_s=0.5)[2]
+    assert waited == f"another worker is missing: worker 0 ({hosts[0]}) still waits for it"
+    assert all_meet(hosts, {1: "same", 2: "same"}) == {1: "", 2: ""}
+    first.join()
+    assert said == {0: ""}
+
+
+def test_those_who_never_came_are_named_before_those_who_gave_up() -> None:
+    three = Workers(("a:1", "b:1", "c:1"), 0)
+    assert str(_absent(three, {}, {2})) == "worker 1 (b:1) did not answer"
+    assert str(_absent(three, {}, {1, 2})).startswith(
+        "worker 1 (b:1) gave up waiting, or was ended; worker 2 (c:1) gave"
+    )
 
 
 def test_a_strangers_bytes_are_no_worker() -> None:
