@@ -78,29 +78,48 @@ def atomic_path(target: Path, note: str = "", private: bool = False) -> Iterator
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``target``; when the block ends well it takes its place, else it vanishes.
 
+    Of a link to a folder, the folder is replaced and the link stays.
+
     Raises:
         EnvironmentMissing: the disk is full or the place cannot be written to; ``target`` is as it was.
     """
-    target, handle = Path(target), -1
+    place, handle = Path(os.path.realpath(target)), -1  # the parent of "." is not "."
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep_temporaries(target.parent)
-        fresh = Path(tempfile.mkdtemp(prefix=_NEW_FOLDER_PREFIX, dir=target.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(place.parent)
+        fresh = Path(tempfile.mkdtemp(prefix=_NEW_FOLDER_PREFIX, dir=place.parent))
         handle = _lock_folder(fresh)
     except OSError as error:
         raise cannot_write(target, error) from error
     try:
         yield fresh
         fresh.chmod(0o777 & ~_umask())
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(fresh, target)
+        _put_in_place(fresh, place)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         if handle >= 0:
             os.close(handle)
+
+
+def _put_in_place(fresh: Path, target: Path) -> None:
+    """Rename ``fresh`` to ``target``. What was there is removed last: until then it can be put back."""
+    if not os.path.lexists(target):
+        os.replace(fresh, target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=_NEW_FOLDER_PREFIX, dir=target.parent))
+    old = aside / target.name
+    try:
+        os.replace(target, old)
+        os.replace(fresh, target)
+    except BaseException:
+        if os.path.lexists(old) and not os.path.lexists(target):
+            os.replace(old, target)
+        with contextlib.suppress(OSError):
+            aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:
@@ -205,6 +224,30 @@ def check_output_folder(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise OutputExists(f"{target} is a file", "give the name of a folder")
     _check_place(target / "new")
+
+
+def check_replaced_folder(target: Path, needed: Iterable[Path] = ()) -> None:
+    """Make sure that nothing that is needed lies in the folder ``target``, which will be replaced as a whole.
+
+    Call it before the long work.
+
+    Args:
+        target: the folder, which need not exist.
+        needed: files and folders that must stay, such as what the command reads.
+
+    Raises:
+        UsageError: one of them, or the folder that the command runs in, is ``target`` or lies in it.
+    """
+    if not Path(target).is_dir():
+        return
+    replaced = os.path.realpath(target)
+    for path in needed:
+        if Path(os.path.realpath(path)).is_relative_to(replaced):
+            what = f"{path} is what is read, and would be removed with {target}, which is replaced"
+            raise UsageError(what, "choose another --output")
+    if Path(os.path.realpath(".")).is_relative_to(replaced):
+        what = f"the folder that this command runs in would be removed with {target}, which is replaced"
+        raise UsageError(what, "choose another --output, or type cd .. first")
 
 
 def _check_place(target: Path) -> None:

@@ -185,6 +185,40 @@ class TestBadInput:
         collect.build([source], tmp_path / "set", page=False, force=True)
         assert (tmp_path / "set" / "manifest.csv").read_bytes() == before
 
+    @pytest.mark.parametrize(
+        ("sources", "output"), [(["."], "."), (["in"], "in"), (["in"], "in/hall"), (["link"], "in"), (["in/."], "in/.")]
+    )
+    def test_what_is_read_is_not_replaced(
+        self, sources: list[str], output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = photo(tmp_path / "in" / "hall" / "1.png", scene(0))
+        for folder in (tmp_path, tmp_path / "in", tmp_path / "in" / "hall"):
+            (folder / "manifest.csv").touch()  # as if this command had made it
+        (tmp_path / "link").symlink_to("in")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match="is what is read, and would be removed with"):
+            collect.build([Path(one) for one in sources], Path(output), page=False, force=True)
+        assert original.is_file()
+
+    def test_the_folder_that_the_command_runs_in_is_not_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        photo(tmp_path / "in" / "hall" / "1.png", scene(0))
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / "manifest.csv").touch()
+        monkeypatch.chdir(tmp_path / "set")
+        with pytest.raises(UsageError, match="the folder that this command runs in"):
+            collect.build([Path("../in")], Path("."), page=False, force=True)
+        assert os.listdir(tmp_path / "set") == ["manifest.csv"]
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_a_file_of_that_name(self, force: bool, tmp_path: Path) -> None:
+        photo(tmp_path / "in" / "hall" / "1.png", scene(0))
+        (tmp_path / "notes.csv").write_text("mine")
+        with pytest.raises(OutputExists, match=r"notes.csv is a file"):
+            collect.build([tmp_path / "in"], tmp_path / "notes.csv", page=False, force=force)
+        assert (tmp_path / "notes.csv").read_text() == "mine"
+
     def test_a_full_disk_leaves_nothing(self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")

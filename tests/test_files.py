@@ -217,6 +217,60 @@ def test_a_new_folder_is_whole_or_absent_and_what_a_killed_process_left_is_swept
     assert target.stat().st_mode & 0o777 == 0o777 & ~files._umask()
 
 
+@pytest.mark.parametrize("name", [".", "folder/.", "link"])
+def test_a_folder_is_replaced_by_any_of_its_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").touch()
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder if name == "." else tmp_path)
+    with files.atomic_folder(Path(name)) as fresh:
+        assert fresh.parent == tmp_path
+        (fresh / "new").touch()
+    assert os.listdir(folder) == ["new"]
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link"]
+
+
+def test_the_old_folder_is_there_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").touch()
+    replace, made = os.replace, list[Path]()
+
+    def replace_or_fail(source: Path, target: Path) -> None:
+        if source == made[0]:
+            raise PermissionError(13, "Permission denied")
+        replace(source, target)
+
+    def write() -> None:
+        with files.atomic_folder(folder) as fresh:
+            made.append(fresh)
+
+    monkeypatch.setattr(os, "replace", replace_or_fail)
+    with pytest.raises(EnvironmentMissing, match="Permission denied"):
+        write()
+    assert os.listdir(folder) == ["old"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_what_is_needed_is_not_removed_with_a_folder_that_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    files.check_replaced_folder(folder, [folder / "in it"])  # it is not there
+    (folder / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder / "deep")
+    files.check_replaced_folder(folder, [tmp_path, tmp_path / "folder two"])
+    for needed in (folder, folder / "deep", tmp_path / "link", folder / ".." / "folder"):
+        with pytest.raises(UsageError, match="is what is read"):
+            files.check_replaced_folder(folder, [needed])
+    for here in (folder, folder / "deep"):
+        monkeypatch.chdir(here)
+        with pytest.raises(UsageError, match="that this command runs in"):
+            files.check_replaced_folder(folder)
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     files.check_output_folder(tmp_path / "new" / "newer")

@@ -27,7 +27,7 @@ from edge_ran import catalogue, web_server
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.cli import main
-from edge_ran.errors import EnvironmentMissing, InputError, OutputExists
+from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.graph import TensorSpec
 from edge_ran.phone import assets, certificate, site
 from edge_ran.phone.camera_stream import as_outputs
@@ -195,7 +195,9 @@ def test_the_qr_code_of_the_terminal_decodes_to_the_address() -> None:
     assert found == address
 
 
-def test_a_site_is_whole_or_not_there(web_runtime: None, test_models: Path, tmp_path: Path) -> None:
+def test_a_site_is_whole_or_not_there(
+    web_runtime: None, test_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = export_site([SHIPPED_FILE], tmp_path / "site")
     valid_record("export", made)
     assert set(made.files) == {p.relative_to(made.folder).as_posix() for p in made.folder.rglob("*") if p.is_file()}
@@ -205,6 +207,9 @@ def test_a_site_is_whole_or_not_there(web_runtime: None, test_models: Path, tmp_
     with pytest.raises(OutputExists):
         export_site([SHIPPED_FILE], tmp_path / "site")
     assert export_site([SHIPPED_FILE], tmp_path / "site", force=True).version == made.version
+    monkeypatch.chdir(tmp_path / "site")
+    with pytest.raises(UsageError, match="that this command runs in"):
+        export_site([SHIPPED_FILE], Path("."), force=True)
     (tmp_path / "mine").mkdir()
     with pytest.raises(OutputExists, match="no site"):
         export_site([SHIPPED_FILE], tmp_path / "mine", force=True)

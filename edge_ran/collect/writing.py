@@ -18,7 +18,7 @@ from edge_ran.collect.collection import ClassCount, Collection
 from edge_ran.collect.selection import leave_out_alike, problems_of, split
 from edge_ran.dataset import Progress
 from edge_ran.errors import InputError, OutputExists
-from edge_ran.files import atomic_folder, check_output_folder, write_bytes, write_text
+from edge_ran.files import atomic_folder, check_output_folder, check_replaced_folder, write_bytes, write_text
 from edge_ran.recipe import check_seed
 
 MANIFEST, PAGE = "manifest.csv", "contact-sheet.html"
@@ -47,7 +47,7 @@ def build(
 
     Raises:
         InputError: a source without class folders, a clip that cannot be read, a class without a sharp frame.
-        UsageError: the seed is out of range.
+        UsageError: the seed is out of range, or what is read lies in ``output``, which would be replaced.
         OutputExists: ``output`` is there.
         EnvironmentMissing: a package is missing, or the disk is full.
     """
@@ -58,6 +58,7 @@ def build(
         report.check()
     _refuse(output, force)
     found, ignored = files_in(sources)
+    check_replaced_folder(output, (*sources, *(path for _, _, path in found)))
     candidates: list[Candidate] = []
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         # One after the other in the order of the files, so that the same sources give the same data set.
@@ -84,11 +85,11 @@ def build(
 
 
 def _refuse(output: Path, force: bool) -> None:
+    check_output_folder(output)
     if output.exists() and not force:
         raise OutputExists(f"{output} exists", "add --force to replace it, or choose another name")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise OutputExists(f"{output} is not a data set that this command made", "choose another --output")
-    check_output_folder(output)
 
 
 def _plain(text: str) -> str:

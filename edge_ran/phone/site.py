@@ -23,7 +23,7 @@ from edge_ran import catalogue, records
 from edge_ran.card import InputSpec, Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError, OutputExists
-from edge_ran.files import atomic_folder, sha256
+from edge_ran.files import atomic_folder, check_replaced_folder, sha256
 from edge_ran.graph import Graph, TensorSpec, read_graph
 from edge_ran.phone import assets
 from edge_ran.picture import read_picture
@@ -161,12 +161,14 @@ def export_site(
     Raises:
         InputError: browsers cannot run a model, it has no labels, or two models differ in labels or input.
         OutputExists: ``target`` is there.
+        UsageError: the command runs in ``target``.
         EnvironmentMissing: the web runtime is not here.
     """
     options = options or SiteOptions()
     if target.exists() and not (force and (target / "config.json").is_file()):
         what = "is there" if not force else "is no site of edge-ran's"
         raise OutputExists(f"{target} {what}", "choose another folder, or add --force to replace an earlier site")
+    check_replaced_folder(target)
     runtime = assets.find(web_runtime)
     with atomic_folder(target) as fresh:
         config = _write_models(models, fresh, options)
