@@ -9,6 +9,7 @@ run under ``runs/`` of the working folder, else the network that ships inside th
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,12 @@ class RunFolder:
     def ranges_path(self) -> Path:
         """Where a quantised run keeps the range of every tensor; a float run has none."""
         return self.path / "ranges.json"
+
+    @property
+    def quantised_path(self) -> Path:
+        """Where ``quantize`` puts the quantised run, unless told otherwise: beside this one."""
+        here = self.path if self.path.name not in ("", "..") else Path(os.path.normpath(self.path.absolute()))
+        return here.with_name(f"{here.resolve().name}-qat")
 
     @property
     def is_finished(self) -> bool:

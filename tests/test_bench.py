@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import struct
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import tflite
 
-from edge_ran import bench, machine, records
+from edge_ran import bench, catalogue, machine, records
 from edge_ran.bench import (
     Axes,
     BenchModel,
@@ -247,6 +248,7 @@ def test_plan():
         {"min_secs": 9, "max_secs": 1},
         {"min_secs": math.nan},
         {"max_secs": math.nan},
+        {"max_secs": math.inf},
         {"until": 1.5},
         {"warmup_runs": -1},
     ):
@@ -462,7 +464,18 @@ def test_combinations(precisions):
     assert names(accelerator="cpu,gpu", threads="1,2") == ["int8 cpu 1T", "int8 cpu 2T", "int8 gpu"]  # GPU: no threads
     with pytest.raises(InputError, match=r"there is no .*fp16\.tflite") as caught:
         names(precision="fp16")
-    assert caught.value.remedy == "edge-ran convert --precision fp16"
+    beside = shlex.quote(str(precisions.with_name("fp16.tflite")))
+    assert caught.value.remedy == f"edge-ran convert --precision fp16 RUN -o {beside}"
+
+
+def test_a_converter_of_ones_own_may_be_swept(precisions):
+    own = precisions.with_name("own.toml")
+    own.write_text((catalogue.folder("converters") / "int8.toml").read_text())
+    precisions.with_name("own.tflite").write_bytes(precisions.read_bytes())
+    found = bench.combinations(precisions, Axes.parse(precision=f"{own},int8"), RuntimeOptions(threads=1))
+    assert [s.name for s in found] == ["own cpu 1T", "int8 cpu 1T"]
+    measured = benchmark([s.subject for s in found], Plan(num_runs=3, min_secs=0, max_secs=1))
+    assert [row.converter for row in bench.sweep_of(found, measured, {}).rows] == ["own", "int8"]
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def test_a_run_is_not_compared_with_data(tmp_path):
         (("--num-runs", 0), "--num-runs 0"),
         (("--warmup-runs", -1), "--warmup-runs -1"),
         (("--min-secs", 5, "--max-secs", 2), "--max-secs 2 is below --min-secs 5"),
+        (("--max-secs", "inf"), "without an end"),
         (("--mlperf", "--max-secs", 2), "--mlperf and --max-secs cannot"),
         (("--mlperf", "--num-runs", 2000), "--mlperf and --num-runs cannot"),
         (("--threads", 10000), "--threads 10000"),

@@ -113,6 +113,8 @@ FOLLOWED = [
     ("export m.tflite --web --threshold 50", "--threshold 0.5", ""),
     ("train photos --validation-fraction 20", "--validation-fraction 0.2", ""),
     ("run m.tflite --smoothing 90%", "--smoothing 0.9", ""),
+    ("evaluate m.tflite photos --reference m.tflite --max-drop 2%", "without the sign: --max-drop 2", ""),
+    ("deploy m.tflite --min-agreement 98%", "without the sign: --min-agreement 98", ""),
     ("predict m.tflite photos", "edge-ran run --help", "run --help"),
     ("benchmark m.tflite --num-runs 0", "--num-runs 50", ""),
     ("export m.tflite", "edge-ran export --web", ""),

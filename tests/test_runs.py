@@ -63,6 +63,14 @@ def test_a_package_that_ships_nothing_says_what_to_type(tmp_path: Path, monkeypa
         assert "edge-ran train" in caught.value.remedy
 
 
+def test_the_quantised_run_lies_beside_its_float_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "mine" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine" / "below")
+    assert runs.RunFolder(Path("runs/a")).quantised_path == Path("runs/a-qat")
+    assert runs.RunFolder(Path(".")).quantised_path == tmp_path / "mine" / "below-qat"
+    assert runs.RunFolder(Path("..")).quantised_path == tmp_path / "mine-qat"
+
+
 def test_an_open_run_gives_its_card(tmp_path: Path):
     run = runs.open_run(make(tmp_path / "r", 0, "card.json", "model.keras"))
     assert run.card() == CARD

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import itertools
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -143,7 +144,7 @@ class Loaded:
         if len(self.graph.inputs) != 1:
             raise InputError(
                 f"{subject.path} has {len(self.graph.inputs)} inputs, only models with one can be measured",
-                f"edge-ran inspect {subject.path}",
+                f"edge-ran inspect {shlex.quote(str(subject.path))}",
             )
         watch = Stopwatch()
         interpreter.load(interpreter.package(subject.options.runtime))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,9 +34,9 @@ class Plan:
             raise UsageError(f"--warmup-runs {self.warmup_runs} is negative", "for instance --warmup-runs 5")
         if not self.min_secs >= 0:
             raise UsageError(f"--min-secs {self.min_secs:g} is negative", "for instance --min-secs 1")
-        if not max(self.min_secs, 1e-9) <= self.max_secs:
+        if not max(self.min_secs, 1e-9) <= self.max_secs < math.inf:
             raise UsageError(
-                f"--max-secs {self.max_secs:g} is below --min-secs {self.min_secs:g}, or not above 0",
+                f"--max-secs {self.max_secs:g} is below --min-secs {self.min_secs:g}, not above 0, or without an end",
                 "for instance --min-secs 1 --max-secs 150",
             )
         if not 0 <= self.until < 1:

@@ -77,7 +77,7 @@ def check_regression(ratio: Ratio, allowed: float) -> None:
     if ratio.doubts:
         raise NotReliable(
             f"--max-regression cannot be judged: {'; '.join(ratio.doubts)}",
-            "measure both again on the same idle machine, for instance with --until 2%",
+            "measure both again on the same idle machine: edge-ran benchmark MODEL --until 2% --result-json FILE",
         )
     if ratio.different and ratio.ratio > 1 + allowed:
         raise GateError(

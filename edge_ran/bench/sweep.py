@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Setting:
-    """One combination. ``precision`` is empty where the file is not varied."""
+    """One combination. ``precision`` is as typed, a name or a converter's ``.toml``; empty: the file is not varied."""
 
     path: Path
     precision: str
@@ -38,7 +39,7 @@ class Setting:
     @property
     def name(self) -> str:
         threads = f" {self.options.threads or 'all'}T" if self.options.accelerator != "gpu" else ""
-        return f"{self.precision or self.path.stem} {self.options.accelerator}{threads}"
+        return f"{self.path.stem} {self.options.accelerator}{threads}"
 
     @property
     def subject(self) -> BenchModel:
@@ -73,10 +74,11 @@ class Axes:
         for value in found["threads"]:
             if not (value.isascii() and value.isdigit()):
                 raise UsageError(f"--threads: {value!r} is not a number of threads", EXAMPLES["threads"])
-        names = tuple(catalogue.converter(name).name for name in found["precision"])
+        for name in found["precision"]:
+            catalogue.converter(name)
         for name in found["accelerator"]:
             RuntimeOptions(name)
-        return cls(names, found["accelerator"], tuple(map(int, found["threads"])))
+        return cls(found["precision"], found["accelerator"], tuple(map(int, found["threads"])))
 
 
 def combinations(model: Path, axes: Axes, options: RuntimeOptions) -> list[Setting]:
@@ -94,10 +96,11 @@ def combinations(model: Path, axes: Axes, options: RuntimeOptions) -> list[Setti
     for precision, accelerator, threads in itertools.product(
         axes.precision or ("",), axes.accelerator or (options.accelerator,), axes.threads or (options.threads,)
     ):
-        path = model.with_name(f"{precision}.tflite") if precision else model
+        path = model.with_name(f"{catalogue.converter(precision).name}.tflite") if precision else model
         if not path.is_file():
-            remedy = f"edge-ran convert --precision {precision}" if precision else "check the path"
-            raise InputError(f"there is no {path}", remedy)
+            option = "--converter" if precision.endswith(".toml") else "--precision"
+            words = shlex.join(["edge-ran", "convert", option, precision, "RUN", "-o", str(path)])
+            raise InputError(f"there is no {path}", words if precision else "check the path")
         setting = Setting(path, precision, dataclasses.replace(options, accelerator=accelerator, threads=threads))
         # The number of CPU threads does nothing for a GPU.
         if setting.options.accelerator != "gpu" or not any(s.name == setting.name for s in found):

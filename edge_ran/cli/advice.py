@@ -78,8 +78,11 @@ def advice(context: Any, words: list[str], message: str) -> str:
             return f"with a point: {name} {value.replace(',', '.')}"
         percent = re.fullmatch(r"(\d+(?:\.\d+)?)( ?%)?", value)
         refused = re.search(r"less than( or equal to)? (0?\.\d+|1(\.0)?)$", message) or value.endswith("%")
-        if percent and refused and 1 < float(percent[1]) <= 100 and message.startswith(f"Invalid value for '{name}'"):
-            return f"as a part of 1: {name} {float(percent[1]) / 100:g}"
+        if percent and refused and message.startswith(f"Invalid value for '{name}'"):
+            if getattr(known.get(name), "metavar", "") in ("%", "POINTS"):
+                return f"without the sign: {name} {percent[1]}"
+            if 1 < float(percent[1]) <= 100:
+                return f"as a part of 1: {name} {float(percent[1]) / 100:g}"
         size = re.fullmatch(r"(\d+)[xX](\d+)", value)
         if size and name == "--width" and message.startswith("Invalid value for '--width'"):
             return f"--width {size[1]} --height {size[2]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def compare(
     if a.is_dir():
         raise UsageError(
             "compare compares two records; a run's precisions have a command of their own",
-            f"edge-ran precisions {a} {b}",
+            shlex.join(["edge-ran", "precisions", str(a), str(b)]),
         )
     from edge_ran import bench
     from edge_ran.cli.render import benchmark as render

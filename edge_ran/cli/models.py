@@ -34,7 +34,7 @@ def tflite_or_default(model: Path | None, pictures: Path | None = None) -> Path:
         found = RunFolder(model).tflites()
         if not found:
             found_else = None if RunFolder(model).is_finished else other_models.in_folder(model)
-            what, remedy = found_else or ("holds no .tflite", f"edge-ran convert --int8 {model}")
+            what, remedy = found_else or ("holds no .tflite", f"edge-ran convert --int8 {shlex.quote(str(model))}")
             raise InputError(f"{model} {what}", remedy)
         return found[0]
     if model is not None:
@@ -61,10 +61,12 @@ def run_of(model: Path, quiet: bool = False, pictures: Path | None = None) -> Pa
     if not model.exists():
         raise InputError(f"there is no file {model}", "check the path")
     run = RunFolder(Path(RUNS) / (model.name.split(".")[0] or "imported"))
+    again = shlex.join(["edge-ran", "import", str(model), "-o", str(run.path)])
+    check_on = "" if pictures is None else f" --check-on {shlex.quote(str(pictures))}"
     if run.is_finished and _imported_from(run.path, model):
         if pictures is not None and run.card().labels == tuple(map(str, range(len(run.card().labels)))):
             what = f"{run.path} was imported from {model} with numbers for its classes, which {pictures} names"
-            raise InputError(what, f"edge-ran import {model} -o {run.path} --check-on {pictures} --force")
+            raise InputError(what, f"{again}{check_on} --force")
         return run.path
     with host_packages("import"):
         from edge_ran.host.importing.importer import NUMBERS, Answers, import_network
@@ -76,19 +78,18 @@ def run_of(model: Path, quiet: bool = False, pictures: Path | None = None) -> Pa
         if asked := _ASKED.search(error.remedy):  # an option of import that the verb itself lacks
             option = re.sub(r"=.*'", "=EXPRESSION'", asked[0])  # of a Lambda layer the remedy shows an example
             answers = ["--labels", NUMBERS] if pictures is None else ["--check-on", shlex.quote(str(pictures))]
-            paths = [shlex.quote(str(model)), "-o", shlex.quote(str(run.path))]
-            raise InputError(str(error), " ".join(["edge-ran", "import", *paths, option, *answers])) from error
+            raise InputError(str(error), " ".join([again, option, *answers])) from error
         if not any(option in error.remedy for option in ("--labels", "--preprocessing")):
             raise
         if pictures is not None:
-            remedy = f"edge-ran import {model} -o {run.path} --check-on {pictures} --labels FILE --preprocessing tf"
+            remedy = f"{again}{check_on} --labels FILE --preprocessing tf"
             raise InputError(f"{error}; {error.remedy}", remedy) from error
-        remedy = f"edge-ran import {model} -o {run.path} --check-on FOLDER (of labelled pictures)"
+        remedy = f"{again} --check-on FOLDER (of labelled pictures)"
         raise InputError(str(error), f"{remedy}, or with --labels FILE --preprocessing tf") from error
     if not quiet:
         names = f"named as the folders of {pictures}"
         if pictures is None:
-            names = f"by number; to name them: edge-ran import {model} -o {run.path} --force --labels FILE"
+            names = f"by number; to name them: {again} --force --labels FILE"
         classes = report.network.classes
         say(f"imported {model} to {run.path}, pixels {report.preprocessing}; its {classes} classes {names}")
     return run.path

@@ -55,7 +55,7 @@ def quantize(
             say(f"quantising {run}")
     run = run_of(run, output.quiet, data)
     if target is None:
-        target = Path(RUNS) / "shipped-qat" if RunFolder(run).is_shipped else run.with_name(f"{run.resolve().name}-qat")
+        target = Path(RUNS) / "shipped-qat" if RunFolder(run).is_shipped else RunFolder(run).quantised_path
     RunOutput(target, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
     with resumable(target):
         with host_packages("quantize", output.quiet):

@@ -54,6 +54,7 @@ RULES: tuple[Needs | Excludes, ...] = (
     # verify
     Needs("plot", ("network",), verbs=("verify",)),
     Excludes("network", ("device", "install", "threads", "delegate", "delegate_option"), verbs=("verify",)),
+    Excludes("network", ("labels", "mean", "std", "color", "input_size"), verbs=("verify",)),  # the run has its own
     # train and quantize
     Excludes("resume", ("force",), verbs=("train", "quantize")),
     Needs("worker", ("workers",), verbs=("train",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shlex
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -187,7 +188,8 @@ def check_scales(made: graph.Graph, layers: Collection[str], run: Path) -> None:
         if written.scale and read.scale * weights.largest_scale >= _LARGEST_FACTOR * written.scale:
             name = min(layer_names.layers_of_tensor(written.name) & set(layers), default=written.name)
             what = f"layer {name} is 0 for every calibration picture: int8 has no scale for it"
-            raise InputError(what, f"convert with --fp16; or give it one: edge-ran quantize {run} PICTURES")
+            learn = f"edge-ran quantize {shlex.quote(str(run))} PICTURES"
+            raise InputError(what, f"convert with --fp16; or give it one: {learn}")
 
 
 def _digest(run: Path) -> str:

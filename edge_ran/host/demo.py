@@ -117,12 +117,13 @@ def demo(
     Raises:
         EnvironmentMissing: matplotlib or jinja2 is missing, or no space is left.
         InputError: no network, no pictures, or labelled pictures of other classes.
-        OutputExists: the page is there and ``force`` is False.
+        OutputExists: a file that is written is there and ``force`` is False.
     """
     began = time.perf_counter()
     report.check()
     page, clip = folder / "report.html", folder / "clip.avi"
-    check_output(page, force)
+    for file in (page, clip, *(folder / f"{precision}.tflite" for precision in PRECISIONS)):
+        check_output(file, force)
     run = run or runs.open_run(runs.SHIPPED / runs.DEFAULT).path
     labelled = dataset.load(data) if data else None
 
@@ -141,9 +142,10 @@ def demo(
     timed = benchmark(models, plan or Plan(num_runs=200, min_secs=2, max_secs=20))
     files = _files(made, compared, timed, evaluated)
     note("writing the page")
-    card = runs.open_run(run).card()
     looks = _looks(made["int8"].path, spread(compared.frames, SHOWN)[:MASKED])
-    seen = _Seen(card, files, compared, looks, evaluated.get("int8"), results, summary, timed, made["int8"])
+    seen = _Seen(
+        runs.open_run(run).card(), files, compared, looks, evaluated.get("int8"), results, summary, timed, made["int8"]
+    )
     report.write(_page(seen, seconds=time.perf_counter() - began), page)
     return DemoReport(
         report=str(page),
@@ -270,7 +272,7 @@ def _page(seen: _Seen, seconds: float) -> Report:
     times = 1 / seen.timed.ratios[-1].ratio
     tiles = (
         Tile(
-            f"{last.median_ms:.2g} ms",
+            f"{last.median_ms:.{2 if last.median_ms < 10 else 3}g} ms",
             f"an inference as int8, {times:.1f} times fp32's speed" + ("" if last.reliable else " (on a busy machine)"),
         ),
         Tile(

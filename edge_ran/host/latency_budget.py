@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -105,7 +106,7 @@ def choose(
         raise GateError(
             f"no network fits {budget_ms:g} ms on {device}: the fastest, {fastest.network} at {fastest.input_size} px "
             f"with width {fastest.width:g}, takes {fastest.median_ms:.2f} ms",
-            f"--budget {fastest.median_ms * 1.1:.2g}ms, or a faster device",
+            f"--budget {math.ceil(fastest.median_ms * 110) / 100:g}ms, or a faster device",
         )
     return BudgetResult(device, budget_ms, tuple(found), max(fitting, key=_worth))
 

@@ -102,9 +102,10 @@ def check(found: ParityReport, least: float = LEAST_AGREEMENT) -> None:
 
 
 def _remedy(found: ParityReport) -> str:
+    run, model = shlex.quote(str(found.run)), shlex.quote(str(found.model))
     if found.is_quantised and found.reference == FLOAT:  # the differences are those of int8 without fine-tuning
-        return f"edge-ran quantize {found.run}"
-    convert = f"edge-ran convert --force --precision {found.precision} {found.run} -o {found.model}"
+        return f"edge-ran quantize {run}"
+    convert = f"edge-ran convert --force --precision {found.precision} {run} -o {model}"
     return convert if found.reference == FAKE_QUANTISED else f"{convert} --no-rewrite"
 
 

@@ -6,6 +6,7 @@ Every precision is converted once and kept in the run folder, judged on the same
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,13 +122,15 @@ def _files(run: Path, quantised: Path | None, calibration: Path | None) -> tuple
             raise InputError(f"{run} is quantised itself", "give the float run that it was made from")
         precisions, quantised = PRECISIONS[:-1], folder.path
     elif quantised is None:
-        beside = RunFolder(Path(run).with_name(f"{Path(run).resolve().name}-qat"))
-        quantised = beside.path if beside.is_finished and beside.ranges_path.is_file() else None
+        other = RunFolder(folder.quantised_path)
+        quantised = other.path if other.is_finished and other.ranges_path.is_file() else None
     files = {name: _File(folder, name, calibration if name == "int8" else None) for name in precisions}
     if quantised is not None:
         other = open_run(quantised)
         if not other.ranges_path.is_file() or other.card().labels != folder.card().labels:
-            raise InputError(f"{quantised} is not a quantised run of {run}", f"edge-ran quantize {run}")
+            raise InputError(
+                f"{quantised} is not a quantised run of {run}", f"edge-ran quantize {shlex.quote(str(run))}"
+            )
         files[QUANTISED] = _File(other, "int8")
     return files, quantised
 
@@ -167,5 +170,5 @@ def check(found: Comparison, max_drop: float) -> None:
     """Raise GateError if int8 loses more points than that: after `quantize`, if there is such a run."""
     row = found.rows[-1]
     if row.drop_points > max_drop + 1e-9:  # 90 % - 89 % is not quite one point in binary numbers
-        remedy = "" if row.precision == QUANTISED else f"edge-ran quantize {found.run}"
+        remedy = "" if row.precision == QUANTISED else f"edge-ran quantize {shlex.quote(str(found.run))}"
         raise GateError(f"{row.precision} loses {row.drop_points:.2f} points, more than {max_drop:g}", remedy)

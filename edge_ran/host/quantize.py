@@ -13,6 +13,7 @@ way is taken, which also stays nearer to the network that was trained.
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -161,7 +162,7 @@ def quantize(
 
 def _training_pictures(run: Path) -> Path:
     """Return where the run's pictures were when it was trained."""
-    remedy = f"edge-ran quantize {run} PICTURES"
+    remedy = f"edge-ran quantize {shlex.quote(str(run))} PICTURES"
     try:
         source = Path(read_settings(run).source)
     except InputError:

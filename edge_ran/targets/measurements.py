@@ -16,7 +16,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.dataset import load
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.evaluate import evaluate
-from edge_ran.pictures import pictures_in
+from edge_ran.pictures import pictures_in, spread
 from edge_ran.printable import many
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets.defaults import DeviceDefaults, suited
@@ -122,11 +122,11 @@ def _benchmark(spec: DeviceSpec, request: Request, plan: Plan) -> Bench:
 
 
 def profile(spec: DeviceSpec, request: Request) -> Profile:
-    """Time each operator of a model alone, on one thread unless threads were asked for. Raises as ``benchmark``."""
+    """Time each operator of a model alone, on the CPU. Raises as ``benchmark``."""
     request = request.suited(spec, only_threads=True)
     if spec.target == "local":
         _check_local(request)
-        return bench.profile(request.models[0], request.runtime.threads or 1, progress=request.progress)
+        return bench.profile(request.models[0], request.runtime.threads, progress=request.progress)
     record = _ask(spec, request, "profile")
     with believing(spec):
         return bench.read_profile(record)
@@ -208,7 +208,7 @@ def _ask(
     """Let the device carry the verb out; return its record, which is untrusted."""
     typed = dict(request.typed)
     if request.images:
-        fed = (request.pictures or [])[: bench.MOST_PICTURES]
+        fed = spread(request.pictures or [], bench.MOST_PICTURES)  # as they are taken here
         typed["images"] = Parcel(request.images, tuple(fed))
     order = Order(verb, request.models, typed, request.runtime, plan, beside, seconds, request.overrides)
     with open_target(spec, request.talk, request.install) as target:

@@ -112,6 +112,13 @@ def test_a_page_that_is_there_is_kept(done: tuple[DemoReport, list[str]], tiny_r
         demo(Path(done[0].report).parent, run=tiny_run)
 
 
+def test_a_video_of_the_user_is_kept(tmp_path: Path, tiny_run: Path):
+    (tmp_path / "clip.avi").write_bytes(b"mine")
+    with pytest.raises(OutputExists):
+        demo(tmp_path, run=tiny_run)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["clip.avi"]
+
+
 def test_what_is_no_run_is_refused_before_anything_is_written(tmp_path: Path):
     with pytest.raises(InputError):
         demo(tmp_path / "demo", run=tmp_path / "nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from edge_ran.printable import many
@@ -35,5 +36,5 @@ def built(made: Collection) -> str:
         lines.append(f"{one.label:<{width}}  {one.taken:>7,}  {one.test:>13,}  {one.groups:>6}  {left}")
     lines += [f"! {problem}" for problem in made.problems]
     lines.append(f"{many(made.images, 'picture')} in {made.folder}" + (f"; look at {made.page}" if made.page else ""))
-    lines.append(f"next: edge-ran train {made.manifest}")
+    lines.append(f"next: edge-ran train {shlex.quote(made.manifest)}")
     return "\n".join(lines)

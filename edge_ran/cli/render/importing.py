@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from edge_ran.printable import many
@@ -25,7 +26,7 @@ def imported(found: ImportReport) -> str:
     if network.gates:
         lines.append(f"  {many(network.gates, 'attention gate')} found: convert --attention gives their masks")
     lines += [f"  note: {note}" for note in network.notes]
-    return "\n".join([*lines, f"next: edge-ran convert --int8 {found.run}"])
+    return "\n".join([*lines, f"next: edge-ran convert --int8 {shlex.quote(found.run)}"])
 
 
 def network_file(found: NetworkFile) -> str:
@@ -37,7 +38,7 @@ def network_file(found: NetworkFile) -> str:
     ]
     lines += [f"  note: {note}" for note in network.notes]
     lines += [f"  import asks for {one}" for one in found.asks]
-    return "\n".join([*lines, f"next: edge-ran import {found.path}"])
+    return "\n".join([*lines, f"next: edge-ran import {shlex.quote(found.path)}"])
 
 
 def _size(network: ReadNetwork) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from edge_ran.printable import many
@@ -32,7 +33,7 @@ def trained(result: TrainResult) -> str:
     ):
         if top1 is not None:
             lines.append(f"{name}: top-1 {top1:.2%} of {many(images, 'picture')}")
-    lines.append(f"next: edge-ran convert --int8 {result.run}")
+    lines.append(f"next: edge-ran convert --int8 {shlex.quote(result.run)}")
     return "\n".join(lines)
 
 
@@ -65,5 +66,5 @@ def quantised(result: QuantizeResult) -> str:
             f"test: float {result.float_test_top1:.2%}, int8 {result.test_top1:.2%} of "
             f"{many(result.test_images, 'picture')}"
         )
-    lines.append(f"next: edge-ran convert --int8 {result.run}")
+    lines.append(f"next: edge-ran convert --int8 {shlex.quote(result.run)}")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import re
+import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def _refusal(path: Path, head: bytes) -> InputError:
     if head.startswith(b"version https://git-lfs"):
         return InputError(f"{path} is a Git LFS pointer, not the file itself", "git lfs pull")
     if head[4:8] == b"TFL3":
-        return InputError(f"{path} is converted already", f"edge-ran inspect {path}")
+        return InputError(f"{path} is converted already", f"edge-ran inspect {shlex.quote(str(path))}")
     if found := other_models.refusal(path, head):
         return InputError(f"{path} {found[0]}", found[1])
     if text.startswith(b"{"):
