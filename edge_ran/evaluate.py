@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import dataset, records
+from edge_ran import dataset, intervals, records
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.dataset import Dataset, Progress, Sample
@@ -25,8 +24,6 @@ from edge_ran.graph import read_card
 from edge_ran.preprocess import fit_pixels
 from edge_ran.runtime import Accelerator, RuntimeOptions
 from edge_ran.unknown import UnknownReport, auroc, false_alarms, threshold_keeping
-
-Z95 = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,10 @@ class EvalReport:
     """What ``evaluate`` found. Accuracies are 0..1, drops percentage points (above 0: worse than what it is held to).
 
     ``top1_interval`` holds the true accuracy with 95 % confidence: Wilson's, or from resampling whole groups where the
-    images have groups, for frames of one clip are not independent; ``interval`` says which. ``top5`` is None below six
-    classes. ``balanced`` is the mean recall of the classes. ``calibration_error`` is the mean distance between
-    confidence and accuracy over fifteen bins (Guo et al. 2017), at the ``temperature`` of the model's card, which
-    ``run --threshold`` goes by, too. ``confusion`` counts true classes in rows.
+    images have groups (module ``intervals``), for frames of one clip are not independent; ``interval`` says which.
+    ``top5`` is None below six classes. ``balanced`` is the mean recall of the classes. ``calibration_error`` is the
+    mean distance between confidence and accuracy over fifteen bins (Guo et al. 2017), at the ``temperature`` of the
+    model's card, which ``run --threshold`` goes by, too. ``confusion`` counts true classes in rows.
     ``agreement`` is the share of equal top-1 answers of model and reference; ``drop_points`` is against the reference,
     else against the accuracy in the model's card; ``drop_interval`` (reference only) holds the true drop with 95 %.
     """
@@ -128,9 +125,9 @@ def evaluate(
         strange = np.array([classifier.scores(frame).max() for frame in dataset.frames(strangers)], np.float32)
     labels, order = classifier.labels, np.argsort(-seen.scores, axis=1, kind="stable")  # as Classifier ranks them
     answers, right = order[:, 0], order[:, 0] == truth
-    interval, how = _interval(right, samples)
+    interval, how = intervals.of_accuracy(right, [sample.group for sample in samples])
     confusion, per_class = _count(truth, answers, labels)
-    compared = _compare(seen.reference_answers, answers, truth)
+    compared = _compare(seen.reference_answers, answers, truth, samples)
     top1, card_top1 = float(right.mean()), _card_top1(classifier)
     against_card = None if card_top1 is None else 100 * (card_top1 - top1)
     return EvalReport(
@@ -189,14 +186,6 @@ def write_predictions(report: EvalReport, target: Path) -> None:
         row = "" if sample.row < 0 else sample.row
         writer.writerow((sample.path, row, sample.label, report.labels[best], f"{scores[best]:.4f}", int(best == true)))
     write_text(target, text.getvalue())
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval (Wilson 1927) of a proportion of ``hits`` among ``count`` > 0."""
-    p, z2 = hits / count, Z95**2
-    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * math.sqrt(p * (1 - p) / count + z2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _open_reference(path: Path, overrides: Overrides | None) -> Classifier:
@@ -315,14 +304,6 @@ def _class_report(confusion: NDArray[np.intp], index: int) -> ClassReport:
     return ClassReport(images, hits / images if images else None, hits / taken if taken else None)
 
 
-def _interval(right: NDArray[np.bool_], samples: Sequence[Sample]) -> tuple[tuple[float, float], str]:
-    """The 95 % interval of the accuracy, and how it was found."""
-    groups = [sample.group or f"image {i}" for i, sample in enumerate(samples)]
-    if 1 < len(set(groups)) < len(groups):
-        return _by_group(right, groups), "groups resampled"
-    return wilson(int(right.sum()), len(right)), "Wilson"
-
-
 @dataclass(frozen=True)
 class _Comparison:
     """How the model compares with the reference on the same images."""
@@ -334,11 +315,12 @@ class _Comparison:
 
 
 def _compare(
-    reference: NDArray[np.int64] | None, answers: NDArray[np.intp], truth: NDArray[np.int64]
+    reference: NDArray[np.int64] | None, answers: NDArray[np.intp], truth: NDArray[np.int64], samples: Sequence[Sample]
 ) -> _Comparison | None:
     if reference is None:
         return None
-    drop, interval = _paired_drop(reference == truth, answers == truth)
+    groups = [sample.group for sample in samples]
+    drop, interval = intervals.of_drop(reference == truth, answers == truth, groups)
     return _Comparison(float((reference == truth).mean()), float((reference == answers).mean()), drop, interval)
 
 
@@ -354,28 +336,9 @@ def _unknown(
         kept=float((known >= least).mean()),
         threshold=least,
         false_alarms=float(passed.mean()),
-        false_alarms_interval=wilson(int(passed.sum()), len(passed)),
+        false_alarms_interval=intervals.wilson(int(passed.sum()), len(passed)),
         kept_top1=float(right[known >= least].mean()),
     )
-
-
-def _by_group(right: NDArray[np.bool_], groups: Sequence[str]) -> tuple[float, float]:
-    """95 % interval of the accuracy by drawing whole groups with replacement (cluster bootstrap)."""
-    names = sorted(set(groups))
-    place = np.searchsorted(names, groups)
-    hits, sizes = np.bincount(place, right, len(names)), np.bincount(place, minlength=len(names))
-    random = np.random.default_rng(0)
-    draws = (random.integers(len(names), size=len(names)) for _ in range(1000))
-    low, high = np.percentile([hits[drawn].sum() / sizes[drawn].sum() for drawn in draws], [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _paired_drop(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
-    """Points lost, and their 95 % interval, from the images that only one of the two gets right."""
-    count, lost, won = len(before), int((before & ~after).sum()), int((~before & after).sum())
-    drop = (lost - won) / count
-    half = Z95 * math.sqrt(max(0.0, lost + won - (lost - won) ** 2 / count)) / count
-    return 100 * drop, (100 * (drop - half), 100 * (drop + half))
 
 
 def _calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_], bins: int = 15) -> float:

@@ -19,7 +19,8 @@ from edge_ran import attention, dataset, plots, report
 from edge_ran.classifier import Classifier
 from edge_ran.dataset import Sample
 from edge_ran.errors import EdgeRanError
-from edge_ran.evaluate import EvalReport, wilson
+from edge_ran.evaluate import EvalReport
+from edge_ran.intervals import wilson
 from edge_ran.stream.decide import Decider
 from edge_ran.unknown import UnknownReport
 

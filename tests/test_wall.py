@@ -17,7 +17,17 @@ PACKAGE = ROOT / "edge_ran"
 
 # From the ground up; a module imports only from floors below its own. CONTRIBUTING.md draws the same table.
 FLOORS = (
-    ("energy", "errors", "layer_names", "machine", "other_models", "python_command", "printable", "vulkan"),
+    (
+        "energy",
+        "errors",
+        "intervals",
+        "layer_names",
+        "machine",
+        "other_models",
+        "python_command",
+        "printable",
+        "vulkan",
+    ),
     (
         *("architecture", "catalogue", "folder_walk", "files", "labels", "recipe", "records", "web_server", "workers"),
         "zip_archive",

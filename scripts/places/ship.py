@@ -24,11 +24,11 @@ from edge_ran import catalogue
 from edge_ran.architecture import named
 from edge_ran.card import Accuracy, InputSpec, ModelCard, Training
 from edge_ran.classifier import Classifier
-from edge_ran.evaluate import wilson
 from edge_ran.files import atomic_path, write_text
 from edge_ran.host import calibration, model_cards, networks
 from edge_ran.host.convert import convert
 from edge_ran.host.scoring import Examples, fit_temperature, predict
+from edge_ran.intervals import wilson
 from edge_ran.preprocess import fit_pixels
 
 DESCRIPTION = (
