@@ -150,7 +150,7 @@ def demo(
     return DemoReport(
         report=str(page),
         clip=str(clip),
-        network=card.name,
+        network=seen.card.name,
         files=files,
         pictures=len(compared.frames),
         top1_images=evaluated["int8"].images if evaluated else 0,
