@@ -32,18 +32,32 @@ class _Files(http.server.SimpleHTTPRequestHandler):
         ".js": "text/javascript",
     }
 
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=600")  # as GitHub Pages says
+        super().end_headers()
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, _Server)
+        if not self.server.is_gone:  # connections that a browser opened beforehand outlive the server
+            super().do_GET()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    is_gone = False
 
 
 @contextmanager
 def static_server(folder: Path) -> Iterator[str]:
     """Serve a folder as any static host would; yields its address."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, directory=str(folder)))
+    server = _Server(("127.0.0.1", 0), functools.partial(_Files, directory=str(folder)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/"
     finally:
+        server.is_gone = True
         server.shutdown()
         server.server_close()
 

@@ -20,7 +20,7 @@ from edge_ran.card import InputSpec, Overrides
 from edge_ran.classifier import Classifier, with_masks
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.phone import assets
-from edge_ran.phone.site import SiteOptions, export_site
+from edge_ran.phone.site import PAGES, SiteOptions, export_site, write_service_worker
 from edge_ran.picture import read_picture
 from edge_ran.preprocess import fit_pixels
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
@@ -130,6 +130,60 @@ def test_the_camera_is_classified_as_in_python_and_offline_too(browser: Any, sit
         assert browser.execute_async_script(ready)
     browser.get(f"{url}?accelerator=cpu")  # the server is gone
     assert wait_for(browser, "label")["label"] == right.label
+
+
+def write_small_site(folder: Path, words: str) -> None:
+    """What the service worker needs of a site."""
+    folder.mkdir(exist_ok=True)
+    (folder / "index.html").write_text(f"<!doctype html><title>{words}</title>", "utf-8")
+    shutil.copyfile(PAGES / "sw.js", folder / "sw.js")
+    write_service_worker(folder)
+
+
+# Visit a site until its newest service worker controls the page.
+VISIT = """
+const [done] = arguments;
+(async () => {
+  const one = await navigator.serviceWorker.register("sw.js", { scope: "./" });
+  await one.update();
+  const fresh = one.installing ?? one.waiting;
+  while (fresh ? fresh.state !== "activated" : !one.active) await new Promise((resolve) => setTimeout(resolve, 20));
+  while (!navigator.serviceWorker.controller) await new Promise((resolve) => setTimeout(resolve, 20));
+  done(await caches.keys());
+})().catch((error) => done(error.message));
+"""
+
+
+def test_what_is_kept_is_the_newest_version_and_of_this_site_alone(browser: Any, tmp_path: Path) -> None:
+    write_small_site(tmp_path / "one", "old")
+    write_small_site(tmp_path / "two", "another")
+    with static_server(tmp_path) as url:
+        browser.get(f"{url}one/")
+        assert len(browser.execute_async_script(VISIT)) == 1
+        browser.get(f"{url}two/")
+        assert len(browser.execute_async_script(VISIT)) == 2
+        write_small_site(tmp_path / "one", "new")
+        browser.get(f"{url}one/")
+        assert browser.title == "old"
+        assert len(browser.execute_async_script(VISIT)) == 2
+        browser.get(f"{url}one/")
+        assert browser.title == "new"
+    browser.get(f"{url}two/")  # the server is gone
+    assert browser.title == "another"
+
+
+def test_an_address_with_a_token_reaches_the_server_and_without_a_network_what_was_kept(
+    browser: Any, tmp_path: Path
+) -> None:
+    write_small_site(tmp_path / "site", "old")
+    with static_server(tmp_path / "site") as url:
+        browser.get(url)
+        browser.execute_async_script(VISIT)
+        (tmp_path / "site" / "index.html").write_text("<!doctype html><title>of another model</title>", "utf-8")
+        browser.get(f"{url}?token=fresh")
+        assert browser.title == "of another model"
+    browser.get(f"{url}?token=later")  # the server is gone
+    assert browser.title == "old"
 
 
 def test_a_gpu_serves_when_it_is_asked_for_and_right(browser: Any, site: Path) -> None:

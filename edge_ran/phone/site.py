@@ -174,7 +174,7 @@ def export_site(
         config = _write_models(models, fresh, options)
         (fresh / "config.json").write_text(json.dumps(records.document(config), ensure_ascii=False), "utf-8")
         _write_pages(fresh, runtime, config.name)
-        version, names = _write_service_worker(fresh)
+        version, names = write_service_worker(fresh)
     return Site(
         folder=target,
         version=version,
@@ -301,7 +301,7 @@ def _write_pages(folder: Path, runtime: Path, name: str) -> None:
     (folder / "manifest.webmanifest").write_text(json.dumps(manifest, ensure_ascii=False), "utf-8")
 
 
-def _write_service_worker(folder: Path) -> tuple[str, tuple[str, ...]]:
+def write_service_worker(folder: Path) -> tuple[str, tuple[str, ...]]:
     """Tell the service worker which files to keep, and a version that changes with any of them."""
     script = folder / "sw.js"
     names = tuple(sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p != script))

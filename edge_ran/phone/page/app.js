@@ -25,11 +25,12 @@ async function keepOffline(hasSession) {
     serviceWorker.register("sw.js").catch(() => {}); // no offline use then
     return true;
   }
-  const kept = await serviceWorker.getRegistrations().catch(() => []);
-  for (const one of kept) await one.unregister();
-  for (const name of kept.length ? await caches.keys() : []) await caches.delete(name);
-  if (kept.length) location.reload();
-  return !kept.length;
+  const kept = await serviceWorker.getRegistration().catch(() => null);
+  if (!kept) return true;
+  await kept.unregister();
+  for (const name of await caches.keys()) if (name.startsWith(`edge-ran-${kept.scope} `)) await caches.delete(name);
+  location.reload();
+  return false;
 }
 
 async function start() {
