@@ -126,7 +126,6 @@ def demo(
         check_output(file, force)
     run = run or runs.open_run(runs.SHIPPED / runs.DEFAULT).path
     labelled = dataset.load(data) if data else None
-
     made = {}
     for precision in PRECISIONS:
         note(f"converting to {precision}")
@@ -142,10 +141,9 @@ def demo(
     timed = benchmark(models, plan or Plan(num_runs=200, min_secs=2, max_secs=20))
     files = _files(made, compared, timed, evaluated)
     note("writing the page")
+    card = runs.open_run(run).card()
     looks = _looks(made["int8"].path, spread(compared.frames, SHOWN)[:MASKED])
-    seen = _Seen(
-        runs.open_run(run).card(), files, compared, looks, evaluated.get("int8"), results, summary, timed, made["int8"]
-    )
+    seen = _Seen(card, files, compared, looks, evaluated.get("int8"), results, summary, timed, made["int8"])
     report.write(_page(seen, seconds=time.perf_counter() - began), page)
     return DemoReport(
         report=str(page),
