@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import TEMPORARY_PREFIX, check_output_folder
-from edge_ran.runs import BEST, CALIBRATION, CHECKPOINT, METRICS, SETTINGS
+from edge_ran.runs import BEST, CALIBRATION, CHECKPOINT, METRICS, SETTINGS, RunFolder
 
 UNFINISHED = "unfinished"
 CACHED_PIXELS = "pixels-*.npy"
@@ -73,6 +73,14 @@ class RunOutput:
         if self.folder != self.run:
             _move_up(self.folder, self.run)
             self.folder = self.run
+
+
+def clear(run: Path) -> None:
+    """Remove whatever an earlier run, or what was made of it, left in a folder; its card first, see ``_move_up``."""
+    for path in (*(run / name for name in (_CARD, *_OWN, UNFINISHED)), *run.glob(CACHED_PIXELS)):
+        _remove(path)
+    for path in RunFolder(run).tflites():
+        _remove(path)
 
 
 def _is_leftover(path: Path) -> bool:

@@ -16,11 +16,11 @@ import tf_keras
 from numpy.typing import NDArray
 from tf_keras import layers
 
-from edge_ran import dataset, layer_names, zip_archive
+from edge_ran import dataset, layer_names, run_output, zip_archive
 from edge_ran.card import Imported, InputSpec, ModelCard, Training
 from edge_ran.errors import GateError, InputError, OutputExists
-from edge_ran.files import read_bytes, sha256, write_text
-from edge_ran.host import model_cards, networks, rewrites
+from edge_ran.files import atomic_path, read_bytes, sha256, write_text
+from edge_ran.host import model_cards, rewrites
 from edge_ran.host.importing import pixels as px
 from edge_ran.host.importing.by_name import read_named
 from edge_ran.host.importing.configuration import read_graph
@@ -164,7 +164,7 @@ def import_network(
     theirs, ours = built(original, "original", path, is_foreign=True), built(graph, network.name, path)
     if folder_labels:
         network.notes.append(f"labels are the folders of {check_on}, sorted: {', '.join(labels[:5])}, …")
-    frames, chosen, trials = _pixels(path, network, theirs, said, labels, size, check_on)
+    frames, chosen, trials = _pixels(path, network, theirs, said, answers.color, labels, size, check_on)
     if answers.color is None and chosen.name in ("raw", "given", "unit"):
         network.notes.append("colours are taken to be RGB, as Keras reads pictures; --color bgr for OpenCV's")
     spec = px.input_spec(chosen, scaling, height, width, answers.fit)
@@ -193,28 +193,30 @@ def import_network(
 
 
 def _write(run: RunFolder, model: tf_keras.Model, card: ModelCard) -> None:
-    """Write a run folder; what was made of another network there goes when the new one is whole."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    networks.save(model, run.model_path)
-    for old in (run.ranges_path, *run.tflites()):
-        old.unlink(missing_ok=True)
+    """Write a run folder. An older run there stays until the new network is written, then all of it goes: `convert`
+    would measure ranges on its pictures. The card comes last: without it a run is not finished.
+    """
+    with atomic_path(run.model_path) as fresh:
+        model.save(fresh, save_format="keras")
+        run_output.clear(run.path)
     write_text(run.card_path, card.to_json())
 
 
 def _pixels(
-    path: Path, network: _Network, theirs: tf_keras.Model, said: px.Pixels | None, labels: tuple[str, ...],
-    size: InputSpec, check_on: Path | None,
+    path: Path, network: _Network, theirs: tf_keras.Model, said: px.Pixels | None, color: str | None,
+    labels: tuple[str, ...], size: InputSpec, check_on: Path | None,
 ) -> tuple[list[NDArray[np.uint8]], px.Pixels, tuple[px.PixelTrial, ...]]:  # fmt: skip
     """Return the pictures to prove it on, how their pixels are scaled, and the ways that were tried on them."""
-    chosen = said or px.from_graph(network.translated.scaling)
+    drawn = px.from_graph(network.translated.scaling)
+    chosen = said or (px.in_order(drawn, color) if drawn is not None else None)
     if check_on is None:
         if chosen is None:
             raise px.unknown(path)
         return proof_frames(PROOF_PICTURES), chosen, ()
     frames, truth = _labelled(check_on, labels)
-    trials = px.try_all(lambda x: _probabilities(theirs, x), frames, truth, size, said)
+    trials = px.try_all(lambda x: _probabilities(theirs, x), frames, truth, size, said, color)
     network.notes.extend(_doubts(trials, chosen))
-    return frames[:PROOF_PICTURES], chosen or px.choose(trials, len(labels), check_on), trials
+    return frames[:PROOF_PICTURES], chosen or px.in_order(px.choose(trials, len(labels), check_on), color), trials
 
 
 def inspect_network(path: Path) -> NetworkFile:

@@ -6,7 +6,7 @@ A network that another script trained computes nonsense, without an error, when 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +59,13 @@ class PixelTrial:
 def told(
     name: str | None, mean: Sequence[float] | None, std: Sequence[float] | None, scale: float | None, color: str | None
 ) -> Pixels | None:
-    """Return what the user said of the pixels, None where that is nothing.
+    """Return what the user said of the pixels, None where they did not say how these are scaled.
 
     Raises:
         UsageError: it contradicts itself, or a name or number is none.
     """
+    if color is not None and color not in ("rgb", "bgr"):
+        raise UsageError(f"--color {color!r} is unknown", "--color rgb or bgr")
     if name is not None and (mean or std or scale is not None):
         raise UsageError("--preprocessing and --mean, --std or --scale were both given", "give one")
     if scale is not None and std:
@@ -71,8 +73,7 @@ def told(
     if name is not None:
         if name not in NAMED:
             raise UsageError(f"no preprocessing is called {name!r}: {MEANINGS}", nearest(name, NAMED))
-        found = NAMED[name]
-        return found if color is None else Pixels(name, found.mean, found.std, _color(color))
+        return in_order(NAMED[name], color)
     if not (mean or std or scale is not None):
         return None
     if scale is not None and not 0 < scale < float("inf"):
@@ -81,7 +82,16 @@ def told(
         raise UsageError(f"--scale {scale:g} would multiply pixels, which go from 0 to 255", f"--scale {1 / scale:g}")
     check_units(mean, [1 / scale] if scale is not None else std)
     deviation = [1 / scale] if scale is not None else list(std or [1.0])
-    return Pixels("given", _three(mean or [0.0], "--mean"), _three(deviation, "--std"), _color(color or "rgb"))
+    return Pixels("given", _three(mean or [0.0], "--mean"), _three(deviation, "--std"), color or "rgb")
+
+
+def in_order(pixels: Pixels, color: str | None) -> Pixels:
+    """Return the scaling with its channels in the order that the user named, its own where that is None.
+
+    Means and deviations keep their places: a script that reads pictures with OpenCV and scales them with a function
+    for RGB takes the first mean from blue.
+    """
+    return pixels if color is None else replace(pixels, color=color)
 
 
 def from_graph(scaling: Scaling) -> Pixels | None:
@@ -107,10 +117,16 @@ def scaled(frames: Sequence[NDArray[np.uint8]], pixels: Pixels, spec: InputSpec)
 
 def try_all(
     forward: Forward, frames: Sequence[NDArray[np.uint8]], truth: NDArray[np.int64], size: InputSpec,
-    also: Pixels | None,
+    also: Pixels | None, color: str | None = None,
 ) -> tuple[PixelTrial, ...]:  # fmt: skip
-    """Try every named way, and ``also``, on labelled pictures; return them with the best first."""
-    ways = {**NAMED, **({also.name: also} if also is not None else {})}
+    """Try every named way, and ``also``, on labelled pictures; return them with the best first.
+
+    ``color`` is the order of the channels where the user named it; each named way is then tried in that order.
+    """
+    ways = {
+        **{name: in_order(one, color) for name, one in NAMED.items()},
+        **({also.name: also} if also is not None else {}),
+    }
     found = []
     for pixels in ways.values():
         values = scaled(frames, pixels, size)
@@ -125,7 +141,7 @@ def choose(trials: tuple[PixelTrial, ...], classes: int, folder: Path) -> Pixels
     """Return the way that clearly fits. Raises InputError where none does."""
     best, second = trials[:2]
     listed = ", ".join(f"{one.name} {one.top1:.0%}" for one in trials)
-    if best.top1 < 2 / classes:
+    if best.top1 < min(2 / classes, (1 + 1 / classes) / 2):  # twice chance; of two classes, half way to all right
         what = f"none of the usual ways to scale pixels fits the pictures in {folder}: {listed}"
         raise InputError(what, "look at the training script: --mean, --std or --scale, --color; and check --labels")
     if 100 * (best.top1 - second.top1) < CLEAR_POINTS and best.log_likelihood - second.log_likelihood < 0.1:
@@ -140,12 +156,6 @@ def unknown(path: Path) -> InputError:
         f"{path} does not say how its pixels are scaled ({MEANINGS})",
         f"--preprocessing {'|'.join(NAMED)}, --mean and --std, or --check-on FOLDER of labelled pictures tries them",
     )
-
-
-def _color(color: str) -> str:
-    if color not in ("rgb", "bgr"):
-        raise UsageError(f"--color {color!r} is unknown", "--color rgb or bgr")
-    return color
 
 
 def _three(values: Sequence[float], option: str) -> tuple[float, float, float]:
