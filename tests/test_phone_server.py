@@ -451,14 +451,34 @@ def test_what_a_page_could_not_do_is_one_line() -> None:
 
 def test_each_phone_gets_a_session_and_no_more_phones_than_were_invited() -> None:
     sessions = Sessions()
-    two, one = sessions.invite(2), sessions.invite()
+    two = sessions.invite(2)
     first, second = come(sessions, two)[0], come(sessions, two)[0]
     assert first != second
     assert sessions.take(two.name, "hello", json.dumps(HELLO).encode()) is None
     assert sessions.take(two.name, "result", b"{}") is None
     assert [one.name for one in (two.next(1), two.next(1)) if one] == [first, second]
     assert two.next(0.01) is None
-    assert come(sessions, one) == come(sessions, one)  # a single place goes to the newest page
+
+
+def test_a_single_place_goes_to_the_newest_page_and_what_the_page_before_sends_is_not_taken() -> None:
+    sessions, found, waited = Sessions(), list[Any](), list[Any]()
+    invitation = sessions.invite()
+    first, session = come(sessions, invitation)
+    waiting = threading.Thread(target=lambda: waited.append(sessions.next_task(first)))
+    waiting.start()
+    second, same = come(sessions, invitation)
+    waiting.join(30)
+    assert same is session
+    assert first != second
+    assert waited == [None]
+    assert not sessions.knows(first)
+    thread = asking(session, found)
+    task = sessions.next_task(second) or {}
+    for what, told in (("result", {"task": task["id"], **TIMED, "seconds": 9}), ("hello", HELLO)):
+        assert sessions.take(first, what, json.dumps(told).encode()) is None
+    assert sessions.take(second, "result", json.dumps({"task": task["id"], **TIMED}).encode()) == {}
+    thread.join(30)
+    assert [one.seconds for one in found] == [1]
 
 
 def test_what_a_phone_tells_becomes_the_outputs_of_the_runtime() -> None:

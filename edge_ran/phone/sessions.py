@@ -110,10 +110,17 @@ class Session:
         """Return the page's task; ``wait`` when there was none for a while."""
         self.seen_at = time.monotonic()
         with self._changed:
-            self._changed.wait_for(lambda: self._task or self._ended, POLL_S)
+            mine = self.name
+            self._changed.wait_for(lambda: self._task or self._ended or self.name != mine, POLL_S)
             if self._task:
                 return self._task
             return {"kind": "end" if self._ended else "wait", "id": 0}
+
+    def hand_on(self, hello: Hello) -> None:
+        """Give the session to another page, by a new name: what the page before sends comes from another phone."""
+        with self._changed:
+            self.name, self.hello, self.seen_at = secrets.token_urlsafe(9), hello, time.monotonic()
+            self._changed.notify_all()
 
     def take(self, what: str, told: dict[str, Any]) -> dict[str, Any] | None:
         """Take in what the page sent, and return what it is answered; None where ``what`` is nothing that pages send.
@@ -160,7 +167,8 @@ class Invitation:
     def welcome(self, hello: Hello) -> Session | None:
         """Return the session of a page that comes for the first time; None where every place is taken.
 
-        A single place goes to the newest page, one of several to a newcomer when its page is gone.
+        A single place goes to the newest page, one of several to a newcomer when its page is gone. The session then
+        has a new name.
         """
         with self._lock:
             if len(self.sessions) < self.places:
@@ -173,7 +181,7 @@ class Invitation:
             oldest = min(self.sessions, key=lambda one: one.seen_at)
             if time.monotonic() - oldest.seen_at < patience_s:
                 return None
-            oldest.hello, oldest.seen_at = hello, time.monotonic()
+            oldest.hand_on(hello)
             return oldest
 
     def end(self) -> None:
@@ -203,9 +211,10 @@ class Sessions:
             return name in self._sessions or name in self._invitations
 
     def next_task(self, name: str) -> dict[str, Any] | None:
-        """Return the next task of the session called ``name``; None where there is no such session."""
+        """Return the next task of the session called ``name``; None where there is none, or none any more."""
         session = self._find(name)
-        return session.next_task() if session else None
+        task = session.next_task() if session else None
+        return task if self._find(name) else None
 
     def take(self, name: str, what: str, body: bytes) -> dict[str, Any] | None:
         """Take in what a page sent to a session, or its ``hello`` to an invitation.
@@ -231,13 +240,19 @@ class Sessions:
         hello = records.read(Hello, told, "phone")
         if session:  # loaded again
             session.hello, session.seen_at = hello, time.monotonic()
-        elif invitation:
+            return {"session": name}
+        given = self._welcome(invitation, hello) if invitation else ""
+        return {"session": given} if given else None
+
+    def _welcome(self, invitation: Invitation, hello: Hello) -> str:
+        """Return the name of the session that a page gets, and forget the name that it had; empty: no place."""
+        with self._lock:
             session = invitation.welcome(hello)
             if session is None:
-                return None
-            with self._lock:
-                self._sessions[session.name] = session
-        return {"session": session.name} if session else None
+                return ""
+            self._sessions = {name: one for name, one in self._sessions.items() if one is not session}
+            self._sessions[session.name] = session
+            return session.name
 
     def _find(self, name: str) -> Session | None:
         with self._lock:
