@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from test_cli_help import VERBS
+from test_cli_rules import refusal
 from typer.core import TyperCommand
 
 from edge_ran import cli
@@ -46,6 +47,21 @@ def test_a_training_continues_from_its_checkpoint(stopped: Callable[..., list[st
     told = stopped(resumable(run), *words)
     assert told == [f"edge-ran: stopped; the last checkpoint is in {run}; to continue:", again]
     assert stopped(resumable(run), *words[:-1], "--resume")[1] == again
+
+
+@pytest.mark.parametrize(
+    "budget", ["--budget 9ms --device board", "--budget=9ms -d board", "-dboard", "--device=board"]
+)
+def test_a_training_with_a_budget_continues_with_the_network_that_it_chose(
+    stopped: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, budget: str
+) -> None:
+    monkeypatch.setattr(VERBS["train"], "callback", None)  # restored afterwards
+    (tmp_path / "checkpoint.npz").write_bytes(b"")
+    chosen = {"--network": "places38", "--input-size": "96", "--width": "0.5"}
+    typed = ("train", "data", *budget.split(), "--epochs", "9")
+    again = "train data --epochs 9 --network=places38 --input-size=96 --width=0.5 --resume"
+    assert stopped(resumable(tmp_path, chosen), *typed)[1] == f"  edge-ran {again}"
+    assert not refusal("train", VERBS["train"], *again.split()[2:])
 
 
 def test_other_verbs_say_what_is_there(stopped: Callable[..., list[str]]) -> None:

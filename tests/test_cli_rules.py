@@ -102,6 +102,9 @@ def test_each_rule_is_about_options_that_exist(rule: Any):
         "evaluate m.tflite data --gpu-precision fp32",
         "evaluate m.tflite data --accelerator cpu --no-fallback",
         "evaluate m.tflite data --delegate-option a=b",
+        "train data --budget 9ms --input-size 64",
+        "train data --device board --network edge50",
+        "train data --budget 9ms --resume",
     ],
 )
 def test_an_option_without_effect_is_two_lines_and_exit_code_2(words: str, monkeypatch, capsys):

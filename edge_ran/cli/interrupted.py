@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge_ran.cli.app import say
@@ -54,27 +54,42 @@ def on_interrupt(saved: Callable[[], tuple[str, str]]) -> Iterator[None]:
         raise Told from interrupt
 
 
-def resumable(run: Path) -> contextlib.AbstractContextManager[None]:
-    """For a training in the folder ``run``: it continues from its checkpoint with ``--resume``."""
+def resumable(run: Path, instead: Mapping[str, str] | None = None) -> contextlib.AbstractContextManager[None]:
+    """For a training in the folder ``run``: it continues from its checkpoint with ``--resume``.
+
+    ``instead`` are options with values that stand for ``--budget`` and ``--device``: what these have chosen.
+    """
 
     def saved() -> tuple[str, str]:
+        words = tuple(f"{option}={value}" for option, value in (instead or {}).items())
+        measured = ("--budget", "--device", "-d") if words else ()
+        again = command(*words, "--resume", leave_out=("--force", "-f"), leave_out_with_value=measured)
         if any(run.glob("**/checkpoint.npz")):
-            return f"the last checkpoint is in {run}; to continue:", command("--resume", leave_out=("--force", "-f"))
+            return f"the last checkpoint is in {run}; to continue:", again
         if any(run.glob("**/settings.json")):
-            return f"before the first checkpoint in {run}; to start again:", command(
-                "--resume", leave_out=("--force", "-f")
-            )
+            return f"before the first checkpoint in {run}; to start again:", again
         return "nothing was saved; to start again:", command()
 
     return on_interrupt(saved)
 
 
-def command(*more: str, leave_out: tuple[str, ...] = ()) -> str:
+def command(*more: str, leave_out: tuple[str, ...] = (), leave_out_with_value: tuple[str, ...] = ()) -> str:
     """Return this command as it was typed, less some options, and more of others that it does not have."""
     from edge_ran.camera.address import without_password
 
-    words = [_hidden(word, without_password) for word in sys.argv[1:] if word not in leave_out]
+    typed = _without(sys.argv[1:], leave_out_with_value)
+    words = [_hidden(word, without_password) for word in typed if word not in leave_out]
     return shlex.join(["edge-ran", *words, *(word for word in more if word not in words)])
+
+
+def _without(words: Sequence[str], options: tuple[str, ...]) -> Iterator[str]:
+    """The words without these options and their values, as ``--device NAME``, ``--device=NAME``, ``-dNAME``."""
+    remaining = iter(words)
+    for word in remaining:
+        if word in options:
+            next(remaining, None)
+        elif not any(word.startswith(f"{one}=" if one.startswith("--") else one) for one in options):
+            yield word
 
 
 def _hidden(word: str, without_password: Callable[[str], str]) -> str:

@@ -29,7 +29,10 @@ class Excludes:
     option: str
     others: tuple[str, ...]
     verbs: tuple[str, ...] = ()
+    remedy: str = ""  # empty: to leave one of the two out
 
+
+_CHOSEN = "resume with the --network, --input-size and --width that --budget chose, in its place"
 
 RULES: tuple[Needs | Excludes, ...] = (
     # the accelerator
@@ -58,6 +61,9 @@ RULES: tuple[Needs | Excludes, ...] = (
     # train and quantize
     Excludes("resume", ("force",), verbs=("train", "quantize")),
     Needs("worker", ("workers",), verbs=("train",)),
+    Excludes("budget", ("network", "input_size", "width"), verbs=("train",)),
+    Excludes("device", ("network", "input_size", "width"), verbs=("train",)),
+    Excludes("resume", ("budget", "device"), verbs=("train",), remedy=_CHOSEN),
     # import
     Needs("upsampling", ("network",), verbs=("import",)),
     # convert
@@ -86,7 +92,7 @@ def check(verb: str, typed: Mapping[str, Any]) -> None:
         if isinstance(rule, Excludes) and there:
             raise UsageError(
                 f"{spelt(rule.option)} and {spelt(there[0])} cannot be used together",
-                f"leave out {spelt(rule.option)} or {spelt(there[0])}",
+                rule.remedy or f"leave out {spelt(rule.option)} or {spelt(there[0])}",
             )
     if typed.get("accelerator") == "cpu" and (without := _first(("gpu_precision", "no_fallback"), typed)):
         raise UsageError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_ran.cli.app import host_packages, parse_seconds, say
+from edge_ran.cli.app import host_packages, say
 from edge_ran.cli.data_options import LabelledData, ManifestOptions
 from edge_ran.cli.interrupted import resumable
 from edge_ran.cli.model_options import NetworkOptions
@@ -18,115 +17,11 @@ from edge_ran.cli.option_groups import verb
 from edge_ran.cli.options import OutputOptions
 from edge_ran.cli.progress import training_progress
 from edge_ran.cli.render import emit
-from edge_ran.errors import UsageError
+from edge_ran.cli.train_options import BudgetOptions, RecipeOptions, TrainingOptions, WorkerOptions
 
 if TYPE_CHECKING:
-    from edge_ran.recipe import TrainOptions
-    from edge_ran.workers import Workers
-
-
-@dataclass(frozen=True)
-class RecipeOptions:
-    """Changes of the recipe, for ``recipe.Recipe.changed``."""
-
-    PANEL: ClassVar[str] = "Recipe"
-
-    epochs: Annotated[int | None, typer.Option(help="Passes; 0: last layer only.", show_default="the recipe's")] = None
-    batch_size: Annotated[int | None, typer.Option(help="Pictures in a step.", show_default="the recipe's")] = None
-    learning_rate: Annotated[float | None, typer.Option(help="Highest rate.", show_default="the recipe's")] = None
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the kernels.")] = None
-    label_smoothing: Annotated[float | None, typer.Option(help="Share of the target given to all classes.")] = None
-    mixup: Annotated[float | None, typer.Option(help="Alpha of mixup, 0 = off.")] = None
-    flip: Annotated[bool | None, typer.Option(help="Mirror at random (not for signs and text).")] = None
-    brightness: Annotated[float | None, typer.Option(help="Largest relative change of brightness.")] = None
-    contrast: Annotated[float | None, typer.Option(help="Largest relative change of contrast.")] = None
-    colour: Annotated[float | None, typer.Option(help="Largest relative change of saturation (and light).")] = None
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How the network is trained, besides the recipe."""
-
-    fit: Annotated[str, typer.Option(help="stretch the frame, or crop its centre.")] = "stretch"
-    start: Annotated[
-        str, typer.Option("--from", metavar="NAME|RUN", help="First weights: auto, none, a shipped name, a run.")
-    ] = "auto"
-    teacher: Annotated[
-        str, typer.Option(metavar="RUN|FILE", help="A run or .tflite of the same classes to learn from as well.")
-    ] = ""
-    none: Annotated[
-        str, typer.Option(metavar="FOLDER", help="Pictures and clips of none of the classes, to be unsure of.")
-    ] = ""
-    balance: Annotated[
-        bool | None, typer.Option(help="Give rare classes more weight.", show_default="where they are uneven")
-    ] = None
-    validation_fraction: Annotated[float, typer.Option(help="Share held out to choose the best epoch.")] = 0.1
-    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto (the faster).")] = "float32"
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of order, augmentation and first weights.")] = 0
-    checkpoint_secs: Annotated[float, typer.Option(help="Seconds between checkpoints in an epoch.")] = 120.0
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out.")] = False
-
-    def options(self, start: str) -> TrainOptions:
-        """Return them as the library takes them, with the first weights that were found. Raises UsageError."""
-        from edge_ran.dataset.splitting import check_fraction
-        from edge_ran.recipe import TrainOptions
-
-        check_fraction(self.validation_fraction)
-        found = TrainOptions(
-            self.fit, self.validation_fraction, self.balance, self.precision, self.seed, self.skip_bad,
-            self.checkpoint_secs, start=start, teacher=self.teacher, none=self.none,
-        )  # fmt: skip
-        found.check()
-        return found
-
-
-@dataclass(frozen=True)
-class BudgetOptions:
-    """A limit of the inference time, which chooses the network."""
-
-    PANEL: ClassVar[str] = "Latency budget"
-
-    budget: Annotated[
-        str,
-        typer.Option(metavar="TIME", help="Train the largest network that infers in this time, such as 10ms."),
-    ] = ""
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            "-d",
-            metavar="DEVICE",
-            help="Where the inference is timed; its description may give the budget.",
-        ),
-    ] = ""
-
-    def limit_ms(self) -> float | None:
-        """Return what ``--budget`` says, else the budget in the device's description. Raises UsageError."""
-        if self.budget:
-            return 1e3 * parse_seconds(self.budget)
-        if not self.device:
-            return None
-        from edge_ran.targets import resolve
-
-        if known := resolve(self.device).latency_budget_ms:
-            return known
-        raise UsageError(f"{self.device} has no latency_budget_ms", "give --budget 10ms, or leave --device away")
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """The machines of one training."""
-
-    workers: Annotated[
-        str, typer.Option(metavar="HOST:PORT,...", help="All machines that train together.", show_default="TF_CONFIG")
-    ] = ""
-    worker: Annotated[int | None, typer.Option(help="Which of --workers this one is; 0 writes the run.")] = None
-
-    def workers_of(self) -> Workers | None:
-        """Return the workers that they or TF_CONFIG name, None for one process. Raises UsageError."""
-        from edge_ran.workers import from_words
-
-        return from_words(self.workers, self.worker)
+    from edge_ran.architecture import Architecture
+    from edge_ran.host.latency_budget import Candidate
 
 
 @verb
@@ -157,9 +52,14 @@ def train(
     from edge_ran.start import NONE, first_weights
 
     manifest.check(data)
+    training.options(training.start)  # refuses what is out of range before anything is measured, as does this:
+    preset(recipe or "transfer").changed(**dataclasses.asdict(changes))
+    instead: dict[str, str] = {}
     if limit_ms := budget.limit_ms():
-        network, size, width = _within(limit_ms, budget.device or "local", manifest, data, output.quiet)
+        found = _within(limit_ms, budget.device or "local", architecture, training.start, manifest, data, output.quiet)
+        network, size, width = found.network, found.input_size, found.width
         architecture = dataclasses.replace(architecture, input_size=size, width=width)
+        instead = {"--network": network, "--input-size": str(size), "--width": f"{width:g}"}
     chosen = configure(network, **dataclasses.asdict(architecture))
     begun = first_weights(training.start, chosen)
     how = preset(recipe or ("one-cycle" if begun == NONE else "transfer")).changed(**dataclasses.asdict(changes))
@@ -167,7 +67,7 @@ def train(
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
     if (crew := several.workers_of()) is None or crew.is_first:
         RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
-    with resumable(run):
+    with resumable(run, instead):
         with host_packages("train", output.quiet):
             from edge_ran.host.train import train as fit_network
         with training_progress(output.quiet) as callbacks:
@@ -188,13 +88,28 @@ def train(
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _within(limit_ms: float, device: str, manifest: ManifestOptions, data: Path, quiet: bool) -> tuple[str, int, float]:
-    """Measure the candidates and show the table; return network, input size and width of the one to train."""
+def _within(
+    limit_ms: float,
+    device: str,
+    architecture: NetworkOptions,
+    start: str,
+    manifest: ManifestOptions,
+    data: Path,
+    quiet: bool,
+) -> Candidate:
+    """Measure the candidates with the options of the network, show the table, and return the one to train."""
+    from edge_ran.architecture import configure
     from edge_ran.cli.render.train import candidates
 
     classes = len(manifest.load(data).labels)
+
+    def shape(network: str, size: int, width: float) -> Architecture:
+        options = dataclasses.replace(architecture, input_size=size, width=width)
+        return configure(network, classes=classes, **dataclasses.asdict(options))
+
     with host_packages("train --budget", quiet):
         from edge_ran.host import latency_budget
-    found = latency_budget.choose(limit_ms, device, classes, on_stage=(lambda text: None) if quiet else say)
+    note = (lambda text: None) if quiet else say
+    found = latency_budget.choose(limit_ms, device, shape, start_from=start, on_stage=note)
     print(candidates(found), file=sys.stderr)
-    return found.chosen.network, found.chosen.input_size, found.chosen.width
+    return found.chosen

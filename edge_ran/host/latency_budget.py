@@ -7,6 +7,7 @@ that can start from shipped weights come first.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -19,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import tf_keras
 
-from edge_ran import architecture, catalogue, start
+from edge_ran import catalogue, runs, start
 from edge_ran.architecture import Architecture
 from edge_ran.card import InputSpec, ModelCard
-from edge_ran.errors import EnvironmentMissing, GateError
+from edge_ran.errors import EnvironmentMissing, GateError, InputError
 from edge_ran.files import TemporaryFolder
 from edge_ran.graph import attach_card
 from edge_ran.host import calibration, convert, networks
@@ -64,8 +65,9 @@ class BudgetResult:
 def choose(
     budget_ms: float,
     device: str,
-    classes: int,
+    shape: Callable[[str, int, float], Architecture],
     *,
+    start_from: str = start.AUTO,
     precision: str = "int8",
     candidates: Sequence[tuple[str, int, float]] = CANDIDATES,
     on_stage: Callable[[str], None] = lambda text: None,
@@ -75,21 +77,25 @@ def choose(
     Args:
         budget_ms: most milliseconds that the median inference may take.
         device: what ``--device`` takes; ``local`` is this machine.
-        classes: number of classes.
+        shape: the architecture of a network's name, input size and width, with all else as it will be trained.
+        start_from: where the weights will come from, as ``TrainOptions.start``; a run leaves the candidates of its own
+            architecture.
         precision: name of a converter.
         candidates: (network, input size, width) of each.
         on_stage: called with a few words on what begins.
 
     Raises:
+        InputError: the weights of ``start_from`` fit no candidate.
+        UsageError: an option of the architecture is out of range.
         GateError: none fits.
         EnvironmentMissing: the device cannot be measured on.
     """
     how = catalogue.converter(precision)
+    shapes = _startable(start_from, {one: shape(*one) for one in candidates})
     with TemporaryFolder() as folder:
         files, work = [], []
-        for name, size, width in candidates:
+        for (name, size, width), chosen in shapes.items():
             on_stage(f"building {name}, {size} px, width {width:g}")
-            chosen = architecture.configure(name, input_size=size, width=width, classes=classes)
             file = Path(folder) / f"{name}-{size}-{width:g}.tflite"
             work.append(_build(chosen, how, file))
             files.append(file)
@@ -97,7 +103,7 @@ def choose(
         medians = _measure(files, device)
     found = [
         Candidate(name, size, width, precision, macs, ms, ms <= budget_ms)
-        for (name, size, width), macs, ms in zip(candidates, work, medians, strict=True)
+        for (name, size, width), macs, ms in zip(shapes, work, medians, strict=True)
     ]
     found.sort(key=lambda c: c.median_ms)
     fitting = [c for c in found if c.fits]
@@ -108,13 +114,31 @@ def choose(
             f"with width {fastest.width:g}, takes {fastest.median_ms:.2f} ms",
             f"--budget {math.ceil(fastest.median_ms * 110) / 100:g}ms, or a faster device",
         )
-    return BudgetResult(device, budget_ms, tuple(found), max(fitting, key=_worth))
+
+    def worth(one: Candidate) -> tuple[bool, int]:
+        """A network that will start from pretrained weights is worth more than a larger one that will not."""
+        chosen = shapes[one.network, one.input_size, one.width]
+        return start.first_weights(start_from, chosen) != start.NONE, one.multiply_adds
+
+    return BudgetResult(device, budget_ms, tuple(found), max(fitting, key=worth))
 
 
-def _worth(candidate: Candidate) -> tuple[bool, int]:
-    """A network that can start from shipped weights is worth more than a larger one that cannot."""
-    chosen = architecture.configure(candidate.network, input_size=candidate.input_size, width=candidate.width)
-    return start.first_weights(start.AUTO, chosen) != start.NONE, candidate.multiply_adds
+def _startable(
+    start_from: str, shapes: dict[tuple[str, int, float], Architecture]
+) -> dict[tuple[str, int, float], Architecture]:
+    """The candidates that can start from there. Raises InputError: none can, or there is no such run."""
+    if start_from in (start.AUTO, start.NONE):
+        return shapes
+    runs.named(Path(start_from))
+    fitting = {}
+    for one, chosen in shapes.items():
+        with contextlib.suppress(InputError):
+            start.find(start_from, chosen)
+            fitting[one] = chosen
+    if not fitting:
+        what = f"--from {start_from} fits none of the networks that --budget measures"
+        raise InputError(what, "leave --budget away, and give the --network and the --width of that run")
+    return fitting
 
 
 def _build(chosen: Architecture, how: catalogue.Converter, target: Path) -> int:
