@@ -46,7 +46,7 @@ _NAMES = {
     "sub": "subtract", "mul": "multiply", "truediv": "divide", "true_divide": "divide", "div": "divide",
     "realdiv": "divide", "neg": "negative", "reduce_mean": "mean", "reduce_max": "max", "amax": "max",
     "concat": "concatenate", "silu": "swish", "hard_silu": "hard_swish", "clip_by_value": "clip",
-    "addv2": "add", "hardsigmoid": "hard_sigmoid",
+    "addv2": "add", "hardsigmoid": "hard_sigmoid", "re_lu": "relu",
 }  # fmt: skip
 _ACTIVATIONS = frozenset(
     [
@@ -190,14 +190,45 @@ def over_channels(builder: Builder, found: OverChannels, x: str, name: str) -> s
 
 
 def _activation(builder: Builder, name: str, operator: str, x: str, settings: dict[str, Any]) -> str:
+    """Add an activation. Raises ValueError for a setting whose effect is not known here."""
+    own = {key: value for key, value in settings.items() if key != "name"}
+    kind, layer, beta, is_approximate = "", dict[str, Any](), 1.0, False
     if operator == "leaky_relu":
-        slope = settings.get("alpha", settings.get("negative_slope", 0.2))
-        return builder.add("LeakyReLU", {"alpha": slope}, [x], name)
-    if operator == "relu" and settings.get("max_value") is not None:
-        return builder.add("ReLU", {"max_value": settings["max_value"]}, [x], name)
-    if operator == "softmax" and settings.get("axis", -1) not in (-1, len(builder.graph.nodes[x].shape)):
+        kind, layer = "LeakyReLU", {"alpha": own.pop("alpha", own.pop("negative_slope", 0.2))}
+    elif operator == "relu":
+        layer = {key: own.pop(key) for key in ("max_value", "negative_slope", "threshold") if key in own}
+        kind = "ReLU" if layer else ""
+    elif operator == "elu":
+        layer = {"alpha": own.pop("alpha", 1.0)}
+        kind = "ELU" if layer["alpha"] != 1 else ""
+    elif operator == "swish":
+        beta = float(own.pop("beta", 1.0))
+    elif operator == "gelu":
+        is_approximate = bool(own.pop("approximate", builder.source.keras == 3))
+    elif operator == "softmax" and own.pop("axis", -1) not in (-1, len(builder.graph.nodes[x].shape)):
         raise ValueError("it works along another axis than the last")
+    if unknown := [key for key, value in own.items() if value is not False]:
+        raise ValueError(f"its setting {shown(unknown[0])} is not known here")
+    if kind:
+        return builder.add(kind, layer, [x], name)
+    if is_approximate:
+        return _approximate_gelu(builder, x, name)
+    if beta != 1:  # x sigmoid(b x) = swish(b x) / b
+        if beta == 0:
+            raise ValueError("its beta is 0")
+        steeper = builder.affine(Affine(beta, 0.0), x, f"{name}_steeper")
+        return builder.affine(Affine(1 / beta, 0.0), builder.activation("swish", steeper, f"{name}_swish"), name)
     return builder.activation(operator, x, name)
+
+
+def _approximate_gelu(builder: Builder, x: str, name: str) -> str:
+    """Add ``x (1 + tanh(a x + 0.044715 a x^3)) / 2``, ``a = sqrt(2 / pi)`` (Hendrycks and Gimpel 2016, section 2)."""
+    a = math.sqrt(2 / math.pi)
+    squared = builder.add("Multiply", {}, [x, x], f"{name}_squared")
+    factor = builder.affine(Affine(0.044715 * a, a), squared, f"{name}_factor")
+    inner = builder.add("Multiply", {}, [x, factor], f"{name}_inner")
+    tanh = builder.add("Activation", {"activation": "tanh"}, [inner], f"{name}_tanh")
+    return builder.add("Multiply", {}, [x, builder.affine(Affine(0.5, 0.5), tanh, f"{name}_share")], name)
 
 
 def _binary(builder: Builder, name: str, operator: str, operands: list[Any]) -> str | None:
