@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,62 @@ def test_a_gpu_that_becomes_wrong_or_stuck_while_it_runs_is_left(
         assert reason in browser.find_element("id", "reason").text
         before = int(wait_for(browser, "frames")["frames"])
         wait_until(browser, f"Number(document.body.dataset.frames) > {before}")  # the CPU goes on
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
+def test_the_answer_beside_a_picture_is_of_the_picture(
+    browser: Any, small_site: Path, labelled_model: Any, tmp_path: Path, accelerator: str
+) -> None:
+    """A frame of the camera may still be on its way, and a GPU may be lost by the picture."""
+    folder = with_broken_gpu(small_site, tmp_path / "site", "if (fitted.every((v) => !v)) await new Promise(() => {});")
+    change(folder / "engine.js", "RUN_MS = 8_000", "RUN_MS = 1_000")
+    slow = "await new Promise((resolve) => setTimeout(resolve, 700)); return createImageBitmap(video"
+    change(folder / "camera.js", "return createImageBitmap(video", slow)
+    black = np.zeros((40, 40, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "black.png"), black)
+    with Classifier(labelled_model("float32")) as classifier:
+        right = [f"{one.label}{100 * one.score:.0f} %" for one in classifier.classify(black)]
+    shown = "[...document.querySelectorAll('#scores li')].map((one) => one.textContent)"
+    with static_server(folder) as url:
+        browser.get(f"{url}?accelerator={accelerator}")
+        assert wait_for(browser, "frames")["ready"] == accelerator
+        assert browser.execute_script(f"return {shown}") != right
+        browser.find_element("id", "file").send_keys(str(tmp_path / "black.png"))
+        wait_until(browser, f"String({shown}) === {','.join(right)!r}")
+        assert browser.find_element("id", "accelerator").text.startswith("CPU")
+        time.sleep(1)  # nothing comes later
+        assert browser.execute_script(f"return {shown}") == right
+
+
+FIT = """
+const [base, pictures, done] = arguments;
+(async () => {
+  const { Engine } = await import(`${base}engine.js`);
+  const config = await (await fetch(`${base}config.json`)).json();
+  const engine = new Engine(base, config, { accelerator: "cpu" });
+  await engine.start();
+  const found = [];
+  for (const data of pictures) {
+    const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${data}`)).blob());
+    found.push(Array.from((await engine.cpu.worker.ask("fit", { bitmap }, 8000, [bitmap])).fitted));
+  }
+  done(found);
+})().catch((error) => done(error.message));
+"""
+
+
+def test_what_is_transparent_is_white_as_in_python(browser: Any, small_site: Path, tmp_path: Path) -> None:
+    pictures, wanted = [], []
+    for alpha in (255, 0):
+        picture = np.random.default_rng(alpha).integers(0, 256, (20, 30, 4)).astype(np.uint8)
+        picture[..., 3] = 255
+        picture[5:, 5:, 3] = alpha
+        cv2.imwrite(str(tmp_path / "picture.png"), picture)
+        pictures.append(base64.b64encode((tmp_path / "picture.png").read_bytes()).decode())
+        wanted.append(fit_pixels(read_picture(tmp_path / "picture.png"), InputSpec(16, 16)).ravel().tolist())
+    with static_server(small_site) as url:
+        browser.get(f"{url}manifest.webmanifest")
+        assert browser.execute_async_script(FIT, url, pictures) == wanted
 
 
 def test_a_file_that_gpus_get_wrong_is_served_by_the_cpu(

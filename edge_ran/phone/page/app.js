@@ -9,7 +9,7 @@ import { serveSession } from "./session.js";
 const BASE = new URL(".", import.meta.url).href;
 const SHOWN = 3;
 const at = (id) => document.getElementById(id);
-const state = { paused: false, masks: true, frames: [], engine: null, config: null, smoother: null, camera: new Camera(at("video")) };
+const state = { paused: false, pictures: 0, masks: true, frames: [], engine: null, config: null, smoother: null, camera: new Camera(at("video")) };
 
 function say(text) {
   at("message").textContent = text;
@@ -76,7 +76,8 @@ async function loop() {
     }
     try {
       const bitmap = await state.camera.picture();
-      if (bitmap) await classify(bitmap);
+      if (state.paused) bitmap?.close();
+      else if (bitmap) await classify(bitmap, () => !state.paused);
     } catch (error) {
       say(error.message);
       await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -84,11 +85,13 @@ async function loop() {
   }
 }
 
-async function classify(bitmap) {
+// Show what a picture is, unless something else is to be seen by then. false: the GPU has just been left, and the next
+// picture runs on the CPU.
+async function classify(bitmap, isWanted) {
   const size = { width: bitmap.width, height: bitmap.height };
   const found = await state.engine.frame(bitmap);
-  if (!found) return; // the GPU has just been left: the next frame runs on the CPU
-  showResult(found, size);
+  if (found && isWanted()) showResult(found, size);
+  return Boolean(found);
 }
 
 function showResult(found, size) {
@@ -151,6 +154,7 @@ function bindButtons() {
     });
   toggle("pause", "paused", async (paused) => {
     at("still").hidden = true;
+    if (!paused) state.smoother = new Smoother(state.config.answer); // of the camera alone, not of a picture before
     if (!paused && !state.camera.track?.enabled) await openCamera();
     if (!paused && state.camera.track?.readyState === "ended") await openCamera();
   });
@@ -164,13 +168,16 @@ function bindButtons() {
 async function showPicture(file) {
   state.paused = true;
   at("pause").setAttribute("aria-pressed", "true");
+  const number = ++state.pictures;
+  const isWanted = () => state.paused && number === state.pictures;
   try {
     const bitmap = await pictureOf(file);
+    if (!isWanted()) return bitmap.close();
     const still = at("still");
     Object.assign(still, { width: bitmap.width, height: bitmap.height, hidden: false });
     still.getContext("2d").drawImage(bitmap, 0, 0);
     state.smoother = new Smoother(state.config.answer);
-    await classify(bitmap);
+    if (!(await classify(bitmap, isWanted))) await classify(await pictureOf(file), isWanted);
     say("");
   } catch (error) {
     say(`This picture cannot be read: ${error.message}`);

@@ -196,16 +196,17 @@ export class Engine {
     return this.accelerator.actual === "gpu" ? this.gpu : this.cpu;
   }
 
-  /** Classify an ImageBitmap, which is used up. Falls back to the CPU, aloud, when the GPU is stuck or wrong. */
+  /** Classify an ImageBitmap, which is used up. null: the GPU is stuck or wrong, and from now on the CPU serves, aloud. */
   async frame(bitmap, keep = false) {
     const one = this.serving;
+    const isGpu = one === this.gpu;
     try {
       const found = await one.worker.ask("frame", { bitmap, keep }, RUN_MS, [bitmap]);
       if (one === this.gpu && performance.now() - this.checked_at > CHECK_EVERY_MS) await this.checkAgain();
-      return found;
+      return isGpu && one !== this.gpu ? null : found;
     } catch (error) {
-      if (one !== this.gpu) throw error;
-      this.leaveGpu(error.message);
+      if (!isGpu) throw error;
+      if (one === this.gpu) this.leaveGpu(error.message); // else another frame has done so
       return null;
     }
   }

@@ -81,7 +81,9 @@ function fit(bitmap) {
   if (!canvas || canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
     canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
     canvas.context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
+    canvas.context.fillStyle = "white";
   }
+  canvas.context.fillRect(0, 0, bitmap.width, bitmap.height); // behind what is transparent, as edge_ran/picture.py has it
   canvas.context.drawImage(bitmap, 0, 0); // at its own size: a browser's scaling is not OpenCV's
   const { data } = canvas.context.getImageData(0, 0, bitmap.width, bitmap.height);
   return pixels.fitPixels(data, bitmap.width, bitmap.height, spec);
