@@ -422,6 +422,50 @@ def test_soft_attention_is_drawn_where_python_sees_it(
         )
 
 
+# A page that runs its camera for a computer which gives the parts these ANSWERS; null = the network is gone.
+SESSION = """
+const [url, answers, isBroken, done] = arguments;
+(async () => {
+  const tasks = [{ kind: "run", id: 7, pictures: false }, { kind: "end", id: 0 }];
+  const told = { parts: [], said: [], result: null, is_open: false };
+  window.fetch = async (address, { body } = {}) => {
+    const what = address.split("/").pop();
+    if (what === "hello") return Response.json({ session: "s" });
+    if (what === "task") return Response.json(tasks.shift());
+    const record = JSON.parse(body);
+    if (what === "result") told.result = record;
+    if (what === "part") told.parts.push(record.name);
+    const answer = what === "part" ? answers.shift() : {};
+    if (!answer) throw new TypeError("Failed to fetch");
+    return Response.json(answer);
+  };
+  const engine = { accelerator: { checks: {} }, serving: { load_ms: 1 }, frame: async (bitmap) => {
+    if (isBroken) throw new Error("the worker stopped");
+    return { outputs: [[1]], stages_ms: {} };
+  } };
+  const camera = { track: { readyState: "live" }, picture: async () => ({ width: 2, height: 2 }) };
+  Object.assign(camera, { open: async () => { told.is_open = true; }, close: () => { told.is_open = false; } });
+  const { serveSession } = await import(`${url}session.js`);
+  await serveSession({ engine, camera }, "an invitation", (text) => told.said.push(text), () => {});
+  done(told);
+})().catch((error) => done(error.message));
+"""
+
+
+def test_a_network_that_is_gone_for_a_moment_ends_no_task(browser: Any, site: Path) -> None:
+    with static_server(site) as url:
+        browser.get(f"{url}manifest.webmanifest")
+        answers = [None, {"go_on": True}, {"go_on": False}]
+        told = browser.execute_async_script(SESSION, url, answers, False)
+        assert told["result"] == {"task": 7, "frames": 2}
+        first, again, second = told["parts"]
+        assert first == again != second
+        assert "The computer cannot be reached (Failed to fetch). Trying again." in told["said"]
+        broken = browser.execute_async_script(SESSION, url, [], True)
+        assert broken["result"] == {"task": 7, "error": "the worker stopped"}
+        assert (told["is_open"], broken["is_open"]) == (False, False)
+
+
 def test_a_browser_without_relaxed_simd_gets_the_other_build(browser: Any, site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     shutil.copytree(site, folder)

@@ -31,7 +31,7 @@ from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageE
 from edge_ran.graph import TensorSpec
 from edge_ran.phone import assets, certificate, site
 from edge_ran.phone.camera_stream import as_outputs
-from edge_ran.phone.messages import TimedRuns
+from edge_ran.phone.messages import PageWindow, TimedRuns
 from edge_ran.phone.serve import Serving, qr_code, serving
 from edge_ran.phone.server import MAX_RECORD_BYTES
 from edge_ran.phone.sessions import Invitation, Session, Sessions
@@ -433,6 +433,22 @@ def test_a_page_that_was_loaded_again_in_the_middle_gets_its_task_again() -> Non
     assert found[0].seconds == 1
     session.end()
     assert (sessions.next_task(name) or {})["kind"] == "end"
+
+
+def test_a_part_that_is_sent_again_because_its_answer_was_lost_is_taken_once() -> None:
+    sessions, windows = Sessions(), list[PageWindow]()
+    name, session = come(sessions, sessions.invite())
+    thread = asking(session, [], part=(PageWindow, lambda window: bool(windows.append(window)) or len(windows) < 2))
+    task = sessions.next_task(name) or {}
+    window = {"index": 0, "at_s": 1.0, "samples_ms": [1.0], "hidden": False, "battery": None}
+
+    def send(part_name: str) -> dict[str, Any] | None:
+        return sessions.take(name, "part", json.dumps({"task": task["id"], "name": part_name, "part": window}).encode())
+
+    assert [send(one) for one in ("a 1", "a 1", "a 2")] == [{"go_on": True}, {"go_on": True}, {"go_on": False}]
+    assert len(windows) == 2
+    sessions.take(name, "result", json.dumps({"task": task["id"], **TIMED}).encode())
+    thread.join(30)
 
 
 def test_what_a_page_could_not_do_is_one_line() -> None:

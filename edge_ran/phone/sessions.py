@@ -42,6 +42,7 @@ class Session:
         self._task: dict[str, Any] | None = None
         self._number = 0
         self._part: tuple[type[Any], OnPart] | None = None
+        self._taken = ""
         self._results: queue.Queue[dict[str, Any]] = queue.Queue()
         self._ended = False
 
@@ -134,8 +135,7 @@ class Session:
             part = self._part
         if what == "part":
             # Not of this task: of a page that was loaded before, or of a task that has ended.
-            go_on = is_now and part is not None and part[1](records.read(part[0], told.get("part"), "phone"))
-            return {"go_on": go_on}
+            return {"go_on": is_now and part is not None and self._take_part(part, told)}
         if what != "result":
             return None
         if is_now:
@@ -143,6 +143,15 @@ class Session:
                 self._task = None
             self._results.put(told)
         return {}
+
+    def _take_part(self, part: tuple[type[Any], OnPart], told: dict[str, Any]) -> bool:
+        name = str(told.get("name", ""))
+        with self._changed:
+            if name and name == self._taken:  # the page sends it again, for it had no answer
+                return True
+            record = records.read(part[0], told.get("part"), "phone")
+            self._taken = name
+        return part[1](record)
 
 
 class Invitation:

@@ -7,6 +7,7 @@ const BATCH_RUNS = 200;
 const TRY_AGAIN_MS = 1000;
 const GIVE_UP_MS = 30_000;
 const KEY = "edge-ran session";
+let parts = 0;
 
 /** Work for the computer that invited this page, until it says that all is done. */
 export async function serveSession(state, invitation, say, show) {
@@ -16,7 +17,7 @@ export async function serveSession(state, invitation, say, show) {
   if (!session) return say("Enough phones have come, or the session has ended. This page can be closed.");
   document.body.dataset.session = session;
   const send = async (what, record) => {
-    const answer = await post(session, what, record);
+    const answer = await patiently(() => post(session, what, record), say);
     if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `HTTP ${answer.status}`);
     return answer.json();
   };
@@ -34,6 +35,22 @@ export async function serveSession(state, invitation, say, show) {
       // No network for a moment: the task is given again to a page that asks.
       failing ||= performance.now();
       if (performance.now() - failing > GIVE_UP_MS) return say("The computer cannot be reached any more. This page can be closed.");
+      say(`The computer cannot be reached (${error.message}). Trying again.`);
+      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
+    }
+  }
+}
+
+// A network that is gone for a moment ends no task.
+async function patiently(ask, say) {
+  const began = performance.now();
+  for (let failed = false; ; failed = true) {
+    try {
+      const answer = await ask();
+      if (failed) say("");
+      return answer;
+    } catch (error) {
+      if (performance.now() - began > GIVE_UP_MS) throw error;
       say(`The computer cannot be reached (${error.message}). Trying again.`);
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
     }
@@ -71,8 +88,10 @@ function remembered(invitation) {
 
 async function work(state, task, say, show, send) {
   const lock = await navigator.wakeLock?.request("screen").catch(() => null);
+  // The name tells the computer which part comes again because its answer was lost.
+  const part = (told) => send("part", { task: task.id, name: `${performance.timeOrigin} ${++parts}`, part: told });
   try {
-    return await tasks[task.kind](state, task, say, show, (part) => send("part", { task: task.id, part }));
+    return await tasks[task.kind](state, task, say, show, part);
   } catch (error) {
     return { error: error.message };
   } finally {
@@ -119,13 +138,22 @@ const tasks = {
     const time = async (runs, most_ms) => (await worker.ask("time", { pixels, runs, most_ms }, most_ms + 60_000)).samples_ms;
     await time(task.warmup_runs, 60_000);
     const began = performance.now();
-    let sent = Promise.resolve({ go_on: true });
+    let sent = Promise.resolve();
+    let goOn = true;
     for (let index = 0; index < task.windows; index++) {
       const left = began + (1000 * task.seconds * (index + 1)) / task.windows - performance.now();
       const samples_ms = await time(1e9, Math.max(1, left));
-      if (!(await sent).go_on) break;
+      if (!goOn) break;
       const at_s = (performance.now() - began) / 1000;
-      sent = part({ index, at_s, samples_ms, hidden: document.hidden, battery: await batteryOf() });
+      const told = { index, at_s, samples_ms, hidden: document.hidden, battery: await batteryOf() };
+      // Not waited for: a phone whose network is gone for a moment would cool.
+      sent = sent.then(() => part(told)).then(
+        (answer) => void (goOn = answer.go_on),
+        (error) => {
+          goOn = false;
+          throw error;
+        },
+      );
       say(`${Math.round(task.seconds - at_s)} s left. Keep this page in front and the screen on.`);
       document.body.dataset.windows = index + 1;
     }
@@ -145,22 +173,24 @@ const tasks = {
   /** Frames of this phone's camera, a part for each, until the computer wants no more. {pictures} -> {frames} */
   async run(state, task, say, show, part) {
     const { camera, engine } = state;
-    await camera.open();
-    say("");
     let frames = 0;
-    let sent = Promise.resolve({ go_on: true });
-    while ((await sent).go_on) {
-      const found = await nextFrame(state, say, task.pictures);
-      if (!found) continue;
-      const { size, arrived, picture } = found;
-      show(found, size);
-      const stages_ms = { ...found.stages_ms, end_to_end: performance.now() - arrived };
-      const { checks, ...accelerator } = engine.accelerator;
-      const outputs = found.outputs.map((o) => Array.from(o));
-      sent = part({ outputs, stages_ms, ...size, picture, accelerator: { ...accelerator, checks: {} } });
-      document.body.dataset.sent = ++frames;
+    try {
+      await camera.open();
+      say("");
+      for (let goOn = true; goOn; ) {
+        const found = await nextFrame(state, say, task.pictures);
+        if (!found) continue;
+        const { size, arrived, picture } = found;
+        show(found, size);
+        const stages_ms = { ...found.stages_ms, end_to_end: performance.now() - arrived };
+        const { checks, ...accelerator } = engine.accelerator;
+        const outputs = found.outputs.map((o) => Array.from(o));
+        document.body.dataset.sent = ++frames;
+        ({ go_on: goOn } = await part({ outputs, stages_ms, ...size, picture, accelerator: { ...accelerator, checks: {} } }));
+      }
+    } finally {
+      camera.close();
     }
-    camera.close();
     return { frames };
   },
 };
