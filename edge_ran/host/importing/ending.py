@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,16 @@ _REGRESSION: tuple[str, ...] = (
     "MeanSquaredError",
 )
 _REGRESSION += ("MeanAbsoluteError", "huber", "Huber", "huber_loss", "logcosh", "log_cosh")
+_SHAPES = (layers.Flatten, layers.Reshape)
+_AVERAGES = (layers.Average, layers.GlobalAveragePooling2D, layers.AveragePooling2D)
+_OTHER_MIXES = (
+    layers.Add,
+    layers.Maximum,
+    layers.Minimum,
+    layers.GlobalMaxPooling2D,
+    layers.MaxPooling2D,
+    layers.BatchNormalization,  # a factor
+)
 
 
 def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
@@ -33,9 +44,11 @@ def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
     Raises:
         InputError: it is no classifier of one label for a picture.
     """
-    last = graph.nodes[graph.output]
-    is_softmax = last.kind is layers.Activation and last.config["activation"] == "softmax"
-    if loss in _REGRESSION and not is_softmax:  # a softmax gives probabilities, whatever they were trained with
+    _move_softmax_behind_shapes(graph)
+    last, behind = graph.nodes[graph.output], _behind_softmaxes(graph)
+    if (
+        loss in _REGRESSION and not behind and not _is_softmax(last)
+    ):  # a softmax gives probabilities, whatever they were trained with
         raise InputError(f"{path} was trained with {loss}: it gives numbers, not classes", "give a classifier")
     if len(last.shape) == 3 and last.shape[:2] == (1, 1):
         last = _flatten(graph, last)
@@ -43,6 +56,8 @@ def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
         sides = "x".join(map(str, last.shape))
         what = f"{path} gives an output of {sides} for a picture, as segmentation and detection do"
         raise InputError(what, "give a classifier, whose output is one score for each class")
+    if behind:
+        return _probabilities_as_they_are(graph, behind, path)
     activation = last.config["activation"] if last.kind is layers.Activation else "linear"
     if activation == "softmax" and last.shape[0] > 1:
         odd = f"it was trained with {loss}, a loss of numbers; its softmax gives probabilities all the same"
@@ -63,6 +78,59 @@ def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
     return [
         f"it ends in {last.shape[0]} scores without a softmax (layer {last.name}): one was added, as its loss had it"
     ]
+
+
+def _is_softmax(node: Node) -> bool:
+    return node.kind is layers.Activation and bool(node.config["activation"] == "softmax")
+
+
+def _move_softmax_behind_shapes(graph: LayerGraph) -> None:
+    """``reshape(softmax(x)) = softmax(reshape(x))`` where the scores of one position only get another shape.
+
+    As the first MobileNets of keras_applications end.
+    """
+    last = first = graph.nodes[graph.output]
+    while first.kind in _SHAPES and graph.nodes[first.inputs[0]].kind in _SHAPES:
+        first = graph.nodes[first.inputs[0]]
+    softmax = graph.nodes[first.inputs[0]] if first.kind in _SHAPES else first
+    if (
+        softmax is last
+        or not _is_softmax(softmax)
+        or not softmax.shape[-1] == math.prod(softmax.shape) == last.shape[-1]
+    ):
+        return
+    graph.put(replace(first, inputs=softmax.inputs))
+    if not graph.readers(softmax):
+        graph.remove(softmax)
+    name = graph.fresh(softmax.name)
+    graph.put(replace(softmax, config={**softmax.config, "name": name}, inputs=(last.name,), shape=last.shape))
+    graph.output = name
+
+
+def _behind_softmaxes(graph: LayerGraph) -> list[Node]:
+    """The nodes that make the output of softmaxes alone; none where it is made of anything else."""
+    found, waiting = dict[str, Node](), [graph.output]
+    while waiting:
+        node = graph.nodes[waiting.pop()]
+        if _is_softmax(node) or node.name in found:
+            continue
+        if node.kind not in (*_SHAPES, *_AVERAGES, *_OTHER_MIXES):
+            return []
+        found[node.name] = node
+        waiting += node.inputs
+    return list(found.values())
+
+
+def _probabilities_as_they_are(graph: LayerGraph, behind: list[Node], path: Path) -> list[str]:
+    """Accept averages of softmaxes, which are probabilities; a softmax on top would make them all alike."""
+    last, sources = graph.nodes[graph.output], {name for node in behind for name in node.inputs}
+    widths = {graph.nodes[name].shape[-1] for name in sources if _is_softmax(graph.nodes[name])}
+    mixes = [node for node in behind if node.kind in _OTHER_MIXES]
+    if mixes or last.shape != (max(widths),):
+        layer = (mixes or behind)[0]
+        what = f"{path}: layer {layer.name}, {layer.kind.__name__}, mixes the outputs of softmaxes into what is none"
+        raise InputError(what, "end in one softmax, or in the average of several")
+    return [f"its output is an average of softmaxes (layer {last.name}): no softmax was added"]
 
 
 def _flatten(graph: LayerGraph, last: Node) -> Node:

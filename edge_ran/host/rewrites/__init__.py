@@ -144,16 +144,26 @@ def difference(model: tf_keras.Model, other: tf_keras.Model, seed: int = 0, imag
 
 
 def logits(model: tf_keras.Model, images: Array) -> Array:
-    """(n, H, W, 3) -> (n, classes), a model's output before a final softmax, which would hide differences."""
+    """(n, H, W, 3) -> (n, classes), a model's output before a final softmax, which would hide differences.
+
+    A softmax is final, too, where its output is only handed on or gets another shape; its input's shape is then given.
+    """
     last = model.output.node.layer
-    activation = last.get_config().get("activation")
-    hidden = activation == "softmax" and isinstance(last, (layers.Activation, layers.Dense))
-    probe = tf_keras.Model(model.input, last.input if hidden else model.output)
-    found = in_batches(probe, images)
-    if hidden and isinstance(last, layers.Dense):
-        kernel, *bias = last.get_weights()
-        found = found @ kernel + (bias[0] if bias else 0.0)
-    return found
+    while isinstance(last, (layers.Flatten, layers.Reshape)) or _hands_on(last):
+        last = last.inbound_nodes[0].parent_nodes[0].layer
+    config = last.get_config()
+    if isinstance(last, layers.Softmax) or (isinstance(last, layers.Activation) and config["activation"] == "softmax"):
+        return in_batches(tf_keras.Model(model.input, last.input), images)
+    if config.get("activation") != "softmax":
+        return in_batches(model, images)
+    plain = type(last).from_config({**config, "activation": "linear", "dtype": "float32"})
+    probe = tf_keras.Model(model.input, plain(last.input))
+    plain.set_weights(last.get_weights())
+    return in_batches(probe, images)
+
+
+def _hands_on(layer: layers.Layer) -> bool:
+    return isinstance(layer, layers.Activation) and layer.get_config()["activation"] == "linear"
 
 
 def in_batches(model: tf_keras.Model, images: Array) -> Array:
