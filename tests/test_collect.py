@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -152,6 +153,52 @@ def test_heic_photos_are_read_upright(tmp_path: Path):
     (row,) = manifest(tmp_path / "set")
     picture = cv2.imread(str(tmp_path / "set" / row["image"]))
     assert np.abs(picture.astype(int) - scene(0)).mean() < 12
+
+
+def four_scenes(path: Path, code: str) -> Path:
+    """Four scenes of a second each, 8 frames a second."""
+    path.parent.mkdir(parents=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 8, (160, 120))
+    for number in range(32):
+        writer.write(scene(number // 8))
+    writer.release()
+    return path
+
+
+def times_taken(folder: Path) -> list[float]:
+    collect.build([folder / "in"], folder / "set", collect.Choice(step_s=1.0), page=False)
+    return [float(row["time_s"]) for row in manifest(folder / "set")]
+
+
+def test_torn_frames_do_not_end_a_clip(tmp_path: Path) -> None:
+    path = four_scenes(tmp_path / "in" / "hall" / "cam.avi", "MJPG")
+    data = bytearray(path.read_bytes())
+    starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
+    for number in (9, 10, 11):
+        begin, end = starts[number] + 2, starts[number + 1] - 20
+        data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    assert [int(time_s) for time_s in times_taken(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_a_rate_that_no_camera_has_does_not_count(tmp_path: Path) -> None:
+    path = four_scenes(tmp_path / "in" / "hall" / "cam.avi", "MJPG")
+    data = bytearray(path.read_bytes())
+    rate = data.find(b"strh") + 8 + 20
+    data[rate : rate + 8] = struct.pack("<II", 1, 600)
+    path.write_bytes(data)
+    assert [int(time_s) for time_s in times_taken(tmp_path)] == [0, 1]  # 32 frames at 25 a second
+
+
+def test_a_clip_whose_pixels_are_not_square_is_stretched(tmp_path: Path) -> None:
+    path = four_scenes(tmp_path / "in" / "hall" / "tv.mp4", "mp4v")
+    data = bytearray(path.read_bytes())
+    box = data.index(b"tkhd") - 4
+    end = box + int.from_bytes(data[box : box + 4], "big")
+    data[end - 8 : end - 4] = struct.pack(">I", 240 << 16)  # shown 240 wide, of 160 pixels
+    path.write_bytes(data)
+    assert len(times_taken(tmp_path)) == 4
+    assert {cv2.imread(str(p)).shape for p in (tmp_path / "set").rglob("*.jpg")} == {(120, 240, 3)}
 
 
 class TestBadInput:

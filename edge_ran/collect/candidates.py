@@ -19,7 +19,7 @@ from edge_ran.dataset import CLIP_SUFFIXES
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.folder_walk import folders_in, walk
 from edge_ran.labels import clean_label
-from edge_ran.picture import eight_bit_bgr, is_picture, read_picture
+from edge_ran.picture import is_picture, read_picture
 from edge_ran.python_command import pip
 
 SHARPNESS_SIDE = 320  # pixels of the longer side at which sharpness is measured: grain of a large sensor does not count
@@ -125,35 +125,19 @@ def candidates_of(label: str, visit: str, path: Path, choice: Choice) -> list[Ca
 def _sharpest(path: Path, step_s: float) -> Iterator[tuple[float, float, NDArray[np.uint8]]]:
     """The sharpest frame of every ``step_s`` seconds, by the clip's own time stamps: phones film at a varying rate."""
     best: tuple[float, float, NDArray[np.uint8]] | None = None
-    step, looked, any_frame = 0, -1e9, False
-    with dataset.clip(path) as capture:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        fps = fps if 0 < fps < 1e4 else 30.0
-        count = 0
-        while capture.grab():
-            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if count and time_s <= 0:  # a container without time stamps
-                time_s = count / fps
-            count += 1
-            if time_s - looked < 1 / LOOKS_A_SECOND - 1e-6:
-                continue
-            decoded, raw = capture.retrieve()
-            if not decoded:
-                continue
-            frame = eight_bit_bgr(np.asarray(raw), path)
-            looked, any_frame = time_s, True
-            if best is not None and time_s >= (step + 1) * step_s:
-                yield best
-                best = None
-            if best is None:
-                step = int(time_s / step_s)
-            sharpness = _sharpness(frame)
-            if best is None or sharpness > best[1]:
-                best = (time_s, sharpness, frame)
-    if not any_frame:
+    step = 0
+    for time_s, frame in dataset.timed_frames(path, 1 / LOOKS_A_SECOND):
+        if best is not None and time_s >= (step + 1) * step_s:
+            yield best
+            best = None
+        if best is None:
+            step = int(time_s / step_s)
+        sharpness = _sharpness(frame)
+        if best is None or sharpness > best[1]:
+            best = (time_s, sharpness, frame)
+    if best is None:
         raise InputError(f"clip {path} holds no frame that can be read", "copy it again, or convert it to .mp4")
-    if best is not None:
-        yield best
+    yield best
 
 
 def _sharpness(frame: NDArray[np.uint8]) -> float:

@@ -8,7 +8,7 @@ Neighbouring frames of a clip are almost the same picture, so a split by frame m
 """
 
 from edge_ran.dataset.checks import DatasetSummary, alike_notes, frame_leak, ignored_notes, summarise
-from edge_ran.dataset.clips import CLIP_SUFFIXES, clip, live_clip
+from edge_ran.dataset.clips import CLIP_SUFFIXES, live_clip, timed_frames
 from edge_ran.dataset.decoding import CACHE_ABOVE_BYTES, frames, pixels, readable
 from edge_ran.dataset.loading import Reading, load, unlabelled
 from edge_ran.dataset.samples import SPLIT_NAMES, Dataset, Progress, Sample, renamed, targets
@@ -24,7 +24,6 @@ __all__ = [
     "Reading",
     "Sample",
     "alike_notes",
-    "clip",
     "frame_leak",
     "frames",
     "ignored_notes",
@@ -37,5 +36,6 @@ __all__ = [
     "split",
     "summarise",
     "targets",
+    "timed_frames",
     "unlabelled",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from edge_ran.folder_walk import check_name
 from edge_ran.picture import CLIP_SUFFIXES, MOST_PIXELS, eight_bit_bgr, square_pixels
 from edge_ran.video_file import is_text, why_unreadable
 
-__all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows", "live_clip"]
+__all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows", "live_clip", "timed_frames"]
 
 MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
 MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length
@@ -96,10 +97,40 @@ def clip_frames(path: Path, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         yield last
 
 
+def timed_frames(path: Path, least_s: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield frames of a clip that can be decoded, with the times in seconds at which it shows them.
+
+    Args:
+        path: the clip.
+        least_s: the least time between two of them; those between are not decoded.
+
+    Yields:
+        The time, and the frame, (H, W, 3) uint8 BGR.
+
+    Raises:
+        InputError: the clip cannot be read.
+    """
+    times, taken_s = _times_s(path), -math.inf
+
+    def time_of(row: int) -> float:
+        return float(times[min(row, len(times) - 1)])
+
+    def is_wanted(row: int) -> bool:
+        return time_of(row) - taken_s >= least_s - 1e-6
+
+    with clip(path) as capture:
+        for row, frame in _decoded(capture, times, path, is_wanted):
+            taken_s = time_of(row)
+            yield taken_s, frame
+
+
 def _decoded(
-    capture: cv2.VideoCapture, times: NDArray[np.float64], path: Path
+    capture: cv2.VideoCapture,
+    times: NDArray[np.float64],
+    path: Path,
+    is_wanted: Callable[[int], bool] = lambda row: True,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield each frame that can be decoded, with its number: the place of its time in ``times``."""
+    """Yield each wanted frame that can be decoded, with its number: the place of its time in ``times``."""
     row, torn = -1, 0
     while torn < MOST_TORN_IN_A_ROW:
         if not capture.grab():
@@ -109,7 +140,7 @@ def _decoded(
         position_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
         nearest = int(np.abs(times - position_s).argmin()) if len(times) else 0
         row = max(row + 1, nearest) if abs(times[nearest] - position_s) < 0.02 else row + 1
-        whole, frame = capture.retrieve()
+        whole, frame = capture.retrieve() if is_wanted(row) else (False, None)
         if whole and frame is not None and frame.size:
             yield row, square_pixels(eight_bit_bgr(np.asarray(frame), path), capture)
 
