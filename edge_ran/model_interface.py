@@ -114,6 +114,7 @@ def read_interface(path: Path | str, overrides: Overrides | None = None) -> Mode
     told = overrides.mean is not None or overrides.std is not None
     assumed = not told and (card.assumes_scaling if card else graph.inputs[0].dtype in FLOATS)
     gives = gives_probabilities(graph, place)
+    graph = dataclasses.replace(graph, scores=place)
     return ModelInterface(graph, card, spec, names, gives, place, assumed, overrides.labels_file)
 
 

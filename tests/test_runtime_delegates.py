@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_ran.card import Overrides
 from edge_ran.errors import AcceleratorError, GateError
+from edge_ran.model_interface import read_interface
 from edge_ran.runtime import RuntimeOptions, child_process, open_runtime, trial
 
 pytestmark = pytest.mark.prompt
@@ -63,6 +65,17 @@ def test_a_wrong_delegate_is_doubted_and_a_right_one_is_not(build):
         assert "libdelegate0.so is wrong: top-1 agrees on" in runtime.accelerator.warning
     with pytest.raises(GateError, match=r"libdelegate0\.so is wrong"):
         open_runtime(FLOAT, wrong, inputs, fallback=False)
+
+
+def test_the_scores_may_be_another_output_than_the_first(build):
+    """The delegate is wrong on the first of two outputs; the labels tell which one holds the scores."""
+    options, path = RuntimeOptions(delegate=build(TAKES_LAST)), TESTS / "models" / "two_heads.tflite"
+    for labels, scores_are_right in ((("dark", "bright"), True), (("red", "green", "blue"), False)):
+        graph = read_interface(path, Overrides(labels=labels)).graph
+        found = trial.try_accelerator(graph, options, inputs).agreement
+        assert (found.top1 == 1) is (found.relative_error < 1e-5) is scores_are_right
+        assert (found.masks_difference > 0.25) is scores_are_right
+        assert not found.is_right
 
 
 def test_a_library_is_tried_once_until_it_changes(build, monkeypatch):

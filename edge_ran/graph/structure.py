@@ -139,7 +139,10 @@ class Operator:
 
 @dataclass(frozen=True)
 class Graph:
-    """The main subgraph of a ``.tflite`` (bodies of loops and branches are not looked into)."""
+    """The main subgraph of a ``.tflite`` (bodies of loops and branches are not looked into).
+
+    ``scores`` is the place of the class scores among the outputs, where somebody has found out, else 0.
+    """
 
     path: Path
     size_bytes: int
@@ -147,6 +150,7 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
     operators: tuple[Operator, ...]
     parameters_bytes: int = 0
+    scores: int = 0
 
     def with_input_shape(self, shape: tuple[int, ...]) -> Graph:
         """Return the graph with another shape of its first input, along the axes that the file leaves open."""

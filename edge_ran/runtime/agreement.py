@@ -85,24 +85,27 @@ def compare_all(
     answers: Sequence[Outputs],
     tensors: Sequence[TensorSpec],
     allowed_error: float = LARGEST_ERROR,
+    scores: int = 0,
 ) -> Agreement:
-    """Compare every output: the class scores, which come first, by ``compare``, and the masks after them.
+    """Compare every output: the class scores by ``compare``, and the others as masks.
 
     Args:
         reference: the CPU's outputs for each input, in the order of ``tensors``.
         answers: the accelerator's.
         tensors: the model's outputs.
         allowed_error: of ``allowed``.
+        scores: the place of the class scores among ``tensors``.
     """
-    scores, *masks = (
+    found = [
         compare([outputs[place] for outputs in reference], [outputs[place] for outputs in answers], tensor)
         for place, tensor in enumerate(tensors)
-    )
+    ]
     off = [
         mask.largest_difference / max(mask.answers_range, FEWEST_LEVELS * tensor.scale, 1e-12)
-        for mask, tensor in zip(masks, tensors[1:], strict=True)
+        for place, (mask, tensor) in enumerate(zip(found, tensors, strict=True))
+        if place != scores
     ]
-    return dataclasses.replace(scores, masks_difference=max(off, default=0.0), allowed_error=allowed_error)
+    return dataclasses.replace(found[scores], masks_difference=max(off, default=0.0), allowed_error=allowed_error)
 
 
 def compare(reference: Sequence[NDArray[Any]], answers: Sequence[NDArray[Any]], tensor: TensorSpec) -> Agreement:

@@ -85,6 +85,7 @@ def try_accelerator(graph: Graph, options: RuntimeOptions, inputs: Inputs | None
         accelerator=_identity(options),
         threads=options.threads or machine.available_cores(),
         pictures=inputs is not None,
+        scores=graph.scores,
     )
     if record := trial_cache.load(file):
         with contextlib.suppress(InputError):  # a damaged one
@@ -131,6 +132,7 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
             "path": str(graph.path.resolve()),
             "options": _resolved(options),
             "inputs": str(pictures) if len(inputs) else "",
+            "scores": graph.scores,
         }
         try:
             return Trial.from_record(child_process.ask(f"{__name__}:run_attempt", request, TIMEOUT_S, options.verbose))
@@ -138,7 +140,7 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
             return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung)
 
 
-def run_attempt(path: str, options: Any, inputs: str) -> dict[str, Any]:
+def run_attempt(path: str, options: Any, inputs: str, scores: int) -> dict[str, Any]:
     """Run the accelerator, and the CPU beside it where there are inputs, in the child. Returns a ``Trial``'s record."""
     graph, wanted = read_graph(path), records.read(RuntimeOptions, options, "options")
     pictures = np.load(inputs) if inputs else ()
@@ -164,9 +166,8 @@ def run_attempt(path: str, options: Any, inputs: str) -> dict[str, Any]:
         check_finite(reference, graph.path)
     except InputError as error:
         return Trial(str(error)).record()
-    agreement = compare_all(
-        reference, answers[: len(reference)], graph.outputs, allowed(graph.precision, got.precision)
-    )
+    most = allowed(graph.precision, got.precision)
+    agreement = compare_all(reference, answers[: len(reference)], graph.outputs, most, scores)
     return Trial("", False, False, got, delegation, agreement, ms, cpu_ms).record()
 
 
