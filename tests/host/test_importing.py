@@ -126,6 +126,39 @@ def test_models_three_deep_as_teachable_machine_saves_them(tmp_path: Path) -> No
     np.testing.assert_allclose(found.model("o")(X), model(X, training=False), atol=2e-6)
 
 
+def with_random_weights(model: Any) -> Any:
+    random = np.random.default_rng(1)
+    for weight in model.weights:
+        weight.assign(random.uniform(0.3, 2, weight.shape))
+    return model
+
+
+@pytest.mark.parametrize("is_sequential", [True, False])
+def test_names_with_slashes_in_a_model_inside_as_mobilenet_v3_has_them(tmp_path: Path, is_sequential: bool) -> None:
+    kl = tf_keras.layers
+    image = kl.Input((16, 16, 3))
+    x = kl.BatchNormalization(name="Conv/BatchNorm")(kl.Conv2D(4, 3, name="Conv")(image))
+    x = kl.Conv2D(4, 1, name="block/squeeze/Conv")(kl.DepthwiseConv2D(3, name="block")(x))
+    base = tf_keras.Model(image, kl.BatchNormalization(name="block/squeeze/Conv/BatchNorm")(x), name="base")
+    head = kl.Conv2D(3, 1, name="squeeze")  # a part of the names inside
+    if is_sequential:
+        model = tf_keras.Sequential([base, head])
+    else:
+        outer = kl.Input((16, 16, 3))
+        model = tf_keras.Model(outer, head(base(outer)))
+    with_random_weights(model).save(tmp_path / "m.h5")
+    np.testing.assert_allclose(read(tmp_path / "m.h5").model("o")(X), model(X, training=False), rtol=1e-5, atol=2e-6)
+
+
+def test_weights_of_a_layer_that_is_read_as_another_class(tmp_path: Path) -> None:
+    """An archive numbers its groups by the class that was written."""
+    image = layers.Input((16, 16, 3))
+    x = layers.BatchNormalization()(layers.experimental.SyncBatchNormalization()(image))
+    model = tf_keras.Model(image, layers.experimental.SyncBatchNormalization()(x))
+    with_random_weights(model).save(tmp_path / "m.keras")
+    np.testing.assert_allclose(read(tmp_path / "m.keras").model("o")(X), model(X, training=False), rtol=1e-5, atol=2e-6)
+
+
 FILES = [f"keras{k}{form}.{s}" for k in "23" for form in ("", "lambda") for s in ("h5", "keras", "weights.h5")]
 
 

@@ -114,7 +114,7 @@ class _Reader:
         layers = [self.layer_record(one) for one in config["layers"]]
         if len({layer.name for layer in layers}) < len(layers):
             raise InputError(f"{self.source.path} has two layers of one name", "save the network again")
-        stored = weights.open([(layer.name, layer.kind) for layer in layers])
+        stored = weights.open([(layer.name, layer.record["class_name"]) for layer in layers])
         for layer in layers:
             layer.weights = stored[layer.name]
         if kind == "Sequential":

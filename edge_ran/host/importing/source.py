@@ -306,17 +306,21 @@ class _LegacyInside:
         found: dict[str, list[tuple[str, Any]]] = {name: [] for name in names}
         for name, dataset in self.weights:
             parts = name.split("/")[:-1]
-            owner = next((part for part in parts if part in names), None) or _joined(parts, names)
+            owner = _owner(parts, names)
             owners = [owner] if owner is not None else deeper
             for one in owners:
                 found[one].append((name, dataset))
         return {name: _LegacyLayer(found[name]) for name in names}
 
 
-def _joined(parts: list[str], names: set[str]) -> str | None:
-    """A layer whose own name holds slashes: the longest run of parts that is one."""
-    runs = ["/".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)]
-    return max((run for run in runs if run in names), key=len, default=None)
+def _owner(parts: list[str], names: set[str]) -> str | None:
+    """The layer that a weight's name begins with, the longest where several do: ``Conv/BatchNorm`` and not ``Conv``.
+
+    Names of models outside may stand before it.
+    """
+    count = len(parts)
+    runs = ("/".join(parts[start:end]) for start in range(count) for end in range(count, start, -1))
+    return next((run for run in runs if run in names), None)
 
 
 class _Container:
