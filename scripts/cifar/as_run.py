@@ -36,9 +36,10 @@ def network(arrays: Any) -> tuple[Any, dict[str, Any], float]:
     """Return the Keras network with the weights, the record of the training, and the largest difference of answers."""
     record = json.loads(str(arrays["record"]))
     model = networks.build(named(record["network"]))
-    for variable in model.variables:
-        name = variable.name.split(":")[0]
-        variable.assign(as_keras(name, arrays[name]))
+    for layer in model.layers:
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name.split(':')[0].rpartition('/')[2]}"
+            variable.assign(as_keras(name, arrays[name]))
     said = model((arrays["pixels"].astype(np.float32) - 128) / 128, training=False).numpy()
     logits = arrays["answers"].astype(np.float64)
     softmax = np.exp(logits - logits.max(1, keepdims=True))
