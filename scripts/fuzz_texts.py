@@ -153,7 +153,9 @@ def _records() -> Iterator[tuple[str, str]]:
 
     yield "card.json", (SHIPPED / "places38" / "card.json").read_text()
     words = ("--camera", "0")
-    release = Release("m", "0" * 64, "R/m", "R/a", "S/c", words, ("S/c",), RuntimeOptions(), "", 0, "e", "0.1.0")
+    release = Release(
+        "m", "0" * 64, "R/m", "R/a", "S/c", words, ("S/c",), RuntimeOptions(), "", 0, "python3", "e", "0.1.0"
+    )
     yield "release.json", json.dumps(records.to_dict(release))
     found = api.benchmark(ROOT / "tests" / "models" / "int8.tflite", plan=Plan(num_runs=20, warmup_runs=2))
     yield "report.json", json.dumps(found.document())

@@ -32,7 +32,9 @@ def test_this_machine_is_told_in_full():
 
 
 def test_command(tmp_path):
-    environment = {**os.environ, "VK_DRIVER_FILES": str(tmp_path / "none.json")}
+    # A cache of its own: other tests try accelerators meanwhile, which doctor counts.
+    own = {"VK_DRIVER_FILES": str(tmp_path / "none.json"), "XDG_CACHE_HOME": str(tmp_path)}
+    environment = {**os.environ, **own}
     command = [sys.executable, "-m", "edge_ran", "doctor"]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, check=False)
     record = json.loads(done.stdout)
