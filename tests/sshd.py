@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -53,6 +54,18 @@ class Sshd:
             f"  UserKnownHostsFile {self.folder}/{known}\n"
         )
         return self.folder / name
+
+    def board(self, home: Path) -> Path:
+        """Write the description of a board without systemd, whose programs keep their files in ``home``."""
+        python, toml = home / "python", home / "board.toml"
+        where = f"XDG_RUNTIME_DIR={home}/run XDG_DATA_HOME={home}/data XDG_CONFIG_HOME={home}/config"
+        python.write_text(f'#!/bin/sh\n{where} exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        toml.write_text(
+            f'summary = "a board"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "ssh://127.0.0.1:{self.port}"\n'
+            f'python = "{python}"\n'
+        )
+        return toml
 
     def cut(self) -> int:
         """Kill every connection as it stands, with no word to either side; return how many processes that were."""

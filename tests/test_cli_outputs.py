@@ -81,7 +81,9 @@ def test_calibration_pictures_that_are_not_needed_are_refused_before_the_work(
     assert "fp16 needs no calibration pictures\n  leave --calibration-data away" in err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--colour", "9"), ("--validation-fraction", "20"), ("--epochs", "-1")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--colour", "9"), ("--validation-fraction", "20"), ("--epochs", "-1"), ("--budget", "0ms")]
+)
 def test_a_recipe_that_cannot_be_is_refused_before_the_work(
     option: str, value: str, called, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,18 +30,19 @@ from schemas import valid
 from sshd import Sshd, children, command_line
 from systemd_board import Board
 
-from edge_ran import dataset, targets
+from edge_ran import dataset, records, targets
+from edge_ran.card import Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import main
 from edge_ran.deploy import board as board_side
 from edge_ran.deploy import fetch, fleet, layout, rollout, service
-from edge_ran.deploy.acceptance import Acceptance
+from edge_ran.deploy.acceptance import Acceptance, accept
 from edge_ran.deploy.layout import Layout
-from edge_ran.deploy.release import Plan, new_payload, pack, record_answers
+from edge_ran.deploy.release import Plan, Release, new_payload, pack, record_answers
 from edge_ran.deploy.remote import gate
 from edge_ran.errors import EnvironmentMissing, GateError
 from edge_ran.latency import LatencyStats
-from edge_ran.runtime import Accelerator
+from edge_ran.runtime import Accelerator, RuntimeOptions
 from edge_ran.runtime.agreement import Agreement
 
 TESTS = Path(__file__).parent
@@ -386,15 +387,7 @@ def test_a_board_without_systemd_is_refused_and_unchanged(edge_ran, labelled_mod
     server = Sshd(folder)
     try:
         monkeypatch.setenv("EDGE_RAN_SSH_CONFIG", str(server.config))
-        python = tmp_path / "python"  # whose user has no systemd
-        where = f"XDG_RUNTIME_DIR={tmp_path}/none XDG_DATA_HOME={tmp_path}/data"
-        python.write_text(f'#!/bin/sh\n{where} exec {sys.executable} "$@"\n')
-        python.chmod(0o755)
-        toml = tmp_path / "old.toml"
-        toml.write_text(
-            f'summary = "old"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "ssh://127.0.0.1:{server.port}"\n'
-            f'python = "{python}"\n'
-        )
+        toml = server.board(tmp_path)  # whose user has no systemd
         model = labelled_model()
         done = edge_ran("deploy", model, "--device", toml)
         assert done.code == 3
@@ -446,6 +439,19 @@ def test_the_gate_is_agreement_and_the_budget_of_option_or_device(labelled_model
         gate(plan, device, wrong, "./my.toml")
     assert refused.value.remedy == f"edge-ran verify {plan.model} --device ./my.toml"
     gate(dataclasses.replace(plan, min_agreement=0.9), device, wrong, "b")
+
+
+def test_a_release_is_judged_by_the_output_that_holds_the_scores(tmp_path: Path):
+    model, answers = TESTS / "models" / "two_heads.tflite", tmp_path / "answers.npz"
+    record_answers(Plan(model, overrides=Overrides(labels=("dark", "bright"))), answers)  # the second output
+    paths = (str(model), str(answers), "")
+    release = Release("m", "0" * 64, *paths, (), (), RuntimeOptions(), "", 0, sys.executable, "", "0.1.0")
+    (tmp_path / "release.json").write_text(json.dumps(records.to_dict(release)))
+    assert accept(tmp_path).agreement.top1 == 1
+    with np.load(answers) as file:
+        other = {**file, "output1": file["output1"][..., ::-1]}
+    np.savez(answers, **other)
+    assert accept(tmp_path).agreement.top1 == 0
 
 
 def test_a_release_is_named_by_all_that_it_is(labelled_model, tmp_path: Path):

@@ -60,16 +60,7 @@ class There(NamedTuple):
 def there(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> There:
     """A board with a home of its own for each test."""
     monkeypatch.setenv("EDGE_RAN_SSH_CONFIG", str(sshd.config))
-    python = tmp_path / "python"
-    where = f"XDG_RUNTIME_DIR={tmp_path}/run XDG_DATA_HOME={tmp_path}/data XDG_CONFIG_HOME={tmp_path}/config"
-    python.write_text(f'#!/bin/sh\n{where} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    toml = tmp_path / "board.toml"
-    toml.write_text(
-        f'summary = "a board"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "ssh://127.0.0.1:{sshd.port}"\n'
-        f'python = "{python}"\n'
-    )
-    return There(targets.resolve(str(toml)), Layout(tmp_path / "data" / "edge-ran"))
+    return There(targets.resolve(str(sshd.board(tmp_path))), Layout(tmp_path / "data" / "edge-ran"))
 
 
 def test_a_name_that_is_used_again_takes_no_picture_away(there: There, tmp_path: Path):

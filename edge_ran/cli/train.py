@@ -52,10 +52,10 @@ def train(
     from edge_ran.start import NONE, first_weights
 
     manifest.check(data)
-    training.options(training.start)  # refuses what is out of range before anything is measured, as does this:
-    preset(recipe or "transfer").changed(**dataclasses.asdict(changes))
     instead: dict[str, str] = {}
     if limit_ms := budget.limit_ms():
+        training.options(training.start)  # refuses what is out of range before anything is measured, as does this:
+        preset(recipe or "transfer").changed(**dataclasses.asdict(changes))
         found = _within(limit_ms, budget.device or "local", architecture, training.start, manifest, data, output.quiet)
         network, size, width = found.network, found.input_size, found.width
         architecture = dataclasses.replace(architecture, input_size=size, width=width)

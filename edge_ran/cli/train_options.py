@@ -95,7 +95,9 @@ class BudgetOptions:
     def limit_ms(self) -> float | None:
         """Return what ``--budget`` says, else the budget in the device's description. Raises UsageError."""
         if self.budget:
-            return 1e3 * parse_seconds(self.budget)
+            if seconds := parse_seconds(self.budget):
+                return 1e3 * seconds
+            raise UsageError(f"--budget {self.budget} leaves no time for an inference", "for instance --budget 10ms")
         if not self.device:
             return None
         from edge_ran.targets import resolve

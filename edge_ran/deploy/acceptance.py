@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -46,15 +47,15 @@ def accept(folder: Path) -> Acceptance:
     def placed(path: str) -> Path:
         return Path(path.replace(AT_RELEASE, str(folder)).replace(AT_STORE, str(folder.parents[1] / "store")))
 
-    graph = read_graph(placed(release.model))
     with np.load(placed(release.answers), allow_pickle=False) as answers:
+        graph = dataclasses.replace(read_graph(placed(release.model)), scores=int(answers["scores"]))
         inputs = list(answers["inputs"])
         outputs = [answers[f"output{i}"] for i in range(len(graph.outputs))]
     reference = [[output[place] for output in outputs] for place in range(len(inputs))]
     shape = inputs[0].shape if graph.inputs[0].open_axes else ()
-    with open_runtime(placed(release.model), release.runtime, lambda: inputs, shape) as runtime:
+    with open_runtime(graph, release.runtime, lambda: inputs, shape) as runtime:
         got = [runtime.run(x) for x in inputs]
-        agreement = compare_all(reference, got, graph.outputs)
+        agreement = compare_all(reference, got, graph.outputs, scores=graph.scores)
         for x in inputs[:WARMUP_RUNS]:
             runtime.run(x)
         times: list[float] = []

@@ -123,8 +123,9 @@ def record_answers(plan: Plan, target: Path) -> None:
     with open_runtime(plan.model, RuntimeOptions(), input_shape=shape) as runtime:
         answers = [runtime.run(x) for x in inputs]
     outputs = {f"output{i}": np.stack([one[i] for one in answers]) for i in range(len(interface.graph.outputs))}
+    outputs |= {"inputs": np.stack(inputs), "scores": np.array(interface.place)}
     with open(target, "wb") as file:
-        np.savez_compressed(file, inputs=np.stack(inputs), **outputs)  # type: ignore[arg-type]
+        np.savez_compressed(file, **outputs)  # type: ignore[arg-type]
 
 
 def pack(plan: Plan, spec: DeviceSpec, answers: Path, payload: Payload, python: str, environment: str = "") -> Release:

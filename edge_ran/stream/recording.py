@@ -29,6 +29,7 @@ _MEASURED = 10  # results of a live source whose pace a recording takes
 _PICTURES_A_SECOND = 2.0  # of a recording of single pictures
 _LEAST_FREE_BYTES, _INDEX_BYTES = 16 << 20, 32  # room kept for what ends a video: the index, an entry for each frame
 _KEEP_EVERY_S = 2.0  # what a power cut may take
+_FINE_FPS = 65.0  # above it, thousandths of a frame a second do not fit into MPEG-4's 16 bits
 _SHORT = 0.9  # a recording with fewer of its frames was cut off; containers count them only nearly
 
 
@@ -117,7 +118,8 @@ class Recording:
         first, last = self._first[0][0], self._first[-1][0]
         if self._live and last > first:
             fps = min(fps, (len(self._first) - 1) / (last - first))
-        fps = round(max(1.0, min(120.0, fps)), 2)  # MPEG-4 writes it as a fraction of 16 bits
+        fps = max(1.0, min(120.0, fps))
+        fps = fps if fps < _FINE_FPS else round(fps, 2)
         self._interval = 1 / fps
         height, width = self._first[0][1].shape[:2]
         self._size = (width - width % 2, height - height % 2)  # MPEG-4 has even sides

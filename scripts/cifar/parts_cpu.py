@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from torch.utils.cpp_extension import load
 from twin import EPSILON, MASK_LIMIT, MOMENTUM, Norm
 
+if "amx_bf16" not in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
+    raise SystemExit("training needs an NVIDIA GPU, or a processor with AMX: this one has none")
 native = load(
     "parts_cpu",
     [str(Path(__file__).parent / "cpu/parts.cpp")],

@@ -250,7 +250,9 @@ class Run:
         for number, (pixels, labels) in enumerate(self.batches.epoch(done), done * per_epoch):
             rate = peak * rate_at(number / (epochs * per_epoch))
             trainer.step(pixels, labels, rate, number)
-        loss, hits = (trainer.sums / per_epoch).tolist()
+        if dist.is_initialized():
+            dist.all_reduce(trainer.sums)
+        loss, hits = (trainer.sums / (per_epoch * self.batches.shares)).tolist()
         pictures = per_epoch * self.batches.batch * self.batches.shares
         self.curve.append({"epoch": done + 1, "loss": round(loss, 4), "accuracy": round(hits, 4)})
         speed = pictures / (time.monotonic() - start)
