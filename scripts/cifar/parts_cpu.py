@@ -1,4 +1,4 @@
-"""The twin's parts for training on a processor with AVX-512 and AMX: the same numbers, fewer passes over memory.
+"""The twin's parts for training on a processor with AVX-512 BF16: the same numbers, fewer passes over memory.
 
 `cpu/parts.cpp` computes normalisation and ReLU where a 1x1 convolution reads, and again for the gradients, and takes
 the sums that the next normalisation asks for where a unit's result is written: ``sums`` is left with the tensor.
@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.utils.cpp_extension import load
 from twin import EPSILON, MASK_LIMIT, MOMENTUM, Norm
 
-if "amx_bf16" not in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
-    raise SystemExit("training needs an NVIDIA GPU, or a processor with AMX: this one has none")
+if "avx512_bf16" not in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
+    raise SystemExit("training needs an NVIDIA GPU, or a processor with AVX-512 BF16, which this one lacks")
 native = load(
     "parts_cpu",
     [str(Path(__file__).parent / "cpu/parts.cpp")],

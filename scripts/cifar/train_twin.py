@@ -10,10 +10,11 @@ is part of the gradient, as in the paper. The network computes in bfloat16; weig
 float32.
 
 On an NVIDIA GPU one step is one CUDA graph (one H200: Attention-56 23,000 pictures/s, Attention-92 12,500). On a
-processor with AVX-512 and AMX, start one process for each core; each has its own batch, over which it normalises:
+processor with AVX-512 BF16 (AMD since Zen 4, Intel's Xeons since Sapphire Rapids, which have AMX too), start one
+process for each core; each has its own batch, over which it normalises:
 
-    torchrun --nproc-per-node 2 train_twin.py cifar_attention56 CIFAR10 OUTPUT.npz --epochs 64 --batch 64 --rate 0.1 \\
-        --state STATE
+    torchrun --nproc-per-node 2 train_twin.py cifar_attention56 CIFAR10 OUTPUT.npz --epochs 66 --batch 64 --rate 0.1 \\
+        --cut-out 12 --state STATE
 """
 
 from __future__ import annotations
@@ -181,14 +182,16 @@ def rate_at(progress: float) -> float:
 
 
 class Batches:
-    """An epoch's batches, augmented on the device: shifted by up to 4 pixels over the mirrored edge, flipped.
+    """An epoch's batches, augmented on the device: shifted by up to 4 pixels over the mirrored edge, flipped, and a
+    square of ``cut_out`` pixels, whose centre lies anywhere, is made grey (cut-out, arXiv 1708.04552; 0: none).
 
     What an epoch holds follows from its number, so that a run can go on. Of several processes, each gets its share.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, batch: int, seed: int) -> None:
+    def __init__(self, x: Tensor, y: Tensor, batch: int, seed: int, cut_out: int = 0) -> None:
         padded = F.pad(x.permute(0, 3, 1, 2).float(), (PAD,) * 4, mode="reflect").to(torch.uint8)
         self.padded, self.y, self.batch, self.seed = padded.permute(0, 2, 3, 1).contiguous(), y, batch, seed
+        self.cut_out = cut_out
         several = dist.is_initialized()
         self.own: int = dist.get_rank() if several else 0
         self.shares: int = dist.get_world_size() if several else 1
@@ -208,7 +211,12 @@ class Batches:
             rows = draw(2 * PAD + 1, self.batch, 1) + across
             columns = torch.where(draw(2, self.batch, 1) == 1, 31 - across, across)
             columns = columns + draw(2 * PAD + 1, self.batch, 1)
-            yield self.padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]], self.y[chosen]
+            pixels = self.padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+            if self.cut_out:
+                starts = draw(32, 2, self.batch, 1) - self.cut_out // 2
+                down, right = (across >= starts) & (across < starts + self.cut_out)
+                pixels[down[:, :, None] & right[:, None, :]] = 128  # 0 when normalised
+            yield pixels, self.y[chosen]
 
 
 @dataclass
@@ -270,7 +278,7 @@ def train(given: argparse.Namespace) -> None:
     x, y = x.to(device), y.to(device)
     held_x, held_y = x[: given.hold_out], y[: given.hold_out]
     first = x[:64]
-    batches = Batches(x[given.hold_out :], y[given.hold_out :], given.batch, given.seed)
+    batches = Batches(x[given.hold_out :], y[given.hold_out :], given.batch, given.seed, given.cut_out)
     trainer = Trainer(given.network, device, given.batch, given.seed)
     if device == "cuda":
         torch.backends.cudnn.benchmark = True
@@ -298,8 +306,8 @@ def train(given: argparse.Namespace) -> None:
     record = {
         "network": given.network, "labels": labels, "epochs": epochs, "batch": given.batch * batches.shares,
         "rate": given.rate, "warmup": WARMUP, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY,
-        "label_smoothing": SMOOTHING, "average": AVERAGE, "pad": PAD, "mask_penalty": MASK_PENALTY, "seed": given.seed,
-        "images": len(batches.y), "curve": run.curve, "torch": torch.__version__, "processes": batches.shares,
+        "label_smoothing": SMOOTHING, "average": AVERAGE, "pad": PAD, "cut_out": given.cut_out,
+        "mask_penalty": MASK_PENALTY, "seed": given.seed, "images": len(batches.y), "curve": run.curve, "torch": torch.__version__, "processes": batches.shares,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }  # fmt: skip
     answers = trainer.answers(first, torch.float32).cpu().numpy()
@@ -316,6 +324,7 @@ if __name__ == "__main__":
     parser.add_argument("--hold-out", type=int, default=0, help="pictures to leave out of training and to test on")
     parser.add_argument("--batch", type=int, default=BATCH, help="of one process")
     parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--cut-out", type=int, default=0, help="side of the square that each picture loses, in pixels")
     parser.add_argument("--state", type=Path, help="a file that is written after each epoch, to go on from")
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())

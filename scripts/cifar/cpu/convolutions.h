@@ -3,7 +3,11 @@
 #include <tuple>
 
 #include "normalisation.h"
+#ifdef __AMX_BF16__
 #include "tiles.h"
+#else
+#include "dots.h"
+#endif
 
 namespace {
 
@@ -173,27 +177,7 @@ Tensor conv3x3_kernel(const Tensor& d, const Tensor& x) {
                                 _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
           }
     }
-    for (int64_t o = 0; o < O; o += 16)
-      for (int64_t c = 0; c < C; c += 16)
-        for (int64_t v = 0; v < 3; v++) {
-          float* to = sum + v * 3 * O * C + o * C + c;
-          _tile_loadd(0, to, C * 4);
-          _tile_loadd(1, to + O * C, C * 4);
-          _tile_loadd(2, to + 2 * O * C, C * 4);
-          for (int64_t p = 0; p < P; p += STEP) {
-            const uint32_t* at = &pairs[(v * W / 2 + p / 2) * C + c];
-            _tile_loadd(3, &turned[o * P + p], P * 2);
-            _tile_loadd(4, at, C * 4);
-            _tile_loadd(5, at + shifted, C * 4);
-            _tile_loadd(6, at + 2 * shifted, C * 4);
-            _tile_dpbf16ps(0, 3, 4);
-            _tile_dpbf16ps(1, 3, 5);
-            _tile_dpbf16ps(2, 3, 6);
-          }
-          _tile_stored(0, to, C * 4);
-          _tile_stored(1, to + O * C, C * 4);
-          _tile_stored(2, to + 2 * O * C, C * 4);
-        }
+    for (int64_t v = 0; v < 3; v++) outer3(turned.data(), O, &pairs[v * W / 2 * C], shifted, C, P, sum + v * 3 * O * C);
   }
   return own.permute({2, 3, 0, 1});
 }

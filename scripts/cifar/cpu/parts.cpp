@@ -1,4 +1,4 @@
-// The parts of the networks in bfloat16, for training on a processor with AVX-512 and AMX.
+// The parts of the networks in bfloat16, for training on a processor with AVX-512 BF16, and AMX where it is there.
 //
 // Training is bound by memory here: a tensor of a large stage does not fit in any cache that a core has to itself. So
 // normalisation and ReLU are computed where the next convolution reads, and again where the gradients need them; sums
