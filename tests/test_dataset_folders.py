@@ -283,6 +283,29 @@ def test_pictures_without_an_ending_are_renamed_as_advised(pictures):
     assert dataset.load(pictures).labels == ("blue", "green", "red")
 
 
+@pytest.mark.parametrize("folder", ["photos", "photos/images", ".photos"])
+def test_the_command_for_pictures_without_an_ending_renames_them_alone(tmp_path, pictures, folder):
+    """In a home folder, beside keys and what Git keeps."""
+    source = tmp_path / folder.split("/")[0]
+    kept = [tmp_path / "id_rsa", source / ".git" / "HEAD", source / "b.jpg"]
+    for path in (tmp_path / folder / "IMG0001", source / "a", source / "b"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / "red" / "000.png", path)
+    shutil.copy(pictures / "red" / "000.png", tmp_path / folder / "x.png")
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+    with pytest.raises(InputError) as caught:
+        dataset.load(source)
+    subprocess.run(["sh", "-c", caught.value.remedy.partition(": ")[2]], check=True)
+    assert [path.read_text() for path in kept] == ["kept"] * 3
+    assert (tmp_path / folder / "IMG0001.jpg").exists()
+    assert (source / "a.jpg").exists()
+    with pytest.raises(InputError) as caught:
+        dataset.load(source / "b")
+    assert "mv" not in caught.value.remedy
+
+
 def test_a_class_in_other_capitals_is_named(pictures):
     with pytest.raises(InputError, match="has no class 'Red'") as caught:
         dataset.load(pictures, labels=["Red"])

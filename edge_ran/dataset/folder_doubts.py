@@ -79,7 +79,8 @@ def check_classes(source: Path, children: Sequence[Path]) -> None:
     child = children[0] if len(children) == 1 else source
     if child.name.lower() in _NO_CLASSES and child != source and (_holds_pictures(child) or _holds_classes(child)):
         what = f"{source} holds one folder, {child.name}, which does not look like a class"
-        remedy = foreign.remedy(str(path) for path in source.iterdir() if path.is_file()) or inner_remedy(source)
+        beside = [str(path) for path in source.iterdir() if path.is_file()]
+        remedy = foreign.remedy(beside, source) or inner_remedy(source)
         if tables := [shlex.quote(str(table)) for table in tables_in(source)]:
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {' or '.join(tables)}"
         raise InputError(what, remedy or f"lay it out as {source}/CLASS/PICTURE; or {_named([child])} if it is a class")

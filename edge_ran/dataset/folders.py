@@ -77,7 +77,7 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], chosen:
         names = [str(path) for path in source.iterdir() if path.is_file()]
         if any(map(is_picture, names)):
             remedy += f"; if this is one class, give the folder above: {source.absolute().parent}"
-        remedy = foreign.remedy(names) or remedy
+        remedy = foreign.remedy(names, source) or remedy
         if tables := tables_in(source):
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"
         raise InputError(f"{source} holds no class folder with pictures", remedy)
@@ -121,7 +121,8 @@ def _classes(
         if not found:
             other = f", only files ending in {', '.join(sorted(others))}" if others else ""
             names = [str(place.folder / name) for place in walk(folder) for name in place.files]
-            remedy = inner_remedy(parent) or foreign.remedy(names) or f"fill it with {NAMED_SUFFIXES}, or delete it"
+            remedy = inner_remedy(parent) or foreign.remedy(names, parent)
+            remedy = remedy or f"fill it with {NAMED_SUFFIXES}, or delete it"
             error = InputError(f"class folder {folder} holds no picture{other}", remedy)
             if empty is None:
                 raise error

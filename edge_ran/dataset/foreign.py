@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 from edge_ran.dataset import array_commands
 
@@ -71,16 +72,18 @@ def _begins_as_picture(name: str) -> bool:
         return False
 
 
-def remedy(names: Iterable[str]) -> str:
+def remedy(names: Iterable[str], data: Path | None = None) -> str:
     """Return what to do with the first of these files that is of a known kind; empty where none is.
 
     Args:
         names: paths of files.
+        data: the folder that is read: no advice renames files outside it, or any where there is none.
     """
     for name in sorted(names):
-        if "." not in os.path.basename(name) and _begins_as_picture(name):
-            folder = shlex.quote(os.path.dirname(os.path.dirname(name)) or ".")
-            rename = f"find {folder} -type f ! -name '*.*' -exec mv {{}} {{}}.jpg ';'"
+        if data and "." not in os.path.basename(name) and _begins_as_picture(name):
+            # What Git and desktops keep in hidden folders stays, and so does a picture of the new name.
+            below = f"find {shlex.quote(str(data))} -mindepth 1 -name '.*' -prune -o -type f ! -name '*.*'"
+            rename = f"{below} -exec mv -n {{}} {{}}.jpg ';'"
             return f"{os.path.basename(name)} is a picture whose name has no ending: {rename}"
         for endings, (what, how) in _KINDS.items():
             if name.lower().endswith(endings):
