@@ -61,6 +61,14 @@ def decode_labels(data: bytes, where: str, path: str = "") -> tuple[str, ...]:
     Raises:
         InputError: it is not such text, or JSON or a label map of another form.
     """
+    return labels_and_first(data, where, path)[0]
+
+
+def labels_and_first(data: bytes, where: str, path: str = "") -> tuple[tuple[str, ...], int | None]:
+    """Return the labels as ``decode_labels`` does, and the number of the first of them; None where the text tells none.
+
+    A ``data.yaml`` counts from 0.
+    """
     text = decode_text(data, where, path)
     if text.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
@@ -70,12 +78,13 @@ def decode_labels(data: bytes, where: str, path: str = "") -> tuple[str, ...]:
     if items := _ITEM.findall(text):
         return _of_label_map(items, where)
     if (key := _YAML_KEY.search(text)) and (names := _YAML_NAMES.match(text, key.end())):
-        return _of_yaml(names[1], where)
+        return _of_yaml(names[1], where), 0
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()
     lines = _without_ends(lines)
-    return tuple(map(_unquoted, _without_numbers(_of_table(lines) or lines)))
+    labels, number = _without_numbers(_of_table(lines) or lines)
+    return tuple(map(_unquoted, labels)), number
 
 
 def decode_text(data: bytes, where: str, path: str = "") -> str:
@@ -200,12 +209,12 @@ def _of_table(lines: list[str]) -> list[str]:
     return [f"{row[number].strip()} {clean_label(row[name])}" for row in rows]
 
 
-def _without_numbers(lines: list[str]) -> tuple[str, ...]:
-    """The labels in the order of the numbers 0, 1, 2, … before or after each of them, else the lines as they are."""
+def _without_numbers(lines: list[str]) -> tuple[tuple[str, ...], int | None]:
+    """The labels in the order of the numbers 0, 1, 2, … before or after them, and 0; else the lines, and None."""
     named = names_by_number(lines)
     if len(named) > 1 and named.keys() == set(range(len(named))):
-        return tuple(named[place] for place in range(len(named)))
-    return tuple(lines)
+        return tuple(named[place] for place in range(len(named))), 0
+    return tuple(lines), None
 
 
 def names_by_number(lines: Sequence[str]) -> dict[int, str]:
@@ -247,13 +256,13 @@ def _as_python_prints(text: str) -> dict[str, str] | list[str]:
     return {str(match[1]): name for match, name in zip(found, names, strict=True)}
 
 
-def _of_label_map(items: Sequence[str], where: str) -> tuple[str, ...]:
-    """The names of TensorFlow's label map, ``item { id: 1 name: 'red' }``, in the order of their numbers."""
+def _of_label_map(items: Sequence[str], where: str) -> tuple[tuple[str, ...], int]:
+    """The names of TensorFlow's label map, ``item { id: 1 name: 'red' }``, by their numbers, and the first of these."""
     fields = [{match[1]: match[2] or match[3] or match[4] or "" for match in _FIELD.finditer(item)} for item in items]
     named = {one.get("id", ""): one.get("display_name") or one.get("name", "") for one in fields}
     for first in (0, 1):
         if named.keys() == {str(place) for place in range(first, first + len(items))}:
-            return tuple(clean_label(named[str(place)]) for place in range(first, first + len(items)))
+            return tuple(clean_label(named[str(place)]) for place in range(first, first + len(items))), first
     raise InputError(
         f"{where} is a label map whose numbers are not 1, 2, 3, …", "write the labels as text, one per line"
     )
@@ -268,8 +277,8 @@ def _of_yaml(names: str, where: str) -> tuple[str, ...]:
         found = [_YAML_LINE.fullmatch(line) for line in names.splitlines()[1:]]
     pairs = [(match[1], match[2].strip().strip("'\"")) for match in found if match]
     if all(number is None for number, _ in pairs):
-        return _of_json([name for _, name in pairs], where)
-    return _of_json({str(number): name for number, name in pairs}, where)
+        return _of_json([name for _, name in pairs], where)[0]
+    return _of_json({str(number): name for number, name in pairs}, where)[0]
 
 
 def _numbered_object(value: object) -> tuple[str, str] | None:
@@ -281,8 +290,9 @@ def _numbered_object(value: object) -> tuple[str, str] | None:
     return None if number is None or name is None else (str(number), name)
 
 
-def _of_json(value: object, where: str) -> tuple[str, ...]:
-    """The labels of a list, of numbers with names, or of names with numbers."""
+def _of_json(value: object, where: str) -> tuple[tuple[str, ...], int | None]:
+    """The labels of a list, of numbers with names, or of names with numbers, and the first number; None of a list."""
+    first = None
     if isinstance(value, dict):
         value = next((value[key] for key in _KEYS if isinstance(value.get(key), dict | list)), value)
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("Label"), list):  # Lobe's signature.json
@@ -296,10 +306,10 @@ def _of_json(value: object, where: str) -> tuple[str, ...]:
         is_numbered = all(re.fullmatch(r"[0-9]{1,9}", key) and isinstance(name, str) for key, name in named.items())
         if is_numbered and "0" not in named and len(named) > 1:
             return _without_numbers([f"{int(key)} {clean_label(named[key])}" for key in sorted(named, key=int)])
-        value = [named.get(str(place)) for place in range(len(value))]
+        value, first = [named.get(str(place)) for place in range(len(value))], 0
     if isinstance(value, list):
         labels = [name[-1] if isinstance(name, list) and name else name for name in value]
         if labels and all(isinstance(label, str) for label in labels):
-            return tuple(clean_label(str(label)) for label in labels)
+            return tuple(clean_label(str(label)) for label in labels), first
     what = f"{where} is no list of names, and no names with the numbers 0, 1, 2, …"
     raise InputError(what, "write the labels as text, one per line")

@@ -355,6 +355,73 @@ def test_numbers_stay_where_a_file_beside_names_other_things(pictures, text):
     assert data.notes == ()
 
 
+def numbered(pictures, file: str, colours: str, first: int) -> Path:
+    """A list of two pictures of each colour, with the number of the colour."""
+    places = {"red": first, "green": first + 1, "blue": first + 2}
+    rows = [f"{colour}/{place:03d}.png {places[colour]}\n" for colour in colours.split() for place in range(2)]
+    (pictures / file).write_text("".join(rows))
+    return pictures / file
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("rest", ["red green", "green blue", "green"])
+def test_numbers_in_the_lists_of_all_splits_mean_the_same(pictures, rest, first):
+    root = pictures.parent / "data"
+    root.mkdir()
+    pictures.rename(root / "images")
+    numbered(root, "train.txt", "red green blue", first)
+    numbered(root, "val.txt", rest, first)
+    (root / "classes.txt").write_text("warm\nfresh\ncold\n")
+    names = {"red": "warm", "green": "fresh", "blue": "cold"}
+    data = dataset.load(root)
+    assert {s.split for s in data.samples} == {"train", "val"}
+    assert {(s.label, s.path.parent.name) for s in data.samples} == {(names[colour], colour) for colour in names}
+    assert data.codes == {name: str(place) for place, name in enumerate(names.values(), first)}
+    assert data.notes == (f"the names of the classes are from classes.txt beside train.txt: {first} is 'warm'",)
+
+
+LABEL_MAP = ((1, "warm"), (2, "fresh"), (3, "cold"))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "label"),
+    [
+        ("classes.txt", "warm\nfresh\ncold\n", ""),  # 1 and 2 of three names: nobody knows
+        ("classes.json", '["warm", "fresh", "cold"]', ""),
+        ("classes.txt", "0 warm\n1 fresh\n2 cold\n", "fresh"),
+        ("classes.txt", "1 warm\n2 fresh\n3 cold\n", "warm"),
+        ("class_map.json", '{"0": "warm", "1": "fresh", "2": "cold"}', "fresh"),
+        ("classes.yaml", "names: [warm, fresh, cold]\n", "fresh"),
+        ("label_map.pbtxt", "".join(f"item {{ id: {i} name: '{n}' }}" for i, n in LABEL_MAP), "warm"),
+    ],
+)
+def test_a_list_of_names_that_may_count_from_0_or_1_names_nothing(pictures, file, text, label):
+    source = numbered(pictures, "val.txt", "red green", 1)
+    (pictures / file).write_text(text)
+    data = dataset.load(source)
+    assert {s.label for s in data.samples if s.path.parent.name == "red"} == {label or "1"}
+    if label:
+        assert f"are from {file} beside val.txt: 1 is {label!r}" in data.notes[0]
+    else:
+        doubt = f"as {file} beside val.txt may count from 0 or from 1; begin its lines with the numbers"
+        assert data.notes == (f"the classes keep their numbers, {doubt}",)
+        (pictures / "names.txt").write_text("0 warm\n1 fresh\n2 cold\n")  # another list tells it
+        assert dataset.load(source).labels == ("cold", "fresh")
+
+
+def test_a_list_of_pictures_names_no_classes(pictures):
+    source = numbered(pictures, "train_labels.txt", "red green", 0)
+    (pictures / "val_labels.txt").write_text("red/003.png 0\ngreen/003.png 1\n")
+    assert dataset.load(source).labels == ("0", "1")
+    (pictures / "red").rename(pictures / "c0")
+    (pictures / "green").rename(pictures / "c1")
+    shutil.rmtree(pictures / "blue")
+    (pictures / "train_labels.txt").unlink()
+    (pictures / "val_labels.txt").rename(pictures / "labels.csv")
+    (pictures / "labels.csv").write_text("classname,img\nc0,000.png\nc1,001.png\n")
+    assert dataset.load(pictures).labels == ("c0", "c1")
+
+
 def test_categories_in_coco_s_form_without_boxes_are_classes(pictures):
     """As iNaturalist and iWildCam have it."""
     names = {"red": 7, "green": 9}

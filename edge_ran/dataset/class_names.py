@@ -8,13 +8,14 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edge_ran import files
 from edge_ran.dataset.samples import Sample
 from edge_ran.errors import InputError
-from edge_ran.labels import clean_label, decode_labels, decode_text, names_by_number
+from edge_ran.labels import clean_label, decode_text, labels_and_first, names_by_number
+from edge_ran.picture import CLIP_SUFFIXES, PICTURE_SUFFIXES
 
 # Files that may hold names of classes.
 _MAY_NAME = re.compile(r"(class|label|categor|name|map|disease|words|synset|wnid|index)", re.IGNORECASE)
@@ -23,56 +24,73 @@ _CODE = re.compile(r"[A-Za-z]{0,3}\d{1,9}")  # 7, c7, n01440764
 _WORDNET = re.compile(r"n\d{8}")
 _UP = 3  # folders: LOC_synset_mapping.txt lies beside ILSVRC/Data/CLS-LOC
 _MOST_BYTES = 1 << 23  # words.txt of ImageNet has 2.7 MB
+_PICTURE = re.compile(rf"\S({'|'.join(map(re.escape, (*PICTURE_SUFFIXES, *CLIP_SUFFIXES)))})(\s|$)", re.IGNORECASE)
 _MOST_UNUSED = 2  # names for each number that occurs; more, and the file is about something else
 
 
-def named_by_code(source: Path, samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str], list[str]]:
-    """Return the samples with the names of their classes, the codes by name, and a note, where ``names_beside`` finds.
+def named_by_code(sources: Sequence[Path], samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, str], list[str]]:
+    """Return the samples with the names of their classes, the codes by name, and notes, where ``names_beside`` finds.
 
     Args:
-        source: as ``names_beside`` takes it.
-        samples: with codes for classes.
+        sources: as ``names_beside`` takes them.
+        samples: with codes for classes; all of them, for each split may lack some of the classes.
     """
-    names, told = names_beside(source, {sample.label for sample in samples})
-    if not names:
+    ways, told = names_beside(sources, {sample.label for sample in samples})
+    if not ways:
         return list(samples), {}, []
+    names, beside = ways[0], f"{told} beside {sources[0].name}"
+    if len(ways) > 1:
+        note = (
+            f"the classes keep their numbers, as {beside} may count from 0 or from 1; begin its lines with the numbers"
+        )
+        return list(samples), {}, [note]
     first = min(names, key=lambda code: (len(code), code))
-    note = f"the names of the classes are from {told} beside {source.name}: {first} is {names[first]!r}"
+    note = f"the names of the classes are from {beside}: {first} is {names[first]!r}"
     named = [dataclasses.replace(sample, label=names[sample.label]) for sample in samples]
     return named, {name: code for code, name in names.items()}, [note]
 
 
-def names_beside(source: Path, labels: Collection[str]) -> tuple[dict[str, str], str]:
+def names_beside(sources: Sequence[Path], labels: Collection[str]) -> tuple[list[dict[str, str]], str]:
     """Return the names of the classes that a source calls by numbers or codes, and the file that tells them.
 
     As Kaggle's cassava leaves (``label_num_to_disease_map.json``), CUB-200-2011 and Caffe's lists (``classes.txt``),
     Oxford's flowers (``cat_to_name.json``) and ImageNet have it (``words.txt``, ``LOC_synset_mapping.txt``,
     ``imagenet_class_index.json``). The file's own numbers count; where they are not those of the source, or there are
-    none, the first name is that of the lowest number, 0 or 1. Where two files give other names, none is taken.
+    none, the first name is that of 0 or 1: of 0 where that occurs, of 1 where the number of the names does. Where two
+    files give other names, none is taken.
 
     Args:
-        source: the file that lists the pictures, or the folder of the class folders.
-        labels: the classes in it.
+        sources: the files that list the pictures, or the folder of the class folders.
+        labels: the classes in them.
 
     Returns:
-        the name of each label, and the file's name; both empty where there is none.
+        the name of each label, and the file's name; both empty where there is none. Two ways to name them where
+        nothing tells whether the file counts from 0 or from 1.
     """
     if len(labels) < 2 or not all(map(_CODE.fullmatch, labels)):
-        return {}, ""
+        return [], ""
     is_wordnet = all(map(_WORDNET.fullmatch, labels))
-    above = source.absolute().parents
-    folders = [source.parent] if source.is_file() else [source, above[0]]
+    above = sources[0].absolute().parents
+    are_files = sources[0].is_file()
+    places = [{one.parent: None for one in sources}] if are_files else [{sources[0]: None}, {above[0]: None}]
     if is_wordnet:
-        folders = [*folders, *above[len(folders) - 1 :][:_UP]]
-    for folder in dict.fromkeys(folders):
+        places += [{one: None} for one in above[len(places) - 1 :][:_UP]]
+    doubt: tuple[list[dict[str, str]], str] = [], ""
+    for folders in places:
         found = {}
-        for path in sorted(_files_in(folder)):
-            may_name = path != source and path.suffix.lower() in _SUFFIXES and _MAY_NAME.search(path.stem)
-            if may_name and (names := _fitting(path, labels)):
-                found[path.name] = names
-        if found and (is_wordnet or all(names == next(iter(found.values())) for names in found.values())):
-            return next(iter(found.values())), next(iter(found))
-    return {}, ""
+        for path in (path for folder in folders for path in sorted(_files_in(folder))):
+            may_name = path not in sources and path.suffix.lower() in _SUFFIXES and _MAY_NAME.search(path.stem)
+            if may_name and (ways := _fitting(path, labels)):
+                found[path] = ways
+        first = next(iter(found), None)
+        if first is None:
+            continue
+        same = [names for names in found[first] if is_wordnet or all(names in ways for ways in found.values())]
+        if len(same) == 1:
+            return same, first.name
+        if same and not doubt[0]:
+            doubt = same, first.name
+    return doubt
 
 
 def _files_in(folder: Path) -> Iterable[Path]:
@@ -81,28 +99,33 @@ def _files_in(folder: Path) -> Iterable[Path]:
     return []
 
 
-def _fitting(path: Path, labels: Collection[str]) -> dict[str, str]:
-    """The names in a file by the source's labels; nothing where they cannot be meant."""
+def _fitting(path: Path, labels: Collection[str]) -> list[dict[str, str]]:
+    """The names in a file by the source's labels, in each way to read them; nothing where they cannot be meant."""
     try:
         data = files.read_bytes(path, "label file")
         if all(label.isdigit() for label in labels):
-            names = _of_numbers(decode_labels(data, str(path)), {int(label) for label in labels})
-            return {label: names[int(label)] for label in labels} if names else {}
-        return _of_codes(decode_text(data, str(path), str(path)), labels)
+            ways = _of_numbers(*labels_and_first(data, str(path)), {int(label) for label in labels})
+            named = [{label: names[int(label)] for label in labels} for names in ways]
+        else:
+            named = list(filter(None, [_of_codes(decode_text(data, str(path), str(path)), labels)]))
     except InputError:
-        return {}
+        return []
+    # A list of pictures, whose labels are the numbers.
+    return [names for names in named if not any(map(_PICTURE.search, names.values()))]
 
 
-def _of_numbers(listed: Collection[str], numbers: Collection[int]) -> dict[int, str]:
-    """The names of a list by number."""
-    listed = tuple(listed)
-    names = names_by_number(listed)
-    if not names.keys() >= set(numbers):
-        first = 1 if 0 not in numbers and max(numbers) == len(listed) else 0
-        names = dict(enumerate([names[number] for number in sorted(names)] or listed, first))
+def _of_numbers(listed: Sequence[str], first: int | None, numbers: Collection[int]) -> list[dict[int, str]]:
+    """The names of a list by number, in each way that fits."""
+    own = names_by_number(listed) if first is None else dict(enumerate(listed, first))
+    ways = [own]
+    if not own.keys() >= set(numbers):
+        ways = [dict(enumerate([own[number] for number in sorted(own)] or listed, start)) for start in (0, 1)]
+    return [names for names in ways if names.keys() >= set(numbers) and _may_be_classes(names, len(numbers))]
+
+
+def _may_be_classes(names: Mapping[int, str], used: int) -> bool:
     plain = {name for name in names.values() if name and not re.fullmatch(r"[\d. ]+", name)}
-    is_fit = names.keys() >= set(numbers) and len(plain) == len(names) <= _MOST_UNUSED * len(numbers)
-    return names if is_fit else {}
+    return len(plain) == len(names) <= _MOST_UNUSED * used
 
 
 def _of_codes(text: str, labels: Collection[str]) -> dict[str, str]:

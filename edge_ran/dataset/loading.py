@@ -87,6 +87,7 @@ def load(
     labels = [clean_label(label) for label in labels]
     ignored: Counter[str] = Counter()
     notes: tuple[str, ...] = ()
+    coded: list[Path] = []  # where numbers and codes may stand for classes
     codes: Mapping[str, str] = {}
     columns = Columns(image_column, label_column, group_column, split_column)
     if source.is_dir():
@@ -94,17 +95,16 @@ def load(
             read = [(from_manifest(path, columns, clip_step_s), split) for path, split in tables]
             samples = [dataclasses.replace(s, split=s.split or split) for one, split in read for s in one.samples]
             notes = tuple(dict.fromkeys(note for one, _ in read for note in one.notes))
-            codes = {name: code for one, _ in read for name, code in one.codes.items()}
+            coded = [path for path, _ in tables]
         elif samples := from_names(source):
             notes = (NOTE.format(name=samples[0].path.name, label=samples[0].label),)
         else:
             samples = from_folder(source, clip_step_s, ignored, labels)
             notes = () if labels else tuple(doubts(source, samples))
-            samples, codes, told = named_by_code(source, samples)
-            notes = (*notes, *told)
+            coded = [source]
     elif source.is_file() and source.suffix.lower() in MANIFEST_SUFFIXES:
         manifest = from_manifest(source, columns, clip_step_s)
-        samples, notes, codes = list(manifest.samples), manifest.notes, manifest.codes
+        samples, notes, coded = list(manifest.samples), manifest.notes, [source]
     elif source.suffix.lower() == ".npz":
         samples = from_arrays(source)
     elif source.exists():
@@ -112,6 +112,9 @@ def load(
         raise InputError(f"{source} is not a data set", remedy)
     else:
         raise InputError(f"no such folder or file: {source}", remedy_of_path(source))
+    if coded:
+        samples, codes, told = named_by_code(coded, samples)
+        notes = (*notes, *told)
     if labels:
         names = {code: name for name, code in codes.items()}
         labels = [names.get(label, label) for label in labels]

@@ -7,11 +7,10 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_ran.dataset.class_names import named_by_code
 from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import NO_SPLIT, Columns, find_columns
 from edge_ran.dataset.finding import Finder, parts_of
@@ -35,11 +34,10 @@ _BOXED = re.compile(r"(\S+)( \d+){4}( \1( \d+){4})*")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The samples of a manifest, what the user should know of how it was read, and the codes of its classes by name."""
+    """The samples of a manifest, and what the user should know of how it was read."""
 
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
-    codes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifest:
@@ -75,8 +73,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
     if all(re.fullmatch(r"\d+(\.0+)?", sample.label) for sample in samples):  # pandas, where some are missing
         samples = [dataclasses.replace(sample, label=sample.label.partition(".")[0]) for sample in samples]
-    samples, codes, told = named_by_code(source, samples)
-    notes = [*_check_several(samples, source), *told, *layout.notes, *finder.notes]
+    notes = [*_check_several(samples, source), *layout.notes, *finder.notes]
     if divided:
         notes.append(f"splits were taken from the names: {images[0]} is for {divided[images[0]]}")
     if layout.shared:
@@ -85,7 +82,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     once = _once(samples, source)
     if again := len(samples) - len(once):
         notes.append(f"lines of {source.name} that name a picture again, with the same class, count once: {again}")
-    return Manifest(tuple(once), tuple(notes), codes)
+    return Manifest(tuple(once), tuple(notes))
 
 
 def _missing(source: Path, missing: Sequence[str], finder: Finder) -> InputError:
