@@ -1117,6 +1117,39 @@ def test_pictures_whose_names_say_more_than_the_list(pictures):
     assert data.notes[1].startswith("splits were taken from the names: ")
 
 
+@pytest.mark.parametrize(
+    ("parts", "splits"),
+    [
+        (("dev/data/train/{}", "dev/data/test/{}"), ("train", "test")),  # in a folder of developers
+        (("train/train/{}", "test/test/{}"), ("train", "test")),  # as archives unpack
+        (("dev/data/train/{}", "dev/data/test/{}", "dev/data/val/{}", "extra"), ()),
+        (("train/{}", "val/{}", "extra/test/{}"), ("train", "val", "test")),
+        (("train/train/{}", "val/train/{}", "train/cat/{}", "val/cat/{}"), ("train", "val", "train", "val")),  # a class
+        (("train/val/{}", "train/{}"), ()),
+        (("dev/data/{}",), ()),
+    ],
+)
+def test_splits_in_names_are_those_of_the_folders_that_divide(pictures, parts, splits):
+    folders = [part.format(f"pictures of {n}") for n, part in enumerate(parts)]
+    rows = []
+    for place, folder in enumerate(folders):
+        (pictures / folder).mkdir(parents=True)
+        for n, label in enumerate(("red", "green")):
+            shutil.copy(pictures / label / "000.png", pictures / folder / f"{place}{n}.png")
+            rows.append(f"{pictures}/{folder}/{place}{n}.png,{n + 3}\n")
+    (pictures / "list.csv").write_text("image,label\n" + "".join(rows))
+    data = dataset.load(pictures / "list.csv")
+    assert [s.split for s in data.samples[::2]] == list(splits or [""] * len(parts))
+    about = [note for note in data.notes if "from the names" in note]
+    if splits:
+        assert about == [f"splits were taken from the names: {pictures}/{folders[0]}/00.png is for train"]
+    elif "extra" in parts:
+        told = f"{pictures}/{folders[0]}/00.png is for train, but {pictures}/extra/30.png tells none"
+        assert about == [f"no splits were taken from the names: {told}"]
+    else:
+        assert about == []
+
+
 WORDNET = {"red": "n01440764", "green": "n02012849"}
 
 

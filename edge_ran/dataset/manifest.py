@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     layout = find_columns(source, read_table(source), columns, finder.is_there)
     images = [layout.cell(cells, "image") for _, cells in layout.body]
     finder.settle(images)
-    divided = _splits_in(images) if layout.places["split"] is None else {}
+    divided, of_splits = _splits_in(images) if layout.places["split"] is None else ({}, "")
     for number, cells in layout.body:
         where = f"manifest {source}, line {number}"
         image, label, group, split = (layout.cell(cells, kind) for kind in ("image", "label", "group", "split"))
@@ -73,9 +73,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
         raise InputError(f"manifest {source} lists no picture", "add lines: image,label")
     if all(re.fullmatch(r"\d+(\.0+)?", sample.label) for sample in samples):  # pandas, where some are missing
         samples = [dataclasses.replace(sample, label=sample.label.partition(".")[0]) for sample in samples]
-    notes = [*_check_several(samples, source), *layout.notes, *finder.notes]
-    if divided:
-        notes.append(f"splits were taken from the names: {images[0]} is for {divided[images[0]]}")
+    notes = [*_check_several(samples, source), *layout.notes, *finder.notes, *filter(None, [of_splits])]
     if layout.shared:
         samples, note = _with_shared(samples, layout.shared)
         notes.append(note)
@@ -98,20 +96,45 @@ def _missing(source: Path, missing: Sequence[str], finder: Finder) -> InputError
     )
 
 
-def _splits_in(images: Sequence[str]) -> dict[str, str]:
-    """The splits that all the names tell, train/cat/1.jpg or RAF-DB's test_0001.jpg; nothing unless there are two."""
-    splits = dict(zip(images, map(_split_in, images), strict=True))
-    found = set(splits.values())
-    return splits if "train" in found and "" not in found and len(found) > 1 else {}
+def _splits_in(images: Sequence[str]) -> tuple[dict[str, str], str]:
+    """The splits that all the names tell, train/cat/1.jpg or RAF-DB's test_0001.jpg, and a note; else nothing.
+
+    Nothing unless there are two. Folders that all names share tell none, as /home/me/dev; of several the first counts
+    that divides: val/train/1.jpg is for validation, also where a class is called train.
+    """
+    names = {image: parts_of(image) or ("",) for image in images}
+    first, last = min(names.values(), default=()), max(names.values(), default=())
+    alike = [one == other for one, other in zip(first[:-1], last[:-1], strict=False)]
+    shared = [*alike, False].index(False)
+    told = {image: [SPLIT_NAMES.get(one.lower(), "") for one in parts[shared:-1]] for image, parts in names.items()}
+    levels: dict[int, set[str]] = {}
+    for splits in told.values():
+        for level, split in enumerate(splits):
+            levels.setdefault(level, set()).add(split)
+    divides = next((level for level in sorted(levels) if _divide(levels[level])), -1)
+    found = {image: _split_in(told[image], divides, names[image][-1]) for image in names}
+    if not _divide(found.values()):
+        return {}, ""
+    untold = next((image for image, split in found.items() if not split), "")
+    one = next(image for image, split in found.items() if split)
+    if untold:
+        return {}, f"no splits were taken from the names: {one} is for {found[one]}, but {untold} tells none"
+    return found, f"splits were taken from the names: {one} is for {found[one]}"
 
 
-def _split_in(image: str) -> str:
-    """The split that one folder in a picture's name is called as, or that the name begins with before its number."""
-    *folders, name = parts_of(image) or ("",)
-    found = [SPLIT_NAMES[one.lower()] for one in folders if one.lower() in SPLIT_NAMES]
+def _divide(splits: Collection[str]) -> bool:
+    return "train" in splits and len({*splits} - {""}) > 1
+
+
+def _split_in(folders: Sequence[str], divides: int, name: str) -> str:
+    """The split of the folder that divides, or the only one in a picture's path, or that its name begins with."""
+    if 0 <= divides < len(folders) and folders[divides]:
+        return folders[divides]
+    if any(folders):
+        found = {*folders} - {""}
+        return min(found) if len(found) == 1 else ""
     before = re.match(r"([a-z]+)[ _-]\d+\b", name.lower())
-    found = found or [SPLIT_NAMES.get(before[1], "")] if before else found
-    return found[0] if len(found) == 1 else ""
+    return SPLIT_NAMES.get(before[1], "") if before else ""
 
 
 def _with_shared(samples: list[Sample], column: str) -> tuple[list[Sample], str]:
