@@ -14,9 +14,8 @@ from pathlib import Path
 
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import TEMPORARY_PREFIX, check_output_folder
-from edge_ran.runs import BEST, CALIBRATION, CHECKPOINT, METRICS, SETTINGS, RunFolder
+from edge_ran.runs import BEST, CALIBRATION, CHECKPOINT, METRICS, SETTINGS, UNFINISHED, RunFolder
 
-UNFINISHED = "unfinished"
 CACHED_PIXELS = "pixels-*.npy"
 _CARD = "card.json"
 _OWN = (
@@ -93,6 +92,8 @@ def _move_up(inner: Path, run: Path) -> None:
     comes next goes on from here.
     """
     if (run / _CARD).exists():  # else this was begun before, and what is here may be the new run's
+        for path in RunFolder(run).tflites():  # of the old network: verbs would take them for the new one's
+            _remove(path)
         for name in (*(name for name in _OWN if not (inner / name).exists()), _CARD):
             _remove(run / name)
     for path in sorted(inner.iterdir(), key=lambda path: path.name == _CARD):

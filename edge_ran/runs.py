@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ RUNS = "runs"
 # Files of a run that only training and conversion read.
 SETTINGS, CHECKPOINT, BEST, METRICS = "settings.json", "checkpoint.npz", "best.npz", "metrics.csv"
 CALIBRATION = "calibration.npz"
+UNFINISHED = "unfinished"  # in a run's folder: the run that will replace it
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 DEFAULT = "places38"  # of the shipped networks: before a camera it says what kind of place it sees
 SHIPPED_TFLITE = "int8.tflite"
@@ -68,6 +70,13 @@ class RunFolder:
         """Read ``card.json``. Raises InputError."""
         return ModelCard.from_json(read_bytes(self.card_path, "card"))
 
+    def training_files(self) -> list[Path]:
+        """Return the settings and checkpoints that a training here goes on from, first those of a run that replaces
+        this one.
+        """
+        folders = (self.path / UNFINISHED, self.path)
+        return [path for folder in folders for name in (SETTINGS, CHECKPOINT) if (path := folder / name).is_file()]
+
     def tflites(self) -> list[Path]:
         """Return the ``.tflite`` files that are here, the newest first."""
         found = [path for path in self.path.glob("*.tflite") if not path.name.startswith(TEMPORARY_PREFIX)]
@@ -101,17 +110,24 @@ def named(path: Path) -> Path:
 
 def _to_finish(run: RunFolder) -> str:
     """The command that goes on with a training that was stopped; empty where there is nothing to go on with."""
-    if not any(run.path.glob(f"**/{CHECKPOINT}")):
+    begun = next((path for path in run.training_files() if path.name == SETTINGS), None)
+    if begun is None:
         return ""
     words = ["train", "DATA"]
     try:
-        settings = json.loads(next(run.path.glob(f"**/{SETTINGS}")).read_bytes())
+        settings = json.loads(begun.read_bytes())
         data = clean(str(settings["source"]))
         words = ["quantize", "RUN", data] if settings.get("float_network") else ["train", data]
-    except (StopIteration, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     command = shlex.join(["edge-ran", *words, "--resume", "-o", str(run.path)])
     return f"finish it with the options that it was begun with: {command}"
+
+
+def _inside(run: RunFolder) -> str:
+    """The newest of the finished runs in a folder that is none itself, as a remedy; empty where it holds none."""
+    newest = _newest(RunFolder(path) for path in run.path.glob("*") if path.is_dir() and os.access(path, os.X_OK))
+    return f"name one of the runs in it; the newest: {shlex.quote(str(newest))}" if newest else ""
 
 
 def open_run(path: Path | str) -> RunFolder:
@@ -131,7 +147,7 @@ def open_run(path: Path | str) -> RunFolder:
         raise InputError(f"there is no run folder {path}", MAKE_ONE)
     if not run.is_finished:
         missing = " and ".join(p.name for p in (run.card_path, run.model_path) if not p.is_file())
-        raise InputError(f"{path} is not a finished run: {missing} missing", _to_finish(run) or MAKE_ONE)
+        raise InputError(f"{path} is not a finished run: {missing} missing", _to_finish(run) or _inside(run) or MAKE_ONE)
     return run
 
 
@@ -164,8 +180,7 @@ def _file_info(path: Path) -> FileInfo:
 
 def newest_run(cwd: Path) -> Path | None:
     """Return the run under ``cwd/runs`` that was finished last, or None."""
-    finished = [run.path for run in _runs(cwd) if run.is_finished]
-    return min(finished, key=lambda path: _age(RunFolder(path).model_path), default=None)
+    return _newest(_runs(cwd))
 
 
 def default_run(cwd: Path) -> Path:
@@ -187,6 +202,12 @@ def tflite_path(run: Path, precision: str, cwd: Path) -> Path:
 
 def _runs(cwd: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in (Path(cwd) / RUNS).glob("*") if path.is_dir()]
+
+
+def _newest(found: Iterable[RunFolder]) -> Path | None:
+    """The one of these runs that was finished last."""
+    finished = [run.path for run in found if run.is_finished]
+    return min(finished, key=lambda path: _age(RunFolder(path).model_path), default=None)
 
 
 def _age(path: Path) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from test_cli_help import VERBS
 from test_cli_rules import refusal
 from typer.core import TyperCommand
 
-from edge_ran import cli
+from edge_ran import cli, files
 from edge_ran.cli.interrupted import _LONG, command, interruptible, on_interrupt, resumable
 
 
@@ -38,14 +38,19 @@ def test_a_training_continues_from_its_checkpoint(stopped: Callable[..., list[st
         "edge-ran: stopped; nothing was saved; to start again:",
         f"  edge-ran train 'my pictures' -o {run} --epochs 3 --force",
     ]
-    run.mkdir()
-    (run / "settings.json").write_text("{}")
+    (run / "unfinished").mkdir(parents=True)
+    for folder in (run, run / "unfinished"):  # a finished run, and a try to replace it
+        for name in ("settings.json", "checkpoint.npz"):
+            (folder / name).write_text("{}")
+    assert stopped(resumable(run, force=True), *words) == nothing
     again = f"  edge-ran train 'my pictures' -o {run} --epochs 3 --resume"
-    assert stopped(resumable(run), *words)[1] == again
-    (run / "unfinished").mkdir()
-    (run / "unfinished" / "checkpoint.npz").write_bytes(b"")
-    told = stopped(resumable(run), *words)
-    assert told == [f"edge-ran: stopped; the last checkpoint is in {run}; to continue:", again]
+    told = resumable(run, force=True)
+    (run / "unfinished" / "checkpoint.npz").unlink()
+    files.write_text(run / "unfinished" / "settings.json", "{}")
+    assert stopped(told, *words) == [f"edge-ran: stopped; before the first checkpoint in {run}; to start again:", again]
+    told = resumable(run, force=True)
+    files.write_text(run / "unfinished" / "checkpoint.npz", "")
+    assert stopped(told, *words) == [f"edge-ran: stopped; the last checkpoint is in {run}; to continue:", again]
     assert stopped(resumable(run), *words[:-1], "--resume")[1] == again
 
 

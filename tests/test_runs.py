@@ -83,7 +83,7 @@ def test_an_open_run_gives_its_card(tmp_path: Path):
     ("names", "what", "remedy"),
     [
         (("card.json",), "model.keras missing", "make one: edge-ran train DATA"),
-        (("checkpoint.npz",), "card.json and model.keras missing", "--resume"),
+        (("settings.json", "checkpoint.npz"), "card.json and model.keras missing", "--resume"),
         (None, "there is no run folder", "make one: edge-ran train DATA"),
     ],
 )
@@ -93,6 +93,22 @@ def test_what_is_no_finished_run_is_said(tmp_path: Path, names, what: str, remed
     with pytest.raises(InputError, match=what) as caught:
         runs.open_run(tmp_path / "r")
     assert remedy in caught.value.remedy
+
+
+def test_a_folder_of_runs_names_the_newest_and_deeper_ones_are_not_looked_for(tmp_path: Path):
+    folder = tmp_path / "my runs"
+    make(folder / "old", 90, "card.json", "model.keras", "settings.json", "checkpoint.npz")
+    make(folder / "new", 60, "card.json", "model.keras", "settings.json", "checkpoint.npz")
+    make(folder / "killed", 1, "settings.json", "checkpoint.npz")
+    for path, remedy in ((folder, f"the newest: '{folder / 'new'}'"), (tmp_path, runs.MAKE_ONE)):
+        with pytest.raises(InputError, match="is not a finished run") as caught:
+            runs.open_run(path)
+        assert caught.value.remedy.endswith(remedy)
+    make(folder / "killed" / "unfinished", 1, "settings.json")
+    (folder / "killed" / "unfinished" / "settings.json").write_text('{"source": "/data"}')
+    with pytest.raises(InputError) as caught:
+        runs.open_run(folder / "killed")
+    assert "edge-ran train /data --resume -o" in caught.value.remedy
 
 
 def test_convert_writes_into_the_run_but_never_into_the_package(tmp_path: Path, shipped: Path):

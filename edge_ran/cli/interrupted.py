@@ -54,23 +54,38 @@ def on_interrupt(saved: Callable[[], tuple[str, str]]) -> Iterator[None]:
         raise Told from interrupt
 
 
-def resumable(run: Path, instead: Mapping[str, str] | None = None) -> contextlib.AbstractContextManager[None]:
+def resumable(
+    run: Path, instead: Mapping[str, str] | None = None, force: bool = False
+) -> contextlib.AbstractContextManager[None]:
     """For a training in the folder ``run``: it continues from its checkpoint with ``--resume``.
 
-    ``instead`` are options with values that stand for ``--budget`` and ``--device``: what these have chosen.
+    ``instead`` are options with values that stand for ``--budget`` and ``--device``: what these have chosen. With
+    ``force`` what is there already is of another run, with which the training does not go on.
     """
+    from edge_ran.runs import CHECKPOINT, SETTINGS
+
+    others = _training_files(run) if force else {}
 
     def saved() -> tuple[str, str]:
         words = tuple(f"{option}={value}" for option, value in (instead or {}).items())
         measured = ("--budget", "--device", "-d") if words else ()
         again = command(*words, "--resume", leave_out=("--force", "-f"), leave_out_with_value=measured)
-        if any(run.glob("**/checkpoint.npz")):
+        own = {path.name for path, written in _training_files(run).items() if others.get(path) != written}
+        if CHECKPOINT in own:
             return f"the last checkpoint is in {run}; to continue:", again
-        if any(run.glob("**/settings.json")):
+        if SETTINGS in own:
             return f"before the first checkpoint in {run}; to start again:", again
         return "nothing was saved; to start again:", command()
 
     return on_interrupt(saved)
+
+
+def _training_files(run: Path) -> dict[Path, tuple[int, int]]:
+    """What a training in ``run`` goes on from -> its inode and time, which change when it is written again."""
+    from edge_ran.runs import RunFolder
+
+    statuses = {path: path.stat() for path in RunFolder(run).training_files()}
+    return {path: (status.st_ino, status.st_mtime_ns) for path, status in statuses.items()}
 
 
 def command(*more: str, leave_out: tuple[str, ...] = (), leave_out_with_value: tuple[str, ...] = ()) -> str:

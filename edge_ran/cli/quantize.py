@@ -57,7 +57,7 @@ def quantize(
     if target is None:
         target = Path(RUNS) / "shipped-qat" if RunFolder(run).is_shipped else RunFolder(run).quantised_path
     RunOutput(target, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
-    with resumable(target):
+    with resumable(target, force=output.force):
         with host_packages("quantize", output.quiet):
             from edge_ran.host import quantize as host
         how = host.recipe(run).changed(

@@ -67,7 +67,7 @@ def train(
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
     if (crew := several.workers_of()) is None or crew.is_first:
         RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
-    with resumable(run, instead):
+    with resumable(run, instead, output.force):
         with host_packages("train", output.quiet):
             from edge_ran.host.train import train as fit_network
         with training_progress(output.quiet) as callbacks:

@@ -381,6 +381,7 @@ def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, mak
     run, how = tmp_path / "run", dataclasses.replace(QUICK, epochs=1)
     train(pictures, run, TINY, how, TrainOptions(validation_fraction=0.25))
     (run / "ranges.json").write_text("{}")  # as if it were quantised
+    (run / "int8.tflite").write_text("old")
     (run / "notes.txt").write_text("mine")
     before = contents(run)
     one_class = tmp_path / "one"
@@ -404,7 +405,7 @@ def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, mak
     train(pictures, run, TINY, how, options, resume=True)
     assert ModelCard.from_json((run / "card.json").read_text()).training.seed == 7
     assert (run / "model.keras").read_bytes() != before["model.keras"]
-    kept = {name.partition("/")[0] for name in before} - {"ranges.json"}
+    kept = {name.partition("/")[0] for name in before} - {"ranges.json", "int8.tflite"}
     assert {path.name for path in run.iterdir()} == kept
 
 
