@@ -60,6 +60,11 @@ class RunOutput:
         elif self.run.exists() and not (self.run.is_dir() and all(map(_is_leftover, self.run.iterdir()))):
             raise OutputExists(f"{run} exists and is not a run folder", "choose another --output")
 
+    @property
+    def name(self) -> str:
+        """The run's name, also while it is written to a folder in it."""
+        return self.run.resolve().name
+
     def begin(self) -> None:
         """Empty the folder of an earlier try. To be called when data and network are there, and nothing but time can
         stop the new run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from typing import Any
 
@@ -105,6 +106,7 @@ def test_each_rule_is_about_options_that_exist(rule: Any):
         "train data --budget 9ms --input-size 64",
         "train data --device board --network edge50",
         "train data --budget 9ms --resume",
+        "train data --budget 9ms --workers a:1,b:1 --worker 0",
     ],
 )
 def test_an_option_without_effect_is_two_lines_and_exit_code_2(words: str, monkeypatch, capsys):
@@ -114,6 +116,18 @@ def test_an_option_without_effect_is_two_lines_and_exit_code_2(words: str, monke
     out, err = capsys.readouterr()
     assert (end.value.code, out) == (2, "")
     assert [line[:2] for line in err.splitlines()] == ["ed", "  "]
+
+
+def test_a_budget_is_not_measured_where_tf_config_names_workers(tmp_path, monkeypatch, capsys):
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    monkeypatch.setattr(sys, "argv", ["edge-ran", "train", str(tmp_path), "--budget", "9ms"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    what, remedy = capsys.readouterr().err.splitlines()
+    assert "--budget cannot be used with the workers that TF_CONFIG names" in what
+    assert "--network, --input-size and --width" in remedy
 
 
 def test_a_flag_that_says_what_holds_anyway_is_no_conflict():

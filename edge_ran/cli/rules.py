@@ -32,6 +32,7 @@ class Excludes:
     remedy: str = ""  # empty: to leave one of the two out
 
 
+ALONE = "run train --budget in one process; give all workers the --network, --input-size and --width that it chooses"
 _CHOSEN = "resume with the --network, --input-size and --width that --budget chose, in its place"
 
 RULES: tuple[Needs | Excludes, ...] = (
@@ -64,6 +65,8 @@ RULES: tuple[Needs | Excludes, ...] = (
     Excludes("budget", ("network", "input_size", "width"), verbs=("train",)),
     Excludes("device", ("network", "input_size", "width"), verbs=("train",)),
     Excludes("resume", ("budget", "device"), verbs=("train",), remedy=_CHOSEN),
+    Excludes("budget", ("workers",), verbs=("train",), remedy=ALONE),
+    Excludes("device", ("workers",), verbs=("train",), remedy=ALONE),
     # import
     Needs("upsampling", ("network",), verbs=("import",)),
     # convert

@@ -53,6 +53,7 @@ def train(
 
     manifest.check(data)
     instead: dict[str, str] = {}
+    crew = several.workers_of(has_budget=bool(budget.budget or budget.device))
     if limit_ms := budget.limit_ms():
         training.options(training.start)  # refuses what is out of range before anything is measured, as does this:
         preset(recipe or "transfer").changed(**dataclasses.asdict(changes))
@@ -65,7 +66,7 @@ def train(
     how = preset(recipe or ("one-cycle" if begun == NONE else "transfer")).changed(**dataclasses.asdict(changes))
     options = training.options(begun)
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
-    if (crew := several.workers_of()) is None or crew.is_first:
+    if crew is None or crew.is_first:
         RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
     with resumable(run, instead, output.force):
         with host_packages("train", output.quiet):

@@ -116,8 +116,16 @@ class WorkerOptions:
     ] = ""
     worker: Annotated[int | None, typer.Option(help="Which of --workers this one is; 0 writes the run.")] = None
 
-    def workers_of(self) -> Workers | None:
-        """Return the workers that they or TF_CONFIG name, None for one process. Raises UsageError."""
+    def workers_of(self, has_budget: bool) -> Workers | None:
+        """Return the workers that they or TF_CONFIG name, None for one process.
+
+        Raises:
+            UsageError: the words name none; there is a budget as well, which begins TensorFlow before they connect.
+        """
+        from edge_ran.cli.rules import ALONE
         from edge_ran.workers import from_words
 
-        return from_words(self.workers, self.worker)
+        found = from_words(self.workers, self.worker)
+        if found is not None and has_budget:
+            raise UsageError("--budget cannot be used with the workers that TF_CONFIG names", f"unset it: {ALONE}")
+        return found

@@ -18,9 +18,19 @@ import tensorflow as tf
 import tf_keras
 
 from edge_ran.errors import EnvironmentMissing
+from edge_ran.printable import one_line
 from edge_ran.workers import TF_CONFIG, Workers, meet
 
 PATIENCE_S = 60.0
+# What TensorFlow raises where a connection ends; other errors, such as a full memory, are this worker's own.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.InternalError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,  # it has begun again
+)
 
 
 class Crew:
@@ -33,7 +43,7 @@ class Crew:
             identity: equal for equal data, settings and network.
 
         Raises:
-            EnvironmentMissing: a worker does not answer.
+            EnvironmentMissing: a worker does not answer or cannot be connected with.
             UsageError: a worker is about to train something else.
         """
         meet(workers, identity, patience_s)
@@ -42,8 +52,12 @@ class Crew:
         before = os.environ.get(TF_CONFIG)
         os.environ[TF_CONFIG] = json.dumps({"cluster": {"worker": list(workers.addresses)}, "task": task})
         try:
-            with self.connected():
-                self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        except (tf.errors.OpError, RuntimeError) as error:
+            raise EnvironmentMissing(
+                f"worker {workers.index} cannot connect with the others: {one_line(str(error))[:200]}",
+                "start all workers again, each in a process that has not used TensorFlow before",
+            ) from error
         finally:
             del os.environ[TF_CONFIG]
             if before is not None:
@@ -58,7 +72,7 @@ class Crew:
         """Turn the end of a connection into one line."""
         try:
             yield
-        except (tf.errors.OpError, RuntimeError) as error:
+        except _LOST as error:
             others = [a for i, a in enumerate(self.workers.addresses) if i != self.workers.index]
             raise EnvironmentMissing(
                 f"worker {self.workers.index} lost another worker ({', '.join(others)})",

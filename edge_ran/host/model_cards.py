@@ -80,11 +80,12 @@ def converted(
 ) -> ModelCard:
     """Return the card of a ``.tflite`` that `convert` made of the network with ``card``."""
     known = card.accuracy.top1 is not None
+    of = card.accuracy.of or "the network before conversion"
     return dataclasses.replace(
         card,
         precision=precision,
         calibration=calibration,
-        accuracy=dataclasses.replace(card.accuracy, of="the network before conversion") if known else Accuracy(),
+        accuracy=dataclasses.replace(card.accuracy, of=of) if known else Accuracy(),
         rewrites=(*card.rewrites, *rewrites),
         masks=tuple(masks),
         versions=_newer(card.versions),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from edge_ran.runs import CHECKPOINT, RunFolder
 from edge_ran.workers import Workers
 
 UNEVEN = 1.5
+BEFORE_ALL = "the network before its last layer was fitted to these pictures as well"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def train(
     model, trained = _fit(model, settings, task, callbacks)
     result = _result(model, trained, settings, data)
     if output:
-        result = _finish(folder, model, trained, result, settings, data, spec, weights, callbacks)
+        result = _finish(output, model, trained, result, settings, data, spec, weights, callbacks)
         output.finish()
     if scratch:
         scratch.cleanup()
@@ -169,7 +171,12 @@ def _settings(
     resumed: Path | None,
     workers: Workers | None,
 ) -> RunSettings:
-    """What the run is started with. Raises InputError: the run in the folder ``resumed`` was not started with this."""
+    """What the run is started with.
+
+    Raises:
+        InputError: the run in the folder ``resumed`` was not started with this.
+        UsageError: it is in another precision than ``workers`` know of, which have no run.
+    """
     # Measuring what is faster would differ between workers, and begin TensorFlow before they are connected.
     precision = "float32" if (workers or not how.epochs) and options.precision == "auto" else options.precision
     settings = RunSettings(
@@ -186,6 +193,9 @@ def _settings(
     )
     if resumed:
         check_resumed(resumed, settings)
+    if workers and settings.precision != precision:
+        what = f"{resumed} was begun in {settings.precision}, and the other workers would train in {precision}"
+        raise UsageError(what, f"give all workers --precision {settings.precision}")
     return settings
 
 
@@ -275,7 +285,7 @@ def _result(model: tf_keras.Model, trained: Trained, settings: RunSettings, data
 
 
 def _finish(
-    run: Path,
+    output: RunOutput,
     model: tf_keras.Model,
     trained: Trained,
     result: TrainResult,
@@ -286,27 +296,32 @@ def _finish(
     callbacks: Callbacks,
 ) -> TrainResult:
     """Judge the network, and write it with its card; ``weights`` are of the classes."""
-    validation_top1, temperature = None, 1.0
+    run, validation_top1, temperature = RunFolder(output.folder), None, 1.0
     if data.validation is not None:
         probabilities = predict(model, data.validation.pixels, spec)
         validation_top1 = scores(probabilities, data.validation.labels)[1]
         temperature = fit_temperature(probabilities, data.validation.labels)
+    # Of these pictures the last layer learns after it was judged: the accuracy is that of weights that are not saved.
+    learns = data.validation if trained.best_epoch == 0 else None
+    of = BEFORE_ALL if learns is not None and data.test is None else ""
+    page = functools.partial(
+        training_report.write, run.path, output.name, model, data, spec, trained.history, temperature, of
+    )
     if data.test is None:
-        training_report.write(run, model, data, spec, trained.history, temperature)
+        page()
     record = data.record
-    if trained.best_epoch == 0 and data.validation is not None:
-        record = _fit_to_all(model, data, data.validation, spec, weights, settings, callbacks)
+    if learns is not None:
+        record = _fit_to_all(model, data, learns, spec, weights, settings, callbacks)
     test_top1 = top1(model, data.test, spec)
     if data.test is not None:
-        training_report.write(run, model, data, spec, trained.history, temperature)
+        page()
     architecture, precision = settings.built
     best = trained.best_epoch if trained.best_epoch >= 0 else len(trained.history)
     training = model_cards.training(record, settings.recipe, seed=settings.seed, best_epoch=best, precision=precision)
-    measured = model_cards.accuracy(data, validation_top1, test_top1)
+    measured = model_cards.accuracy(data, validation_top1, test_top1, of)
     card = model_cards.trained(architecture, data, spec, training=training, measured=measured, temperature=temperature)
-    folder = RunFolder(run)
-    networks.save(model, folder.model_path)
-    write_text(folder.card_path, card.to_json())
+    networks.save(model, run.model_path)
+    write_text(run.card_path, card.to_json())
     return dataclasses.replace(result, validation_top1=validation_top1, test_top1=test_top1)
 
 

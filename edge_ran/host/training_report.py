@@ -47,21 +47,25 @@ class Curves:
 
 def write(
     folder: Path,
+    name: str,
     model: tf_keras.Model,
     data: TrainingData,
     spec: InputSpec,
     history: Sequence[EpochRecord],
     temperature: float,
+    of: str = "",
 ) -> None:
     """Write the page of a run on its test pictures, else on its validation pictures; nothing without either.
 
     Args:
-        folder: of the run.
+        folder: where to write.
+        name: that of the run.
         model: the network that was kept.
         data: what it was trained on.
         spec: its input.
         history: its epochs.
         temperature: divides the logarithms of its probabilities, as its card says.
+        of: what the page judges, where that is not the network that the run keeps.
 
     Raises:
         EnvironmentMissing: the disk is full.
@@ -73,12 +77,13 @@ def write(
     scores = np.exp(logits - logits.max(1, keepdims=True))
     scores /= scores.sum(1, keepdims=True)
     answers = evaluation_page.Answers(data.labels, scores.astype(np.float32), data.judged_samples)
+    notes = [f"The accuracies are those of {of}."] if of else []
     page = evaluation_page.make(
-        folder.name,
+        name,
         f"{model.name}, trained on {len(data.train):,} pictures; {len(part):,} {split} pictures below, in float.",
         answers,
         history=[record.numbers() for record in history],
-        notes=list(data.warnings),
+        notes=[*notes, *data.warnings],
         look=_looking(model, spec),
     )
     report.write(page, folder / FILE)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,9 +18,13 @@ from ports import free_port
 
 pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
+import tensorflow as tf
+
 from edge_ran.architecture import Architecture, Stage
-from edge_ran.errors import EdgeRanError
-from edge_ran.host import networks
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.host import distributed, networks
+from edge_ran.host.checkpoint import EpochRecord
+from edge_ran.host.distributed import Crew
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks, Progress
 from edge_ran.recipe import Recipe, TrainOptions
@@ -61,6 +67,41 @@ def losses(run: Path) -> list[float]:
 
 def weights(run: Path) -> list[np.ndarray]:
     return networks.load(run / "model.keras").get_weights()
+
+
+def test_more_workers_are_told_the_precision_that_a_run_was_begun_in(pictures: Path, tmp_path: Path) -> None:
+    def stop(history: Sequence[EpochRecord]) -> None:
+        raise KeyboardInterrupt
+
+    options, run = dataclasses.replace(OPTIONS, precision="bfloat16"), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(pictures, run, TINY, HOW, options, callbacks=Callbacks(on_epoch=stop))
+    workers = from_words(free_addresses(2), 0)
+    with pytest.raises(UsageError, match="was begun in bfloat16") as caught:
+        train(pictures, run, TINY, HOW, OPTIONS, resume=True, workers=workers, wait_s=0.1)
+    assert caught.value.remedy == "give all workers --precision bfloat16"
+    with pytest.raises(EnvironmentMissing, match="did not answer"):
+        train(pictures, run, TINY, HOW, options, resume=True, workers=workers, wait_s=0.1)
+
+
+def test_only_the_end_of_a_connection_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = from_words(free_addresses(2), 0)
+    assert workers is not None
+
+    def used_before() -> None:
+        raise RuntimeError("Collective ops must be configured at program startup")
+
+    monkeypatch.setattr(distributed, "meet", lambda *_: None)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", used_before)
+    with pytest.raises(EnvironmentMissing, match="cannot connect with the others: Collective ops must") as caught:
+        Crew(workers, "same")
+    assert "a process that has not used TensorFlow" in caught.value.remedy
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
+    crew = Crew(workers, "same")
+    with pytest.raises(EnvironmentMissing, match="lost another worker"), crew.connected():
+        raise tf.errors.UnavailableError(None, None, "gone")
+    with pytest.raises(tf.errors.ResourceExhaustedError), crew.connected():
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
 
 def test_two_workers_train_as_one_and_go_on_after_one_was_lost(pictures: Path, tmp_path: Path) -> None:

@@ -376,6 +376,7 @@ class Killed(BaseException):
     """What ends a training at once."""
 
 
+@pytest.mark.usefixtures("with_page")
 def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, make_pictures, tmp_path: Path) -> None:
     """A mistyped path, data of one class, a picture that cannot be read, a kill: the old run stays as it was."""
     run, how = tmp_path / "run", dataclasses.replace(QUICK, epochs=1)
@@ -403,6 +404,7 @@ def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, mak
     with pytest.raises(OutputExists):
         train(pictures, run, TINY, how, options)
     train(pictures, run, TINY, how, options, resume=True)
+    assert "<title>run" in (run / "report.html").read_text()
     assert ModelCard.from_json((run / "card.json").read_text()).training.seed == 7
     assert (run / "model.keras").read_bytes() != before["model.keras"]
     kept = {name.partition("/")[0] for name in before} - {"ranges.json", "int8.tflite"}
