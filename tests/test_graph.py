@@ -15,6 +15,7 @@ import flatbuffers
 import numpy as np
 import pytest
 import tflite
+from models import handmade
 
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError
@@ -369,6 +370,18 @@ def test_a_megabyte_of_operators_is_refused_at_once(monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match="a list of more than 100,000 tables"):
         parse_graph(graph_of_one_operator(240_000))
     assert len(looked_at) < 10
+
+
+@pytest.mark.parametrize(("reads", "writes"), [((1,), (1,)), ((2, 1), (1, 2))])
+def test_operators_that_lead_in_a_circle_are_refused(reads: tuple[int, ...], writes: tuple[int, ...]):
+    """Whoever asks where an output comes from would walk for ever."""
+    tensors = [
+        (name, shape, handmade.FLOAT32) for name, shape in (("image", (1, 8, 8, 3)), ("a", (1, 9)), ("b", (1, 9)))
+    ]
+    reshape = tflite.BuiltinOperator.RESHAPE
+    operators = [(reshape, [before], [after]) for before, after in zip(reads, writes, strict=True)]
+    with pytest.raises(InputError, match="operator 0 RESHAPE reads what it or a later operator writes"):
+        parse_graph(handmade.model(tensors, operators, inputs=[0], outputs=[1]))
 
 
 # ------------------------------------------------------------------------------------------------------- the card

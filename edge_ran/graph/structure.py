@@ -274,10 +274,19 @@ def _graph(model: tflite.Model, path: Path, size_bytes: int) -> Graph:
         op = subgraph.Operators(index)
         name, options = names[op.OpcodeIndex()], _options(op)
         operators.append(Operator(index, name, pick(op.InputsAsNumpy()), pick(op.OutputsAsNumpy()), options))
+    _check_order(operators)
     used = {subgraph.Tensors(i).Buffer() for i in range(subgraph.TensorsLength())}
     parameters_bytes = sum(_buffer_size(model.Buffers(i), size_bytes) for i in used)
     inputs, outputs = pick(subgraph.InputsAsNumpy()), pick(subgraph.OutputsAsNumpy())
     return Graph(path, size_bytes, inputs, outputs, tuple(operators), parameters_bytes)
+
+
+def _check_order(operators: list[Operator]) -> None:
+    """Refuse operators that lead in a circle. What a variable holds from run to run is no operator's output."""
+    written = {tensor.index: op.index for op in operators for tensor in op.outputs}
+    for op in operators:
+        if any(written.get(tensor.index, -1) >= op.index for tensor in op.inputs):
+            raise ValueError(f"operator {op.index} {op.name} reads what it or a later operator writes")
 
 
 def _integers(vector: Any) -> tuple[int, ...]:
