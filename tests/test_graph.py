@@ -363,6 +363,13 @@ def test_vectors_that_overlap_take_no_time():
         parse_graph(graph_of_one_operator(10_000, inputs=10_000))
 
 
+def test_a_text_that_many_tensors_name_takes_no_memory():
+    """Each of them would get a copy."""
+    tensors = [("image", (1, 8, 8, 3), handmade.FLOAT32), ("n" * 10_000, (1, 9), handmade.FLOAT32)]
+    with pytest.raises(InputError, match="texts are larger than the file"):
+        parse_graph(handmade.model(tensors, [], inputs=[0], outputs=[1], repeated=100))
+
+
 def test_a_megabyte_of_operators_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = []
     read = tflite.Operator.OpcodeIndex

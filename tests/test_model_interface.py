@@ -92,6 +92,17 @@ def test_a_scaling_that_the_metadata_do_not_tell_is_said(tmp_path):
     assert not read_interface(foreign(tmp_path, "float32", spec(127.5, 127.5))).notes
 
 
+def test_a_text_that_many_tables_of_the_metadata_name_takes_no_memory(tmp_path):
+    b = flatbuffers.Builder(64)
+    inputs = vector(b, [table(b, {})])
+    outputs = vector(b, [table(b, {0: b.CreateString("n" * 10_000)})] * 100)
+    b.Finish(table(b, {3: vector(b, [table(b, {2: inputs, 3: outputs})])}), b"M001")
+    path = tmp_path / "m.tflite"
+    path.write_bytes(metadata._prepend_metadata((MODELS / "float32.tflite").read_bytes(), bytes(b.Output())))
+    with pytest.raises(InputError, match="texts are larger than the file"):
+        read_interface(path)
+
+
 @pytest.mark.parametrize(("least", "most", "expected"), [(-1, 1, (127.5, 127.5)), (0, 1, (0, 255)), (0, 255, (0, 1))])
 def test_the_range_that_the_metadata_tell_gives_the_scaling(least, most, expected, tmp_path):
     def stats(b):

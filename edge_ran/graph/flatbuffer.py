@@ -96,20 +96,28 @@ def _unpacking(path: Path | str, data: bytes) -> str:
     return f"{command}; then give {shlex.quote(os.path.join(folder, inner))}" if inner else ""
 
 
-class _Verifier:
-    """Walks over everything that can be reached from the root. A table or vector element costs one of a budget of as
-    many as the file has bytes: honest ones do not overlap, so only a hostile file, made to take for ever, runs out.
-    """
+class Budget:
+    """How many elements of vectors and bytes of texts may be read of a FlatBuffer."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.budget = size
-        self.costs: dict[tuple[type, int], int] = {}  # of the tables that were checked
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
 
     def spend(self, count: int) -> None:
         self.budget -= count
         if self.budget < 0:
-            raise ValueError("its vectors are larger than the file")
+            raise ValueError("its vectors and texts are larger than the file")
+
+
+class _Verifier(Budget):
+    """Walks over everything that can be reached from the root. A table, vector element or byte of a text costs one of a
+    budget of as many as the file has bytes: honest ones do not overlap, so only a hostile file, made to take for ever
+    or all memory, runs out.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+        self.costs: dict[tuple[type, int], int] = {}  # of the tables that were checked
 
     def table(self, item: Any) -> None:
         """Check a table and all below it; ``item`` is a generated object."""
@@ -122,9 +130,7 @@ class _Verifier:
         self.layout(item._tab)
         scalars_and_tables, vectors, unions = _fields(item.__class__)
         for read in scalars_and_tables:
-            value = read(item)
-            if hasattr(value, "_tab"):
-                self.table(value)
+            self.value(read(item), 1)
         for length, all_, one in vectors:
             count = length(item)
             self.spend(count)
@@ -132,11 +138,7 @@ class _Verifier:
                 all_(item)  # NumPy refuses a view that leaves the buffer
             else:
                 for i in range(count):
-                    value = one(item, i)
-                    if hasattr(value, "_tab"):
-                        if count > MOST_TABLES:  # said at once: walking over them takes seconds
-                            raise ValueError(f"it has a list of more than {MOST_TABLES:,} tables")
-                        self.table(value)
+                    self.value(one(item, i), count)
         for kind, read, members in unions:
             value = read(item)
             if value is None:
@@ -148,6 +150,15 @@ class _Verifier:
                 member.Init(value.Bytes, value.Pos)
                 self.table(member)
         self.costs[key] = before - self.budget
+
+    def value(self, value: Any, count: int) -> None:
+        """Check what a field holds, or each of the ``count`` elements of a vector."""
+        if isinstance(value, bytes):
+            self.spend(len(value))
+        elif hasattr(value, "_tab"):
+            if count > MOST_TABLES:  # said at once: walking over them takes seconds
+                raise ValueError(f"it has a list of more than {MOST_TABLES:,} tables")
+            self.table(value)
 
     def layout(self, table: Any) -> None:
         """Check that a table and the list of its fields' places are inside the file."""

@@ -25,7 +25,7 @@ from edge_ran.card import InputSpec, ModelCard, Training, Versions
 from edge_ran.errors import InputError
 from edge_ran.files import read_bytes
 from edge_ran.graph import patch
-from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, GuardedBytes, open_model, untrusted
+from edge_ran.graph.flatbuffer import DAMAGE, MODEL_IDENTIFIER, Budget, GuardedBytes, open_model, untrusted
 from edge_ran.graph.patch import Patch, numbers, table, vector
 from edge_ran.graph.structure import FLOATS, Graph, TensorSpec, parse_graph, plain_pixels, text
 from edge_ran.graph.yolo_metadata import yolo_card
@@ -37,6 +37,7 @@ METADATA_NAME = "TFLITE_METADATA"
 CARD_FILE = "edge_ran_card.json"
 LABELS_FILE = "labels.txt"
 _MOST_CARD_BYTES = 1 << 24  # of all packed files, unpacked: a million labels; a small archive may hold terabytes
+_MOST_READ = 4  # times the size of the metadata, in texts: a text is read twice, and writers may share short ones
 _ZIP_DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
 
 
@@ -100,7 +101,8 @@ def _standard_metadata(model: tflite.Model) -> _Table | None:
             raw = GuardedBytes(model.Buffers(entry.Buffer()).DataAsNumpy())
             if raw[4:8] != METADATA_IDENTIFIER:
                 raise ValueError("its metadata is of an unknown kind")
-            return _Table(flatbuffers.table.Table(raw, int.from_bytes(raw[:4], "little")))
+            root = flatbuffers.table.Table(raw, int.from_bytes(raw[:4], "little"))
+            return _Table(root, Budget(_MOST_READ * len(raw)))
     return None
 
 
@@ -328,8 +330,9 @@ def _prepend_metadata(model: bytes, metadata: bytes) -> bytes:
 class _Table:
     """A table of the metadata schema; fields by number."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, texts: Budget) -> None:
         self.raw = raw
+        self.texts = texts  # of the whole metadata: many tables may name one text
 
     def offset(self, slot: int) -> int:
         return int(self.raw.Offset(4 + 2 * slot))
@@ -344,7 +347,11 @@ class _Table:
         return int(self.raw.Get(flags, self.raw.Pos + o)) if (o := self.offset(slot)) else 0
 
     def string(self, slot: int) -> str:
-        return text(self.raw.String(self.raw.Pos + o)) if (o := self.offset(slot)) else ""
+        if not (o := self.offset(slot)):
+            return ""
+        raw = self.raw.String(self.raw.Pos + o)
+        self.texts.spend(len(raw))
+        return text(raw)
 
     def table(self, slot: int) -> _Table | None:
         return self.at(self.raw.Indirect(self.raw.Pos + o)) if (o := self.offset(slot)) else None
@@ -361,4 +368,4 @@ class _Table:
         return tuple(self.raw.GetVectorAsNumpy(flatbuffers.number_types.Float32Flags, o).tolist()) if o else ()
 
     def at(self, position: int) -> _Table:
-        return _Table(flatbuffers.table.Table(self.raw.Bytes, position))
+        return _Table(flatbuffers.table.Table(self.raw.Bytes, position), self.texts)
