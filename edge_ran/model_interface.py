@@ -140,7 +140,10 @@ def check_image_classifier(graph: Graph, card: ModelCard | None = None, labels: 
     elif graph.inputs[0].picture is None:
         what = f"its input is {graph.inputs[0].shape}"
     elif len(graph.outputs) > 1 and not masks:
-        return _place_of_scores(graph, len(names))
+        place = _place_of_scores(graph, len(names))
+        if (classes := graph.outputs[place].shape[-1]) <= MOST_CLASSES:
+            return place
+        what = f"its output {place} has {classes:,} classes, more than {MOST_CLASSES:,}"
     else:
         row = graph.outputs[0].shape
         if not _is_row(graph.outputs[0]):

@@ -283,6 +283,9 @@ def test_classes_without_end_are_refused(test_models: Path) -> None:
     many = dataclasses.replace(graph.outputs[0], shape=(1, 20_000_000))
     with pytest.raises(InputError, match="20,000,000 classes"):
         check_image_classifier(dataclasses.replace(graph, outputs=(many,)))
+    beside = dataclasses.replace(graph.inputs[0], shape=(1, 5))
+    with pytest.raises(InputError, match="output 0 has 20,000,000 classes"):
+        check_image_classifier(dataclasses.replace(graph, outputs=(many, beside)))
 
 
 def test_boxes_are_no_classes_whatever_their_scores(test_models):
