@@ -361,10 +361,22 @@ def test_names_without_a_task_are_the_classes_and_nothing_else(file, names, tmp_
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", "(" * 100_000, "-" * 100_000 + "1", '{"names": 7, "task": []}', "{{}: 1}", "{1: print()}"]
+    "text",
+    [
+        *("", "[]", "{", "(" * 100_000, "-" * 100_000 + "1", "1" + "+1" * 400_000),
+        *('{"names": 7, "task": []}', "{{}: 1}", "{1: print()}"),
+    ],
 )
 def test_what_is_not_of_ultralytics_is_left_alone(text, tmp_path):
     assert read_interface(of_ultralytics(tmp_path, "float32", "metadata.json", text)).card is None
+
+
+def test_python_of_ultralytics_is_read_up_to_64_kb(tmp_path):
+    """Python 3.10 crashes on longer texts."""
+    for write, known in ((json.dumps, True), (str, False)):
+        said = write({**SAID, "names": dict(enumerate(colours.LABELS)), "comment": "c" * (1 << 16)})
+        card = read_interface(of_ultralytics(tmp_path, "float32", "metadata.json", said)).card
+        assert (card is not None) == known
 
 
 def test_classes_of_ultralytics_with_gaps_in_their_numbers_are_none(tmp_path):

@@ -18,7 +18,8 @@ from edge_ran.labels import clean_label
 
 _FILES = ("metadata.json", "temp_meta.txt", "meta.txt")
 _TASKS = {"classify": "classifier", "detect": "detector", "segment": "segmenter", "pose": "detector", "obb": "detector"}
-_MOST_BYTES = 1 << 20  # a million characters of class names
+# A million characters of class names. Python 3.10 crashes on a long sum, as its parser's trees are as deep.
+_MOST_BYTES, _MOST_PYTHON_BYTES = 1 << 20, 1 << 16
 
 
 def yolo_card(
@@ -61,9 +62,9 @@ def yolo_card(
 
 def _read(data: bytes) -> dict[str, object]:
     """The dictionary, as JSON or as Python writes it; empty where it is neither."""
-    if len(data) > _MOST_BYTES:
-        return {}
-    for parse in (json.loads, ast.literal_eval):
+    for parse, most in ((json.loads, _MOST_BYTES), (ast.literal_eval, _MOST_PYTHON_BYTES)):
+        if len(data) > most:
+            continue
         try:
             said = parse(data.decode())
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
