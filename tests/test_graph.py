@@ -178,6 +178,12 @@ def test_xnnpack_findings_say_why(name: str, reason: str):
     assert all(one.remedy for one in found)
 
 
+def test_a_slice_without_inputs_is_told_of():
+    graph = operator("slice_stride2.fp32")
+    sliced = next(op for op in graph.operators if op.name == "STRIDED_SLICE")
+    assert xnnpack_unsupported(dataclasses.replace(graph, operators=(dataclasses.replace(sliced, inputs=()),))) == []
+
+
 REFUSED_BY_GPU = {"arg_max", "l2_norm", "log_softmax", "reshape_5d"}
 WRONG_ON_GPU = {
     "conv_1x1_stride2.int8",

@@ -144,7 +144,7 @@ def _xnnpack_reason(op: Operator) -> tuple[str, str] | None:
     window = op.options.get("filter_height"), op.options.get("filter_width")
     if op.name.endswith("_POOL_2D") and window == (1, 1) and op.strided:
         return "no kernel for a 1x1 pooling with a stride", "use a strided convolution"
-    if op.name == "STRIDED_SLICE" and any(step != 1 for step in op.inputs[-1].values):
+    if op.name == "STRIDED_SLICE" and any(step != 1 for tensor in op.inputs[-1:] for step in tensor.values):
         return "no kernel for a slice with a stride", "use a strided convolution"
     if quantised and op.name == "BATCH_MATMUL" and len(op.inputs) > 1 and op.inputs[1].zero_point:
         return "no kernel for a second factor whose zero point is not 0", "use another layer"
