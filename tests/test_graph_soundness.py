@@ -1,6 +1,7 @@
 """Graphs that are well-formed files, and crash runtimes: refused before any is given them."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,18 @@ def test_what_crashes_runtimes_is_refused(graph: Graph) -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             check_runnable(changed)
+
+
+def test_a_check_takes_no_longer_than_the_list_of_inputs(graph: Graph) -> None:
+    class Counted(tuple[object, ...]):
+        walks = 0
+
+        def __iter__(self) -> Iterator[object]:
+            self.walks += 1
+            return super().__iter__()
+
+    first = graph.operators[0]
+    read = Counted(first.inputs)
+    written = tuple(dataclasses.replace(first.outputs[0], index=index) for index in range(1000, 1100))
+    check_runnable(with_operator(graph, 0, inputs=read, outputs=(*first.outputs, *written)))
+    assert read.walks < 10

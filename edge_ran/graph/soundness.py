@@ -52,8 +52,9 @@ def check_runnable(graph: Graph) -> None:
             sides = f"{many(len(op.inputs), 'input')} and {many(len(op.outputs), 'output')}"
             what = f"operator {op.index} {op.name} has {sides}"
             raise InputError(f"{graph.path} is damaged: {what}", REMEDY)
+        read = {tensor.index for tensor in op.inputs}
         for tensor in op.outputs:
-            if tensor.constant or tensor.index in written or tensor.index in {t.index for t in op.inputs}:
+            if tensor.constant or tensor.index in written or tensor.index in read:
                 what = f"operator {op.index} {op.name} writes what is there already"
                 raise InputError(f"{graph.path} is damaged: {what}", REMEDY)
             written.add(tensor.index)
