@@ -297,6 +297,9 @@ class _Search:
         self.found: list[WrongOperator] = []
 
     def judge(self, part: list[Operator]) -> tuple[float, str]:
+        reads, gives = borders(self.graph, part)
+        if not reads or not gives or any(tensor.dtype == "resource" for tensor in (*reads, *gives)):
+            return 0.0, ""  # a variable connects it with others: it is judged together with them
         self.file.write_bytes(cut(self.model, self.graph, part))
         sliced = read_graph(self.file)
         return _judge(self.graph, part, sliced, self.answer, self.values, self.inputs, self.options, self.allowed)
@@ -370,9 +373,9 @@ def _wrong_operator(operator: Operator, error: float, refusal: str) -> WrongOper
     strides = (operator.options.get("stride_h"), operator.options.get("stride_w"))
     if strides != (None, None):
         shapes += f" stride {strides[0]}x{strides[1]}"
-    dtype = operator.outputs[0].dtype
+    dtype, output = next(((t.dtype, t.name) for t in operator.outputs), ("", ""))
     what = f"refused: {refusal}" if refusal else f"its {dtype} output is {error:.0%} off, given the CPU's inputs"
-    return WrongOperator(operator.index, operator.name, operator.outputs[0].name, shapes, error, what)
+    return WrongOperator(operator.index, operator.name, output, shapes, error, what)
 
 
 def _added_up(last: WrongOperator, together: Sequence[Operator]) -> WrongOperator:

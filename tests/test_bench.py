@@ -16,6 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 import tflite
+from models import handmade
 
 from edge_ran import bench, catalogue, machine, records
 from edge_ran.bench import (
@@ -643,6 +644,14 @@ def test_a_profile_of_what_the_runtime_refuses_is_one_line(test_models, tmp_path
     (tmp_path / "custom.tflite").write_bytes(data)
     with pytest.raises(InputError, match="cannot run it"):
         bench.profile(tmp_path / "custom.tflite")
+
+
+def test_a_profile_tells_which_operators_cannot_run_alone(tmp_path):
+    path = tmp_path / "stateful.tflite"
+    path.write_bytes(handmade.stateful())
+    parts = bench.profile(path)
+    assert [o.name for o in parts.operators] == ["VAR_HANDLE", "ADD"]
+    assert parts.failed[0] == "1 ASSIGN_VARIABLE: it has no output, so it cannot run alone"
 
 
 def test_devices_side_by_side(measured):

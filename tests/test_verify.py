@@ -9,11 +9,11 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from models import colours
+from models import colours, handmade
 
 from edge_ran import records
 from edge_ran.cli.render import verify as render
-from edge_ran.errors import GateError, InputError
+from edge_ran.errors import AcceleratorError, GateError, InputError
 from edge_ran.graph import read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, open_runtime
@@ -124,6 +124,18 @@ def test_rounding_that_adds_up_is_no_wrong_operator(monkeypatch):
         gate(Verification("m.tflite", "litert", "", (check,)))
     assert "--fp16" in caught.value.remedy
     assert "report" not in caught.value.remedy
+
+
+def test_operators_that_share_a_variable_are_judged_together(tmp_path):
+    path = tmp_path / "stateful.tflite"
+    path.write_bytes(handmade.stateful())
+
+    def refuses(part, fed):
+        raise AcceleratorError("no variables")
+
+    (found,) = find_wrong_operators(read_graph(path), refuses, [np.ones((1, 4), np.float32)])
+    assert found.name == "READ_VARIABLE"
+    assert found.what == "refused: no variables, together with 0 VAR_HANDLE, 1 ASSIGN_VARIABLE before it"
 
 
 def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pictures):

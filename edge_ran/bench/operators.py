@@ -128,8 +128,9 @@ def profile(
     before = _time_whole(path, module, data, threads)
     operators = computing(graph)
     for number, operator in enumerate(operators, start=1):
-        output = operator.outputs[0]
         try:
+            if not operator.outputs:
+                raise ValueError("it has no output, so it cannot run alone")
             ms = _time(module, cut(data, graph, [operator]), threads)
         except (RuntimeError, ValueError) as error:
             failed.append(f"{operator.index} {operator.name}: {' '.join(str(error).split())[:200]}")
@@ -138,8 +139,8 @@ def profile(
                 OperatorTime(
                     operator.index,
                     operator.name,
-                    layer_names.place_of_tensor(output.name),
-                    output.shape,
+                    layer_names.place_of_tensor(operator.outputs[0].name),
+                    operator.outputs[0].shape,
                     operator.multiply_adds,
                     ms,
                 )
