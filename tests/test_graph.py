@@ -20,6 +20,9 @@ from models import handmade
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.errors import InputError
 from edge_ran.graph import (
+    Graph,
+    Operator,
+    TensorSpec,
     add_masks,
     attach_card,
     describe,
@@ -199,6 +202,36 @@ def test_gpu_warnings(name: str):
     assert any(one.wrong for one in found) == (name in WRONG_ON_GPU)
     refused = name.split(".")[0] in REFUSED_BY_GPU or name in ("conv.int16x8", "conv.any_batch")
     assert bool(found) == (refused or name in WRONG_ON_GPU)
+
+
+@pytest.mark.parametrize(
+    ("before", "wrong"),
+    [
+        ((("RELU", (0,)), ("LOGISTIC", (0,)), ("CONCATENATION", (1, 2))), False),
+        ((("RELU", (0,)), ("TANH", (0,)), ("CONCATENATION", (1, 2))), True),
+        ((("RELU", (0,)), ("ADD", (1, 0))), True),
+        ((("RELU", (0,)), ("ADD", (1, 1)), ("AVERAGE_POOL_2D", (2,))), False),
+        ((("RELU", (0,)), ("PAD", (1,)), ("MAX_POOL_2D", (2,))), False),
+        ((("QUANTIZE", (0,)),), False),
+        ((("TANH", (0,)), ("QUANTIZE", (1,))), True),
+    ],
+)
+def test_padding_before_pooling_is_right_where_no_number_is_negative(before, wrong):
+    """The rewrites leave such a pooling as it is; a QUANTIZE from another zero point to -128 is a ReLU."""
+    operators = [*before, ("PAD", (len(before),)), ("MAX_POOL_2D", (len(before) + 1,))]
+    zeros = 3, *[-128] * len(operators)
+    tensors = [TensorSpec(str(n), (1, 8, 8, 4), "int8", 0.1, zero, index=n) for n, zero in enumerate(zeros)]
+    graph = Graph(
+        Path("m.tflite"),
+        0,
+        tuple(tensors[:1]),
+        tuple(tensors[-1:]),
+        tuple(
+            Operator(place, name, tuple(tensors[n] for n in reads), (tensors[place + 1],))
+            for place, (name, reads) in enumerate(operators)
+        ),
+    )
+    assert [one.operator.name for one in gpu_warnings(graph) if one.wrong] == ["MAX_POOL_2D"] * wrong
 
 
 RUN_ON_BOTH = """

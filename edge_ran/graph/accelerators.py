@@ -6,7 +6,7 @@ LiteRT 2.3 (x86-64; GPU: WebGPU on SwiftShader) and compared with the plain CPU 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from edge_ran.graph.structure import Graph, Operator
@@ -57,6 +57,8 @@ _XNNPACK_FLOAT = _XNNPACK_INT8 | _names(
 
 # For what our own networks are made of.
 _NOT_NEGATIVE = ("RELU", "RELU6", "LOGISTIC", "SOFTMAX")
+_KEEP_THE_SIGN = ("PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "QUANTIZE")  # of their first input
+_KEEP_ALL_SIGNS = ("CONCATENATION", "ADD")  # not negative where no input is
 _REMEDIES = {
     "L2_NORMALIZATION": "train with --attention mixed",
     "RESIZE_NEAREST_NEIGHBOR": "convert without --no-rewrite",
@@ -75,22 +77,27 @@ def gpu_warnings(graph: Graph) -> list[Finding]:
         what = "an input or output has no fixed size, which GPUs and browsers refuse"
         findings.append(Finding(None, what, "convert it again: edge-ran fixes the batch to 1"))
     makers = {tensor.index: op for op in graph.operators for tensor in op.outputs}
+    rectified: set[int] = set()  # tensors that surely hold no negative number
     for op in graph.operators:
-        if found := _gpu_finding(op) or _merged_padding(op, makers):
+        if _is_rectified(op, rectified):
+            rectified |= {tensor.index for tensor in op.outputs}
+        if found := _gpu_finding(op) or _merged_padding(op, makers, rectified):
             findings.append(found)
     return findings
 
 
-def _merged_padding(op: Operator, makers: Mapping[int, Operator]) -> Finding | None:
+def _is_rectified(op: Operator, rectified: Set[int]) -> bool:
+    """Whether what an operator writes is surely not negative, as ``host.rewrites.resizing`` tells it of layers."""
+    if op.name in _NOT_NEGATIVE or op.rectifies or op.options.get("fused_activation_function") in ("RELU", "RELU6"):
+        return True
+    read = op.inputs if op.name in _KEEP_ALL_SIGNS else op.inputs[:1] if op.name in _KEEP_THE_SIGN else ()
+    return bool(read) and all(tensor.index in rectified for tensor in read)
+
+
+def _merged_padding(op: Operator, makers: Mapping[int, Operator], rectified: Set[int]) -> Finding | None:
     """A max-pooling of explicit zeros around numbers that may be negative: LiteRT merges both and loses the zeros."""
     pad = makers.get(op.inputs[0].index) if op.name == "MAX_POOL_2D" and op.inputs else None
-    if pad is None or pad.name not in ("PAD", "PADV2") or not pad.inputs:
-        return None
-    before = makers.get(pad.inputs[0].index)
-    rectified = before is not None and (
-        before.name in _NOT_NEGATIVE or before.options.get("fused_activation_function") in ("RELU", "RELU6")
-    )
-    if rectified:
+    if pad is None or pad.name not in ("PAD", "PADV2") or not pad.inputs or pad.inputs[0].index in rectified:
         return None
     what = "a max-pooling right after zero padding of negative numbers gives wrong numbers at the border"
     return Finding(op, what, "convert without --no-rewrite", wrong=True)
