@@ -160,10 +160,15 @@ def check_pixels(data: bytes, name: str) -> None:
 
 def _check_size(image: Image.Image, path: Path | str) -> None:
     # Transparency and 16 bits are mixed and reduced in several copies.
-    most = MOST_PIXELS if image.mode in ("RGB", "L", "P", "1", "CMYK", "YCbCr") else MOST_PIXELS // 4
+    is_plain = image.mode in ("RGB", "L", "P", "1", "CMYK", "YCbCr") and not _is_transparent(image)
+    most = MOST_PIXELS if is_plain else MOST_PIXELS // 4
     if image.width * image.height > most:
         what = f"picture {path} has {image.width} x {image.height} pixels, more than {most:,}"
         raise InputError(what, "make it smaller")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
 def eight_bit_bgr(frame: NDArray[Any], path: Path) -> NDArray[np.uint8]:
@@ -213,10 +218,11 @@ def _every_format() -> tuple[str, ...]:
 def _bgr(image: Image.Image, path: Path | str) -> NDArray[np.uint8]:
     from PIL.Image import Transpose
 
+    is_transparent = _is_transparent(image)  # as its size was judged: the end of a PNG may claim it as well
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
     upright = image.transpose(Transpose[turn]) if turn else image
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if is_transparent:
         rgba = np.asarray(upright.convert("RGBA"))
         return eight_bit_bgr(np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)), Path(path))
     if image.mode.startswith("I"):  # 16 bits of grey

@@ -195,6 +195,23 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatc
     assert decode_picture(encoded(smooth(), ".png"), "p.png").shape == (40, 64, 3)
 
 
+@pytest.mark.parametrize(
+    ("kind", "mode", "clear"), [("PNG", "P", 0), ("PNG", "L", 0), ("PNG", "RGB", (0, 0, 0)), ("GIF", "P", 0)]
+)
+def test_a_clear_colour_lowers_the_limit_of_pixels_as_an_alpha_channel_does(monkeypatch, kind, mode, clear):
+    """It is mixed in copies of eight bytes a pixel."""
+    monkeypatch.setattr(module, "MOST_PIXELS", 64 * 40)
+    plain = pillow(Image.new(mode, (64, 40)), kind)
+    data = pillow(Image.new(mode, (64, 40)), kind, transparency=clear)
+    assert not decode_picture(plain, "p").any()
+    for read in (decode_picture, module.check_pixels):
+        with pytest.raises(InputError, match="more than 640"):
+            read(data, "p")
+    if kind == "PNG":  # behind the pixels, where it comes too late for the limit
+        late = plain[:-12] + data[data.index(b"tRNS") - 4 : data.index(b"IDAT") - 4] + plain[-12:]
+        assert not decode_picture(late, "p").any()
+
+
 def test_a_damaged_exif_block_leaves_the_picture_as_it_is():
     data = encoded(smooth(), ".jpg")
     block = b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\0" * 8
