@@ -12,7 +12,8 @@ import pytest
 from edge_ran import dataset
 from edge_ran.camera.source import open_source
 from edge_ran.card import InputSpec
-from edge_ran.dataset.clips import clip_frames, clip_rows
+from edge_ran.dataset import clips
+from edge_ran.dataset.clips import clip_frames, clip_rows, timed_frames
 from edge_ran.errors import InputError
 
 
@@ -106,6 +107,67 @@ def test_torn_frames_are_passed_over_and_the_rest_is_used(tmp_path):
     assert brightness(clip_frames(path, rows)) == [5, 17, 25]
     x = dataset.pixels(dataset.load(tmp_path).samples, InputSpec(8, 8))
     assert brightness(x) == [5, 17, 25]
+
+
+def exp_golomb(number: int) -> str:
+    bits = f"{number + 1:b}"
+    return "0" * (len(bits) - 1) + bits
+
+
+def unit(head: int, bits: str) -> bytes:
+    bits += "1"
+    bits += "0" * (-len(bits) % 8)
+    return bytes([head]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def write_h264(path: Path, frames: int) -> list[int]:
+    """Write frames as ``write_clip`` does, of macroblocks that are not coded (I_PCM); return where each begins."""
+    one, size = exp_golomb(0), exp_golomb(2) + exp_golomb(1) + "0" + exp_golomb(3) + exp_golomb(2)
+    sps = unit(0x67, f"{66:08b}{0:08b}{30:08b}{one}{one}{size}1100")
+    pps = unit(0x68, f"{one}{one}00{one}{one}{one}000{one}{one}{one}000")
+    video = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"avc1"), 10.0, (64, 48), [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
+    )
+    if not video.isOpened():
+        pytest.skip("this OpenCV does not write encoded frames")
+    for number in range(frames):
+        bits = f"{one}{exp_golomb(7)}{one}0000{exp_golomb(number % 2)}00{one}"
+        luma = 16 + round((7 * number + 20) * 219 / 255)
+        for _ in range(4 * 3):
+            bits += exp_golomb(25)
+            bits += "0" * (-len(bits) % 8) + f"{luma:08b}" * 256 + f"{128:08b}" * 128
+        frame = b"".join(b"\0\0\0\1" + one for one in (sps, pps, unit(0x65, bits)))
+        video.write(np.frombuffer(frame, np.uint8)[None])
+    video.release()
+    data, begins = path.read_bytes(), struct.pack(">I", len(sps)) + sps
+    return [at for at in range(len(data)) if data.startswith(begins, at)]
+
+
+@pytest.mark.parametrize("damaged", [(), (0,), (12, 13), range(30)])
+def test_damaged_packets_of_h264_are_not_the_end(tmp_path, damaged):
+    """FFmpeg gives no packet then, as it does at the end."""
+    path = tmp_path / "phone.mp4"
+    starts = write_h264(path, 30)
+    assert len(starts) == 30
+    data = bytearray(path.read_bytes())
+    for number in damaged:
+        data[starts[number] : starts[number] + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    rows = clip_rows(path, 1.0)
+    if len(damaged) == 30:
+        with pytest.raises(InputError, match="is torn"):
+            list(clip_frames(path, rows))
+        return
+    assert len(rows) == 3
+    whole = [n for n in range(30) if n not in damaged]
+    assert brightness(clip_frames(path, rows)) == [whole[row] for row in rows]
+    assert brightness(frame for _, frame in timed_frames(path, 0)) == whole
+
+
+def test_frames_of_a_clip_without_a_whole_packet_have_the_usual_rate(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "c.mp4", 4)
+    monkeypatch.setattr(clips, "_times_s", lambda path: np.empty(0))
+    assert [time_s for time_s, _ in timed_frames(path, 0)] == pytest.approx([0, 0.04, 0.08, 0.12])
 
 
 def test_a_clip_that_is_mostly_torn_is_named(tmp_path):

@@ -113,7 +113,7 @@ def timed_frames(path: Path, least_s: float) -> Iterator[tuple[float, NDArray[np
     times, taken_s = _times_s(path), -math.inf
 
     def time_of(row: int) -> float:
-        return float(times[min(row, len(times) - 1)])
+        return float(times[min(row, len(times) - 1)]) if len(times) else row / _USUAL_RATE
 
     def is_wanted(row: int) -> bool:
         return time_of(row) - taken_s >= least_s - 1e-6
@@ -139,7 +139,7 @@ def _decoded(
         torn = 0
         position_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
         nearest = int(np.abs(times - position_s).argmin()) if len(times) else 0
-        row = max(row + 1, nearest) if abs(times[nearest] - position_s) < 0.02 else row + 1
+        row = max(row + 1, nearest) if len(times) and abs(times[nearest] - position_s) < 0.02 else row + 1
         whole, frame = capture.retrieve() if is_wanted(row) else (False, None)
         if whole and frame is not None and frame.size:
             yield row, square_pixels(eight_bit_bgr(np.asarray(frame), path), capture)
@@ -151,10 +151,10 @@ def _times_s(path: Path) -> NDArray[np.float64]:
     Streams without times, and files that claim a rate that no camera has, are taken to have 25 frames a second.
     """
     with _opened(path, [cv2.CAP_PROP_FORMAT, -1]) as packets:  # as they lie in the file, not decoded
-        times = _positions(packets, 1)
-    if len(times) > 1 and not np.any(np.diff(times)):  # a container, or an OpenCV, that tells no time of packets
+        times = _positions(packets)
+    if len(times) != 1 and not np.any(np.diff(times)):  # none, or a container or an OpenCV that tells none of packets
         with clip(path) as frames:
-            times = _positions(frames, MOST_TORN_IN_A_ROW)
+            times = _positions(frames)
             rate = frames.get(cv2.CAP_PROP_FPS)
         if len(times) > 1 and not np.any(np.diff(times)):
             times = np.arange(len(times)) / (rate if 0 < rate < 1e4 else _USUAL_RATE)
@@ -164,9 +164,10 @@ def _times_s(path: Path) -> NDArray[np.float64]:
     return times
 
 
-def _positions(capture: cv2.VideoCapture, patience: int) -> NDArray[np.float64]:
+def _positions(capture: cv2.VideoCapture) -> NDArray[np.float64]:
+    """The times of all frames; a damaged one is not the end."""
     times, failed = [], 0
-    while failed < patience:
+    while failed < MOST_TORN_IN_A_ROW:
         if capture.grab():
             times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
             failed = 0
