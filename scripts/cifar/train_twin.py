@@ -307,7 +307,8 @@ def train(given: argparse.Namespace) -> None:
         "network": given.network, "labels": labels, "epochs": epochs, "batch": given.batch * batches.shares,
         "rate": given.rate, "warmup": WARMUP, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY,
         "label_smoothing": SMOOTHING, "average": AVERAGE, "pad": PAD, "cut_out": given.cut_out,
-        "mask_penalty": MASK_PENALTY, "seed": given.seed, "images": len(batches.y), "curve": run.curve, "torch": torch.__version__, "processes": batches.shares,
+        "mask_penalty": MASK_PENALTY, "seed": given.seed, "images": len(batches.y), "curve": run.curve,
+        "torch": torch.__version__, "processes": batches.shares,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }  # fmt: skip
     answers = trainer.answers(first, torch.float32).cpu().numpy()
