@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def names(path: Path) -> tuple[str, ...]:
     """Return the names of the arrays that an ``.npz`` claims to have. Raises InputError as ``read`` does."""
+    files.check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return tuple(entry.filename.removesuffix(".npy") for entry in archive.infolist()[:100])
@@ -62,9 +64,17 @@ def names(path: Path) -> tuple[str, ...]:
 def _claimed_bytes(file: IO[bytes]) -> int:
     version = np.lib.format.read_magic(file)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(file, max_header_size=_LONGEST_HEADER)
+    try:
+        shape, _, dtype = reader(file, max_header_size=_LONGEST_HEADER)
+    except (
+        SyntaxError,
+        tokenize.TokenError,
+        MemoryError,
+    ) as error:  # NumPy parses it as Python; MemoryError: its depth
+        raise ValueError("its header cannot be parsed") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if any(side < 0 for side in shape):
         raise ValueError(f"its shape is {shape}")
-    return math.prod(shape) * dtype.itemsize
+    # Nothing takes no bytes: each of 10^12 names without letters, or of rows without numbers, becomes an object later.
+    return math.prod(max(side, 1) for side in shape) * max(dtype.itemsize, 1)

@@ -147,7 +147,9 @@ def open_run(path: Path | str) -> RunFolder:
         raise InputError(f"there is no run folder {path}", MAKE_ONE)
     if not run.is_finished:
         missing = " and ".join(p.name for p in (run.card_path, run.model_path) if not p.is_file())
-        raise InputError(f"{path} is not a finished run: {missing} missing", _to_finish(run) or _inside(run) or MAKE_ONE)
+        raise InputError(
+            f"{path} is not a finished run: {missing} missing", _to_finish(run) or _inside(run) or MAKE_ONE
+        )
     return run
 
 

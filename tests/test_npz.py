@@ -36,7 +36,8 @@ def test_arrays_come_back(tmp_path: Path) -> None:
 def test_what_unpacks_without_end_or_claims_it_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     tracemalloc.start()
-    for member in (header((1 << 40,)), header((1 << 30,)) + bytes(1 << 24), header((-1, 4))):
+    of_nothing = (header((1 << 40,), "<U0"), header((1 << 40, 0)))
+    for member in (header((1 << 40,)), header((1 << 30,)) + bytes(1 << 24), header((-1, 4)), *of_nothing):
         with pytest.raises(InputError):
             npz.read(archive(path, member), ("x",))
     np.savez_compressed(path, x=np.zeros((300, 1024, 1024), np.uint8))
@@ -49,13 +50,27 @@ def test_what_unpacks_without_end_or_claims_it_is_refused(tmp_path: Path) -> Non
     assert peak_bytes < 1 << 24
 
 
+def of_text(text: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
 @pytest.mark.parametrize(
-    "member", [b"", b"no array", header((4,)), header((4,), "|O"), header((4,)) + bytes(8), b"\x93NUMPY\x09\x00"]
+    "member",
+    [
+        *(b"", b"no array", header((4,)), header((4,), "|O"), header((4,)) + bytes(8), b"\x93NUMPY\x09\x00"),
+        *map(of_text, (b"{'descr': (", b"'''", b"  x\n y", b"(" * 9000, b"-" * 60000 + b"1")),
+    ],
 )
 def test_a_damaged_member_is_one_line(tmp_path: Path, member: bytes) -> None:
     with pytest.raises(InputError) as error:
         npz.read(archive(tmp_path / "a.npz", member), ("x",))
     assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_called_so(tmp_path: Path) -> None:
+    for read in (npz.names, lambda path: npz.read(path, ("x",))):
+        with pytest.raises(InputError, match="No such file"):
+            read(tmp_path / "typo.npz")
 
 
 def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
