@@ -144,6 +144,9 @@ class TestLoad:
             ({"images": np.zeros(3)}, "no array 'x'"),
             ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([None, {}])}, "Python objects"),
             ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.arange(2), "labels": np.array("ab")}, "labels must be"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([1, np.nan])}, "row 1: the image has no label"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array(["", "a"])}, "row 0: the image has no label"),
+            ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.array([b"\xff", b"a"])}, "y holds bytes"),
         ],
     )
     def test_faults_of_arrays(self, tmp_path, arrays, words):
@@ -187,6 +190,17 @@ class TestLoad:
         exec(words[2], {})
         data = dataset.load(Path(shlex.split(new)[0]))
         np.testing.assert_array_equal(dataset.pixels(data.samples, InputSpec(8, 8)), x)
+
+    def test_texts_as_bytes_and_whole_numbers_as_fractions(self, tmp_path):
+        """As h5py and pandas have them."""
+        x = np.zeros((2, 8, 8, 3), np.uint8)
+        path = tmp_path / "data.npz"
+        np.savez(path, x=x, y=np.array(["Käse".encode(), b"cat"]), split=np.array([b"train", b"val"]))
+        assert [(s.label, s.split) for s in dataset.load(path).samples] == [("Käse", "train"), ("cat", "val")]
+        np.savez(path, x=x, y=np.array([0.0, 10.0]), group=np.array([b"a", b"b"]))
+        assert [(s.label, s.group) for s in dataset.load(path).samples] == [("0", "a"), ("10", "b")]
+        np.savez(path, x=x, y=np.array([1.0, 0.0]), labels=np.array([b"cat", b"dog"]))
+        assert [s.label for s in dataset.load(path).samples] == ["dog", "cat"]
 
     def test_random_bytes_as_arrays(self, tmp_path):
         (tmp_path / "data.npz").write_bytes(os.urandom(500))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import npz
-from edge_ran.dataset.samples import Sample, split_name
+from edge_ran.dataset.samples import NO_LABELS, Sample, split_name
 from edge_ran.errors import InputError
 from edge_ran.labels import clean_label
 from edge_ran.python_command import python
@@ -51,7 +51,6 @@ def from_arrays(source: Path) -> list[Sample]:
     groups, splits = arrays.get("group"), arrays.get("split")
     if called and arrays[called].ndim != 1:
         raise InputError(f"{source}: {called} must be (classes,), not {arrays[called].shape}")
-    names = [clean_label(str(name)) for name in arrays[called]] if called else None
     lengths = list(map(len, _pixels(source, parts)))
     values = [_flat(arrays[part.y]) for part in parts]
     count = sum(lengths)
@@ -60,14 +59,14 @@ def from_arrays(source: Path) -> list[Sample]:
     ):
         what = f"{source}: {parts[0].y}, group and split must be ({count},), one value for each image of {parts[0].x}"
         raise InputError(what, f"{parts[0].y} is {arrays[parts[0].y].shape}: save both again, of the same images")
-    y = np.concatenate(values)
-    if names is not None and not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < len(names)):
-        raise InputError(f"{source}: y must be whole numbers from 0 to {len(names) - 1}, places in labels")
+    y = np.concatenate([_texts(source, part.y, array) for part, array in zip(parts, values, strict=True)])
+    labels = _labels(source, y, arrays[called] if called else None)
+    groups, splits = (_texts(source, name, arrays[name]) if name in arrays else None for name in ("group", "split"))
     told = [part.split for part, length in zip(parts, lengths, strict=True) for _ in range(length)]
     return [
         Sample(
             source,
-            names[int(y[row])] if names is not None else clean_label(str(y[row])),
+            labels[row],
             str(groups[row]) if groups is not None else "",
             split_name(str(splits[row]), f"{source}, row {row}") if splits is not None else told[row],
             row,
@@ -106,6 +105,33 @@ def _flat(y: NDArray[Any]) -> NDArray[Any]:
     if y.ndim == 2 and len(y) and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
         return np.asarray(y.argmax(axis=1))
     return y
+
+
+def _texts(source: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """An array whose texts are no bytes: h5py and older Pythons write them so."""
+    if array.dtype.kind != "S":
+        return array
+    try:
+        return np.asarray(np.char.decode(array, "utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: {name} holds bytes that are not UTF-8 text", "save it as text") from error
+
+
+def _labels(source: Path, y: NDArray[Any], names: NDArray[Any] | None) -> list[str]:
+    """The label of each image. Raises InputError where one has none, or is no place in ``names``."""
+    if y.dtype.kind == "f" and (y == np.rint(y)).all() and np.abs(y).max() < 1 << 53:  # pandas, where some are missing
+        y = y.astype(np.int64)
+    if names is None:
+        labels = [clean_label(str(value)) for value in y]
+    elif not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < len(names)):
+        raise InputError(f"{source}: y must be whole numbers from 0 to {len(names) - 1}, places in labels")
+    else:
+        used = np.unique(y)
+        known = dict(zip(used.tolist(), map(clean_label, map(str, _texts(source, "labels", names[used]))), strict=True))
+        labels = [known[number] for number in y.tolist()]
+    if (row := next((row for row, label in enumerate(labels) if label.lower() in NO_LABELS), None)) is not None:
+        raise InputError(f"{source}, row {row}: the image has no label", "leave such images out of all arrays")
+    return labels
 
 
 def _pixels(source: Path, parts: Sequence[_Part]) -> list[NDArray[np.uint8]]:

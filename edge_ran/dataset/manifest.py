@@ -15,7 +15,7 @@ from edge_ran.dataset.clips import CLIP_SUFFIXES, clip_rows
 from edge_ran.dataset.columns import NO_SPLIT, Columns, find_columns
 from edge_ran.dataset.finding import Finder, parts_of
 from edge_ran.dataset.json_tables import several_labels
-from edge_ran.dataset.samples import SPLIT_NAMES, Sample, split_name
+from edge_ran.dataset.samples import NO_LABELS, SPLIT_NAMES, Sample, split_name
 from edge_ran.dataset.tables import read_table
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name, folders_in
@@ -26,7 +26,6 @@ _SHOWN = 300  # letters of a name in an error line
 _LISTS = (".txt", ".csv", ".tsv", ".lst", ".jsonl")
 _END_OF_LIST = re.compile(r"[ _-]?(list|labels?|set|data|annotations?|images)$")
 _FEW = 50  # names that are looked for, until one is there
-_NO_LABELS = {"", "nan", "n/a", "#n/a", "<na>", "null"}  # what pandas, R and Excel write where there is none
 _MOST_COLUMNS, _MOST_ROWS = 20, 2000  # of a table beside folders, that are looked at
 # A class with the places of its boxes, perhaps several times: Kaggle's ImageNet.
 _BOXED = re.compile(r"(\S+)( \d+){4}( \1( \d+){4})*")
@@ -52,7 +51,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     for number, cells in layout.body:
         where = f"manifest {source}, line {number}"
         image, label, group, split = (layout.cell(cells, kind) for kind in ("image", "label", "group", "split"))
-        if not image or label.lower() in _NO_LABELS:
+        if not image or label.lower() in NO_LABELS:
             name = layout.names[layout.places["label"] or 0]
             raise InputError(f"{where}: image or {name} is empty", "fill it in, or leave such lines out")
         check_name(Path(image))

@@ -27,6 +27,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+NO_LABELS = {"", "nan", "n/a", "#n/a", "<na>", "null"}  # what pandas, R and Excel write where there is none
 SHOW_AT_MOST = 5
 
 Progress = Callable[[int, int], None]
