@@ -28,7 +28,7 @@ from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Accelerator, RuntimeOptions, first_load, interpreter, output_capture, trial
-from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, check_finite, relative_error
+from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, check_finite, finite, relative_error
 from edge_ran.runtime.types import GPU_PRECISIONS
 
 SEARCH_PICTURES = 3
@@ -361,7 +361,7 @@ def _judge(
     for place, tensor in enumerate(sliced.outputs):
         scale = tensor.scale if tensor.scale > 0 else 1.0
         right = np.stack([outputs[place] for outputs in reference]).astype(np.float64) * scale
-        other = np.nan_to_num(np.stack([outputs[place] for outputs in answers]).astype(np.float64) * scale, nan=1e9)
+        other = finite(np.stack([outputs[place] for outputs in answers]).astype(np.float64) * scale)
         off = relative_error(right, other, tensor.scale)
         if off > allowed_error and not np.abs(other - right).max() <= FEWEST_STEPS * tensor.scale:
             worst = max(worst, off)

@@ -357,6 +357,15 @@ def test_the_verdict(figures, accelerator, words):
     assert words in verdict.reason
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_answers_that_are_no_numbers_are_wrong_and_can_be_recorded(number):
+    tensor = read_graph(MODELS / "float32.tflite").outputs[0]
+    right, answer = np.array([[0.1, 0.8, 0.1]], np.float32), np.array([[0.1, number, 0.1]], np.float32)
+    agreement = compare([right], [answer], tensor)
+    assert not agreement.is_right
+    assert Trial.from_record(Trial(agreement=agreement).record()).agreement == agreement
+
+
 def tried(agreement: Agreement, ms: float = 2, cpu_ms: float = 5, precision: str = "fp16") -> Trial:
     accelerator = Accelerator("gpu", "gpu", "V3D", precision=precision)
     return Trial(accelerator=accelerator, agreement=agreement, ms=ms, cpu_ms=cpu_ms)

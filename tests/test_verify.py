@@ -138,6 +138,21 @@ def test_operators_that_share_a_variable_are_judged_together(tmp_path):
     assert found.what == "refused: no variables, together with 0 VAR_HANDLE, 1 ASSIGN_VARIABLE before it"
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_an_operator_that_answers_no_number_is_found_and_can_be_recorded(number):
+    graph, package = read_graph(MODELS / "float32.tflite"), interpreter.package()
+    last = computing(graph)[-1]
+
+    def broken(part, fed):
+        factor = np.float32(number if last.name in part.operator_counts else 1)
+        return [[output * factor for output in outputs] for outputs in answers(part, package, fed)]
+
+    x = [np.full(graph.inputs[0].shape, value, np.float32) for value in (-0.5, 0.5)]
+    (found,) = find_wrong_operators(graph, broken, x)
+    assert found.index == last.index
+    records.to_dict(found)
+
+
 def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pictures):
     found = verify(MODELS / "float32.tflite", RuntimeOptions(delegate=wrong_delegate), pictures)
     (check,) = found.checks

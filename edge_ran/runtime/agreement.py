@@ -21,6 +21,7 @@ LARGEST_ERROR = 0.10
 # In float a wrong border alone, a fault of LiteRT's, is 0.1; half precision rounds to 1e-3 of each number.
 LARGEST_FLOAT_ERROR = {"fp32": 0.002, "fp16": 0.03}
 LARGEST_DIFFERENCE = 0.25  # of the answers' range
+_NOT_FINITE = 1e9  # its square is finite, too
 FEWEST_LEVELS = 32  # a quantised mask's range is taken to have: in a mean, rounding of a step or five is no fault
 
 
@@ -118,8 +119,7 @@ def compare(reference: Sequence[NDArray[Any]], answers: Sequence[NDArray[Any]], 
     """
     scale = tensor.scale if tensor.scale > 0 else 1.0
     right = np.stack([a.reshape(-1) for a in reference]).astype(np.float64) * scale
-    # NaN and infinities become a number that no JSON reader stumbles over and no gate lets pass.
-    other = np.nan_to_num(np.stack([a.reshape(-1) for a in answers]).astype(np.float64) * scale, nan=1e9)
+    other = finite(np.stack([a.reshape(-1) for a in answers]).astype(np.float64) * scale)
     return Agreement(
         pictures=len(right),
         # A class that the CPU holds equal to its first is as good an answer.
@@ -128,6 +128,11 @@ def compare(reference: Sequence[NDArray[Any]], answers: Sequence[NDArray[Any]], 
         relative_error=relative_error(right, other, tensor.scale),
         answers_range=float(np.ptp(right)),
     )
+
+
+def finite(answers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an accelerator's answers, NaN and infinities as numbers that JSON can hold and no gate lets pass."""
+    return np.nan_to_num(answers, nan=_NOT_FINITE, posinf=_NOT_FINITE, neginf=-_NOT_FINITE)
 
 
 def relative_error(right: NDArray[Any], other: NDArray[Any], scale: float) -> float:
