@@ -276,8 +276,10 @@ class MaskCost:
     pairs: int
 
 
-def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) -> MaskCost:
+def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) -> MaskCost | None:
     """Measure what the masks cost a classifier that has them: it and its file without them, in turns.
+
+    None where the file without them does not run on the same accelerator: the times would tell nothing.
 
     Args:
         classifier: opened with ``attention``.
@@ -287,11 +289,10 @@ def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) ->
     with TemporaryFolder() as folder:
         plain = Path(folder) / classifier.path.name
         plain.write_bytes(drop_masks(read_bytes(classifier.path, "model")))
-        actual = classifier.runtime.accelerator.actual
-        options = classifier.options
-        if options.delegate is None:
-            options = dataclasses.replace(options, accelerator=actual)
-        with open_runtime(plain, options) as without:
+        got = classifier.runtime.accelerator
+        with open_runtime(plain, classifier.options.settled(got)) as without:
+            if not without.accelerator.is_that_of(got):
+                return None
             runtimes = (classifier.runtime, without)
             times_ms: tuple[list[float], list[float]] = ([], [])
             inputs = real_inputs(classifier.prepare, count=8)

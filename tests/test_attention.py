@@ -200,3 +200,10 @@ def test_the_cost_of_the_masks_is_measured_on_both_files(labelled_model, tmp_pat
         assert (cost.masks, cost.pairs) == (2, 5)
         assert min(cost.with_ms, cost.without_ms) > 0
         assert mask_cost(looking, budget_s=0.05).pairs > 5
+
+
+def test_the_cost_of_the_masks_is_unknown_where_the_file_without_them_runs_elsewhere(labelled_model) -> None:
+    with Classifier(labelled_model("attention"), attention=True) as looking:
+        looking.options = RuntimeOptions("auto")
+        looking.runtime.accelerator = replace(looking.runtime.accelerator, precision="fp32")
+        assert mask_cost(looking, budget_s=0.0) is None

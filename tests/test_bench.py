@@ -38,7 +38,7 @@ from edge_ran.bench.figures import RuntimeFacts, Throughput, Warmup
 from edge_ran.bench.sustained import Sustained, Window
 from edge_ran.bench.sweep import SweepRow
 from edge_ran.cli.render import benchmark as render
-from edge_ran.errors import GateError, InputError, NotReliable, UsageError
+from edge_ran.errors import AcceleratorError, GateError, InputError, NotReliable, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import read_graph
 from edge_ran.machine import Conditions
@@ -569,6 +569,25 @@ def test_what_auto_chose_holds_for_every_load(labelled_model, monkeypatch):
     subjects = [BenchModel(labelled_model(), RuntimeOptions(accelerator="auto")) for _ in "ab"]
     benchmark(subjects, Plan(num_runs=6, warmup_runs=1, min_secs=0))
     assert asked == ["auto"] * 2 + ["cpu"] * 10
+
+
+def test_a_later_load_asks_for_the_precision_of_the_first_and_is_refused_elsewhere(labelled_model, monkeypatch):
+    asked, real = [], measure.Classifier
+    served = [Accelerator("auto", "gpu", "V3D", precision="fp32", asked_precision="fp32")] * 2
+    served += [Accelerator("gpu", "cpu", fallback_reason="the GPU is lost")]
+
+    def classifier(path, options, overrides):
+        found = real(path, dataclasses.replace(options, accelerator="cpu"), overrides)
+        found.runtime.accelerator = served[len(asked)]
+        asked.append((options.accelerator, options.gpu_precision))
+        return found
+
+    monkeypatch.setattr(measure, "Classifier", classifier)
+    with measure.loaded([BenchModel(labelled_model(), RuntimeOptions("auto"))]) as (one,):
+        one.load_again()
+        with pytest.raises(AcceleratorError, match="on gpu fp32 in its first load and on cpu in a later one: the GPU"):
+            one.load_again()
+    assert asked == [("auto", "fp16"), ("gpu", "fp32"), ("gpu", "fp32")]
 
 
 def _paths(value, above=()):

@@ -35,7 +35,7 @@ from edge_ran.bench.plan import Plan
 from edge_ran.bench.report import Bench, BenchReport
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
-from edge_ran.errors import InputError, UsageError
+from edge_ran.errors import AcceleratorError, InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, forget_graphs, read_card, read_graph
 from edge_ran.latency import LatencyStats, Stopwatch, interval, steady
@@ -201,15 +201,25 @@ class Loaded:
         return [random.integers(info.min, min(info.max, 1 << 30), shape).astype(tensor.dtype)]
 
     def load_again(self) -> None:
-        """Load the model anew; what was measured stays."""
-        options = self.subject.options
-        if options.accelerator == "auto" and options.delegate is None:  # is decided once
-            options = dataclasses.replace(options, accelerator=self.accelerator.actual)
+        """Load the model anew; what was measured stays.
+
+        Raises:
+            AcceleratorError: it now runs on another accelerator, or in another precision.
+        """
+        options = self.subject.options.settled(self.accelerator)
         if self.classifier is not None:
             self.classifier = Classifier(self.subject.path, options, self.subject.overrides)
             self.runtime = self.classifier.runtime
         else:
             self.runtime = open_runtime(self.subject.path, options)
+        again = self.runtime.accelerator
+        if not again.is_that_of(self.accelerator):
+            first, later = (f"{one.actual} {one.precision}".rstrip() for one in (self.accelerator, again))
+            reason = f": {again.fallback_reason}" if again.fallback_reason else ""
+            raise AcceleratorError(
+                f"{self.name} ran on {first} in its first load and on {later} in a later one{reason}",
+                "measure again; see what is missing: edge-ran doctor",
+            )
         self.inputs = [x.copy() for x in self.inputs]
 
     def warm_up(self, plan: Plan) -> None:

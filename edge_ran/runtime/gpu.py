@@ -161,6 +161,7 @@ class GpuRuntime:
             seen.is_software,
             adapter.driver if adapter else "",  # LiteRT does not say it
             precision="fp32" if adapter and not adapter.has_fp16 else precision,
+            asked_precision=precision,
         )
         self.delegation = Delegation("WebGPU", operators, operators - seen.operators_left, pieces, seen.left_reason)
 

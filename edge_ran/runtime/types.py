@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from edge_ran import records
 from edge_ran.catalogue import ACCELERATORS, nearest
 from edge_ran.errors import UsageError
 from edge_ran.graph import TensorSpec
@@ -59,6 +61,14 @@ class RuntimeOptions:
         if self.delegate_options and self.delegate is None:
             raise UsageError("--delegate-option is for a delegate", "add --delegate LIBRARY")
 
+    def settled(self, got: Accelerator) -> RuntimeOptions:
+        """Return the options that ask for what an earlier load got: ``auto`` decides once."""
+        if self.delegate is not None:
+            return self
+        return dataclasses.replace(
+            self, accelerator=got.actual, gpu_precision=got.asked_precision or self.gpu_precision
+        )
+
 
 @dataclass(frozen=True)
 class Accelerator:
@@ -69,7 +79,7 @@ class Accelerator:
     (SwiftShader, llvmpipe); ``driver`` is the adapter's driver and its version; ``fallback_reason`` says why
     the CPU serves although something else was asked for, ``auto_reason`` why ``auto`` chose it; ``precision`` is the
     arithmetic of a GPU: ``fp32`` where ``fp16`` was asked for and the adapter has none. ``warning`` says why its
-    answers are not to be trusted.
+    answers are not to be trusted; ``asked_precision`` is the ``gpu_precision`` that a GPU was loaded with.
     """
 
     requested: str
@@ -81,6 +91,11 @@ class Accelerator:
     auto_reason: str = ""
     precision: str = ""
     warning: str = ""
+    asked_precision: str = field(default="", compare=False, metadata=records.internal())
+
+    def is_that_of(self, other: Accelerator) -> bool:
+        """Whether both loads run on the same, so that their times may be compared."""
+        return (self.actual, self.precision) == (other.actual, other.precision)
 
     def __str__(self) -> str:
         words = [self.adapter, "software" if self.is_software else "", "DOUBTFUL" if self.warning else ""]
