@@ -446,6 +446,12 @@ def test_operators_one_by_one(test_models):
     json.dumps(records.document(parts), allow_nan=False)
 
 
+def test_operators_of_pictures_of_any_size_are_not_timed(test_models):
+    with pytest.raises(InputError, match="leaves the size of its input open") as caught:
+        bench.profile(test_models / "any_size.tflite")
+    assert "benchmark" in caught.value.remedy
+
+
 # ----------------------------------------------------------------------------------------------- sweep, sustained
 
 

@@ -123,6 +123,14 @@ def test_multiply_adds_are_those_of_the_formula(name: str, expected: int):
     assert operator(f"{name}.fp32").multiply_adds == operator(f"{name}.int8").multiply_adds == expected
 
 
+@pytest.mark.parametrize(("axes", "is_known"), [((0,), True), ((1, 2), False), ((0, 1, 2), False)])
+def test_multiply_adds_of_pictures_of_any_size_are_not_known(axes: tuple[int, ...], is_known: bool):
+    graph = read_graph(MODELS / "float32.tflite")
+    opened = dataclasses.replace(graph, inputs=(dataclasses.replace(graph.inputs[0], open_axes=axes),))
+    assert (opened.multiply_adds > 0) == is_known
+    assert opened.with_input_shape((1, 64, 64, 3)).multiply_adds == opened.multiply_adds
+
+
 def test_a_batch_that_is_not_fixed_is_known():
     assert not operator("conv.any_batch").inputs[0].fixed
     assert operator("conv.any_batch").inputs[0].shape == (1, 8, 8, 8)

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,13 @@ def test_memory_is_bounded(cache: Path, test_models: Path, monkeypatch: pytest.M
     monkeypatch.setattr(first_load, "_attempt", attempt)
     with pytest.raises(InputError, match="takes too much"):
         open_runtime(test_models / "int8.tflite", accelerator="cpu")
+
+
+def test_a_file_that_takes_pictures_of_any_size_has_the_most_time(test_models: Path) -> None:
+    graph = read_graph(test_models / "float32.tflite")
+    assert first_load._cpu_s(graph) < first_load.MOST_CPU_S
+    opened = replace(graph, inputs=(replace(graph.inputs[0], open_axes=(1, 2)),))
+    assert first_load._cpu_s(opened.with_input_shape((1, 1024, 1024, 3))) == first_load.MOST_CPU_S
 
 
 def test_a_file_is_tried_once_and_again_when_it_changes(

@@ -18,7 +18,10 @@ class InputTensor:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The file that was measured. ``name`` and ``network`` are those of its card, None without one."""
+    """The file that was measured. ``name`` and ``network`` are those of its card, None without one.
+
+    ``multiply_adds`` is 0 where the file leaves the size of its input open.
+    """
 
     path: str
     name: str | None

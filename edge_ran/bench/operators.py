@@ -114,13 +114,18 @@ def profile(
         progress: called with (operators done, operators).
 
     Raises:
-        InputError: not a model, or the runtime does not run it.
+        InputError: not a model, one whose input has no fixed size, or the runtime does not run it.
         EnvironmentMissing: no runtime.
     """
     graph = read_graph(path)
     data = read_bytes(path, "model")
     package = interpreter.package(runtime)
     module = interpreter.load(package)
+    if graph.has_open_size:
+        raise InputError(
+            f"{path} leaves the size of its input open: its operators cannot be timed",
+            f"time it as a whole: edge-ran benchmark {shlex.quote(str(path))} --input-size 224x224",
+        )
     check_runnable(graph)
     first_load.check(graph, package)
     threads = threads or machine.available_cores()

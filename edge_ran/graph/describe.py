@@ -84,7 +84,8 @@ class XnnpackInfo:
 class ModelDescription:
     """Everything known of a ``.tflite``; ``operator_list`` is None unless every operator was asked for.
 
-    ``operators`` and ``multiply_adds_by_operator`` count by the operator's name, ``multiply_adds`` are of one picture.
+    ``operators`` and ``multiply_adds_by_operator`` count by the operator's name, ``multiply_adds`` are of one picture,
+    0 where the file leaves its size open.
     """
 
     file: str
@@ -138,6 +139,8 @@ def describe(path: Path, every_operator: bool = False) -> ModelDescription:
 
 
 def _multiply_adds_by_operator(graph: Graph) -> dict[str, int]:
+    if graph.has_open_size:
+        return {}
     counts = {name: 0 for name in graph.operator_counts}
     for op in graph.operators:
         counts[op.name] += op.multiply_adds

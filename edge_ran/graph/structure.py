@@ -157,6 +157,11 @@ class Graph:
         return dataclasses.replace(self, inputs=(dataclasses.replace(self.inputs[0], shape=shape), *self.inputs[1:]))
 
     @property
+    def has_open_size(self) -> bool:
+        """Whether the file leaves an input's size open; the shapes of all tensors are then those of a placeholder."""
+        return any(axis > 0 for tensor in self.inputs for axis in tensor.open_axes)  # 0 is the batch
+
+    @property
     def widths(self) -> list[int]:
         """How many numbers lie along the last axis of each output that has axes."""
         return [output.shape[-1] for output in self.outputs if output.shape]
@@ -212,8 +217,8 @@ class Graph:
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds of one run at batch 1."""
-        return sum(op.multiply_adds for op in self.operators)
+        """Multiply-adds of one run at batch 1; 0 where they depend on the size of what it is given."""
+        return 0 if self.has_open_size else sum(op.multiply_adds for op in self.operators)
 
 
 def read_graph(path: Path | str) -> Graph:

@@ -61,10 +61,8 @@ def _ms(value: float | None) -> str:
 
 def _lines(report: BenchReport) -> Iterator[str]:
     stats, model, pieces, machine = report.latency, report.model, report.delegation, report.environment
-    yield (
-        f"{report.name}: {model.precision}, {human_size(model.size_bytes).strip()}, "
-        f"{model.multiply_adds / 1e6:.4g} M multiply-adds"
-    )
+    work = f", {model.multiply_adds / 1e6:.4g} M multiply-adds" if model.multiply_adds else ""
+    yield f"{report.name}: {model.precision}, {human_size(model.size_bytes).strip()}{work}"
     yield (
         f"on        {report.accelerator}, {report.runtime.name} {report.runtime.version}, "
         f"{many(report.runtime.threads, 'thread')}; {pieces.engine} runs {_count(pieces.delegated)} of "

@@ -66,7 +66,7 @@ def _operators(found: ModelDescription) -> Table:
         spent = found.multiply_adds_by_operator.get(name, 0)
         cost = (f"{spent:,}", f"{spent / found.multiply_adds:.1%}") if spent else ("", "")
         table.add_row(name, str(count), f"{count / total:.1%}", *cost)
-    table.add_row("all", str(total), "", f"{found.multiply_adds:,}", "")
+    table.add_row("all", str(total), "", f"{found.multiply_adds:,}" if found.multiply_adds else "", "")
     return table
 
 
