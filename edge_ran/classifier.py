@@ -50,6 +50,7 @@ class Classifier:
         overrides: what replaces the metadata's word.
         spec: how frames become the input, overrides applied.
         place: that of the scores among the outputs.
+        temperature: divides the logits before they become probabilities; the card's, unless another one is set.
         runtime: what runs it; ``runtime.accelerator`` is what was really got.
         attention: whether ``looks`` gives the soft masks.
         stages_ms: ``preprocess``, ``inference`` and ``postprocess`` milliseconds of the last call.
@@ -89,7 +90,7 @@ class Classifier:
         self.labels, self.card, self.spec = interface.labels, interface.card, interface.spec
         self.path, self.options = path, options or RuntimeOptions()
         self.overrides = overrides or Overrides()
-        self._temperature = self.card.temperature if self.card else 1.0
+        self.temperature = self.card.temperature if self.card else 1.0
         self._gives_probabilities = interface.gives_probabilities
         self._tensor, self._graph_notes, self.place = interface.tensor, interface.notes, interface.place
         self._preprocess = None if self.spec.is_open else Preprocessor(self.spec, self._tensor)
@@ -223,19 +224,19 @@ class Classifier:
         if self._gives_probabilities is None and not _is_distribution(values, tensor.scale):
             self._gives_probabilities = False  # one such answer tells; until then they look like probabilities
         if self._gives_probabilities is False:
-            return _softmax(values / np.float32(self._temperature))
-        if self._temperature == 1.0:
+            return _softmax(values / np.float32(self.temperature))
+        if self.temperature == 1.0:
             return values
         # A quantised probability of 0 is anything below half a step.
         values = np.log(np.maximum(values, tensor.scale / 2 if tensor.scale > 0 else 1e-12))
-        return _softmax(values / np.float32(self._temperature))
+        return _softmax(values / np.float32(self.temperature))
 
     def _of_two(self, value: float) -> NDArray[np.float32]:
         """The probabilities of two classes, of which the network gives that of the second, or its logit."""
         if self._gives_probabilities is None and not 0 <= value <= 1:
             self._gives_probabilities = False
         if self._gives_probabilities is False:
-            return _softmax(np.array([0.0, value / self._temperature], np.float32))
+            return _softmax(np.array([0.0, value / self.temperature], np.float32))
         return np.array([1 - value, value], np.float32)
 
 

@@ -1,22 +1,23 @@
 """`--teacher`: another classifier's answers to the training pictures, which are learnt beside the labels.
 
 Hinton et al., *Distilling the Knowledge in a Neural Network*, arXiv 1503.02531. The teacher may be a run folder or any
-``.tflite``, of another architecture and input size. It is asked once for each picture, before the training.
+``.tflite``, of another architecture and input size. It is asked once for each picture, before the training, and sees
+the whole picture in the way of its own card: what the student sees may be smaller or cut.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran import runs
+from edge_ran import dataset, runs
 from edge_ran.card import InputSpec
 from edge_ran.classifier import Classifier
 from edge_ran.errors import InputError
@@ -24,9 +25,11 @@ from edge_ran.files import check_regular, read_bytes
 from edge_ran.host import networks
 from edge_ran.host.scoring import predict
 from edge_ran.host.training_data import TrainingData
+from edge_ran.preprocess import fit_pixels
 from edge_ran.printable import many
 
 SHARE = 0.5  # weight of the teacher's answers where the recipe names none
+_BLOCK = 512  # pictures in memory at once
 
 
 class Teacher(Protocol):
@@ -36,7 +39,7 @@ class Teacher(Protocol):
     def sha256(self) -> str: ...
 
     def answers(self, data: TrainingData, spec: InputSpec, on_stage: Callable[[str], None]) -> NDArray[np.float32]:
-        """Return (N, classes) probabilities for the training pictures, which are fitted to ``spec``."""
+        """Return (N, classes) probabilities, at temperature 1, for the training pictures, fitted to ``spec``."""
 
 
 def check_place(path: str) -> None:
@@ -78,13 +81,16 @@ def _order(path: str, known: tuple[str, ...], labels: tuple[str, ...]) -> NDArra
     return np.array([known.index(label) for label in labels], np.intp)
 
 
-def _fitted(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """(H, W, 3) pixels -> the same at the teacher's input size."""
-    if pixels.shape[:2] == (spec.height, spec.width):
-        return pixels
-    smaller = spec.height < pixels.shape[0]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, (spec.width, spec.height), interpolation=how), np.uint8)
+def _frames(data: TrainingData, spec: InputSpec, its: InputSpec) -> Iterator[NDArray[np.uint8]]:
+    """Yield the training pictures as frames, (H, W, 3) uint8 BGR.
+
+    They are decoded again unless the teacher, whose input is ``its``, sees just the pixels of the student.
+    """
+    if (its.height, its.width, its.fit) != (spec.height, spec.width, spec.fit):
+        yield from dataset.frames(data.train_samples)
+        return
+    for pixels in data.train.pixels:
+        yield pixels if spec.color == "bgr" else np.ascontiguousarray(pixels[..., ::-1])
 
 
 @dataclass(frozen=True)
@@ -96,10 +102,9 @@ class _RunTeacher:
     def answers(self, data: TrainingData, spec: InputSpec, on_stage: Callable[[str], None]) -> NDArray[np.float32]:
         on_stage(f"asking the teacher {self.run.path} about {many(len(data.train), 'picture')}")
         model, its = networks.load(self.run.model_path), self.run.card().input
-        parts = []
-        for first in range(0, len(data.train), 512):
-            block = np.stack([_fitted(p, its) for p in data.train.pixels[first : first + 512]])
-            parts.append(predict(model, _colours(block, spec, its), its))
+        fitted, parts = (fit_pixels(frame, its) for frame in _frames(data, spec, its)), []
+        while block := list(itertools.islice(fitted, _BLOCK)):
+            parts.append(predict(model, np.stack(block), its))
         return np.concatenate(parts)[:, self.order]
 
 
@@ -112,11 +117,6 @@ class _TfliteTeacher:
     def answers(self, data: TrainingData, spec: InputSpec, on_stage: Callable[[str], None]) -> NDArray[np.float32]:
         on_stage(f"asking the teacher {self.path} about {many(len(data.train), 'picture')}")
         with Classifier(self.path) as classifier:
-            # The classifier takes frames as a camera gives them, in BGR.
-            bgr = [0, 1, 2] if spec.color == "bgr" else [2, 1, 0]
-            said = [classifier.scores(np.ascontiguousarray(p[..., bgr])) for p in data.train.pixels]
+            classifier.temperature = 1.0  # the loss has its own
+            said = [classifier.scores(frame) for frame in _frames(data, spec, classifier.spec)]
         return np.stack(said)[:, self.order].astype(np.float32)
-
-
-def _colours(block: NDArray[np.uint8], spec: InputSpec, its: InputSpec) -> NDArray[np.uint8]:
-    return block if spec.color == its.color else block[..., ::-1]

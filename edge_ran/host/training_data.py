@@ -26,9 +26,9 @@ _BLOCK = 4096  # pictures hashed at once: a memory-mapped set may be larger than
 class TrainingData:
     """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
 
-    ``judged_samples`` are the files of the part in ``judged_on``. ``warnings`` are sentences: what was ignored or
-    skipped, what the split does not cover, why an accuracy is too high. ``none`` (n, H, W, 3) uint8 are pictures of
-    none of the classes, None without.
+    ``train_samples`` are the files of ``train``, ``judged_samples`` those of the part in ``judged_on``. ``warnings``
+    are sentences: what was ignored or skipped, what the split does not cover, why an accuracy is too high. ``none`` (n,
+    H, W, 3) uint8 are pictures of none of the classes, None without.
     """
 
     labels: tuple[str, ...]
@@ -39,6 +39,7 @@ class TrainingData:
     warnings: tuple[str, ...] = ()
     judged_samples: tuple[Sample, ...] = ()
     none: NDArray[np.uint8] | None = None
+    train_samples: tuple[Sample, ...] = ()
 
     @property
     def judged_on(self) -> tuple[str, Examples | None]:
@@ -119,7 +120,9 @@ def read(
     ]
     judged = samples["test"] or samples["val"]
     said = tuple(filter(None, notes))
-    return TrainingData(labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers)
+    return TrainingData(
+        labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers, samples["train"]
+    )
 
 
 def _split(labelled: Dataset, validation_fraction: float, seed: int) -> dict[str, tuple[Sample, ...]]:

@@ -128,7 +128,8 @@ class _Loop:
         self.per_epoch = max(1, len(task.train) // self.batch)
         self.steps = self.per_epoch * task.recipe.epochs
         weights = np.ones(int(model.output_shape[-1]), np.float32) if task.class_weights is None else task.class_weights
-        optimizer = Optimizer(model.trainable_variables, task.recipe)
+        last = model.get_layer("logits").trainable_variables if task.recipe.body_rate != 1 else None
+        optimizer = Optimizer(model.trainable_variables, task.recipe, last)
         self.averages = averages_of(model, task.recipe)
         self.none = 0 if task.none is None else max(1, self.batch // PER_NONE)
         self.train_step = train_step(

@@ -31,20 +31,27 @@ class Optimizer:
 
     Args:
         variables: float32, of any shape.
+        last: those of the last layer; the others learn, and decay, at ``recipe.body_rate`` of the rate. None = all at
+            the whole rate.
     """
 
-    def __init__(self, variables: Sequence[tf.Variable], recipe: Recipe) -> None:
+    def __init__(
+        self, variables: Sequence[tf.Variable], recipe: Recipe, last: Sequence[tf.Variable] | None = None
+    ) -> None:
         self.trained, self.recipe = tuple(variables), recipe
+        whole = {id(v) for v in (self.trained if last is None else last)}
+        self._shares = [1.0 if id(v) in whole else recipe.body_rate for v in self.trained]
         self.momenta = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.trained]
 
     def apply(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> None:
         """Move each variable by one step at the learning rate ``rate``, () float32."""
         momentum = tf.constant(self.recipe.momentum, tf.float32)
-        for gradient, variable, before in zip(gradients, self.trained, self.momenta, strict=True):
+        for gradient, variable, before, share in zip(gradients, self.trained, self.momenta, self._shares, strict=True):
+            own = rate * share
             if self.recipe.weight_decay and len(variable.shape) > 1:
-                variable.assign_sub(variable * (self.recipe.weight_decay * rate))
+                variable.assign_sub(variable * (self.recipe.weight_decay * own))
             tf.raw_ops.ResourceApplyKerasMomentum(
-                var=variable.handle, accum=before.handle, lr=rate, grad=gradient, momentum=momentum, use_nesterov=True
+                var=variable.handle, accum=before.handle, lr=own, grad=gradient, momentum=momentum, use_nesterov=True
             )
 
 
@@ -129,7 +136,6 @@ def _gradients(
 ) -> Callable[..., list[tf.Tensor]]:
     """Return a function: a share of a batch of ``batch`` pictures -> its part of loss, hits and gradients."""
     share = recipe.distillation
-    head = {id(v) for v in model.get_layer("logits").trainable_variables} if recipe.body_rate != 1 else set()
     masks = mask_logits(model) if recipe.mask_penalty else []
     network = tf_keras.Model(model.input, [model.output, *masks]) if masks else model
 
@@ -148,11 +154,6 @@ def _gradients(
             for values in logits:
                 bounded += recipe.mask_penalty * beyond(values) * (x.shape[0] / batch)
         gradients = tape.gradient(bounded, model.trainable_variables)
-        if head:  # a gradient scaled is a learning rate scaled, momentum included
-            gradients = [
-                g if id(v) in head else recipe.body_rate * g
-                for g, v in zip(gradients, model.trainable_variables, strict=True)
-            ]
         hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), labels)
         return [loss, tf.reduce_sum(tf.cast(hits, tf.float32)), *gradients]
 

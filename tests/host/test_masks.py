@@ -68,5 +68,18 @@ def test_the_optimiser_moves_weights_as_keras_does(momentum: float, decay: float
         assert np.abs(one - before).max() > 0.01
 
 
+def test_the_body_learns_and_decays_at_its_share_of_the_rate() -> None:
+    """A step at a tenth of the rate is what the optimiser does with all variables at that rate."""
+    how = Recipe("r", 1, 1, 0.1, "constant", weight_decay=0.1, body_rate=0.1)
+    body, last, slow = (tf.Variable(tf.ones((3, 3))) for _ in range(3))
+    shared, alone = Optimizer([body, last], how, [last]), Optimizer([slow], how)
+    gradient = tf.fill((3, 3), 0.5)
+    for _ in range(3):
+        shared.apply([gradient, gradient], tf.constant(0.1))
+        alone.apply([gradient], tf.constant(0.01))
+    np.testing.assert_allclose(body, slow, rtol=1e-6)
+    assert float(last[0, 0]) < float(body[0, 0]) < 1
+
+
 def test_all_recipes_but_the_papers_bound_masks() -> None:
     assert {name for name, how in RECIPES.items() if not how.mask_penalty} == {"paper"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from edge_ran.dataset.sketch import overlap, picture_hash
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import read_card
-from edge_ran.host import networks, training_data, transfer
+from edge_ran.host import distillation, networks, training_data, transfer
 from edge_ran.host.checkpoint import State
 from edge_ran.host.convert import convert
 from edge_ran.host.quantize import quantize
@@ -207,8 +208,6 @@ def test_it_stops_when_nothing_gets_better(colours: Path, run: Path, tmp_path: P
 
 
 def test_uneven_classes_are_weighed_and_judged_by_their_mean_recall(colours: Path, run: Path, tmp_path: Path) -> None:
-    import shutil
-
     uneven = shutil.copytree(colours, tmp_path / "uneven")
     for index in range(4):
         (uneven / "red" / f"{index}.png").unlink()
@@ -229,6 +228,22 @@ def test_a_teacher_is_learnt_from(kind: str, colours: Path, run: Path, tmp_path:
     small = dataclasses.replace(TINY, input_size=8)
     result = train(colours, tmp_path / "r", small, QUICK, dataclasses.replace(OPTIONS, teacher=str(teacher)))
     assert result.epochs == 3
+
+
+def test_a_teacher_sees_the_whole_pictures_and_a_file_answers_as_its_run(
+    colours: Path, run: Path, tmp_path: Path
+) -> None:
+    softer = Path(shutil.copytree(run, tmp_path / "softer"))
+    card = ModelCard.from_json((run / "card.json").read_text())
+    (softer / "card.json").write_text(dataclasses.replace(card, temperature=3.0).to_json())
+    convert(softer, catalogue.converter("fp32"), tmp_path / "teacher.tflite")
+    at_own = training_data.read(colours, card.input, 0.25, OPTIONS.seed)
+    expected = predict(networks.load(run / "model.keras"), at_own.train.pixels, card.input)
+    for spec in (InputSpec(8, 8), InputSpec(16, 16, fit="crop", color="bgr"), InputSpec(16, 16, color="bgr")):
+        data = training_data.read(colours, spec, 0.25, OPTIONS.seed)
+        for teacher in (run, softer, tmp_path / "teacher.tflite"):
+            opened = distillation.open_teacher(str(teacher), data.labels)
+            np.testing.assert_allclose(opened.answers(data, spec, lambda text: None), expected, atol=1e-4)
 
 
 def test_quantize_learns_from_a_teacher_too(colours: Path, run: Path, tmp_path: Path) -> None:
@@ -279,8 +294,6 @@ class TestBadInput:
         assert not (tmp_path / "r").exists()
 
     def test_a_teacher_with_other_classes(self, colours: Path, run: Path, tmp_path: Path) -> None:
-        import shutil
-
         other = shutil.copytree(colours, tmp_path / "other")
         (other / "red").rename(other / "pink")
         with pytest.raises(InputError, match="has other classes: pink, red"):
