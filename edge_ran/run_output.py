@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from edge_ran.errors import InputError, OutputExists
@@ -72,11 +73,17 @@ class RunOutput:
         if self._starts_again:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def finish(self) -> None:
-        """Put the new run, which is whole, in the place of the old one."""
+    def finish(self, cached: Collection[str] = ()) -> None:
+        """Put the new run, which is whole, in the place of the old one.
+
+        ``cached`` are the names of the files that hold its pixels; those of other pictures, a gigabyte each, go.
+        """
         if self.folder != self.run:
             _move_up(self.folder, self.run)
             self.folder = self.run
+            for path in self.run.glob(CACHED_PIXELS):
+                if path.name not in cached:
+                    _remove(path)
 
 
 def clear(run: Path) -> None:

@@ -156,7 +156,7 @@ def quantize(
     answers = other.answers(data, card.input, callbacks.on_stage) if other else None
     work.fine_tune(place.folder, checkpoint_s, answers)
     result = work.finish(place.folder)
-    place.finish()
+    place.finish(data.cached)
     return replace(result, run=str(output), seconds=time.monotonic() - started)
 
 

@@ -142,7 +142,7 @@ def train(
     result = _result(model, trained, settings, data)
     if output:
         result = _finish(output, model, trained, result, settings, data, spec, weights, callbacks)
-        output.finish()
+        output.finish(data.cached)
     if scratch:
         scratch.cleanup()
     name, worker = begun.name if begun else "none", workers.index if workers else 0

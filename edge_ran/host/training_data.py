@@ -46,6 +46,13 @@ class TrainingData:
         """The part that an accuracy is given for, by name: the test part, else the validation part."""
         return ("test", self.test) if self.test is not None else ("validation", self.validation)
 
+    @property
+    def cached(self) -> tuple[str, ...]:
+        """Names of the files that hold the pixels, where these are larger than memory should hold."""
+        parts = [part.pixels for part in (self.train, self.validation, self.test) if part is not None]
+        files = [p.filename for p in (*parts, self.none) if isinstance(p, np.memmap) and p.filename is not None]
+        return tuple(Path(file).name for file in files)
+
 
 def read(
     source: Path,

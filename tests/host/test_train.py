@@ -30,7 +30,7 @@ from edge_ran import catalogue
 from edge_ran.architecture import Architecture, Stage
 from edge_ran.card import Calibration, InputSpec, ModelCard, Training
 from edge_ran.cli.render.convert import converted
-from edge_ran.dataset import Reading
+from edge_ran.dataset import Reading, decoding
 from edge_ran.errors import EdgeRanError, InputError, OutputExists, UsageError
 from edge_ran.graph import read_card
 from edge_ran.host import calibration, networks, training_data
@@ -421,6 +421,25 @@ def test_a_run_that_was_cut_short_while_it_moved_up_is_whole_with_the_next_comma
     with pytest.raises(OutputExists):
         RunOutput(run, resume=False, force=False)
     assert set(contents(run)) == {"settings.json", "model.keras", "metrics.csv", "card.json"}
+
+
+def test_force_removes_the_cached_pixels_of_other_pictures(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "CACHE_ABOVE_BYTES", 0)
+    run, inner = tmp_path / "run", tmp_path / "run" / "unfinished"
+    run.mkdir()
+    data = training_data.read(pictures, InputSpec(16, 16), 0.25, 0, cache=run)
+    own = {path.name for path in run.iterdir()}
+    assert set(data.cached) == own
+    assert len(own) == 2  # to train and to validate
+    for name in ("settings.json", "card.json", "pixels-of-others.npy"):
+        (run / name).write_text("old")
+    output = RunOutput(run, resume=False, force=True)
+    inner.mkdir()
+    (inner / "card.json").write_text("new")
+    output.finish(data.cached)
+    assert set(contents(run)) == own | {"card.json"}
 
 
 def test_a_folder_that_a_killed_run_left_while_it_read_its_pictures_is_taken(tmp_path: Path) -> None:
