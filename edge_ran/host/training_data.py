@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +118,16 @@ def read(
         pictures=sketch(train.pixels),
         none_images=0 if strangers is None else len(strangers),
     )
+    said = _warnings(labelled, problems, samples, train)
+    judged = samples["test"] or samples["val"]
+    return TrainingData(
+        labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers, samples["train"]
+    )
+
+
+def _warnings(
+    labelled: Dataset, problems: Sequence[str], samples: Mapping[str, tuple[Sample, ...]], train: Examples
+) -> tuple[str, ...]:
     notes = [
         *dataset.ignored_notes(labelled),
         *dataset.alike_notes(labelled),
@@ -125,11 +135,7 @@ def read(
         dataset.frame_leak(samples["train"], train.pixels),
         dataset.not_covered(labelled.labels, samples["val"]),
     ]
-    judged = samples["test"] or samples["val"]
-    said = tuple(filter(None, notes))
-    return TrainingData(
-        labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers, samples["train"]
-    )
+    return tuple(filter(None, notes))
 
 
 def _split(labelled: Dataset, validation_fraction: float, seed: int) -> dict[str, tuple[Sample, ...]]:
