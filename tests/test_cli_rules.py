@@ -134,6 +134,13 @@ def test_a_flag_that_says_what_holds_anyway_is_no_conflict():
     assert refusal("run", CHECKED["run"], "--headless", "--device", "ssh://board") == ""
 
 
+def test_what_the_documentation_and_remedies_advise_is_not_refused(monkeypatch):
+    monkeypatch.setattr(CHECKED["run"], "callback", None)  # restored afterwards
+    monkeypatch.setattr(CHECKED["deploy"], "callback", None)
+    assert refusal("run", CHECKED["run"], "--device", "phone", "--show") == ""
+    assert refusal("deploy", CHECKED["deploy"], "--all", "--install") == ""
+
+
 def test_options_of_a_network_have_no_effect_on_a_file(test_models, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["edge-ran", "inspect", str(test_models / "int8.tflite"), "--width", "2"])
     with pytest.raises(SystemExit) as end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -30,7 +31,7 @@ from edge_ran.cli import main
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.graph import TensorSpec
 from edge_ran.phone import assets, certificate, site
-from edge_ran.phone.camera_stream import as_outputs
+from edge_ran.phone.camera_stream import PhoneStream, as_outputs
 from edge_ran.phone.messages import PageWindow, TimedRuns
 from edge_ran.phone.serve import Serving, qr_code, serving
 from edge_ran.phone.server import MAX_RECORD_BYTES
@@ -40,6 +41,8 @@ from edge_ran.picture import read_picture
 from edge_ran.preprocess import dequantise, fit_pixels
 from edge_ran.python_command import pip
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
+from edge_ran.runtime import Accelerator, RuntimeOptions
+from edge_ran.stream import StreamOptions, run_stream
 
 SHIPPED_FILE = Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))
 
@@ -495,6 +498,40 @@ def test_a_single_place_goes_to_the_newest_page_and_what_the_page_before_sends_i
     assert sessions.take(second, "result", json.dumps({"task": task["id"], **TIMED}).encode()) == {}
     thread.join(30)
     assert [one.seconds for one in found] == [1]
+
+
+def test_a_window_here_shows_what_the_phone_sees_and_answers_while_it_sends_nothing(
+    labelled_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, sessions, stop = list[Any](), Sessions(), threading.Event()
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "QT5")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q") if len(shown) >= 3 else -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, what: 1.0)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    name, session = come(sessions, sessions.invite())
+    jpeg = base64.b64encode(cv2.imencode(".jpg", np.full((240, 320, 3), 200, np.uint8))[1].tobytes()).decode()
+
+    def page() -> None:
+        task = sessions.next_task(name) or {}
+        frame = {"outputs": [[0.1, 0.8, 0.1]], "stages_ms": {}, "width": 320, "height": 240, "picture": jpeg}
+        part = {"task": task["id"], "name": "1", "part": {**frame, "accelerator": ACCELERATOR}}
+        sessions.take(name, "part", json.dumps(part).encode())
+        stop.wait(30)
+        sessions.take(name, "result", json.dumps({"task": task["id"], "frames": 1}).encode())
+
+    with Classifier(labelled_model("float32"), RuntimeOptions(accelerator="cpu")) as classifier:
+        here = Accelerator("cpu", "cpu")
+        stream = PhoneStream(classifier, session, lambda told: here, pictures=True, stop=stop, duration_s=30)
+        threading.Thread(target=page, daemon=True).start()
+        found = list[Any]()
+        run_stream(stream, here, StreamOptions(show=True), stop=stop, on_result=found.append, complain=print)
+    assert [one.label for one in found] == ["green"]
+    assert stop.is_set()  # by q, after the phone's last frame
+    assert len(shown) == 3
+    assert shown[0].shape == (240, 320, 3)
+    assert shown[0].mean() > 100
 
 
 def test_what_a_phone_tells_becomes_the_outputs_of_the_runtime() -> None:

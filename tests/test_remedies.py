@@ -157,6 +157,7 @@ FOLLOWED = [
     ("evaluate m.tflite photos --plot labels.png --accelerator cpu --no-fallback", "--gpu", ""),
     ("convert edge50 --fp16 --calibration-data photos", "leave --calibration-data away", ""),
     ("convert edge50 -o labels.txt", "change the name", ""),
+    ("sweep m.tflite --threads 1 --accelerator cpu --gpu-precision fp32", "leave out --gpu-precision", ""),
     ("compare labels.txt labels.txt", "edge-ran benchmark MODEL --result-json FILE", ""),
     ("benchmark m.tflite --max-regression 5%", "add --baseline", ""),
     ("compare empty photos", "edge-ran precisions empty photos", ""),

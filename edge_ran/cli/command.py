@@ -35,10 +35,10 @@ class VerbCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the verb. Raises UsageError for options that have no effect together."""
         unset = {one.name for one in self.params if one.default is False and ctx.params.get(one.name) is False}
-        rules.check(verb_of(ctx), given(ctx, *unset))  # --headless is no --show
         from edge_ran.cli.interrupted import interruptible  # which imports the application, and that this module
 
         try:
+            rules.check(verb_of(ctx), given(ctx, *unset))  # --headless is no --show
             with interruptible(verb_of(ctx)):
                 return super().invoke(ctx)
         except EdgeRanError as error:

@@ -34,6 +34,7 @@ class Excludes:
 
 ALONE = "run train --budget in one process; give all workers the --network, --input-size and --width that it chooses"
 _CHOSEN = "resume with the --network, --input-size and --width that --budget chose, in its place"
+_ON_DEVICES = ("run", "benchmark", "profile", "sweep", "sustain", "verify")  # deploy has --all, too, and needs a board
 
 RULES: tuple[Needs | Excludes, ...] = (
     # the accelerator
@@ -44,8 +45,7 @@ RULES: tuple[Needs | Excludes, ...] = (
     Needs("gpu_precision", ("gpu", "accelerator"), verbs=("evaluate",)),  # its default is the CPU
     Needs("no_fallback", ("gpu", "accelerator", "delegate"), verbs=("evaluate",)),
     # the device
-    Needs("install", ("device",)),
-    Excludes("show", ("device",), verbs=("run",)),
+    Needs("install", ("device",), verbs=_ON_DEVICES),
     # run
     Needs("label", ("record",), verbs=("run", "deploy")),
     Needs("record_limit", ("record",), verbs=("deploy",)),

@@ -60,7 +60,7 @@ def run(
     elif spec.target != "local":
         if output.json:
             typed["json"] = True
-        order = order_of(typed, own, tflite_or_default(model), options, output.force)
+        order = order_of(typed, own, model, options, output.force)
         # Not quiet here: the device is told to be, and a fallback is to be seen all the same.
         with targets.open_target(spec, talk(False), device.install) as target:
             target.follow(order, _print_or_end)

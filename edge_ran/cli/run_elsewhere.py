@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_ran.cli.models import tflite_or_default
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def refuse_for_phones(typed: dict[str, Any], install: bool) -> None:
         raise UsageError("--install is for boards over ssh: a browser needs no Python", "leave it out")
 
 
-def order_of(typed: dict[str, Any], own: dict[str, Any], model: Path, options: RuntimeOptions, force: bool) -> Order:
+def order_of(
+    typed: dict[str, Any], own: dict[str, Any], model: Path | None, options: RuntimeOptions, force: bool
+) -> Order:
     """What another device is asked to do: files of this machine go along, and what it writes comes back at the end.
 
     Only what was typed names files of this machine. What the device's description says, ``own``, is of the device: a
@@ -67,4 +70,4 @@ def order_of(typed: dict[str, Any], own: dict[str, Any], model: Path, options: R
         typed["labels"] = Path(typed["labels"])
     if "camera" in typed and (Path(typed["camera"]).is_file() or Path(typed["camera"]).is_dir()):
         typed["camera"] = Path(typed["camera"])  # of this machine; any other is the device's
-    return Order("run", (model,), {**typed, **own}, options)
+    return Order("run", (tflite_or_default(model),), {**typed, **own}, options)
