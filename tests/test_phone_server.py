@@ -223,6 +223,21 @@ def test_a_site_is_whole_or_not_there(
     assert {p.name for p in tmp_path.iterdir()} == {"site", "mine"}
 
 
+@pytest.mark.parametrize("quantised", ["uint8.tflite", "int8_float_io.tflite"])
+def test_the_cpu_gets_the_int8_file_and_a_gpu_the_float_one_in_either_order(
+    web_runtime: None, test_models: Path, tmp_path: Path, quantised: str
+) -> None:
+    models = [test_models / "float16.tflite", test_models / quantised]
+    same = Overrides(("a", "b", "c"), (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+    for number, order in enumerate((models, models[::-1])):
+        export_site(order, tmp_path / str(number), SiteOptions(overrides=same))
+        files = json.loads((tmp_path / str(number) / "config.json").read_text("utf-8"))["files"]
+        assert [one["runs_on"] for one in files] == [["wasm"], ["wasm", "webgpu"]]
+        assert [Path(one["path"]).name for one in files] == [quantised, "1-float16.tflite"]
+    with serving(models, ("127.0.0.1", 0), SiteOptions(overrides=same)) as served:
+        assert served.server.classifier.path.name == quantised
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "what"),
     [

@@ -15,7 +15,7 @@ from edge_ran.errors import EnvironmentMissing
 from edge_ran.files import TemporaryFolder
 from edge_ran.phone import certificate
 from edge_ran.phone.server import PhoneServer
-from edge_ran.phone.site import SiteOptions, export_site
+from edge_ran.phone.site import SiteOptions, cpu_first, export_site
 from edge_ran.python_command import pip
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.web_server import choose_token, is_loopback, reached_at
@@ -59,7 +59,7 @@ def serving(
     Beyond loopback it is https, with a token that visitors must show; on loopback plain HTTP, which browsers trust.
 
     Args:
-        models: as for ``site.export_site``; the first one also answers ``POST /classify``.
+        models: as for ``site.export_site``; that for the CPU also answers ``POST /classify``.
         address: host and port; port 0 takes any that is free.
         options: how the page answers.
         runtime: what runs ``/classify``; None = the CPU.
@@ -69,7 +69,7 @@ def serving(
         InputError: browsers cannot run a model.
         EnvironmentMissing: no web runtime, no cryptography, no network, or the address is taken.
     """
-    options = options or SiteOptions()
+    models, options = cpu_first(models), options or SiteOptions()
     host, port = address
     outside = not is_loopback(host)
     if outside and not web_server.own_addresses():

@@ -6,6 +6,7 @@ against these before it shows any, and a GPU's against the CPU's. Every file but
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shlex
@@ -33,6 +34,7 @@ from edge_ran.runtime import RuntimeOptions, agreement
 
 PAGES = Path(__file__).with_name("page")
 CHECK_PICTURES = 8
+FOR_CPUS = ("int8", "dynamic")  # precisions that CPUs run faster than float ones
 LARGEST_MODEL_BYTES = 128 << 20  # a phone's browser ends a page that takes more
 
 
@@ -151,8 +153,8 @@ def export_site(
     """Write the site to the folder ``target``, whole or not at all.
 
     Args:
-        models: one ``.tflite``, or several of the same network: the CPU takes the first that it can, a GPU the first
-            with real inputs.
+        models: one ``.tflite``, or several of the same network: the CPU takes the first int8 one, a GPU the first
+            other one; without such a file, the first one.
         target: a folder that is not there yet, or with ``force`` one that an earlier export made.
         options: how the page answers.
         web_runtime: a folder with LiteRT.js's tarballs, see ``assets.unpack``.
@@ -185,7 +187,13 @@ def export_site(
     )
 
 
+def cpu_first(models: Sequence[Path]) -> list[Path]:
+    """Return the files with those in front that the CPU is to run, else in their order. Raises InputError."""
+    return sorted(models, key=lambda path: read_graph(path).precision not in FOR_CPUS)
+
+
 def _write_models(models: Sequence[Path], folder: Path, options: SiteOptions) -> SiteConfig:
+    models = cpu_first(models)
     frames = _check_frames()
     (folder / "model").mkdir()
     (folder / "check").mkdir()
@@ -200,8 +208,19 @@ def _write_models(models: Sequence[Path], folder: Path, options: SiteOptions) ->
     (folder / first.check.probe.pixels).write_bytes(fitted[0].tobytes())
     return SiteConfig(
         first.name, first.labels, first.masks, first.input, first.answer,
-        tuple(one.files[0] for one in configs), first.check,
+        _shared_out(models, [one.files[0] for one in configs]), first.check,
     )  # fmt: skip
+
+
+def _shared_out(models: Sequence[Path], files: Sequence[SiteFile]) -> tuple[SiteFile, ...]:
+    """Leave the GPU the float files, where there are any."""
+    are_for_cpus = [read_graph(path).precision in FOR_CPUS for path in models]
+    if all(are_for_cpus):
+        return tuple(files)
+    return tuple(
+        dataclasses.replace(file, runs_on=("wasm",)) if is_for_cpus else file
+        for file, is_for_cpus in zip(files, are_for_cpus, strict=True)
+    )
 
 
 def _write_model(
