@@ -493,6 +493,18 @@ def test_columns_that_may_all_be_the_labels_are_named(pictures):
     assert caught.value.remedy.startswith("its columns are kind, shade; name that of the labels: --label-column")
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv"])
+def test_a_table_of_empty_cells_is_one_line(tmp_path, name):
+    """Objects that have keys of their own, or rows below many names: 80 GB for 2 MB."""
+    if name == "a.csv":
+        (tmp_path / name).write_text(",".join(["image", *map(str, range(8000))]) + "\n" + "a.jpg,1,0\n" * 8000)
+    else:
+        lines = [json.dumps({"image": f"{n}.jpg", str(n): 1}) for n in range(8000)]
+        (tmp_path / name).write_text("\n".join(lines) if name == "a.jsonl" else f"[{','.join(lines)}]")
+    with pytest.raises(InputError, match=r"table of 8,00. rows and 8,001 columns, most of it empty"):
+        dataset.load(tmp_path / name)
+
+
 @pytest.mark.parametrize("words", [("False", "True"), ("0", "1"), ("false", "true")])
 def test_fastai_s_column_of_validation_divides(pictures, words):
     rows = [f"{image},{label},{words[place % 2]}\n" for place, (label, image) in enumerate(NAMES)]
@@ -500,6 +512,8 @@ def test_fastai_s_column_of_validation_divides(pictures, words):
     data = dataset.load(pictures / "labels.csv")
     assert [s.split for s in data.samples] == ["train", "val"] * 4
     assert data.labels == ("green", "red")
+    (pictures / "labels.csv").write_text("fname,labels,is_valid,note\n" + "".join(rows))  # rows may lack the last cells
+    assert [s.split for s in dataset.load(pictures / "labels.csv").samples] == ["train", "val"] * 4
 
 
 def test_whole_numbers_are_classes_however_they_are_written(pictures):

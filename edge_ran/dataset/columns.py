@@ -272,7 +272,7 @@ def _with_class_column(source: Path, names: list[str], body: Sequence[Row]) -> t
                 f"{len(classes)} are 1; a picture has one class here",
                 "leave such lines out, or name the column of the labels: --label-column NAME",
             )
-        labelled.append((number, [*cells[: len(names)], *[""] * (len(names) - len(cells)), classes[0]]))
+        labelled.append((number, _with_cell(cells, len(names), classes[0])))
     return [*names, KNOWN_NAMES["label"][0]], labelled
 
 
@@ -295,8 +295,13 @@ def _with_split_column(names: list[str], body: Sequence[Row]) -> tuple[list[str]
     if not all(place < len(cells) and _flag(cells[place]) for _, cells in body):
         return names, body
     splits = {"1": "val", "0": "train"}
-    rows = [(number, [*cells[: len(names)], splits[_flag(cells[place])]]) for number, cells in body]
+    rows = [(number, _with_cell(cells, len(names), splits[_flag(cells[place])])) for number, cells in body]
     return [*names, "split"], rows
+
+
+def _with_cell(cells: Sequence[str], place: int, cell: str) -> list[str]:
+    """A row with a cell at that place; a row may be shorter or longer."""
+    return [*cells[:place], *[""] * (place - len(cells)), cell]
 
 
 def _flag(cell: str) -> str:

@@ -38,4 +38,4 @@ def of_xml(source: Path, text: str) -> list[Row]:
     if not any(row["label"] for _, row in rows):
         what = f"manifest {source} lists what is in pictures, not their classes: no picture has a tag"
         raise InputError(what, f"list the pictures with their classes in {source.parent}/list.csv: image,label")
-    return table_of(rows)
+    return table_of(source, rows)

@@ -14,6 +14,8 @@ from edge_ran.picture import PICTURE_SUFFIXES
 
 Row: TypeAlias = tuple[int, list[str]]  # its line's number, and its cells
 
+# Objects that each have keys of their own have a column for each of these keys, in each row.
+_MOST_CELLS, _MOST_EMPTY = 50_000_000, 4  # 400 MB; cells for each one that is filled
 _DEEPEST = 14  # objects in objects whose values get columns
 
 
@@ -33,7 +35,7 @@ def of_json_lines(source: Path, text: str) -> list[Row]:
             if not isinstance(row, dict):
                 raise InputError(f"manifest {source}, line {number}: no JSON object", '{"file_name": …, "label": …}')
             rows.append((number, _of_line(f"manifest {source}, line {number}", row)))
-    return table_of(rows)
+    return table_of(source, rows)
 
 
 def of_json(source: Path, text: str) -> list[Row]:
@@ -53,7 +55,7 @@ def of_json(source: Path, text: str) -> list[Row]:
         value = value.get("_via_img_metadata", value)
     if isinstance(value, dict):
         if isinstance(value.get("images"), list) and isinstance(value.get("annotations"), list):
-            return table_of(list(enumerate(_of_coco(source, value), 1)))
+            return table_of(source, list(enumerate(_of_coco(source, value), 1)))
         value = _of_pandas(value) or value
     if isinstance(value, dict):
         classes, labels, assets = (value.get(key) for key in ("classes", "labels", "assets"))
@@ -75,7 +77,7 @@ def of_json(source: Path, text: str) -> list[Row]:
         raise InputError(f"manifest {source} is JSON, but no list of pictures with labels", remedy)
     if value and all(isinstance(one.get("annotations"), list) and isinstance(one.get("data"), dict) for one in value):
         value = [_of_label_studio(source, one) for one in value]
-    return table_of(list(enumerate(value, 1)))
+    return table_of(source, list(enumerate(value, 1)))
 
 
 def _of_pandas(value: Mapping[str, object]) -> list[dict[str, object]]:
@@ -241,12 +243,30 @@ def _listed(value: object) -> Sequence[object]:
     return value if isinstance(value, list) else []
 
 
-def table_of(rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:
-    """Return objects as a table: a first row with the names of all their values, then one for each object."""
+def table_of(source: Path, rows: Sequence[tuple[int, Mapping[str, object]]]) -> list[Row]:
+    """Return objects as a table: a first row with the names of all their values, then one for each object.
+
+    Raises:
+        InputError: as ``check_cells`` does.
+    """
     flat = [(number, dict(_flat(row))) for number, row in rows]
     names = list(dict.fromkeys(name for _, row in flat for name in row))
+    check_cells(source, len(names), [len(row) for _, row in flat])
     cells = [(number, [row.get(name, "") for name in names]) for number, row in flat]
     return [(0, names), *cells] if rows else []
+
+
+def check_cells(source: Path, columns: int, filled: Sequence[int]) -> None:
+    """Raise InputError where a table is large because most of its rows lack most of its columns.
+
+    Args:
+        source: the manifest.
+        columns: the number of its columns.
+        filled: of each row, the number of cells that it has.
+    """
+    if columns * len(filled) > max(_MOST_CELLS, _MOST_EMPTY * sum(filled)):
+        what = f"manifest {source} is a table of {len(filled):,} rows and {columns:,} columns, most of it empty"
+        raise InputError(what, "write one with the columns image,label")
 
 
 def _flat(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_ran import files
 from edge_ran.dataset import array_commands, foreign
 from edge_ran.dataset.cvat import of_xml
-from edge_ran.dataset.json_tables import Row, of_json, of_json_lines, of_via, table_of
+from edge_ran.dataset.json_tables import Row, check_cells, of_json, of_json_lines, of_via, table_of
 from edge_ran.dataset.lists import of_list
 from edge_ran.errors import InputError
 from edge_ran.labels import decode_text
@@ -72,6 +72,7 @@ def _rows(source: Path) -> list[Row]:
     except csv.Error as error:
         raise InputError(f"manifest {source}, line {reader.line_num + skipped}: {error}", "save it as CSV") from error
     rows = [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
+    check_cells(source, max((len(cells) for _, cells in rows[:1]), default=0), [len(cells) for _, cells in rows])
     if any(_holds_pixels(cells) for _, cells in rows[:_FEW]):
         command = array_commands.of_table(str(source), rows[0][1], rows[1][1]) if len(rows) > 1 else ""
         raise InputError(f"manifest {source} holds pixels, not names of pictures", command or foreign.AS_ARRAYS)
@@ -115,7 +116,7 @@ def _of_via(source: Path, rows: Sequence[Row]) -> list[Row]:
         with contextlib.suppress(ValueError, RecursionError):
             one = {"filename": name, "file_attributes": json.loads(told), "regions": count.strip("0")}
             found.append((number, of_via(source, one)))
-    return table_of(found)
+    return table_of(source, found)
 
 
 def _holds_pixels(cells: Sequence[str]) -> bool:
