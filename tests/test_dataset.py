@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shlex
 import struct
@@ -235,6 +236,9 @@ class TestClips:
         frames = list(dataset.frames(data.samples))
         assert np.abs(np.stack(frames)[..., ::-1].astype(int) - x).max() == 0
         assert len(dataset.load(tmp_path, clip_step_s=0.5).samples) == 14
+        for step_s in (0, -1, math.nan):
+            with pytest.raises(InputError, match="the step between frames must be above 0 s"):
+                dataset.load(tmp_path, clip_step_s=step_s)
 
     def test_rotation_tag(self, tmp_path):
         """Phones film sideways: a display matrix in the track header says how to hold it."""

@@ -516,6 +516,46 @@ def test_fastai_s_column_of_validation_divides(pictures, words):
     assert [s.split for s in dataset.load(pictures / "labels.csv").samples] == ["train", "val"] * 4
 
 
+@pytest.mark.parametrize(
+    ("header", "splits"),
+    [
+        ("is_train,is_test", ("train", "test")),
+        ("train,test", ("train", "test")),
+        ("is_valid,is_test", ("val", "test")),
+        ("is_valid,is_other", ("val", "train")),
+        ("is_train,is_other", ("", "")),
+    ],
+)
+def test_columns_that_say_whether_a_picture_is_in_a_split_are_no_classes(pictures, header, splits):
+    rows = [f"{image},{label},{1 - place % 2},{place % 2}\n" for place, (label, image) in enumerate(NAMES)]
+    path = pictures / "list.csv"
+    path.write_text(f"image,label,{header}\n" + "".join(rows))
+    assert [s.split for s in dataset.load(path).samples] == list(splits) * 4
+    path.write_text(f"image,breed,{header}\n" + "".join(rows))
+    with pytest.raises(InputError, match="has no column 'label'"):
+        dataset.load(path)
+    assert [s.split for s in dataset.load(path, label_column="breed").samples] == list(splits) * 4
+
+
+def test_columns_that_were_taken_for_classes_are_said(pictures):
+    rows = [f"{image},{label},{label == 'red':d},{label != 'red':d}\n" for label, image in NAMES]
+    (pictures / "list.csv").write_text("image,breed,male,train\n" + "".join(rows))
+    data = dataset.load(pictures / "list.csv")
+    assert data.labels == ("male", "train")
+    what = "the columns male, train were taken for the classes"
+    assert data.notes == (f"{what}; --label-column names that of the labels",)
+
+
+@pytest.mark.parametrize("line", ['{image},"red,g', '{image},red,"g'])
+def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(pictures, line):
+    lines = [f"{image},{label},g" for label, image in NAMES]
+    lines[2] = line.format(image=NAMES[2][1])
+    (pictures / "list.csv").write_text("\n".join(["image,label,group", *lines]))
+    with pytest.raises(InputError, match=r"a cell goes on from the lines before: '(red,)?g") as caught:
+        dataset.load(pictures / "list.csv")
+    assert "quotation mark" in caught.value.remedy
+
+
 def test_whole_numbers_are_classes_however_they_are_written(pictures):
     written = (1, "1", 1.0, "1.0")
     rows = [

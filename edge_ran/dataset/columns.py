@@ -42,7 +42,7 @@ _SHARED = (
     *("patientid", "patient", "subjectid", "subject", "personid", "person", "participantid", "participant", "lesionid"),
     *("caseid", "videoid", "clipid", "sequenceid", "driver", "driverid", "animalid", "individualid"),
 )
-_VALID = "isvalid"
+_SPLIT_FLAGS = {f"is{word}": split for word, split in SPLIT_NAMES.items()}  # columns of 0 and 1, as is_train
 NO_SPLIT = "unassigned"  # AutoML's word for a row that is in no split
 _FEW = 50  # rows that are looked at to find the pictures
 
@@ -104,8 +104,9 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
     if source.suffix.lower() == ".lst" and body is rows and len(rows[0][1]) > 2:
         names = ["number", "label", *[""] * (len(rows[0][1]) - 3), "image"]  # as MXNet's im2rec writes it
     longer = [] if body is rows else [str(n) for n, cells in body if any(map(str.strip, cells[len(names) :]))]
+    flagged: list[str] = []
     if not columns.label:
-        names, body = _with_class_column(source, names, body)
+        names, body, flagged = _with_class_column(source, names, body)
     names, body, denied = _without_denied(names, body)
     if not columns.split:
         names, body = _with_split_column(names, body)
@@ -121,6 +122,8 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
     if places["image"] is None:
         _no_column(source, "image", names)
     notes = [f"lines whose confidence is 0 say what a picture does not show; left out: {denied}"] if denied else []
+    if flagged:
+        notes.append(f"the columns {some(flagged)} were taken for the classes; --label-column names that of the labels")
     if longer:
         notes.append(f"lines with more cells than the first, as a comma in a name makes them: {some(longer)}")
     if places["label"] is None and body is rows and len(names) == 1 and (folders := _folders_named(body)):
@@ -254,15 +257,21 @@ def _no_column(source: Path, kind: str, names: Sequence[str], wanted: str = "") 
     )
 
 
-def _with_class_column(source: Path, names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row]]:
-    """Add a column of labels where each class has a column of its own, of 0 and 1, as Roboflow and ISIC write it."""
-    known = {_VALID, *(name for kind in KNOWN_NAMES.values() for name in kind)}
+def _with_class_column(
+    source: Path, names: list[str], body: Sequence[Row]
+) -> tuple[list[str], Sequence[Row], list[str]]:
+    """Add a column of labels where each class has a column of its own, of 0 and 1, as Roboflow and ISIC write it.
+
+    Returns:
+        the names of the columns, the rows, and the names of the classes.
+    """
+    known = {*_SPLIT_FLAGS, *(name for kind in KNOWN_NAMES.values() for name in kind)}
     if set(map(_plain, names)) & set(KNOWN_NAMES["label"]):
-        return names, body
+        return names, body, []
     places = [place for place, name in enumerate(names) if name and _plain(name) not in known]
     places = [place for place in places if all(place < len(cells) and _flag(cells[place]) for _, cells in body)]
-    if len(places) < 2:
-        return names, body
+    if len(places) < 2 or all(_plain(names[place]) in SPLIT_NAMES for place in places):
+        return names, body, []
     labelled = []
     for number, cells in body:
         classes = [names[place] for place in places if _flag(cells[place]) == "1"]
@@ -273,7 +282,7 @@ def _with_class_column(source: Path, names: list[str], body: Sequence[Row]) -> t
                 "leave such lines out, or name the column of the labels: --label-column NAME",
             )
         labelled.append((number, _with_cell(cells, len(names), classes[0])))
-    return [*names, KNOWN_NAMES["label"][0]], labelled
+    return [*names, KNOWN_NAMES["label"][0]], labelled, [names[place] for place in places]
 
 
 def _without_denied(names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row], int]:
@@ -287,15 +296,29 @@ def _without_denied(names: list[str], body: Sequence[Row]) -> tuple[list[str], S
 
 
 def _with_split_column(names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row]]:
-    """Add a column of splits where one says of each picture whether it is for validation, as fastai writes it."""
+    """Add a column of splits where columns say of each picture whether it is in one: fastai's ``is_valid``.
+
+    A picture that is in none of them is for training, where no column says so itself.
+    """
     plain = list(map(_plain, names))
-    if _VALID not in plain or "split" in plain:
+    if "split" in plain:
         return names, body
-    place = plain.index(_VALID)
-    if not all(place < len(cells) and _flag(cells[place]) for _, cells in body):
+    told = {place: _SPLIT_FLAGS[name] for place, name in enumerate(plain) if name in _SPLIT_FLAGS}
+    if not told and "train" in plain:  # columns called as the splits, with nothing before
+        told = {place: SPLIT_NAMES[name] for place, name in enumerate(plain) if name in SPLIT_NAMES}
+    flags = {place: [_flag(cells[place]) if place < len(cells) else "" for _, cells in body] for place in told}
+    flags = {place: column for place, column in flags.items() if all(column)}
+    of_flags = [told[place] for place in flags]
+    if not flags or of_flags == ["train"]:
         return names, body
-    splits = {"1": "val", "0": "train"}
-    rows = [(number, _with_cell(cells, len(names), splits[_flag(cells[place])])) for number, cells in body]
+    ones = [
+        [split for split, flag in zip(of_flags, row, strict=True) if flag == "1"]
+        for row in zip(*flags.values(), strict=True)
+    ]
+    if not all(("train" in of_flags) <= len(one) <= 1 for one in ones):
+        return names, body
+    splits = ["".join(one) or "train" for one in ones]
+    rows = [(number, _with_cell(cells, len(names), split)) for (number, cells), split in zip(body, splits, strict=True)]
     return [*names, "split"], rows
 
 

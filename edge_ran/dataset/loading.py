@@ -82,8 +82,8 @@ def load(
     """
     source = Path(source)
     check_name(source)
-    if clip_step_s <= 0:
-        raise InputError(f"the step between frames must be above 0 s, not {clip_step_s:g}")
+    if not clip_step_s > 0:  # nor NaN
+        raise InputError(f"the step between frames must be above 0 s, not {clip_step_s:g}", "--clip-step 1")
     labels = [clean_label(label) for label in labels]
     ignored: Counter[str] = Counter()
     notes: tuple[str, ...] = ()

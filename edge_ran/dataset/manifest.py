@@ -55,6 +55,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
             name = layout.names[layout.places["label"] or 0]
             raise InputError(f"{where}: image or {name} is empty", "fill it in, or leave such lines out")
         check_name(Path(image))
+        _check_lines(where, label, group)
         split = divided.get(image) or split_name("" if split.lower() == NO_SPLIT else split, where)
         label, group = _class(label, f"{where}: {image}"), clean_label(group)
         if not label:
@@ -80,6 +81,13 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     if again := len(samples) - len(once):
         notes.append(f"lines of {source.name} that name a picture again, with the same class, count once: {again}")
     return Manifest(tuple(once), tuple(notes))
+
+
+def _check_lines(where: str, *cells: str) -> None:
+    """Raise InputError where a cell goes on over lines: rows in it would be lost, and labels are listed one a line."""
+    if cell := next((cell for cell in cells if re.search(r"[\r\n]", cell)), ""):
+        what = f"{where}: a cell goes on from the lines before: {cell.split()[0]!r}, …"
+        raise InputError(what, "close its quotation mark, or write it in one line")
 
 
 def _missing(source: Path, missing: Sequence[str], finder: Finder) -> InputError:
