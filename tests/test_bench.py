@@ -380,19 +380,34 @@ def test_cautions_of_a_comparison(measured, tmp_path):
     newer = dataclasses.replace(report.runtime, version="99", threads=1)
     b = written(measured, tmp_path / "b.json", runtime=newer)
     ratio = compare_files(a, b)
-    assert ratio.cautions == (f"the runtimes differ: 99 and {report.runtime.version}",)
+    name = report.runtime.name
+    assert ratio.cautions == (f"the runtimes differ: {name} 99 and {name} {report.runtime.version}",)
     assert ratio.reliable
+    larger = dataclasses.replace(report.model, input=dataclasses.replace(report.model.input, shape=(1, 32, 32, 3)))
+    half, full = (Accelerator("gpu", "gpu", "V3D", precision=precision) for precision in ("fp16", "fp32"))
+    other = dataclasses.replace(report.runtime, name="tflite-runtime", threads=1)
+    for before, now, words in (
+        ({}, {"model": larger}, "the input sizes differ: 1x32x32x3 and 1x16x16x3"),
+        ({"accelerator": half}, {"accelerator": full}, "the accelerators differ: gpu V3D fp32 and gpu V3D fp16"),
+        ({}, {"runtime": other}, f"the runtimes differ: tflite-runtime {other.version} and {name} {other.version}"),
+    ):
+        written(measured, a, **before)
+        assert compare_files(a, written(measured, b, **now)).cautions == (words,)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_a_gate_on_figures_that_are_not_reliable_is_neither_passed_nor_failed(measured, tmp_path, factor):
-    a = written(measured, tmp_path / "a.json")
+    here = measured[0].reports[0].environment
+    four, five = (dataclasses.replace(here, board=name, emulated_on=None) for name in ("Pi 4", "Pi 5"))
+    a = written(measured, tmp_path / "a.json", environment=four)
+    board = written(measured, tmp_path / "d.json", factor, environment=five)
     busy = written(measured, tmp_path / "b.json", factor, conditions=dataclasses.replace(AROUND, others_busy=1.8))
-    environment = dataclasses.replace(measured[0].reports[0].environment, cpu="Other CPU", emulated_on=None)
+    environment = dataclasses.replace(here, cpu="Other CPU", emulated_on=None)
     elsewhere = written(measured, tmp_path / "c.json", factor, environment=environment)
     for path, words in (
         (busy, "b.json is not reliable: other processes kept 1.8"),
         (elsewhere, "the processors differ"),
+        (board, "the boards differ: Pi 5 and Pi 4"),
     ):
         assert not compare_files(a, path).reliable
         with pytest.raises(NotReliable, match=words) as caught:

@@ -19,7 +19,8 @@ class Ratio:
 
     ``low`` and ``high`` hold the true ratio with 95 % confidence; ``different`` is False where 1 lies between them, or
     nothing further than 2 % from it. ``cautions`` say what else differed between the two. ``reliable`` is False where
-    the figures of one of them are not reliable, or were measured on different processors; ``doubts`` say why.
+    the figures of one of them are not reliable, or were measured on different processors or boards; ``doubts``
+    say why.
     """
 
     name: str

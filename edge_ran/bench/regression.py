@@ -45,22 +45,31 @@ def compare_files(a: Path, b: Path) -> Ratio:
 
 def regression(now: BenchReport, before: BenchReport, name: str, baseline: str) -> Ratio:
     """Compare two reports. What else is known to differ between them is in the ratio's ``cautions`` and ``doubts``."""
-    facts = {
-        "models": (now.model.sha256[:12], before.model.sha256[:12]),
-        "accelerators": (now.accelerator.actual, before.accelerator.actual),
-        "threads": (now.runtime.threads, before.runtime.threads),
-        "runtimes": (now.runtime.version, before.runtime.version),
-    }
-    cautions = [f"the {what} differ: {mine} and {other}" for what, (mine, other) in facts.items() if mine != other]
+    facts = zip(_facts(now).items(), _facts(before).values(), strict=True)
+    cautions = [f"the {what} differ: {mine} and {other}" for (what, mine), other in facts if mine != other]
     doubts = [
         f"{which} is not reliable: {'; '.join(report.validity.reasons)}"
         for which, report in ((name, now), (baseline, before))
         if not report.validity.reliable
     ]
-    processors = now.environment.cpu, before.environment.cpu
-    if processors[0] != processors[1]:
-        doubts.append(f"the processors differ: {processors[0]} and {processors[1]}")
+    here, there = now.environment, before.environment
+    if here.cpu != there.cpu:
+        doubts.append(f"the processors differ: {here.cpu} and {there.cpu}")
+    if here.board and there.board and here.board != there.board:  # many boards call their processor the same
+        doubts.append(f"the boards differ: {here.board} and {there.board}")
     return ratio_of_reports(name, now.latency, baseline, before.latency, cautions, doubts)
+
+
+def _facts(report: BenchReport) -> dict[str, str]:
+    """What must be the same for a difference in time to be the code's."""
+    got, runtime = report.accelerator, report.runtime
+    return {
+        "models": report.model.sha256[:12],
+        "input sizes": "x".join(map(str, report.model.input.shape)),
+        "accelerators": " ".join(filter(None, (got.actual, got.adapter, got.precision))),
+        "threads": str(runtime.threads),
+        "runtimes": f"{runtime.name} {runtime.version}",
+    }
 
 
 def check_regression(ratio: Ratio, allowed: float) -> None:
