@@ -1,6 +1,10 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +166,49 @@ def test_captured_gives_them_back_after_an_error(capfd):
     assert kept[0].text == "reason"
     os.write(1, b"after")
     assert capfd.readouterr().out == "after"
+
+
+def test_threads_that_capture_at_once_give_both_streams_back(capfd):
+    begun = threading.Event()
+
+    def talk(seconds: float) -> None:
+        with captured() as said:
+            begun.set()
+            os.write(1, str(seconds).encode())
+            time.sleep(seconds)
+        assert said.text == str(seconds)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(talk, 0.2)
+        begun.wait()
+        second = threads.submit(talk, 0.4)
+        first.result()
+        second.result()
+    os.write(1, b"after")
+    assert capfd.readouterr().out == "after"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork of a process with threads
+def test_a_fork_captures_while_another_thread_does():
+    begun, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with captured():
+            begun.set()
+            is_over.wait(30)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(hold)
+        begun.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            with captured():
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        is_over.set()
+    assert status == 0
 
 
 @pytest.mark.parametrize(
