@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_blurred_and_alike_are_left_out_and_counted(tmp_path: Path):
     for name, frame in (("1", scene(0)), ("2", scene(0)), ("3", blurred(scene(1))), ("4", scene(2))):
         photo(tmp_path / "in" / "hall" / f"{name}.png", frame)
     made = collect.build([tmp_path / "in"], tmp_path / "set", page=False)
-    assert made.classes == (collect.ClassCount("hall", 2, 1, 1, {"alike": 1, "blurred": 1}),)
+    assert made.classes == (collect.ClassCount("hall", 2, 1, 2, {"alike": 1, "blurred": 1}),)
     assert [Path(r["source"]).name for r in manifest(tmp_path / "set")] == ["1.png", "4.png"]
     assert any("'hall' is thin: 2 pictures" in problem for problem in made.problems)
 
@@ -120,6 +121,18 @@ def test_visits_are_groups(tmp_path: Path):
     assert {r["visit"] for r in rows} == {r["group"] for r in rows} == {"monday", "friday"}
     assert {r["split"] for r in rows if r["visit"] == "monday"} != {r["split"] for r in rows if r["visit"] == "friday"}
     assert [c.groups for c in made.classes] == [2, 2]
+
+
+def test_photos_that_stand_alone_are_groups_of_one(tmp_path: Path):
+    pytest.importorskip("jinja2", reason="needs edge-ran[report]")
+    clip(tmp_path / "in" / "hall" / "a.mp4", [scene(seed) for seed in (1, 2) for _ in range(8)])
+    for k in range(7):
+        photo(tmp_path / "in" / "hall" / f"{k}.png", scene(10 + k))
+    made = collect.build([tmp_path / "in"], tmp_path / "set", choice=candidates.Choice(test_fraction=0.5))
+    assert [(c.taken, c.groups) for c in made.classes] == [(9, 8)]
+    page = (tmp_path / "set" / "contact-sheet.html").read_text()
+    row = page[page.index("clips or visits") :].split("</tr>")[1]
+    assert re.findall(r">\s*(\d+)\s*<", row)[::2] == ["9", "1", "0"]
 
 
 def test_near_duplicates_under_two_labels_are_told(tmp_path: Path):

@@ -76,6 +76,11 @@ class Candidate:
         clip = self.source.name if is_clip else dataset.live_clip(self.source.name, _names_in(self.source.parent))
         return self.visit or (f"{self.label}/{clip}" if clip else "")
 
+    @property
+    def unit(self) -> str:
+        """What a split keeps together: the group, or the photo that stands alone."""
+        return self.group or str(self.source)
+
 
 @functools.cache
 def _names_in(folder: Path) -> tuple[str, ...]:

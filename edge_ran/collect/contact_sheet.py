@@ -17,10 +17,12 @@ ON_THE_PAGE = 24  # pictures of a class that are shown, of each kind
 
 
 def page_of(judged: Sequence[Candidate], names: dict[int, str], found: Collection, choice: Choice) -> report.Report:
+    kept = [c for c in judged if not c.reason]
+    groups = {count.label: len({c.group for c in kept if c.label == count.label} - {""}) for count in found.classes}
     table = report.Table(
         ("class", "taken", "of these test", "clips or visits", "blurred", "alike"),
         tuple(
-            (c.label, c.taken, c.test, c.groups, c.left_out.get("blurred", 0), c.left_out.get("alike", 0))
+            (c.label, c.taken, c.test, groups[c.label], c.left_out.get("blurred", 0), c.left_out.get("alike", 0))
             for c in found.classes
         ),
         bars=("taken",),

@@ -38,27 +38,31 @@ def split(judged: Sequence[Candidate], fraction: float, seed: int) -> list[Candi
     taken = [c for c in judged if not c.reason]
     counts: dict[str, Counter[str]] = defaultdict(Counter)  # group -> pictures by class
     for candidate in taken:
-        counts[candidate.group or str(candidate.source)][candidate.label] += 1
+        counts[candidate.unit][candidate.label] += 1
     everything = Counter(c.label for c in taken)
     held: set[str] = set()
     test: Counter[str] = Counter()
     names = sorted(counts)
     names = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    place = {name: i for i, name in enumerate(names)}
+    alike: dict[frozenset[tuple[str, int]], list[str]] = defaultdict(list)  # by their counts: only the next can be best
+    for name in reversed(names):
+        alike[frozenset(counts[name].items())].append(name)
 
     def distance(extra: Counter[str]) -> float:
-        return sum(abs((test + extra)[label] / count - fraction) for label, count in everything.items())
+        return sum(abs((test[label] + extra[label]) / count - fraction) for label, count in everything.items())
 
     while fraction:
-        free = [n for n in names if n not in held and all(test[k] + v < everything[k] for k, v in counts[n].items())]
+        following = sorted((same[-1] for same in alike.values() if same), key=place.__getitem__)
+        free = [n for n in following if all(test[k] + v < everything[k] for k, v in counts[n].items())]
         lacking = [n for n in free if any(not test[label] for label in counts[n])]
         best = min(lacking or free, key=lambda n: distance(counts[n]), default=None)
         if best is None or (not lacking and distance(counts[best]) >= distance(Counter())):
             break
         held.add(best)
         test += counts[best]
-    return [
-        replace(c, split="" if c.reason else "test" if (c.group or str(c.source)) in held else "train") for c in judged
-    ]
+        alike[frozenset(counts[best].items())].pop()
+    return [replace(c, split="" if c.reason else "test" if c.unit in held else "train") for c in judged]
 
 
 def problems_of(judged: Sequence[Candidate], ignored: Counter[str], choice: Choice) -> Iterator[str]:
@@ -68,7 +72,7 @@ def problems_of(judged: Sequence[Candidate], ignored: Counter[str], choice: Choi
         if count < THIN:
             yield f"class {label!r} is thin: {many(count, 'picture')}; film it longer, or from more places"
     for label in sorted(counts):
-        if len({c.group or str(c.source) for c in taken if c.label == label}) < 2:
+        if len({c.unit for c in taken if c.label == label}) < 2:
             yield f"class {label!r} comes from one clip or visit: nothing can be held out of it honestly"
     if not any(c.split == "test" for c in taken) and choice.test_fraction:
         yield "there is no test split: it needs two clips or visits of every class"

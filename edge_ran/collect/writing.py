@@ -141,7 +141,7 @@ def _summary(
                 label,
                 len(taken),
                 sum(c.split == "test" for c in taken),
-                len({c.group for c in taken}),
+                len({c.unit for c in taken}),
                 dict(sorted(Counter(c.reason for c in mine if c.reason).items())),
             )
         )
