@@ -282,6 +282,31 @@ def test_the_slope_of_a_leaky_relu_of_keras_3(tmp_path: Path, keras3: Any, suffi
     np.testing.assert_allclose(read(tmp_path / f"m.{suffix}").model("o")(X), model(X), atol=2e-6)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_architecture_beside_weights_tells_its_version(tmp_path: Path, keras3: Any, version: int) -> None:
+    """Keras 2 and 3 mean different functions by ``hard_sigmoid``; a Sequential of Keras 3 names no tensors."""
+    keras = tf_keras if version == 2 else keras3
+    kl = keras.layers
+    model = keras.Sequential([kl.Input((16, 16, 3)), kl.Conv2D(4, 3, activation="hard_sigmoid"), kl.Flatten()])
+    model.save_weights(tmp_path / "m.weights.h5")
+    (tmp_path / "m.json").write_text(model.to_json())
+    found = read(tmp_path / "m.weights.h5", architecture=tmp_path / "m.json")
+    np.testing.assert_allclose(found.model("o")(X), model(X), atol=2e-6)
+
+
+def test_resizing_of_keras_3_writes_how_it_would_pad(tmp_path: Path, keras3: Any) -> None:
+    kl = keras3.layers
+    image = kl.Input((16, 16, 3))
+    sizes = [kl.Resizing(9, 12), kl.Resizing(9, 12, crop_to_aspect_ratio=True), kl.Resizing(9, 12, fill_value=0.5)]
+    sizes.append(kl.CenterCrop(9, 12))
+    model = keras3.Model(image, kl.Concatenate()([resize(image) for resize in sizes]))
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_allclose(read(tmp_path / "m.keras").model("o")(X), model(X), atol=2e-6)
+    keras3.Model(image, kl.Resizing(9, 12, pad_to_aspect_ratio=True)(image)).save(tmp_path / "m.keras")
+    with pytest.raises(InputError, match="pad_to_aspect_ratio"):
+        read(tmp_path / "m.keras")
+
+
 def test_a_lambda_that_is_not_known_is_asked_for(tmp_path: Path) -> None:
     image = layers.Input((8, 8, 3))
     x = layers.Lambda(lambda t: t * t, name="square")(image)

@@ -267,7 +267,7 @@ class _Reader:
         kind, config = layer.kind, layer.record.get("config")
         if not isinstance(config, dict):
             raise ValueError("it has no settings")
-        if kind not in kinds.AUGMENTATION:
+        if kind not in kinds.CALLED_AS_IN_TRAINING:
             self.refuse_training(layer, kwargs)
         if extra := sorted(k for k, v in kwargs.items() if k not in ("training", "mask") and v is not None):
             raise ValueError(f"it is called with {shown(extra[0])}, whose effect is not known here")

@@ -90,7 +90,8 @@ TRAINING_ONLY = frozenset(
         "RandomElasticTransform",
     ]
 )
-AUGMENTATION = frozenset(name for name in TRAINING_ONLY if name.startswith("Random"))
+# Keras 3 calls them with training=True, which either changes nothing or is for training alone.
+CALLED_AS_IN_TRAINING = {"Resizing", "CenterCrop"}.union(name for name in TRAINING_ONLY if name.startswith("Random"))
 MERGING = frozenset(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"))
 ALIASES = {
     "MaxPool2D": "MaxPooling2D",
@@ -162,6 +163,8 @@ _DEPTHWISE_LEFTOVERS = ("filters", "groups")  # that DepthwiseConv2D and Separab
 def unknown_setting(kind: str, config: Settings) -> str | None:
     """Return a setting that is on and whose effect is not known here; None where all are known."""
     known = {*SETTINGS.get(kind, ()), "activation", "data_format"}
+    if kind == "Resizing" and not config.get("pad_to_aspect_ratio"):
+        known |= {"fill_mode", "fill_value"}  # of the padding
     for key, value in config.items():
         if key in known or key in _WITHOUT_EFFECT or value in (None, False, [], {}):
             continue

@@ -29,6 +29,7 @@ from edge_ran.host import keras_archive
 Array = NDArray[Any]
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 GRAPHS = ("Functional", "Model", "Sequential")  # classes of models inside models
+_KERAS_3 = (b'"__keras_tensor__"', b'"batch_shape"', b'"DTypePolicy"')  # only its configurations have them
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies", "_layers")  # of the newer layout, by version
 
 
@@ -218,11 +219,8 @@ def _with_architecture(source: Source, path: Path | None) -> Source:
         raise InputError(
             f"{path} is no JSON of a network", "write it with: open('model.json', 'w').write(model.to_json())"
         ) from error
-    keras = (
-        3
-        if "__keras_tensor__" in text.decode(errors="replace")
-        else _major(str(config.get("keras_version", "")), config)
-    )
+    version = str(config.get("keras_version", ""))  # which Keras 3 does not write
+    keras = 3 if not version and any(mark in text for mark in _KERAS_3) else _major(version, config)
     return Source(source.path, config, keras, source.weights, source.keras_version, source.loss)
 
 
