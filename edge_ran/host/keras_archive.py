@@ -156,22 +156,26 @@ def _check_graph(text: bytes, path: Path) -> None:
     if not isinstance(graph, dict):
         raise ValueError(f"its {CONFIG} is no record")
     graph.pop("compile_config", None)  # which is not loaded
-    waiting: list[Any] = [graph]
+    waiting: list[tuple[Any, int]] = [(graph, 1)]
     count = 0
     while waiting:
-        item = waiting.pop()
+        item, times = waiting.pop()
         if isinstance(item, dict):
             if "class_name" in item or "registered_name" in item:
                 _check_kind(item, path)
+                calls = item.get("inbound_nodes")
+                times *= max(1, len(calls) if isinstance(calls, list) else 1)  # with all that is inside, if a model
+                count += times if item.get("module") not in _PARTS else 0
+                if count > _MOST_LAYERS:
+                    what = f"{path} calls more than {_MOST_LAYERS:,} layers, with those of models inside it"
+                    raise InputError(what, "give another run")
             if item.get("class_name") == "Functional" and isinstance(item.get("config"), dict):
-                count += _check_order(item["config"], path)
-            waiting += item.values()
+                _check_order(item["config"], path)
+            waiting += [(value, times) for value in item.values()]
         elif isinstance(item, list):
-            waiting += item
+            waiting += [(value, times) for value in item]
         elif isinstance(item, int) and abs(item) > 1 << 40:
             raise InputError(f"{path}: its {CONFIG} holds a number that no layer can mean: {item:.3g}")
-    if count > _MOST_LAYERS:
-        raise InputError(f"{path} has {count:,} layers, more than {_MOST_LAYERS:,}", "give another run")
 
 
 def _check_kind(item: dict[str, Any], path: Path) -> None:
@@ -183,8 +187,8 @@ def _check_kind(item: dict[str, Any], path: Path) -> None:
         raise InputError(what, "build the network of keras.layers alone")
 
 
-def _check_order(config: dict[str, Any], path: Path) -> int:
-    """Raise InputError unless every node of a functional graph can be built; return how many layers there are.
+def _check_order(config: dict[str, Any], path: Path) -> None:
+    """Raise InputError unless every node of a functional graph can be built.
 
     Keras puts a node whose inputs are not there yet back into its queue, and takes it out again, without end.
     """
@@ -228,7 +232,6 @@ def _check_order(config: dict[str, Any], path: Path) -> int:
     if len(built) < len(nodes):
         waits = next(name for name, number in nodes if (name, number) not in built)
         raise InputError(f"{path}: layer {waits!r} waits for itself", "get the file again")
-    return len(layers)
 
 
 def _references(call: Any) -> Iterator[tuple[str, int]]:

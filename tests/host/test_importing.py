@@ -32,7 +32,7 @@ from edge_ran.cli.models import tflite_of
 from edge_ran.errors import EdgeRanError, GateError, InputError, UsageError
 from edge_ran.host import networks, rewrites
 from edge_ran.host.convert import convert
-from edge_ran.host.importing import importer, lambdas, translate
+from edge_ran.host.importing import importer, lambdas, limits, translate
 from edge_ran.host.importing.configuration import read_graph
 from edge_ran.host.importing.importer import Answers, import_network
 from edge_ran.host.importing.source import open_source
@@ -483,6 +483,43 @@ def test_a_configuration_cannot_ask_for_more_than_the_file_holds(tmp_path: Path)
                 archive.writestr(name, data.replace(old.encode(), new.encode()))
         with pytest.raises(InputError):
             read(tmp_path / "big.keras")
+
+
+def test_models_inside_models_that_call_each_other_many_times_end(tmp_path: Path) -> None:
+    """30 calls in each of 8 models would be 656 thousand million."""
+    image = {"class_name": "InputLayer", "name": "i", "config": {"batch_input_shape": [None, 8, 8, 3]}}
+    record: dict[str, Any] = {
+        "name": "m0",
+        "layers": [image],
+        "input_layers": ["i", 0, 0],
+        "output_layers": ["i", 0, 0],
+    }
+    for depth in range(1, 9):
+        inner = f"m{depth - 1}"
+        calls = [[["i", 0, 0, {}]], *([[inner, number, 0, {}]] for number in range(1, 30))]
+        inside = {"class_name": "Functional", "name": inner, "config": record, "inbound_nodes": calls}
+        record = {**record, "name": f"m{depth}", "layers": [image, inside], "output_layers": [inner, 30, 0]}
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": record})
+    with pytest.raises(InputError, match="with those of models inside it"):
+        read(tmp_path / "m.h5")
+
+
+def test_layers_that_are_called_many_times_take_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, shared = layers.Input((8, 8, 3)), layers.Dense(50)
+    x = layers.Dense(50)(layers.GlobalAveragePooling2D()(image))
+    for _ in range(60):
+        x = shared(x)
+    tf_keras.Model(image, x).save(tmp_path / "m.h5")
+    assert len(read(tmp_path / "m.h5").nodes) == 63
+    for name, words in (
+        ("_LEAST_WEIGHTS", "weights: it uses those it has many times"),
+        ("_MOST_OUTPUT_ELEMENTS", "more than 1,000 numbers together"),
+    ):
+        with monkeypatch.context() as less:
+            less.setattr(limits, name, 1000)
+            with pytest.raises(InputError, match=words):
+                read(tmp_path / "m.h5")
 
 
 def tells_colours(path: Path) -> Any:

@@ -211,3 +211,23 @@ def test_an_archive_that_lies_of_its_size_is_refused(plain: Path, tmp_path: Path
     path.write_bytes(data.replace((1 << 27).to_bytes(4, "little"), (1).to_bytes(4, "little")))
     with pytest.raises(InputError):
         load(path)
+
+
+def test_models_inside_models_are_counted_by_their_calls(changed: Callable[..., Path]) -> None:
+    """Eight models, each of which calls the next 30 times, would be built for ever."""
+    image = {"class_name": "InputLayer", "module": "keras.layers", "registered_name": None, "name": "i"}
+    image |= {"config": {"batch_input_shape": [None, 8, 8, 3], "name": "i"}, "inbound_nodes": []}
+
+    def nested(depth: int, times: int) -> dict:
+        graph = {"name": f"m{depth}", "layers": [image], "input_layers": [["i", 0, 0]], "output_layers": [["i", 0, 0]]}
+        if depth:
+            inner = nested(depth - 1, times)
+            inner["inbound_nodes"] = [[["i", 0, 0, {}]], *([[inner["name"], n, 0, {}]] for n in range(1, times))]
+            graph |= {"layers": [image, inner], "output_layers": [[inner["name"], times, 0]]}
+        kind = {"class_name": "Functional", "module": "tf_keras.src.engine.functional", "registered_name": "Functional"}
+        return {**kind, "name": graph["name"], "config": graph}
+
+    with pytest.raises(InputError, match="more than 10,000 layers"):
+        load(changed(lambda config: config.update(nested(8, 30))))
+    x = np.ones((1, 8, 8, 3), np.float32)
+    np.testing.assert_array_equal(load(changed(lambda config: config.update(nested(3, 2))))(x), x)

@@ -7,7 +7,6 @@ configuration before anything is built, so that a file cannot ask for more than 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,15 +31,14 @@ from edge_ran.host.importing.calls import (
     tensors_of,
 )
 from edge_ran.host.importing.lambdas import Affine, Function, OverChannels, OverPicture, of_configuration
+from edge_ran.host.importing.limits import Limits
 from edge_ran.host.importing.operators import Tensor, operator_layers, over_channels, over_picture
 from edge_ran.host.importing.source import GRAPHS, Source, Weights, shown
 from edge_ran.host.rewrites import LayerGraph, Node
 
 Array = NDArray[Any]
-_MOST_LAYERS = 10_000
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _MOST_DEPTH = 8  # of models inside models
-_MOST_ELEMENTS = 1 << 26  # of one layer's output
 _MOST_INPUT_SIDE = 4096
 
 
@@ -88,6 +86,7 @@ class _Reader:
         self, source: Source, lambdas: Mapping[str, Function], input_size: tuple[int, int] | None, head: str | None
     ) -> None:
         self.source, self.lambdas, self.input_size, self.head = source, lambdas, input_size, head
+        self.limits = Limits(source.path)
         self.is_head_found = False
         self.graph = LayerGraph({}, "")
         self.notes: list[str] = []
@@ -112,6 +111,7 @@ class _Reader:
         if depth > _MOST_DEPTH:
             raise InputError(f"{self.source.path} has models inside models too deep", "flatten it")
         layers = [self.layer_record(one) for one in config["layers"]]
+        self.limits.read_model(layers)
         if len({layer.name for layer in layers}) < len(layers):
             raise InputError(f"{self.source.path} has two layers of one name", "save the network again")
         stored = weights.open([(layer.name, layer.record["class_name"]) for layer in layers])
@@ -347,8 +347,6 @@ class _Reader:
         training_only: str = "",
     ) -> str:  # fmt: skip
         """Build a layer from its settings, check its weights and its output's size, and add it; return its name."""
-        if len(self.graph.nodes) >= _MOST_LAYERS:
-            raise InputError(f"{self.source.path} has more than {_MOST_LAYERS:,} layers", "give another network")
         shapes = [self.graph.nodes[one].shape for one in inputs]
         if (kind in kinds.MERGING) != (len(inputs) > 1) and kind != "Concatenate":
             raise ValueError(f"it reads {len(inputs)} inputs")
@@ -361,9 +359,8 @@ class _Reader:
         batched = [(1, *shape) for shape in shapes]
         output = made.compute_output_shape(batched if len(batched) > 1 else batched[0])
         shape = tuple(int(side) for side in tuple(output)[1:])
-        if math.prod(shape) > _MOST_ELEMENTS or any(side <= 0 for side in shape):
-            raise ValueError(f"its output would be {shown(shape)}")
         wanted = kinds.weight_shapes(kind, config, shapes[0])
+        self.limits.add_layer(shape, wanted)
         self.graph.put(Node(type(made), config, self.weights(name, wanted, weights or []), tuple(inputs), shape))
         return str(made.name)
 
