@@ -18,15 +18,20 @@ from edge_ran.errors import InputError
 _LEAST_LIMIT_BYTES = 1 << 28  # a small archive may unpack to so much
 _UNPACKED_PER_BYTE = 32  # drawings compress well; a thousand to one is a file that is made to fill memory
 _LONGEST_HEADER = 1 << 16
+_REMEDY = "save it with numpy.savez(FILE, x=…, y=…)"
 
 
-def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+def read(path: Path, names: Sequence[str], remedy: str = _REMEDY) -> dict[str, NDArray[Any]]:
     """Return the arrays of these names that an ``.npz`` has. No array may hold Python objects.
+
+    Args:
+        path: the file.
+        names: of the arrays, without ``.npy``.
+        remedy: how such a file is written.
 
     Raises:
         InputError: it is no ``.npz``, is damaged, or unpacks to far more than it has bytes.
     """
-    remedy = "save it with numpy.savez(FILE, x=…, y=…)"
     files.check_regular(path)
     try:
         limit = max(_LEAST_LIMIT_BYTES, _UNPACKED_PER_BYTE * path.stat().st_size)
@@ -58,7 +63,7 @@ def names(path: Path) -> tuple[str, ...]:
         with zipfile.ZipFile(path) as archive:
             return tuple(entry.filename.removesuffix(".npy") for entry in archive.infolist()[:100])
     except zip_archive.DAMAGE as error:
-        raise InputError(f"{path} is not an .npz file", "save it with numpy.savez(FILE, x=…, y=…)") from error
+        raise InputError(f"{path} is not an .npz file", _REMEDY) from error
 
 
 def _claimed_bytes(file: IO[bytes]) -> int:

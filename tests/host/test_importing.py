@@ -593,6 +593,23 @@ def test_recorded_outputs_of_half_precision_may_differ_by_its_rounding(tmp_path:
         import_network(tmp_path / "m.h5", tmp_path / "o", Answers("numbers", "raw"), expect=tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize(("shape", "words"), [("(1000000000000,)", "unpacks to 4000.0 GB"), ("oops", "damaged")])
+def test_recorded_outputs_that_claim_more_than_they_hold_are_refused(
+    files: dict[str, tuple[Path, Any]], tmp_path: Path, shape: str, words: str
+) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in ("inputs.npy", "outputs.npy"):
+            archive.writestr(name, b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    path, _ = files["keras2.h5"]
+    with pytest.raises(InputError, match=words) as caught:
+        import_network(path, tmp_path / "run", Answers(labels="numbers"), expect=tmp_path / "x.npz")
+    assert "model.predict(x)" in caught.value.remedy
+    np.savez(tmp_path / "x.npz", inputs=["a"], outputs=["b"])
+    with pytest.raises(InputError, match="no arrays of numbers"):
+        import_network(path, tmp_path / "run", Answers(labels="numbers"), expect=tmp_path / "x.npz")
+
+
 def test_a_grey_picture_may_have_no_dimension_of_channels(tmp_path: Path) -> None:
     """The first network of most tutorials: ``Flatten(input_shape=(28, 28))`` and dense layers."""
     model = tf_keras.Sequential([layers.Flatten(input_shape=(8, 8)), layers.Dense(4, "relu"), layers.Dense(3)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shlex
@@ -16,10 +15,10 @@ import tf_keras
 from numpy.typing import NDArray
 from tf_keras import layers
 
-from edge_ran import dataset, layer_names, run_output, zip_archive
+from edge_ran import dataset, layer_names, npz, run_output
 from edge_ran.card import Imported, InputSpec, ModelCard, Training
 from edge_ran.errors import GateError, InputError, OutputExists
-from edge_ran.files import atomic_path, read_bytes, sha256, write_text
+from edge_ran.files import atomic_path, sha256, write_text
 from edge_ran.host import model_cards, rewrites
 from edge_ran.host.importing import pixels as px
 from edge_ran.host.importing.by_name import read_named
@@ -349,16 +348,11 @@ def _difference(
 def _compare_recorded(theirs: tf_keras.Model, path: Path, half: str) -> float:
     """Compare with recorded outputs. Raises GateError where they differ by more than rounding, perhaps of ``half``."""
     most, least = _ROUNDING[half]
-    data = read_bytes(path, "recorded outputs")
-    names = ("inputs.npy", "outputs.npy")
-    parts = zip_archive.unpack(io.BytesIO(data), names, max(1 << 26, 4 * len(data)), path)
     remedy = "np.savez('outputs.npz', inputs=x, outputs=model.predict(x)) where it was trained"
-    if set(parts) != set(names):
-        raise InputError(f"{path} has no arrays called inputs and outputs", remedy)
-    try:
-        x, y = (np.lib.format.read_array(io.BytesIO(parts[name]), allow_pickle=False) for name in names)
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read: {error}", remedy) from error
+    parts = npz.read(path, ("inputs", "outputs"), remedy)
+    if len(parts) < 2 or any(part.dtype.kind not in "fiub" for part in parts.values()):
+        raise InputError(f"{path} has no arrays of numbers called inputs and outputs", remedy)
+    x, y = parts["inputs"], parts["outputs"]
     if x.ndim == 3:  # of a network of grey pictures without a dimension of channels
         x = x[..., None]
     if x.ndim == 4 and x.shape[-1] == 1:  # of a network of grey pictures
