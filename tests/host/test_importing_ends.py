@@ -15,6 +15,8 @@ import tf_keras
 from tf_keras import layers
 
 from edge_ran.errors import InputError
+from edge_ran.host import networks
+from edge_ran.host.importing import importer
 from edge_ran.host.importing.configuration import read_graph
 from edge_ran.host.importing.ending import end_in_softmax
 from edge_ran.host.importing.importer import Answers, import_network
@@ -111,3 +113,35 @@ def test_scores_that_a_softmax_weighs_are_scores(tmp_path: Path) -> None:
     graph, notes = ended(tmp_path / "m.h5")
     assert "one was added" in notes[0]
     np.testing.assert_allclose(graph.model("ours")(X), tf_keras.activations.softmax(theirs(X)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("version", "suffix"), [(2, "h5"), (2, "keras"), (3, "h5"), (3, "keras")])
+def test_one_logit_whose_loss_has_the_sigmoid_is_two_classes(tmp_path: Path, version: int, suffix: str) -> None:
+    """As ``binary_crossentropy`` of logits is written; large logits, whose sigmoids all are 0 or 1."""
+    keras = tf_keras if version == 2 else pytest.importorskip("keras", minversion="3")
+    kl = keras.layers
+    start = keras.initializers.RandomNormal(stddev=20, seed=1)
+    model = keras.Sequential([kl.Input((8, 8, 3)), kl.Flatten(), kl.Dense(1, kernel_initializer=start)])
+    model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    path, expect = tmp_path / f"m.{suffix}", tmp_path / "x.npz"
+    model.save(path)
+    z = np.asarray(model(X))
+    np.savez(expect, inputs=X, outputs=z)
+    report = import_network(path, tmp_path / "run", KNOWN, expect=expect)
+    assert max(report.difference, report.expected_difference or 0) < 1e-5
+    assert "one logit became a softmax" in " ".join(report.network.notes)
+    found = np.asarray(networks.load(tmp_path / "run" / "model.keras")(X))
+    np.testing.assert_allclose(found[:, 1:], 1 / (1 + np.exp(-z.astype(np.float64))), atol=1e-5)
+    np.testing.assert_allclose(importer._probabilities(model, X) if version == 2 else found, found, atol=1e-5)
+    model.compile("sgd", "binary_crossentropy")  # of probabilities: 0.5 parts the classes, not 0
+    model.save(path)
+    with pytest.raises(InputError, match="single number"):
+        import_network(path, tmp_path / "other", KNOWN)
+
+
+def test_the_logit_of_one_sigmoid_is_compared(tmp_path: Path) -> None:
+    """Behind the sigmoid, large logits differ by its rounding."""
+    start = tf_keras.initializers.Constant(1.0)
+    dense = layers.Dense(1, "sigmoid", kernel_initializer=start, bias_initializer=tf_keras.initializers.Constant(30.0))
+    drawn(tmp_path / "m.h5", lambda x: dense(layers.Flatten()(x)))
+    assert import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN).difference < 1e-5

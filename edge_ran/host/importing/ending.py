@@ -23,6 +23,8 @@ _REGRESSION: tuple[str, ...] = (
     "MeanSquaredError",
 )
 _REGRESSION += ("MeanAbsoluteError", "huber", "Huber", "huber_loss", "logcosh", "log_cosh")
+_LOGIT_OF_TWO = ("BinaryCrossentropy of logits", "BinaryFocalCrossentropy of logits")
+_ONE_LOGIT = "give a classifier; one of two classes ends in Dense(1, activation='sigmoid')"
 _SHAPES = (layers.Flatten, layers.Reshape)
 _AVERAGES = (layers.Average, layers.GlobalAveragePooling2D, layers.AveragePooling2D)
 _OTHER_MIXES = (
@@ -63,6 +65,8 @@ def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
         odd = f"it was trained with {loss}, a loss of numbers; its softmax gives probabilities all the same"
         return [odd] if loss in _REGRESSION else []
     if activation == "sigmoid" and last.shape == (1,):
+        return _two_classes(graph, graph.nodes[last.inputs[0]], last)
+    if activation == "linear" and last.shape == (1,) and loss in _LOGIT_OF_TWO:
         return _two_classes(graph, last)
     if activation == "sigmoid":
         what = (
@@ -70,7 +74,7 @@ def end_in_softmax(graph: LayerGraph, loss: str, path: Path) -> list[str]:
         )
         raise InputError(what, "train it with a softmax, one class for each picture")
     if last.shape[0] < 2:
-        raise InputError(f"{path} gives a single number, as regression does, not classes", "give a classifier")
+        raise InputError(f"{path} gives a single number, as regression does, not classes", _ONE_LOGIT)
     name = graph.fresh("probabilities")
     softmax = layers.Activation("softmax", name=name)
     graph.put(Node(layers.Activation, softmax.get_config(), (), (last.name,), last.shape))
@@ -147,15 +151,20 @@ def _flatten(graph: LayerGraph, last: Node) -> Node:
     return node
 
 
-def _two_classes(graph: LayerGraph, sigmoid: Node) -> list[str]:
-    """``[1 - sigmoid(z), sigmoid(z)] = softmax([0, z])``: the dense layer gets a second output that is always 0."""
-    dense = graph.nodes[sigmoid.inputs[0]]
-    if dense.kind is not layers.Dense or not graph.only_reader(dense, sigmoid):
-        raise InputError(f"layer {sigmoid.name} is one sigmoid that does not follow a Dense layer", "end in Dense(2)")
+def _two_classes(graph: LayerGraph, dense: Node, sigmoid: Node | None = None) -> list[str]:
+    """``[1 - sigmoid(z), sigmoid(z)] = softmax([0, z])``: the dense layer gets a second output that is always 0.
+
+    Without ``sigmoid`` the network ends in ``z``, and its loss had the sigmoid.
+    """
+    if dense.kind is not layers.Dense or (sigmoid is not None and not graph.only_reader(dense, sigmoid)):
+        what = f"layer {graph.output} gives one number that is not of a Dense layer, or its sigmoid"
+        raise InputError(what, "end in Dense(2)")
     kernel = np.concatenate([np.zeros_like(dense.kernel), dense.kernel], axis=1)
     bias = None if dense.bias is None else np.concatenate([np.zeros_like(dense.bias), dense.bias])
     wide = weighted(dense, kernel, bias, shape=(2,))
     graph.put(replace(wide, config={**wide.config, "units": 2}))
-    softmax = layers.Activation("softmax", name=sigmoid.name)
-    graph.put(Node(layers.Activation, softmax.get_config(), (), sigmoid.inputs, (2,)))
-    return ["its one sigmoid became a softmax of two classes, softmax([0, z]): the second is what the sigmoid told"]
+    softmax = layers.Activation("softmax", name=sigmoid.name if sigmoid else graph.fresh("probabilities"))
+    graph.put(Node(layers.Activation, softmax.get_config(), (), (dense.name,), (2,)))
+    graph.output = softmax.name
+    end = "sigmoid" if sigmoid else "logit"
+    return [f"its one {end} became a softmax of two classes, softmax([0, z]): the second is what the {end} told"]

@@ -325,9 +325,10 @@ def _doubts(trials: Sequence[px.PixelTrial], chosen: px.Pixels | None) -> list[s
 
 
 def _probabilities(model: tf_keras.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    found = np.asarray(model(x, training=False), np.float32).reshape(len(x), -1)
-    if found.shape[1] == 1:  # one sigmoid
+    if model.output_shape[-1] == 1:  # one sigmoid, or its logit
+        found = np.asarray(tf.sigmoid(rewrites.logits(model, x))).reshape(len(x), 1)
         return np.concatenate([1 - found, found], axis=1)
+    found = np.asarray(model(x, training=False), np.float32).reshape(len(x), -1)
     if found.min() >= 0 and np.allclose(found.sum(1), 1, atol=1e-3):
         return found
     return np.asarray(tf.nn.softmax(found))
@@ -339,9 +340,8 @@ def _difference(
     """The largest difference of logits, as a share of the largest; each network takes its own pixels."""
     first, second = rewrites.logits(theirs, before), rewrites.logits(ours, after)
     first = first.reshape(len(first), -1)
-    if theirs.output_shape[-1] == 1 and second.shape[1] == 2:  # one sigmoid became a softmax of [0, z]
-        p = np.clip(first.astype(np.float64), 1e-12, 1 - 1e-7)
-        first, second = np.log(p / (1 - p)), second[:, 1:] - second[:, :1]
+    if first.shape[1] == 1 and second.shape[1] == 2:  # one logit became a softmax of [0, z]
+        second = second[:, 1:] - second[:, :1]
     return float(np.abs(first - second).max()) / max(float(np.abs(first).max()), 1e-30)
 
 
@@ -362,7 +362,9 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path, half: str) -> float:
         raise InputError(what, remedy)
     answers = rewrites.in_batches(theirs, x.astype(np.float32))
     answers, y = answers.reshape(y.shape).astype(np.float64), y.astype(np.float64)
-    if y.min() >= 0 and y.max() <= 1 + 1e-6:  # probabilities, which a softmax presses together
+    activation = theirs.output.node.layer.get_config().get("activation")
+    is_logit = y.shape[1] == 1 and activation != "sigmoid"
+    if not is_logit and y.min() >= 0 and y.max() <= 1 + 1e-6:  # probabilities, which a softmax presses together
         answers, y = (np.log(np.clip(one, least, 1)) for one in (answers, y))
     off = float(np.abs(answers - y).max()) / max(float(np.abs(y).max()), 1e-30)
     if not off <= most:

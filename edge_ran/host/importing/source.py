@@ -65,7 +65,8 @@ class Source:
     """An opened file.
 
     ``config`` is the graph's configuration as JSON gives it, None where the file holds weights alone; ``keras`` is the
-    major version that wrote it, 2 or 3; ``loss`` names what it was trained with, empty where that is not stored.
+    major version that wrote it, 2 or 3; ``loss`` names what it was trained with, ``… of logits`` where it took these;
+    empty where that is not stored.
     """
 
     path: Path
@@ -202,8 +203,9 @@ def _loss(compiled: Any) -> str:
     """The name of the loss that a network was trained with, where it is one name."""
     loss = compiled.get("loss") if isinstance(compiled, dict) else None
     if isinstance(loss, dict):
-        inner = loss.get("config")
-        loss = inner.get("name", loss.get("class_name")) if isinstance(inner, dict) else loss.get("class_name")
+        inner, kind = loss.get("config"), loss.get("class_name")
+        inner = inner if isinstance(inner, dict) else {}
+        loss = f"{kind} of logits" if inner.get("from_logits") is True else inner.get("name", kind)
     return shown(loss, 40) if isinstance(loss, str) else ""
 
 

@@ -144,17 +144,18 @@ def difference(model: tf_keras.Model, other: tf_keras.Model, seed: int = 0, imag
 
 
 def logits(model: tf_keras.Model, images: Array) -> Array:
-    """(n, H, W, 3) -> (n, classes), a model's output before a final softmax, which would hide differences.
+    """(n, H, W, 3) -> (n, classes), a model's output before a final softmax or sigmoid, which would hide differences.
 
-    A softmax is final, too, where its output is only handed on or gets another shape; its input's shape is then given.
+    It is final, too, where its output is only handed on or gets another shape; its input's shape is then given.
     """
     last = model.output.node.layer
     while isinstance(last, (layers.Flatten, layers.Reshape)) or _hands_on(last):
         last = last.inbound_nodes[0].parent_nodes[0].layer
     config = last.get_config()
-    if isinstance(last, layers.Softmax) or (isinstance(last, layers.Activation) and config["activation"] == "softmax"):
+    is_pressing = config.get("activation") in ("softmax", "sigmoid")
+    if isinstance(last, layers.Softmax) or (isinstance(last, layers.Activation) and is_pressing):
         return in_batches(tf_keras.Model(model.input, last.input), images)
-    if config.get("activation") != "softmax":
+    if not is_pressing:
         return in_batches(model, images)
     plain = type(last).from_config({**config, "activation": "linear", "dtype": "float32"})
     probe = tf_keras.Model(model.input, plain(last.input))
