@@ -13,7 +13,7 @@ from edge_ran.host.importing.source import shown
 _MOST_LAYERS = 10_000
 _MOST_CALLS = 2 * _MOST_LAYERS  # some add no layer, such as those of models inside
 _MOST_ELEMENTS = 1 << 26  # of one layer's output
-_MOST_OUTPUT_ELEMENTS = 1 << 34  # of all layers' outputs; the largest networks have a tenth
+_MOST_OUTPUT_ELEMENTS = 1 << 34  # of the outputs of all layers, for one picture
 _LEAST_WEIGHTS = 1 << 26  # that a small file may ask for, by layers that are called several times
 _REMEDY = "give another network"
 
