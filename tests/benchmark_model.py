@@ -98,6 +98,11 @@ def main():
         else OpResolverType.AUTO,
     )
     nodes = [op["op_name"] for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+    for shape, detail in zip(
+        options.get("input_layer_shape", "").split(":"), interpreter.get_input_details(), strict=False
+    ):
+        if shape:
+            interpreter.resize_tensor_input(detail["index"], [int(n) for n in shape.split(",")])
     interpreter.allocate_tensors()
     log("INFO", f"Loaded model {options['graph']}")
     log("INFO", "Initialized TensorFlow Lite runtime.")

@@ -19,15 +19,19 @@ import pytest
 from adb_device import Device
 from typer.testing import CliRunner
 
-from edge_ran import records, verify
+from edge_ran import catalogue, records, verify
 from edge_ran.bench import BenchModel, BenchReport, Plan, benchmark
+from edge_ran.card import InputSpec, Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import app
 from edge_ran.errors import EnvironmentMissing, GateError, UsageError
+from edge_ran.picture import read_picture
+from edge_ran.pictures import some_pictures
+from edge_ran.preprocess import fit_pixels
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets import Order, android
 from edge_ran.targets.android import SESSIONS, AndroidTarget
-from edge_ran.targets.program import BINARY_VARIABLE
+from edge_ran.targets.program import BINARY_VARIABLE, PhoneRuntime
 
 QUICK = Plan(num_runs=60, warmup_runs=2, min_secs=0.1)
 STAND_IN = Path(__file__).with_name("benchmark_model.py")
@@ -53,14 +57,14 @@ def answer(phone: Device, program: Callable[..., Path], test_models: Path, monke
     def ask(
         verb: str = "benchmark", accelerator: str = "cpu", name: str = "int8", options: dict[str, Any] | None = None,
         plan: Plan = QUICK, say: Callable[[str], None] = print, fallback: bool = True, sessions: int = 2,
-        **config: object,
+        overrides: Overrides | None = None, **config: object,
     ) -> dict[str, Any]:  # fmt: skip
         monkeypatch.setattr(android, "SESSIONS", sessions)
         spec = DeviceSpec("my-phone", "", "gpu", "fp16", target="adb:", benchmark_binary=str(program(**config)))
         runtime = RuntimeOptions(accelerator, fallback=fallback)
         with AndroidTarget(spec, say) as target:
             models = (test_models / f"{name}.tflite",)
-            return target.answer(Order(verb, models, options or {}, runtime, plan))
+            return target.answer(Order(verb, models, options or {}, runtime, plan, overrides=overrides or Overrides()))
 
     return ask
 
@@ -172,6 +176,19 @@ def test_verify_holds_the_phone_against_this_machine(phone: Device, answer: Answ
     assert found["checks"][0]["agreement"]["pictures"] == 2
     assert found["checks"][1]["adapter"] == "Mali-G715"
     assert kept(phone) == []
+
+
+def test_verify_feeds_what_the_options_say_of_the_input(answer: Answer, monkeypatch):
+    fed: list[Any] = []
+    feed = PhoneRuntime.answers
+    monkeypatch.setattr(PhoneRuntime, "answers", lambda self, inputs, *title: fed.extend(inputs) or feed(self, inputs))
+    size, same = (20, 24), (0.0, 0.0, 0.0)
+    wanted = Overrides(("a", "b", "c"), mean=same, std=(1.0, 1.0, 1.0), input_size=size, color="bgr")
+    found = answer("verify", name="any_size", options={"count": 1}, overrides=wanted)
+    assert [c["is_right"] for c in found["checks"]] == [True, True, True]
+    frame = read_picture(some_pictures(catalogue.folder("calibration_data"), 1)[0])
+    assert {x.shape for x in fed} == {(1, *size, 3)}
+    assert (fed[0][0] == fit_pixels(frame, InputSpec(*size, color="bgr"))).all()
 
 
 def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answer: Answer, monkeypatch):

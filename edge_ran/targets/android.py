@@ -140,7 +140,7 @@ class AndroidTarget:
     def _verify(self, order: Order) -> dict[str, Any]:
         _refuse(order, ("network", "plot"))
         path = order.models[0]
-        interface = read_interface(path)
+        interface = read_interface(path, order.overrides)
         graph = interface.graph
         pictures, count = order.options.get("images"), order.options.get("count", 32)
         folder = getattr(pictures, "root", pictures)
