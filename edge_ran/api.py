@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from edge_ran import catalogue, records
+from edge_ran.errors import InputError
 from edge_ran.files import read_bytes, write_text
+from edge_ran.host_packages import host_packages
 from edge_ran.runs import default_run, open_run, tflite_path
 
 if TYPE_CHECKING:
@@ -97,8 +99,10 @@ def convert(
     Raises:
         OutputExists: it exists and ``force`` is False.
         InputError: the run or the pictures cannot be used. UsageError: no such precision.
+        EnvironmentMissing: ``edge-ran[host]`` is not installed.
     """
-    from edge_ran.host.convert import convert as convert_run
+    with host_packages("convert"):
+        from edge_ran.host.convert import convert as convert_run
 
     folder = open_run(run).path if run is not None else default_run(Path.cwd())
     how = catalogue.converter(precision)
@@ -131,8 +135,18 @@ def write_record(record: Any, path: Path | str) -> None:
     Args:
         record: any result of edge-ran that is a dataclass: ``EvalReport``, ``Bench``, ``Summary``, …
         path: the file; an existing one is replaced.
+
+    Raises:
+        InputError: it is a stream's ``Result``, which has the frame, and no record before it is told the accelerator.
     """
-    write_text(Path(path), json.dumps(records.document(record), indent=1, allow_nan=False) + "\n")
+    from edge_ran.bench import Bench
+    from edge_ran.stream import Result
+
+    if isinstance(record, Result):
+        remedy = "edge_ran.write_record(result.record(stream.accelerator), path)"
+        raise InputError("a Result is no record", remedy)
+    found = record.result if isinstance(record, Bench) else record
+    write_text(Path(path), json.dumps(records.document(found), indent=1, allow_nan=False) + "\n")
 
 
 def read_record(kind: type[_R], path: Path | str) -> _R:
@@ -145,10 +159,14 @@ def read_record(kind: type[_R], path: Path | str) -> _R:
     Raises:
         InputError: it cannot be read, or is not such a record of this schema version.
     """
-    from edge_ran.errors import InputError
+    from edge_ran import bench
 
     try:
         value = json.loads(read_bytes(Path(path), "record"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON", "write it with --json, or with edge_ran.write_record") from error
-    return records.read_document(kind, value, str(path))
+    # One model's has the form of its report.
+    found: Any = (
+        bench.read_bench(value, str(path)) if kind is bench.Bench else records.read_document(kind, value, str(path))
+    )
+    return cast(_R, found)

@@ -30,9 +30,13 @@ def fit_pixels(frame: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.uint8]
 
     Returns:
         (spec.height, spec.width, 3) uint8 in ``spec.color`` order; ``out`` where it was given.
+
+    Raises:
+        InputError: it is no such frame.
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise ValueError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}")
+        remedy = "read it with edge_ran.read_picture, or convert it with cv2.cvtColor to BGR"
+        raise InputError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}", remedy)
     if spec.is_open:
         raise ValueError("the network's input has no size")
     left, top, width, height = seen(frame.shape[1], frame.shape[0], spec)

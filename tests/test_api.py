@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from loopback import write_clip
 
@@ -101,3 +103,44 @@ def test_records_that_are_none_are_refused(tmp_path: Path):
     for name in ("a.json", "b.json", "none.json"):
         with pytest.raises(edge_ran.InputError, match=name):
             edge_ran.read_record(edge_ran.EvalReport, tmp_path / name)
+
+
+def test_the_record_of_a_benchmark_has_the_form_that_json_prints_and_is_read_back(test_models: Path, tmp_path: Path):
+    plan = edge_ran.Plan(num_runs=2, warmup_runs=1, min_secs=0)
+    for count in (1, 2):
+        bench = edge_ran.benchmark(*[test_models / "int8.tflite", test_models / "float32.tflite"][:count], plan=plan)
+        edge_ran.write_record(bench, tmp_path / "b.json")
+        assert json.loads((tmp_path / "b.json").read_text("utf-8")) == json.loads(json.dumps(bench.document()))
+        assert edge_ran.read_record(edge_ran.Bench, tmp_path / "b.json").document() == bench.document()
+
+
+def test_a_result_says_how_it_becomes_a_record(folder: Path, tmp_path: Path):
+    with (
+        edge_ran.Classifier(folder / "int8.tflite") as classifier,
+        edge_ran.Stream(classifier, str(folder / "clip.avi"), realtime=False, max_frames=1) as stream,
+    ):
+        (result,) = stream
+        with pytest.raises(edge_ran.InputError) as caught:
+            edge_ran.write_record(result, tmp_path / "r.json")
+        edge_ran.write_record(result.record(stream.accelerator), tmp_path / "r.json")  # as the remedy says
+    assert "write_record(result.record(stream.accelerator), " in caught.value.remedy
+    assert json.loads((tmp_path / "r.json").read_text("utf-8"))["label"] == result.label
+
+
+def test_without_tensorflow_convert_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("edge_ran.host.") or name == "edge_ran.host"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(edge_ran.EnvironmentMissing, match="convert needs tensorflow") as caught:
+        edge_ran.convert(output="x.tflite")
+    assert "edge-ran[host]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4)])
+def test_a_frame_that_is_grey_or_has_transparency_is_refused_with_a_remedy(folder: Path, shape: tuple[int, ...]):
+    with (
+        edge_ran.Classifier(folder / "int8.tflite") as classifier,
+        pytest.raises(edge_ran.InputError, match="a frame is") as caught,
+    ):
+        classifier.classify(np.zeros(shape, np.uint8))
+    assert "read_picture" in caught.value.remedy

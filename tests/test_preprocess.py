@@ -69,7 +69,7 @@ def test_pixels_are_written_where_they_shall_be(size: tuple[int, int], color: st
 
 @pytest.mark.parametrize("shape", [(10, 10), (10, 10, 4), (1, 10, 10, 3)])
 def test_fit_refuses_what_is_no_frame(shape):
-    with pytest.raises(ValueError, match="frame"):
+    with pytest.raises(InputError, match="frame"):
         fit_pixels(np.zeros(shape, np.uint8), InputSpec(4, 4))
 
 

@@ -30,7 +30,7 @@ FLOORS = (
     ),
     (
         *("architecture", "catalogue", "folder_walk", "files", "labels", "recipe", "records", "web_server", "workers"),
-        "zip_archive",
+        *("host_packages", "zip_archive"),
     ),
     ("card",),
     ("dynamic_range", "graph", "latency", "npz", "picture", "plots", "runs", "video_file"),

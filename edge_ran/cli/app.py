@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from edge_ran import host_packages as missing
 from edge_ran.cli.render import discard_stdout
-from edge_ran.errors import RELAY, EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.errors import RELAY, EdgeRanError, UsageError
 from edge_ran.printable import one_line
-from edge_ran.python_command import pip
 
 if TYPE_CHECKING:
     from edge_ran.catalogue import DeviceSpec
@@ -89,12 +89,8 @@ def host_packages(verb: str, quiet: bool = True) -> Iterator[None]:
     """
     if not quiet:
         say("loading TensorFlow")
-    try:
+    with missing.host_packages(verb):
         yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("tensorflow", "tf_keras", "tensorflow_model_optimization"):
-            raise
-        raise EnvironmentMissing(f"{verb} needs {error.name}", pip("install 'edge-ran[host]'")) from error
 
 
 def parse_seconds(text: str) -> float:
