@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_ran.attention import Look
 from edge_ran.card import Overrides
 from edge_ran.errors import InputError
-from edge_ran.files import TemporaryFolder, read_bytes
+from edge_ran.files import TemporaryFolder, read_bytes, write_bytes
 from edge_ran.graph import add_masks, attach_card, drop_masks, read_card
 from edge_ran.model_interface import read_interface
 from edge_ran.picture import read_picture
@@ -263,7 +263,7 @@ def with_masks(path: Path, target: Path) -> Path:
     card = read_card(path)
     if card is None:
         raise InputError(f"{path} has no card", "make a file that does: edge-ran convert --attention RUN")
-    target.write_bytes(attach_card(model, dataclasses.replace(card, masks=modules)))
+    write_bytes(target, attach_card(model, dataclasses.replace(card, masks=modules)))
     return target
 
 
@@ -289,7 +289,7 @@ def mask_cost(classifier: Classifier, budget_s: float = 1.0, fewest: int = 5) ->
     """
     with TemporaryFolder() as folder:
         plain = Path(folder) / classifier.path.name
-        plain.write_bytes(drop_masks(read_bytes(classifier.path, "model")))
+        write_bytes(plain, drop_masks(read_bytes(classifier.path, "model")))
         got = classifier.runtime.accelerator
         with open_runtime(plain, classifier.options.settled(got)) as without:
             if not without.accelerator.is_that_of(got):

@@ -22,7 +22,7 @@ from edge_ran import machine, records
 from edge_ran.card import Overrides
 from edge_ran.classifier import real_inputs
 from edge_ran.errors import AcceleratorError, GateError
-from edge_ran.files import TemporaryFolder, read_bytes
+from edge_ran.files import TemporaryFolder, read_bytes, write_bytes
 from edge_ran.graph import Graph, Operator, check_runnable, gpu_warnings, read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.model_interface import read_interface
@@ -300,7 +300,7 @@ class _Search:
         reads, gives = borders(self.graph, part)
         if not reads or not gives or any(tensor.dtype == "resource" for tensor in (*reads, *gives)):
             return 0.0, ""  # a variable connects it with others: it is judged together with them
-        self.file.write_bytes(cut(self.model, self.graph, part))
+        write_bytes(self.file, cut(self.model, self.graph, part))
         sliced = read_graph(self.file)
         return _judge(self.graph, part, sliced, self.answer, self.values, self.inputs, self.options, self.allowed)
 

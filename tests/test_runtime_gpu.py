@@ -20,7 +20,7 @@ from models import colours
 from edge_ran import vulkan
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
-from edge_ran.errors import AcceleratorError, GateError, UsageError
+from edge_ran.errors import AcceleratorError, EnvironmentMissing, GateError, UsageError
 from edge_ran.graph import add_masks, read_graph
 from edge_ran.runtime import (
     Accelerator,
@@ -403,6 +403,27 @@ def test_a_trial_that_crashes_or_hangs_leaves_the_cpu(monkeypatch, tmp_path):
     monkeypatch.setattr(child_process, "ask", fail)
     found = trial.attempt(read_graph(MODELS / "float32.tflite"), RuntimeOptions(), inputs("float32"))
     assert found == Trial("the GPU crashed (SIGSEGV)", is_broken=True)
+
+
+def test_no_space_for_the_inputs_of_a_trial_leaves_the_cpu(monkeypatch, tmp_path):
+    def full(*words):
+        raise OSError("768 requested and 0 written")  # as NumPy says it, without a number
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(trial, "obstacle", lambda graph, options: "")
+    for name in ("save", "savez"):
+        monkeypatch.setattr(np, name, full)
+    graph, options = read_graph(MODELS / "float32.tflite"), RuntimeOptions("gpu")
+    found = trial.try_accelerator(graph, options, lambda: inputs("float32"))
+    assert found.failure.startswith("the GPU cannot be tried: cannot write ")
+    with pytest.raises(EnvironmentMissing, match="0 written") as caught:
+        trial.answers(graph, options, [inputs("float32", 1)])
+    assert not isinstance(caught.value, AcceleratorError)  # which would be the accelerator's fault
+    monkeypatch.setattr(np, "savez", lambda *words: None)
+    monkeypatch.setattr(child_process, "ask", lambda *words: {"no_space": "no space", "remedy": ""})
+    with pytest.raises(EnvironmentMissing, match="no space") as caught:
+        trial.answers(graph, options, [inputs("float32", 1)])
+    assert not isinstance(caught.value, AcceleratorError)
 
 
 def test_children_that_crash_hang_or_say_nothing(monkeypatch):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from models import colours, handmade
 
 from edge_ran import records
 from edge_ran.cli.render import verify as render
-from edge_ran.errors import AcceleratorError, GateError, InputError
+from edge_ran.errors import AcceleratorError, EnvironmentMissing, GateError, InputError
 from edge_ran.graph import read_graph
 from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter, open_runtime
@@ -151,6 +152,15 @@ def test_an_operator_that_answers_no_number_is_found_and_can_be_recorded(number)
     (found,) = find_wrong_operators(graph, broken, x)
     assert found.index == last.index
     records.to_dict(found)
+
+
+def test_no_space_for_a_part_of_the_graph_is_one_line(monkeypatch):
+    def full(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(EnvironmentMissing, match="no space left"):
+        find_wrong_operators(read_graph(MODELS / "float32.tflite"), answers, [np.zeros((1, 16, 16, 3), np.float32)])
 
 
 def test_a_wrong_delegate_is_found_out_and_its_operator_named(wrong_delegate, pictures):

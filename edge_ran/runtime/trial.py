@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,15 @@ def obstacle(graph: Graph, options: RuntimeOptions) -> str:
 
 
 def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]]) -> Trial:
-    """Try the accelerator in a child process, in any case. Without inputs it runs once, on zeros."""
+    """Try the accelerator in a child process, in any case. Without inputs it runs once, on zeros.
+
+    Raises EnvironmentMissing where the inputs cannot be written for the child.
+    """
     with TemporaryFolder() as folder:
         pictures = Path(folder) / "inputs.npy"
         if len(inputs):
-            np.save(pictures, np.stack(inputs))
+            with _writing(folder):
+                np.save(pictures, np.stack(inputs))
         request = {
             "path": str(graph.path.resolve()),
             "options": _resolved(options),
@@ -203,11 +207,13 @@ def answers(graph: Graph, options: RuntimeOptions, fed: Sequence[Sequence[NDArra
 
     Raises:
         AcceleratorError: it refuses the model, crashes or hangs.
+        EnvironmentMissing: there is no space for the arrays.
     """
     with TemporaryFolder() as name:
         folder = Path(name)
-        for turn, arrays in enumerate(fed):
-            np.savez(folder / f"in{turn}.npz", *arrays)
+        with _writing(name):
+            for turn, arrays in enumerate(fed):
+                np.savez(folder / f"in{turn}.npz", *arrays)
         request = {
             "path": str(graph.path.resolve()), "options": _resolved(options), "folder": name, "runs": len(fed),
         }  # fmt: skip
@@ -215,6 +221,8 @@ def answers(graph: Graph, options: RuntimeOptions, fed: Sequence[Sequence[NDArra
             said = child_process.ask(f"{__name__}:run_answers", request, TIMEOUT_S)
         except child_process.ChildFailed as error:
             raise AcceleratorError(f"{_name(options)} {error}") from error
+        if "no_space" in said:  # no fault of the accelerator's
+            raise EnvironmentMissing(said["no_space"], said["remedy"])
         if "error" in said:
             raise AcceleratorError(said["error"])
         return [_arrays(folder / f"out{turn}.npz") for turn in range(len(fed))]
@@ -226,10 +234,23 @@ def run_answers(path: str, options: Any, folder: str, runs: int) -> dict[str, An
     try:
         with _load(read_graph(path), records.read(RuntimeOptions, options, "options")) as runtime:
             for turn in range(runs):
-                np.savez(place / f"out{turn}.npz", *runtime.run(*_arrays(place / f"in{turn}.npz")))
+                outputs = runtime.run(*_arrays(place / f"in{turn}.npz"))
+                with _writing(folder):
+                    np.savez(place / f"out{turn}.npz", *outputs)
     except (AcceleratorError, InputError, RuntimeError) as error:
         return {"error": " ".join(str(error).split())}
+    except EnvironmentMissing as error:
+        return {"no_space": str(error), "remedy": error.remedy}
     return {}
+
+
+@contextlib.contextmanager
+def _writing(folder: str) -> Iterator[None]:
+    """Turn what a full disk raises into EnvironmentMissing."""
+    try:
+        yield
+    except OSError as error:
+        raise files.cannot_write(Path(folder), error) from error
 
 
 def _load(graph: Graph, options: RuntimeOptions, plain: bool = False) -> Runtime:
