@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -225,13 +226,15 @@ def _trials() -> Iterator[Finding]:
     from edge_ran.runtime import trial_cache
 
     folder = trial_cache.folder()
-    count = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+    records = (trial_cache.load(file) for file in folder.glob("*.json"))
+    count = sum("failure" in record for record in records if record)  # the others are of files that load
     place = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(place, os.W_OK | os.X_OK):
         what = f"{folder} cannot be written to: GPUs and delegates are tried again at every start"
         yield Finding("trials", HINT, what, "set XDG_CACHE_HOME to a folder that can")
     elif count:
-        yield Finding("trials", GOOD, f"{count} of GPUs and delegates remembered", f"rm -r {folder} tries them again")
+        remedy = f"rm -r {shlex.quote(str(folder))} tries them again"
+        yield Finding("trials", GOOD, f"{count} of GPUs and delegates remembered", remedy)
     else:
         yield Finding("trials", GOOD, "none of GPUs and delegates remembered yet")
 

@@ -10,7 +10,8 @@ import pytest
 from edge_ran import doctor, machine, vulkan
 from edge_ran.cli.render import doctor as render
 from edge_ran.doctor import FAULT, GOOD, HINT, examine
-from edge_ran.runtime import child_process, huge_pages, interpreter
+from edge_ran.runtime import child_process, huge_pages, interpreter, trial_cache
+from edge_ran.runtime.trial import Trial
 
 
 def only(examination) -> tuple[str, str, str]:
@@ -132,6 +133,18 @@ def test_delegates_in_the_library_path(monkeypatch, tmp_path):
     assert state == GOOD
     assert str(tmp_path / "libvx_delegate.so") in what
     assert "--delegate" in remedy
+
+
+def test_trials_are_counted_without_the_files_that_load(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "my cache"))
+    for name in ("one", "two"):
+        trial_cache.store(trial_cache.cache_file(model=name), {"loads": True})
+    assert only(doctor._trials) == (GOOD, "none of GPUs and delegates remembered yet", "")
+    trial_cache.store(trial_cache.cache_file(model="three"), Trial("the GPU crashed").record())
+    assert only(doctor._trials)[1:] == (
+        "1 of GPUs and delegates remembered",
+        f"rm -r '{trial_cache.folder()}' tries them again",
+    )
 
 
 def test_a_full_disk(monkeypatch):
