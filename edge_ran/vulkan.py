@@ -19,6 +19,7 @@ from pathlib import Path
 KINDS = ("other", "integrated", "discrete", "virtual", "software")  # VkPhysicalDeviceType; 4 is a CPU
 SOFTWARE_NAMES = re.compile(r"swiftshader|llvmpipe|lavapipe|softpipe", re.IGNORECASE)
 TIMEOUT_S = 30
+_LAST_WAIT_S = 5.0
 
 _API_1_1 = 1 << 22 | 1 << 12
 _INSTANCE_CREATE_INFO, _APPLICATION_INFO = 1, 0
@@ -53,11 +54,8 @@ def adapters() -> tuple[tuple[Adapter, ...], str]:
 @functools.cache
 def listed(environment: tuple[tuple[str, str], ...]) -> tuple[tuple[Adapter, ...], str]:
     """Ask, in the environment that there is now."""
-    command = [sys.executable, "-m", "edge_ran.vulkan"]
     try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).resolve().parents[1], capture_output=True, timeout=TIMEOUT_S, check=False
-        )
+        done = _run([sys.executable, "-m", "edge_ran.vulkan"])
     except subprocess.TimeoutExpired:
         return (), f"the Vulkan driver did not answer within {TIMEOUT_S} s"
     if done.returncode < 0:
@@ -67,6 +65,21 @@ def listed(environment: tuple[tuple[str, str], ...]) -> tuple[tuple[Adapter, ...
         return tuple(Adapter(**adapter) for adapter in answer["adapters"]), answer["reason"]
     except (ValueError, KeyError, TypeError):
         return (), "the Vulkan adapters cannot be listed"
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    """Run it as ``subprocess.run`` does, which would wait for ever for a child that a driver holds in the kernel."""
+    place = Path(__file__).resolve().parents[1]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        said, _ = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WAIT_S)
+        if process.stdout:
+            process.stdout.close()
+    return subprocess.CompletedProcess(command, process.returncode, said)
 
 
 class _ApplicationInfo(ctypes.Structure):

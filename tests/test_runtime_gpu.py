@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from models import colours
 
-from edge_ran import vulkan
+from edge_ran import machine, vulkan
 from edge_ran.card import Overrides
 from edge_ran.classifier import Classifier
 from edge_ran.errors import AcceleratorError, EnvironmentMissing, GateError, UsageError
@@ -441,6 +441,51 @@ def test_children_that_crash_hang_or_say_nothing(monkeypatch):
     assert not caught.value.is_hung
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Popen tells that one still runs
+def test_a_child_that_cannot_even_be_killed_is_not_waited_for(monkeypatch):
+    left = []
+    monkeypatch.setattr(child_process, "_LAST_WAIT_S", 0.1)
+    monkeypatch.setattr(os, "killpg", lambda process, number: left.append(process))
+    with pytest.raises(child_process.ChildFailed, match="did not finish within 1 s"):
+        child_process.ask("signal:pause", {}, 1)
+    monkeypatch.setattr(vulkan, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(vulkan, "_LAST_WAIT_S", 0.1)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process.pid))
+    with pytest.raises(subprocess.TimeoutExpired):
+        vulkan._run([sys.executable, "-c", "import signal; signal.pause()"])
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert len(left) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_kept"),
+    [
+        ({"is_hung": True}, False),
+        ({"is_killed": True}, False),
+        ({}, True),
+    ],
+)
+def test_a_failure_that_may_pass_is_not_remembered_and_one_that_is_says_so(failure, is_kept, monkeypatch, tmp_path):
+    asked = []
+
+    def fail(*words):
+        asked.append(words)
+        raise child_process.ChildFailed("failed", **failure)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(trial, "obstacle", lambda graph, options: "")
+    monkeypatch.setattr(child_process, "ask", fail)
+    graph, options = read_graph(MODELS / "float32.tflite"), RuntimeOptions("gpu")
+    assert trial.try_accelerator(graph, options, None).failure == "the GPU failed"
+    again = trial.try_accelerator(graph, options, None)
+    assert (len(asked), again.is_remembered) == ((1, True) if is_kept else (2, False))
+    kept = list(trial_cache.folder().glob("*.json"))
+    assert again.failure == f"the GPU failed{f' (remembered; to try it again: rm {kept[0]})' if is_kept else ''}"
+    monkeypatch.setattr(machine, "cpu_name", lambda: "another")
+    assert not trial.try_accelerator(graph, options, None).is_remembered
+
+
 def said_and_gone() -> None:
     """In a child: what native code writes before it ends the process."""
     with captured():
@@ -460,12 +505,12 @@ def test_vulkan_drivers_that_crash_or_hang(monkeypatch):
         vulkan.listed.cache_clear()
         return lambda *words, **more: subprocess.CompletedProcess(words, status, output, b"")
 
-    monkeypatch.setattr(subprocess, "run", ended(-11))
+    monkeypatch.setattr(vulkan, "_run", ended(-11))
     assert vulkan.adapters() == ((), "the Vulkan driver crashed (signal 11)")
-    monkeypatch.setattr(subprocess, "run", ended(0, b"driver says hello\nnot json"))
+    monkeypatch.setattr(vulkan, "_run", ended(0, b"driver says hello\nnot json"))
     assert vulkan.adapters() == ((), "the Vulkan adapters cannot be listed")
     answer = {"adapters": [{"name": "A", "kind": "discrete", "driver": "d", "api": "1.3.0"}], "reason": ""}
-    monkeypatch.setattr(subprocess, "run", ended(0, b"driver says hello\n" + json.dumps(answer).encode()))
+    monkeypatch.setattr(vulkan, "_run", ended(0, b"driver says hello\n" + json.dumps(answer).encode()))
     adapters, _ = vulkan.adapters()
     assert [adapter.name for adapter in adapters] == ["A"]
     assert not adapters[0].is_software

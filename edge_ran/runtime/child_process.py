@@ -19,17 +19,21 @@ from edge_ran.runtime import output_capture
 
 _PROGRAM = "import sys; from edge_ran.runtime.child_process import serve; serve(*sys.argv[1:])"
 _SET_DEATH_SIGNAL = 1  # prctl(2)
+_LAST_WAIT_S = 5.0  # for a child that was killed; one that waits for a driver in the kernel may never end
 # As Google's libraries write it: F0000 00:00:1795431109.018800    2792 model.cc:218] Check failed: …
 _FATAL = re.compile(r"F\d{4} [\d:.]+ +\d+ [^ ]*] ")
 _CHATTY = re.compile(r"(INFO|WARNING|[IW]\d{4}\b)")
 
 
 class ChildFailed(Exception):
-    """The child crashed, hung or gave no answer; ``str`` says which, ready to follow the library's name."""
+    """The child crashed, hung or gave no answer; ``str`` says which, ready to follow the library's name.
 
-    def __init__(self, what: str, is_hung: bool = False) -> None:
+    ``is_killed``: by SIGKILL, as a system short of memory does.
+    """
+
+    def __init__(self, what: str, is_hung: bool = False, is_killed: bool = False) -> None:
         super().__init__(what)
-        self.is_hung = is_hung
+        self.is_hung, self.is_killed = is_hung, is_killed
 
 
 def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool = False) -> dict[str, Any]:
@@ -57,7 +61,8 @@ def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool 
             finally:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LAST_WAIT_S)
         if verbose:
             for file in folder.glob("chatter"):
                 sys.stderr.write(file.read_text(errors="replace"))
@@ -65,7 +70,8 @@ def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool 
             found = json.loads((folder / "answer.json").read_text())
         except (OSError, ValueError, RecursionError) as error:
             how = f"crashed ({signal_name(-status)})" if status < 0 else f"ended its process with status {status}"
-            raise ChildFailed(": ".join(filter(None, (how, last_words(_said(folder)))))) from error
+            said = ": ".join(filter(None, (how, last_words(_said(folder)))))
+            raise ChildFailed(said, is_killed=status == -signal.SIGKILL) from error
     if not isinstance(found, dict):
         raise ChildFailed("gave no answer")
     return found

@@ -3,12 +3,14 @@
 What a trial found is remembered for this file on this machine (``memory``), under everything that could change it: the
 file, the adapters with their drivers or the delegate's library and options, the versions, the precision, the threads.
 Of a delegate only success is remembered; what it lacks (a stick that is not plugged in) may be there the next time.
+Time-outs and children that were killed are never remembered: they may be the fault of what else the machine did.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +39,7 @@ class Trial:
     """What came of trying an accelerator.
 
     ``failure`` says why it cannot serve; the rest is then unknown. ``is_broken``: it is there, but crashed, hung
-    (``is_hung``) or failed. ``agreement`` and the milliseconds of a run, its own
+    (``is_hung``), was killed (``is_killed``) or failed. ``agreement`` and the milliseconds of a run, its own
     and the CPU's, are None where there were no pictures: such a trial proves that the accelerator runs, not that it is
     right. ``took_ms`` is what the trial itself took, 0 where it was remembered.
     """
@@ -45,6 +47,7 @@ class Trial:
     failure: str = ""
     is_broken: bool = False
     is_hung: bool = False
+    is_killed: bool = field(default=False, kw_only=True)
     accelerator: Accelerator | None = None
     delegation: Delegation | None = None
     agreement: Agreement | None = None
@@ -84,21 +87,28 @@ def try_accelerator(graph: Graph, options: RuntimeOptions, inputs: Inputs | None
         runtime=dataclasses.astuple(interpreter.package(options.runtime)),
         accelerator=_identity(options),
         threads=options.threads or machine.available_cores(),
+        processor=machine.cpu_name(),  # whose time was the measure; a home may be shared by several machines
         pictures=inputs is not None,
         scores=graph.scores,
     )
     if record := trial_cache.load(file):
         with contextlib.suppress(InputError):  # a damaged one
-            return dataclasses.replace(Trial.from_record(record), is_remembered=True)
+            return _remembered(Trial.from_record(record), file)
     start = time.perf_counter()
     given = inputs() if inputs else ()
     try:
         found = attempt(graph, options, given)
     except EnvironmentMissing as error:  # no place for what the child process is given
         return Trial(f"{_name(options)} cannot be tried: {error}")
-    if not (options.delegate and found.failure):
+    passes = found.is_hung or found.is_killed  # a busy machine, or one short of memory: not the accelerator's fault
+    if not passes and not (options.delegate and found.failure):
         trial_cache.store(file, found.record())
     return dataclasses.replace(found, took_ms=1e3 * (time.perf_counter() - start))
+
+
+def _remembered(found: Trial, file: Path) -> Trial:
+    again = f" (remembered; to try it again: rm {shlex.quote(str(file))})" if found.failure else ""
+    return dataclasses.replace(found, failure=found.failure + again, is_remembered=True)
 
 
 def _identity(options: RuntimeOptions) -> list[Any]:
@@ -141,7 +151,7 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
         try:
             return Trial.from_record(child_process.ask(f"{__name__}:run_attempt", request, TIMEOUT_S, options.verbose))
         except child_process.ChildFailed as error:
-            return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung)
+            return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung, is_killed=error.is_killed)
 
 
 def run_attempt(path: str, options: Any, inputs: str, scores: int) -> dict[str, Any]:
