@@ -90,6 +90,12 @@ def quantise(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
     return stored
 
 
+def numbers(spec: InputSpec, tensor: TensorSpec) -> NDArray[Any]:
+    """What the input holds for each value of a pixel in each channel: (256, 3) in the tensor's dtype."""
+    pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    return quantise(normalise(pixels, spec), tensor)
+
+
 def dequantise(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.float32]:
     """The tensor's dtype -> real values, float32."""
     if tensor.scale <= 0:
@@ -125,9 +131,9 @@ class Preprocessor:
         if picture.channels == 1 and (len({*spec.mean}), len({*spec.std})) != (1, 1):
             raise InputError("the input is grey, and the mean or std differs by colour", "give one number: --mean 128")
         self.spec, self.tensor, self._picture = spec, tensor, picture
-        pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-        self._table = quantise(normalise(pixels, spec), tensor)[:, None, :]  # (256, 1, 3)
-        self._pixels_as_they_are = tensor.dtype == "uint8" and np.array_equal(self._table[:, 0], pixels)
+        self._table = numbers(spec, tensor)[:, None, :]  # (256, 1, 3)
+        pixels = np.arange(256)[:, None]
+        self._pixels_as_they_are = tensor.dtype == "uint8" and bool((self._table[:, 0] == pixels).all())
 
     def __call__(self, frame: NDArray[np.uint8], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Fit, normalise and quantise a frame.

@@ -15,7 +15,7 @@ import tf_keras
 from numpy.typing import NDArray
 
 from edge_ran import graph, layer_names
-from edge_ran.card import Calibration, ModelCard
+from edge_ran.card import Calibration, InputSpec, ModelCard
 from edge_ran.catalogue import Converter
 from edge_ran.errors import InputError, UsageError
 from edge_ran.files import refuse_existing, sha256, write_bytes
@@ -25,6 +25,7 @@ from edge_ran.host.flatbuffer import Network, check_settings, flatbuffer
 from edge_ran.host.read_run import read_run
 from edge_ran.host.rewrites import PassReport
 from edge_ran.host.rewrites.proof_pictures import proof_images
+from edge_ran.preprocess import numbers
 from edge_ran.runs import RunFolder, named
 from edge_ran.runtime import first_load
 from edge_ran.runtime.output_capture import captured
@@ -253,4 +254,15 @@ def _notes(source: _Source, made: graph.Graph) -> tuple[str, ...]:
             "(trainings of today bound them); what that costs: edge-ran evaluate MODEL DATA; to fine-tune the network "
             "to it: edge-ran quantize RUN DATA"
         )
+    if made.inputs[0].dtype in ("uint8", "int8") and (levels := _levels_apart(source.card.input, made.inputs[0])) > 1:
+        notes.append(
+            f"the {made.inputs[0].dtype} input is up to {levels} of 255 from the pixel: mean and std differ by colour; "
+            "an app must feed round((pixel - mean) / std / scale) + zero point"
+        )
     return tuple(notes)
+
+
+def _levels_apart(spec: InputSpec, tensor: graph.TensorSpec) -> int:
+    """How far a quantised input's numbers are from the pixels, counted from the lowest number that it holds."""
+    apart = numbers(spec, tensor).astype(int) - np.iinfo(tensor.dtype).min - np.arange(256)[:, None]
+    return int(np.abs(apart).max())

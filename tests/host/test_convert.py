@@ -214,6 +214,25 @@ def test_masks_that_int8_would_spoil_are_noted(run: Path, made, tmp_path: Path) 
     assert convert(wild, catalogue.converter("fp16"), tmp_path / "wild16.tflite").notes == ()
 
 
+@pytest.mark.parametrize("io", ["uint8", "int8"])
+def test_an_input_that_does_not_take_pixels_is_noted(run: Path, tmp_path: Path, io: str) -> None:
+    imported = tmp_path / "imported"
+    shutil.copytree(run, imported)
+    spec = InputSpec(16, 16, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+    card = ModelCard("small", LABELS, spec, network="small", accuracy=Accuracy(top1=0.5, images=10))
+    files.write_text(imported / "card.json", card.to_json())
+    conversion = convert(imported, catalogue.converter("int8"), tmp_path / "m.tflite", io=io)
+    (note,) = (note for note in conversion.notes if "from the pixel" in note)
+    tensor = read_graph(conversion.path).inputs[0]
+    black_and_white = np.repeat(np.array([0, 255], np.uint8)[:, None], 3, axis=1)
+    wanted = np.round(normalise(black_and_white, spec) / tensor.scale) + tensor.zero_point  # as docs/apps.md says
+    limits = np.iinfo(io)
+    fed = np.clip(wanted, limits.min, limits.max) - limits.min
+    levels = int(np.abs(fed - black_and_white).max())
+    assert levels > 5
+    assert f"the {io} input is up to {levels} of 255 from the pixel" in note
+
+
 def test_an_output_that_exists_is_kept(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "m.tflite"
     output.write_bytes(b"precious")
