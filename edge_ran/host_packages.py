@@ -1,4 +1,4 @@
-"""What it says where the packages of ``edge-ran[host]`` are missing."""
+"""The error where the packages of ``edge-ran[host]`` are missing."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def decode_labels(data: bytes, where: str, path: str = "") -> tuple[str, ...]:
 def labels_and_first(data: bytes, where: str, path: str = "") -> tuple[tuple[str, ...], int | None]:
     """Return the labels as ``decode_labels`` does, and the number of the first of them; None where the text tells none.
 
-    A ``data.yaml`` counts from 0.
+    A ``data.yaml`` whose names have no numbers counts from 0.
     """
     text = decode_text(data, where, path)
     if text.lstrip()[:1] in ("{", "["):
@@ -78,7 +78,7 @@ def labels_and_first(data: bytes, where: str, path: str = "") -> tuple[tuple[str
     if items := _ITEM.findall(text):
         return _of_label_map(items, where)
     if (key := _YAML_KEY.search(text)) and (names := _YAML_NAMES.match(text, key.end())):
-        return _of_yaml(names[1], where), 0
+        return _of_yaml(names[1], where)
     lines = [clean_label(line) for line in re.split(r"\r\n|\r|\n", text)]
     while lines and not lines[-1]:
         lines.pop()
@@ -268,8 +268,8 @@ def _of_label_map(items: Sequence[str], where: str) -> tuple[tuple[str, ...], in
     )
 
 
-def _of_yaml(names: str, where: str) -> tuple[str, ...]:
-    """The names of a ``data.yaml``: a list in brackets, a line each, or with numbers."""
+def _of_yaml(names: str, where: str) -> tuple[tuple[str, ...], int | None]:
+    """The names of a ``data.yaml``: a list in brackets, a line each, or with numbers; and the first number."""
     if names[0] in "[{":
         inner = [part.strip() for part in names[1:-1].replace("\n", " ").split(",")]
         found = [_YAML_LINE.fullmatch(part if names[0] == "{" else f"- {part}") for part in inner if part]
@@ -277,8 +277,8 @@ def _of_yaml(names: str, where: str) -> tuple[str, ...]:
         found = [_YAML_LINE.fullmatch(line) for line in names.splitlines()[1:]]
     pairs = [(match[1], match[2].strip().strip("'\"")) for match in found if match]
     if all(number is None for number, _ in pairs):
-        return _of_json([name for _, name in pairs], where)[0]
-    return _of_json({str(number): name for number, name in pairs}, where)[0]
+        return _of_json([name for _, name in pairs], where)[0], 0
+    return _of_json({str(number): name for number, name in pairs}, where)
 
 
 def _numbered_object(value: object) -> tuple[str, str] | None:

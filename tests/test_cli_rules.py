@@ -126,7 +126,7 @@ def test_a_budget_is_not_measured_where_tf_config_names_workers(tmp_path, monkey
         cli.main()
     assert end.value.code == 2
     what, remedy = capsys.readouterr().err.splitlines()
-    assert "--budget cannot be used with the workers that TF_CONFIG names" in what
+    assert "a latency budget cannot be used with the workers that TF_CONFIG names" in what
     assert "--network, --input-size and --width" in remedy
 
 

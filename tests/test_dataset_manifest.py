@@ -392,6 +392,7 @@ LABEL_MAP = ((1, "warm"), (2, "fresh"), (3, "cold"))
         ("classes.txt", "1 warm\n2 fresh\n3 cold\n", "warm"),
         ("class_map.json", '{"0": "warm", "1": "fresh", "2": "cold"}', "fresh"),
         ("classes.yaml", "names: [warm, fresh, cold]\n", "fresh"),
+        ("classes.yaml", "names:\n  1: warm\n  2: fresh\n  3: cold\n", "warm"),
         ("label_map.pbtxt", "".join(f"item {{ id: {i} name: '{n}' }}" for i, n in LABEL_MAP), "warm"),
     ],
 )
@@ -554,6 +555,16 @@ def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(pictures, line):
     with pytest.raises(InputError, match=r"a cell goes on from the lines before: '(red,)?g") as caught:
         dataset.load(pictures / "list.csv")
     assert "quotation mark" in caught.value.remedy
+
+
+def test_a_group_in_json_may_have_lines_and_a_label_has_one(pictures):
+    rows = [{"image": image, "label": label, "group": "ward 3\nbed 2"} for label, image in NAMES]
+    (pictures / "list.json").write_text(json.dumps(rows))
+    assert len(dataset.load(pictures / "list.json").samples) == len(NAMES)
+    rows[1]["label"] = "red\nwine"
+    (pictures / "list.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match="a label has several lines: 'red'"):
+        dataset.load(pictures / "list.json")
 
 
 def test_whole_numbers_are_classes_however_they_are_written(pictures):

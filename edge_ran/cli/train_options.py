@@ -127,5 +127,7 @@ class WorkerOptions:
 
         found = from_words(self.workers, self.worker)
         if found is not None and has_budget:
-            raise UsageError("--budget cannot be used with the workers that TF_CONFIG names", f"unset it: {ALONE}")
+            raise UsageError(
+                "a latency budget cannot be used with the workers that TF_CONFIG names", f"unset TF_CONFIG: {ALONE}"
+            )
         return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Pictures of one class: taken, and left out by reason."""
+    """Pictures of one class: taken, and left out by reason. ``groups``: clips, visits, and photos that stand alone."""
 
     label: str
     taken: int

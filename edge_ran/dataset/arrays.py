@@ -129,7 +129,8 @@ def _labels(source: Path, y: NDArray[Any], names: NDArray[Any] | None) -> list[s
         used = np.unique(y)
         known = dict(zip(used.tolist(), map(clean_label, map(str, _texts(source, "labels", names[used]))), strict=True))
         labels = [known[number] for number in y.tolist()]
-    if (row := next((row for row, label in enumerate(labels) if label.lower() in NO_LABELS), None)) is not None:
+    nothing = NO_LABELS if names is None else {""}  # a class of a list may be called "null"
+    if (row := next((row for row, label in enumerate(labels) if label.lower() in nothing), None)) is not None:
         raise InputError(f"{source}, row {row}: the image has no label", "leave such images out of all arrays")
     return labels
 

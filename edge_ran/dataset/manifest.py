@@ -16,7 +16,7 @@ from edge_ran.dataset.columns import NO_SPLIT, Columns, find_columns
 from edge_ran.dataset.finding import Finder, parts_of
 from edge_ran.dataset.json_tables import several_labels
 from edge_ran.dataset.samples import NO_LABELS, SPLIT_NAMES, Sample, split_name
-from edge_ran.dataset.tables import read_table
+from edge_ran.dataset.tables import is_json, read_table
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name, folders_in
 from edge_ran.labels import clean_label
@@ -55,7 +55,7 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
             name = layout.names[layout.places["label"] or 0]
             raise InputError(f"{where}: image or {name} is empty", "fill it in, or leave such lines out")
         check_name(Path(image))
-        _check_lines(where, label, group)
+        _check_lines(source, where, label, group)
         split = divided.get(image) or split_name("" if split.lower() == NO_SPLIT else split, where)
         label, group = _class(label, f"{where}: {image}"), clean_label(group)
         if not label:
@@ -83,9 +83,12 @@ def from_manifest(source: Path, columns: Columns, clip_step_s: float) -> Manifes
     return Manifest(tuple(once), tuple(notes))
 
 
-def _check_lines(where: str, *cells: str) -> None:
+def _check_lines(source: Path, where: str, label: str, group: str) -> None:
     """Raise InputError where a cell goes on over lines: rows in it would be lost, and labels are listed one a line."""
-    if cell := next((cell for cell in cells if re.search(r"[\r\n]", cell)), ""):
+    if is_json(source):
+        if re.search(r"[\r\n]", label):
+            raise InputError(f"{where}: a label has several lines: {label.split()[0]!r}, …", "write it in one line")
+    elif cell := next((cell for cell in (label, group) if re.search(r"[\r\n]", cell)), ""):
         what = f"{where}: a cell goes on from the lines before: {cell.split()[0]!r}, …"
         raise InputError(what, "close its quotation mark, or write it in one line")
 

@@ -35,10 +35,14 @@ def read_table(source: Path) -> list[Row]:
     """
     rows = _rows(source)
     if not rows:
-        is_json = source.suffix.lower() in (*_JSON_LINES, *_JSON)
-        remedy = '{"image": …, "label": …} for each picture' if is_json else "its first line is: image,label"
+        remedy = '{"image": …, "label": …} for each picture' if is_json(source) else "its first line is: image,label"
         raise InputError(f"manifest {source} is empty", remedy)
     return rows
+
+
+def is_json(source: Path) -> bool:
+    """Whether a manifest is read as JSON."""
+    return source.suffix.lower() in (*_JSON_LINES, *_JSON)
 
 
 def is_list(source: Path) -> bool:

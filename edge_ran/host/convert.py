@@ -256,8 +256,8 @@ def _notes(source: _Source, made: graph.Graph) -> tuple[str, ...]:
         )
     if made.inputs[0].dtype in ("uint8", "int8") and (levels := _levels_apart(source.card.input, made.inputs[0])) > 1:
         notes.append(
-            f"the {made.inputs[0].dtype} input is up to {levels} of 255 from the pixel: mean and std differ by colour; "
-            "an app must feed round((pixel - mean) / std / scale) + zero point"
+            f"the {made.inputs[0].dtype} input is up to {levels} of 255 from the pixel, by its mean and std: an app "
+            "must feed round((pixel - mean) / std / scale) + zero point"
         )
     return tuple(notes)
 

@@ -84,9 +84,10 @@ def _order(path: str, known: tuple[str, ...], labels: tuple[str, ...]) -> NDArra
 def _frames(data: TrainingData, spec: InputSpec, its: InputSpec) -> Iterator[NDArray[np.uint8]]:
     """Yield the training pictures as frames, (H, W, 3) uint8 BGR.
 
-    They are decoded again unless the teacher, whose input is ``its``, sees just the pixels of the student.
+    They are decoded again unless the teacher, whose input is ``its``, sees just the pixels of the student, or takes
+    any size.
     """
-    if (its.height, its.width, its.fit) != (spec.height, spec.width, spec.fit):
+    if not its.is_open and (its.height, its.width, its.fit) != (spec.height, spec.width, spec.fit):
         yield from dataset.frames(data.train_samples)
         return
     for pixels in data.train.pixels:

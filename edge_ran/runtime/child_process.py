@@ -26,14 +26,11 @@ _CHATTY = re.compile(r"(INFO|WARNING|[IW]\d{4}\b)")
 
 
 class ChildFailed(Exception):
-    """The child crashed, hung or gave no answer; ``str`` says which, ready to follow the library's name.
+    """The child crashed, hung or gave no answer; ``str`` says which, ready to follow the library's name."""
 
-    ``is_killed``: by SIGKILL, as a system short of memory does.
-    """
-
-    def __init__(self, what: str, is_hung: bool = False, is_killed: bool = False) -> None:
+    def __init__(self, what: str, is_hung: bool = False) -> None:
         super().__init__(what)
-        self.is_hung, self.is_killed = is_hung, is_killed
+        self.is_hung = is_hung
 
 
 def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool = False) -> dict[str, Any]:
@@ -71,7 +68,7 @@ def ask(function: str, request: dict[str, Any], timeout_s: float, verbose: bool 
         except (OSError, ValueError, RecursionError) as error:
             how = f"crashed ({signal_name(-status)})" if status < 0 else f"ended its process with status {status}"
             said = ": ".join(filter(None, (how, last_words(_said(folder)))))
-            raise ChildFailed(said, is_killed=status == -signal.SIGKILL) from error
+            raise ChildFailed(said) from error
     if not isinstance(found, dict):
         raise ChildFailed("gave no answer")
     return found

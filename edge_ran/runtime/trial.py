@@ -39,15 +39,14 @@ class Trial:
     """What came of trying an accelerator.
 
     ``failure`` says why it cannot serve; the rest is then unknown. ``is_broken``: it is there, but crashed, hung
-    (``is_hung``), was killed (``is_killed``) or failed. ``agreement`` and the milliseconds of a run, its own
-    and the CPU's, are None where there were no pictures: such a trial proves that the accelerator runs, not that it is
-    right. ``took_ms`` is what the trial itself took, 0 where it was remembered.
+    (``is_hung``) or failed. ``agreement`` and the milliseconds of a run, its own and the CPU's, are None where there
+    were no pictures: such a trial proves that the accelerator runs, not that it is right. ``took_ms`` is what the trial
+    itself took, 0 where it was remembered.
     """
 
     failure: str = ""
     is_broken: bool = False
     is_hung: bool = False
-    is_killed: bool = field(default=False, kw_only=True)
     accelerator: Accelerator | None = None
     delegation: Delegation | None = None
     agreement: Agreement | None = None
@@ -100,8 +99,8 @@ def try_accelerator(graph: Graph, options: RuntimeOptions, inputs: Inputs | None
         found = attempt(graph, options, given)
     except EnvironmentMissing as error:  # no place for what the child process is given
         return Trial(f"{_name(options)} cannot be tried: {error}")
-    passes = found.is_hung or found.is_killed  # a busy machine, or one short of memory: not the accelerator's fault
-    if not passes and not (options.delegate and found.failure):
+    # Also where it took too long or was killed for want of memory: each start would wait, or run short, again.
+    if not (options.delegate and found.failure):
         trial_cache.store(file, found.record())
     return dataclasses.replace(found, took_ms=1e3 * (time.perf_counter() - start))
 
@@ -151,7 +150,7 @@ def attempt(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]
         try:
             return Trial.from_record(child_process.ask(f"{__name__}:run_attempt", request, TIMEOUT_S, options.verbose))
         except child_process.ChildFailed as error:
-            return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung, is_killed=error.is_killed)
+            return Trial(f"{_name(options)} {error}", is_broken=True, is_hung=error.is_hung)
 
 
 def run_attempt(path: str, options: Any, inputs: str, scores: int) -> dict[str, Any]:

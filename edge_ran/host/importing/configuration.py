@@ -360,8 +360,9 @@ class _Reader:
         output = made.compute_output_shape(batched if len(batched) > 1 else batched[0])
         shape = tuple(int(side) for side in tuple(output)[1:])
         wanted = kinds.weight_shapes(kind, config, shapes[0])
+        own = self.weights(name, wanted, weights or [])
         self.limits.add_layer(shape, wanted)
-        self.graph.put(Node(type(made), config, self.weights(name, wanted, weights or []), tuple(inputs), shape))
+        self.graph.put(Node(type(made), config, own, tuple(inputs), shape))
         return str(made.name)
 
     def weights(self, name: str, wanted: list[tuple[int, ...]], stored: list[Array]) -> tuple[Array, ...]:
