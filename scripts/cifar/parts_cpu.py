@@ -3,7 +3,7 @@
 `cpu/parts.cpp` computes normalisation and ReLU where a 1x1 convolution reads, and again for the gradients, and takes
 the sums that the next normalisation asks for where a unit's result is written: ``sums`` is left with the tensor.
 Attention-56 on two cores of a Xeon (Sapphire Rapids), a process and batch 64 each: 504 pictures/s; PyTorch's own
-operators, bfloat16 as well: 160.
+operators, bfloat16 as well: 160. On two cores of an EPYC (Zen 5), which has no AMX: 500.
 """
 
 from __future__ import annotations

@@ -328,4 +328,8 @@ if __name__ == "__main__":
     parser.add_argument("--cut-out", type=int, default=0, help="side of the square that each picture loses, in pixels")
     parser.add_argument("--state", type=Path, help="a file that is written after each epoch, to go on from")
     parser.add_argument("--seed", type=int, default=0)
-    train(parser.parse_args())
+    try:
+        train(parser.parse_args())
+    finally:
+        if dist.is_initialized():  # its threads abort a process that ends without this
+            dist.destroy_process_group()
