@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_ran.architecture import named
 from edge_ran.card import InputSpec, ModelCard, Training
+from edge_ran.dataset.sketch import sketch
 from edge_ran.files import write_text
 from edge_ran.host import calibration, model_cards, networks
 from edge_ran.host.scoring import Examples
@@ -46,7 +48,11 @@ def network(arrays: Any) -> tuple[Any, dict[str, Any], float]:
     return model, record, float(np.abs(said - softmax / softmax.sum(1, keepdims=True)).max())
 
 
-def card(record: dict[str, Any]) -> ModelCard:
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(read_picture(path)[..., ::-1])
+
+
+def card(record: dict[str, Any], files: Sequence[Path]) -> ModelCard:
     a = named(record["network"])
     return ModelCard(
         name=f"{a.name}-cifar10",
@@ -58,6 +64,7 @@ def card(record: dict[str, Any]) -> ModelCard:
             dataset="cifar10",
             split_by="picture",
             train_images=record["images"],
+            pictures=sketch(map(read_rgb, files)),  # so that no verb judges the network on what it has learnt
             seed=record["seed"],
             best_epoch=record["epochs"],
             precision="bfloat16",
@@ -80,10 +87,10 @@ def main() -> None:
         raise SystemExit("these are not the same network")
     given.run.mkdir(parents=True, exist_ok=True)
     networks.save(model, given.run / "model.keras")
-    write_text(given.run / "card.json", card(record).to_json())
     files = sorted(given.cifar10.glob("*/*"))
+    write_text(given.run / "card.json", card(record, files).to_json())
     chosen = np.sort(np.random.default_rng(0).permutation(len(files))[: calibration.KEPT])
-    pixels = np.stack([read_picture(files[i])[..., ::-1] for i in chosen])
+    pixels = np.stack([read_rgb(files[i]) for i in chosen])
     labels = np.array([record["labels"].index(files[i].parent.name) for i in chosen], np.int32)
     calibration.keep(given.run, Examples(pixels, labels))
 
