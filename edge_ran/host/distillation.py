@@ -2,7 +2,8 @@
 
 Hinton et al., *Distilling the Knowledge in a Neural Network*, arXiv 1503.02531. The teacher may be a run folder or any
 ``.tflite``, of another architecture and input size. It is asked once for each picture, before the training, and sees
-the whole picture in the way of its own card: what the student sees may be smaller or cut.
+the whole picture in the way of its own card: what the student sees may be smaller or cut. One that takes any size sees
+what the student sees.
 """
 
 from __future__ import annotations

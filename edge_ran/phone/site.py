@@ -153,8 +153,8 @@ def export_site(
     """Write the site to the folder ``target``, whole or not at all.
 
     Args:
-        models: one ``.tflite``, or several of the same network: the CPU takes the first int8 one, a GPU the first
-            other one; without such a file, the first one.
+        models: one ``.tflite``, or several of the same network: the CPU takes the first int8 or dynamic one, a GPU
+            the first other one; without such a file, the first one.
         target: a folder that is not there yet, or with ``force`` one that an earlier export made.
         options: how the page answers.
         web_runtime: a folder with LiteRT.js's tarballs, see ``assets.unpack``.
