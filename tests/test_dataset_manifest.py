@@ -557,6 +557,17 @@ def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(pictures, line):
     assert "quotation mark" in caught.value.remedy
 
 
+def test_a_quotation_mark_in_any_column_swallows_no_rows(pictures):
+    lines = [f"{image},{label},fine" for label, image in NAMES]
+    lines[1] = f'{NAMES[1][1]},{NAMES[1][0]},"fine'
+    (pictures / "list.csv").write_text("\n".join(["image,label,note", *lines]))
+    with pytest.raises(InputError, match="a cell goes on from the lines before: 'fine'"):
+        dataset.load(pictures / "list.csv")
+    lines[1] = f'{NAMES[1][1]},{NAMES[1][0]},"fine\nand bright"'
+    (pictures / "list.csv").write_text("\n".join(["image,label,note", *lines]))
+    assert len(dataset.load(pictures / "list.csv").samples) == len(NAMES)
+
+
 def test_a_group_in_json_may_have_lines_and_a_label_has_one(pictures):
     rows = [{"image": image, "label": label, "group": "ward 3\nbed 2"} for label, image in NAMES]
     (pictures / "list.json").write_text(json.dumps(rows))

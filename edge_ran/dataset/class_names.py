@@ -71,26 +71,19 @@ def names_beside(sources: Sequence[Path], labels: Collection[str]) -> tuple[list
         return [], ""
     is_wordnet = all(map(_WORDNET.fullmatch, labels))
     above = sources[0].absolute().parents
-    are_files = sources[0].is_file()
-    places = [{one.parent: None for one in sources}] if are_files else [{sources[0]: None}, {above[0]: None}]
+    is_list = sources[0].is_file()
+    places = [list(dict.fromkeys(one.parent for one in sources))] if is_list else [[sources[0]], [above[0]]]
     if is_wordnet:
-        places += [{one: None} for one in above[len(places) - 1 :][:_UP]]
-    doubt: tuple[list[dict[str, str]], str] = [], ""
+        places += [[one] for one in above[1 : _UP + 1]]
     for folders in places:
-        found = {}
-        for path in (path for folder in folders for path in sorted(_files_in(folder))):
-            may_name = path not in sources and path.suffix.lower() in _SUFFIXES and _MAY_NAME.search(path.stem)
-            if may_name and (ways := _fitting(path, labels)):
-                found[path] = ways
-        first = next(iter(found), None)
-        if first is None:
-            continue
-        same = [names for names in found[first] if is_wordnet or all(names in ways for ways in found.values())]
-        if len(same) == 1:
-            return same, first.name
-        if same and not doubt[0]:
-            doubt = same, first.name
-    return doubt
+        paths = [path for folder in folders for path in sorted(_files_in(folder)) if path not in sources]
+        named = [path for path in paths if path.suffix.lower() in _SUFFIXES and _MAY_NAME.search(path.stem)]
+        found = [(path.name, ways) for path in named if (ways := _fitting(path, labels))]
+        for told, first in found[:1]:
+            same = [names for names in first if is_wordnet or all(names in ways for _, ways in found)]
+            if same:
+                return same, told
+    return [], ""
 
 
 def _files_in(folder: Path) -> Iterable[Path]:

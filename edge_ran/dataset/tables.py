@@ -76,6 +76,9 @@ def _rows(source: Path) -> list[Row]:
     except csv.Error as error:
         raise InputError(f"manifest {source}, line {reader.line_num + skipped}: {error}", "save it as CSV") from error
     rows = [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
+    if rows and "\n" in (last := rows[-1][1][-1]).strip() and not text.rstrip().endswith('"'):
+        what = f"manifest {source}, line {rows[-1][0]}: a cell goes on from the lines before: {last.split()[0]!r}, …"
+        raise InputError(what, "close its quotation mark, or write it in one line")
     check_cells(source, max((len(cells) for _, cells in rows[:1]), default=0), [len(cells) for _, cells in rows])
     if any(_holds_pixels(cells) for _, cells in rows[:_FEW]):
         command = array_commands.of_table(str(source), rows[0][1], rows[1][1]) if len(rows) > 1 else ""

@@ -3,7 +3,7 @@
 What a trial found is remembered for this file on this machine (``memory``), under everything that could change it: the
 file, the adapters with their drivers or the delegate's library and options, the versions, the precision, the threads.
 Of a delegate only success is remembered; what it lacks (a stick that is not plugged in) may be there the next time.
-Time-outs and children that were killed are never remembered: they may be the fault of what else the machine did.
+Of a GPU also time-outs and children that were killed: each start would wait again. The failure says how to forget it.
 """
 
 from __future__ import annotations
