@@ -83,14 +83,47 @@ def beyond(logits: Tensor) -> Tensor:
     return torch.where(excess < 1, excess * excess, 2 * excess - 1).mean()
 
 
+@torch.no_grad()
+def grow(twin: Twin, smaller: Path) -> None:
+    """Start as a smaller network that was trained: OUTPUT.npz of it gives the weights of the layers that both have.
+
+    The modules that only this network has start as a multiplication by 1.5: the last kernels of their units and of
+    their masks are zero. A stage begins with a normalisation, and the units after the last stage, which begin with
+    none, get as much larger. So with the statistics of a batch the network answers what the smaller one does
+    (function-preserving growth, arXiv 1511.05641).
+    """
+    with np.load(smaller) as arrays:
+        last = f"stage{len(twin.a.stages)}_module"
+        had = {name.split("_")[1] for name in arrays if name.startswith(last)}
+        scale = 1.5 ** (twin.a.stages[-1].modules - len(had))
+        for values in (twin.weights, twin.statistics):
+            for name, value in values.items():
+                if name in arrays:
+                    value.copy_(torch.from_numpy(arrays[name]))
+                    if name.startswith("tail_unit") and name.endswith("_conv3/kernel"):
+                        value *= scale
+                elif name.endswith(("_conv3/kernel", "_mask_tail2_conv/kernel")):
+                    value.zero_()
+
+
+def grown_from(smaller: Path | None) -> dict[str, object] | None:
+    """The record of the smaller network, without its curve."""
+    if not smaller:
+        return None
+    with np.load(smaller) as arrays:
+        return {k: v for k, v in json.loads(str(arrays["record"])).items() if k != "curve"}
+
+
 class Trainer:
     """Network, momenta and averages; `step` is one update, on the GPU a replay of its CUDA graph.
 
     ``values`` holds all weights, then all statistics, in one vector of which the twin's tensors are views.
     """
 
-    def __init__(self, name: str, device: str, batch: int, seed: int) -> None:
+    def __init__(self, name: str, device: str, batch: int, seed: int, smaller: Path | None = None) -> None:
         self.twin = twin = Twin(named(name), device, seed)
+        if smaller:
+            grow(twin, smaller)
         self.kind = torch.bfloat16
         kept = [*twin.weights.values(), *twin.statistics.values()]
         self.values = torch.cat([w.detach().flatten() for w in kept])
@@ -279,7 +312,7 @@ def train(given: argparse.Namespace) -> None:
     held_x, held_y = x[: given.hold_out], y[: given.hold_out]
     first = x[:64]
     batches = Batches(x[given.hold_out :], y[given.hold_out :], given.batch, given.seed, given.cut_out)
-    trainer = Trainer(given.network, device, given.batch, given.seed)
+    trainer = Trainer(given.network, device, given.batch, given.seed, given.grow)
     if device == "cuda":
         torch.backends.cudnn.benchmark = True
         trainer.pixels.copy_(next(batches.epoch(0))[0])
@@ -307,7 +340,8 @@ def train(given: argparse.Namespace) -> None:
         "network": given.network, "labels": labels, "epochs": epochs, "batch": given.batch * batches.shares,
         "rate": given.rate, "warmup": WARMUP, "momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY,
         "label_smoothing": SMOOTHING, "average": AVERAGE, "pad": PAD, "cut_out": given.cut_out,
-        "mask_penalty": MASK_PENALTY, "seed": given.seed, "images": len(batches.y), "curve": run.curve,
+        "mask_penalty": MASK_PENALTY, "seed": given.seed, "images": len(batches.y),
+        "grown_from": grown_from(given.grow), "curve": run.curve,
         "torch": torch.__version__, "processes": batches.shares,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }  # fmt: skip
@@ -326,6 +360,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=BATCH, help="of one process")
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--cut-out", type=int, default=0, help="side of the square that each picture loses, in pixels")
+    parser.add_argument("--grow", type=Path, help="OUTPUT.npz of a smaller network that is trained, to start as")
     parser.add_argument("--state", type=Path, help="a file that is written after each epoch, to go on from")
     parser.add_argument("--seed", type=int, default=0)
     try:
