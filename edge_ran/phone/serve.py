@@ -69,7 +69,8 @@ def serving(
         InputError: browsers cannot run a model.
         EnvironmentMissing: no web runtime, no cryptography, no network, or the address is taken.
     """
-    models, options = cpu_first(models), options or SiteOptions()
+    options = options or SiteOptions()
+    for_cpu = cpu_first(models)[0].path
     host, port = address
     outside = not is_loopback(host)
     if outside and not web_server.own_addresses():
@@ -80,7 +81,7 @@ def serving(
     tls, fingerprint = certificate.context(reached_at(host), certificate.keep_folder()) if outside else (None, "")
     with (
         TemporaryFolder() as folder,
-        Classifier(models[0], runtime or RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier,
+        Classifier(for_cpu, runtime or RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier,
     ):
         site = export_site(models, Path(folder) / "site", options, web_runtime=web_runtime)
         token = choose_token() if outside else ""

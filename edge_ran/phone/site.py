@@ -6,7 +6,6 @@ against these before it shows any, and a GPU's against the CPU's. Every file but
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shlex
@@ -187,46 +186,46 @@ def export_site(
     )
 
 
-def cpu_first(models: Sequence[Path]) -> list[Path]:
-    """Return the files with those in front that the CPU is to run, else in their order. Raises InputError."""
-    return sorted(models, key=lambda path: read_graph(path).precision not in FOR_CPUS)
+def cpu_first(models: Sequence[Path]) -> list[Graph]:
+    """Return the files' graphs, in front those that the CPU is to run, else in their order. Raises InputError."""
+    return sorted(map(read_graph, models), key=lambda graph: graph.precision not in FOR_CPUS)
 
 
 def _write_models(models: Sequence[Path], folder: Path, options: SiteOptions) -> SiteConfig:
-    models = cpu_first(models)
+    graphs = cpu_first(models)
+    are_all_for_cpus = graphs[-1].precision in FOR_CPUS
     frames = _check_frames()
     (folder / "model").mkdir()
     (folder / "check").mkdir()
-    configs = [_write_model(path, folder, frames, options, number) for number, path in enumerate(models)]
+    configs = []
+    for number, graph in enumerate(graphs):
+        # A GPU gets the float files, if there are any.
+        is_for_gpus = are_all_for_cpus or graph.precision not in FOR_CPUS
+        configs.append(_write_model(graph, folder, frames, options, number, is_for_gpus))
     first = configs[0]
-    for path, other in zip(models, configs, strict=True):
+    for graph, other in zip(graphs, configs, strict=True):
         if (other.labels, other.input) != (first.labels, first.input):
-            raise InputError(f"{path} has other labels or another input than {models[0]}", "export them one by one")
+            what = f"{graph.path} has other labels or another input than {graphs[0].path}"
+            raise InputError(what, "export them one by one")
     fitted = np.stack([fit_pixels(frame, first.input) for frame in frames])
     (folder / first.check.pixels).write_bytes(fitted.tobytes())
     cv2.imwrite(str(folder / first.check.probe.picture), frames[0])
     (folder / first.check.probe.pixels).write_bytes(fitted[0].tobytes())
     return SiteConfig(
         first.name, first.labels, first.masks, first.input, first.answer,
-        _shared_out(models, [one.files[0] for one in configs]), first.check,
+        tuple(one.files[0] for one in configs), first.check,
     )  # fmt: skip
 
 
-def _shared_out(models: Sequence[Path], files: Sequence[SiteFile]) -> tuple[SiteFile, ...]:
-    """Leave the GPU the float files, where there are any."""
-    are_for_cpus = [read_graph(path).precision in FOR_CPUS for path in models]
-    if all(are_for_cpus):
-        return tuple(files)
-    return tuple(
-        dataclasses.replace(file, runs_on=("wasm",)) if is_for_cpus else file
-        for file, is_for_cpus in zip(files, are_for_cpus, strict=True)
-    )
-
-
 def _write_model(
-    path: Path, folder: Path, frames: Sequence[NDArray[np.uint8]], options: SiteOptions, number: int
+    graph: Graph,
+    folder: Path,
+    frames: Sequence[NDArray[np.uint8]],
+    options: SiteOptions,
+    number: int,
+    is_for_gpus: bool,
 ) -> SiteConfig:
-    graph = read_graph(path)
+    path = graph.path
     check_for_browsers(graph)
     with Classifier(path, RuntimeOptions(accelerator="cpu"), overrides=options.overrides) as classifier:
         if options.overrides.labels is None and not (classifier.card and classifier.card.labels):
@@ -251,7 +250,7 @@ def _write_model(
         sha256=sha256(folder / name),
         size_bytes=(folder / name).stat().st_size,
         precision=card.precision if card else "",
-        runs_on=("wasm", "webgpu"),
+        runs_on=("wasm", "webgpu") if is_for_gpus else ("wasm",),
         needs_jspi=graph.inputs[0].dtype != "float32",
         input=_tensor(graph.inputs[0]),
         outputs=tuple(_tensor(one) for one in graph.outputs),
