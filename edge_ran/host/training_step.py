@@ -170,8 +170,21 @@ def beyond(logits: tf.Tensor) -> tf.Tensor:
 
     A square all the way makes training diverge where logits are in the hundreds, as of a network trained without.
     """
-    excess = tf.nn.relu(tf.abs(tf.cast(logits, tf.float32)) - MASK_LIMIT)
-    return tf.reduce_mean(tf.where(excess < STRAIGHT, excess * excess, STRAIGHT * (2 * excess - STRAIGHT)))
+    return _beyond(tf.cast(logits, tf.float32))
+
+
+# The gradient is written out: what TensorFlow derives of the same sum reads the logits three times as often, which
+# takes 2 % of a step of `edge50`.
+@tf.custom_gradient
+def _beyond(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    excess = logits - tf.clip_by_value(logits, -MASK_LIMIT, MASK_LIMIT)
+    bent = tf.clip_by_value(excess, -STRAIGHT, STRAIGHT)
+    count = tf.cast(tf.size(logits), tf.float32)
+
+    def gradient(above: tf.Tensor) -> tf.Tensor:
+        return bent * (2 * above / count)
+
+    return tf.reduce_sum(bent * (2 * excess - bent)) / count, gradient
 
 
 def _distance(teacher: tf.Tensor, student: tf.Tensor, temperature: float) -> tf.Tensor:

@@ -29,6 +29,17 @@ def test_the_penalty_is_of_what_lies_beyond() -> None:
     assert second - first == pytest.approx(2 * STRAIGHT, rel=1e-2)
 
 
+def test_the_penaltys_gradient_is_that_of_its_formula() -> None:
+    logits = tf.constant(np.random.default_rng(0).normal(0, 8, (4, 3, 3, 2)).astype(np.float32))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        ours = 3 * beyond(logits)
+        excess = tf.nn.relu(tf.abs(logits) - MASK_LIMIT)
+        written = 3 * tf.reduce_mean(tf.where(excess < STRAIGHT, excess**2, STRAIGHT * (2 * excess - STRAIGHT)))
+    np.testing.assert_allclose(ours, written, rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(written, logits), rtol=1e-6)
+
+
 def test_training_with_the_penalty_bounds_masks() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
     labels = np.arange(16, dtype=np.int32) % 3
