@@ -494,6 +494,18 @@ def test_each_phone_gets_a_session_and_no_more_phones_than_were_invited() -> Non
     assert two.next(0.01) is None
 
 
+def test_a_page_that_cannot_start_is_told_and_uses_a_place() -> None:
+    sessions = Sessions()
+    two = sessions.invite(2)
+    for _ in range(3):  # more than there are places
+        assert sessions.take(two.name, "failed", json.dumps({"error": "no\x1b[2J worker"}).encode()) == {}
+    for _ in range(2):
+        with pytest.raises(EnvironmentMissing, match=r"^the phone's page could not start: no worker$"):
+            two.next(1)
+    assert two.next(0.01) is None
+    assert sessions.take(two.name, "hello", json.dumps(HELLO).encode()) is None
+
+
 def test_a_single_place_goes_to_the_newest_page_and_what_the_page_before_sends_is_not_taken() -> None:
     sessions, found, waited = Sessions(), list[Any](), list[Any]()
     invitation = sessions.invite()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,20 +25,27 @@ import numpy as np
 import pytest
 from adb_device import Device
 from browser import chromium, wait_for, write_y4m
+from test_phone_server import HELLO, TIMED
 
-from edge_ran import catalogue
-from edge_ran.bench import Plan, read_bench, read_sustained
+from edge_ran import catalogue, records
+from edge_ran.bench import Bench, Plan, read_bench, read_sustained
+from edge_ran.card import InputSpec, ModelCard
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.classifier import Classifier
-from edge_ran.errors import EnvironmentMissing, GateError, UsageError
+from edge_ran.errors import EnvironmentMissing, GateError, InputError, UsageError
+from edge_ran.graph import attach_card
 from edge_ran.phone import assets
+from edge_ran.phone.messages import Hello, TimedRuns
+from edge_ran.phone.sessions import Session
 from edge_ran.picture import read_picture
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 from edge_ran.runtime import RuntimeOptions
-from edge_ran.targets import Order
+from edge_ran.targets import Order, browser_records
+from edge_ran.targets import browser as target
 from edge_ran.targets.address import browser_place as place
 from edge_ran.targets.browser import BrowserTarget
 from edge_ran.targets.browser_records import browser_name
+from edge_ran.verify import Verification, gate
 
 MODEL = Path(str(SHIPPED / "edge50" / SHIPPED_TFLITE))
 SPEC = DeviceSpec("browser", "a browser", "auto", "int8", target="browser")
@@ -300,17 +309,59 @@ def test_other_browsers_answer_bit_for_bit_on_their_cpu(browser: Any, name: str,
     assert not any("changes the pixels" in line for line in said)  # a known picture gave the same input
 
 
-@pytest.mark.browser
-def test_a_strict_gpu_that_the_page_refuses_is_a_gate(browser: Any, test_models: Path, tmp_path: Path) -> None:
-    from edge_ran.card import InputSpec, ModelCard
-    from edge_ran.graph import attach_card
-
+@pytest.fixture
+def strided(test_models: Path, tmp_path: Path) -> Path:
+    """A file that GPUs get wrong."""
     card = ModelCard("strided", ("one", "two", "three"), InputSpec(16, 16))
     model = tmp_path / "strided.tflite"
     model.write_bytes(attach_card((test_models / "int8_strided_float_io.tflite").read_bytes(), card))
+    return model
+
+
+@pytest.mark.browser
+def test_a_strict_gpu_that_the_page_refuses_is_a_gate(browser: Any, strided: Path) -> None:
     options = RuntimeOptions(accelerator="gpu", fallback=False)
     with pytest.raises(GateError, match="the GPU was asked for, but"):
-        asked(browser.get, Order("benchmark", (model,), {}, options, Plan(num_runs=6, max_secs=5.0)))
+        asked(browser.get, Order("benchmark", (strided,), {}, options, Plan(num_runs=6, max_secs=5.0)))
+
+
+@pytest.mark.browser
+def test_a_gpu_that_the_page_finds_wrong_does_not_pass_verify(browser: Any, strided: Path) -> None:
+    found = records.read_document(Verification, asked(browser.get, Order("verify", (strided,))), "verification")
+    cpu, gpu = found.checks
+    assert cpu.is_right
+    assert "its answers are wrong" in gpu.reason
+    assert gpu.is_broken
+    with pytest.raises(GateError, match="breaks gpu"):
+        gate(found)
+
+
+@pytest.mark.browser
+def test_a_page_that_cannot_start_is_told_at_once(browser: Any) -> None:
+    made = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": "delete self.Worker"})
+    try:
+        with pytest.raises(EnvironmentMissing, match="page could not start: Worker is not defined"):
+            asked(browser.get, Order("benchmark", (MODEL,)))
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+
+
+def test_a_phone_that_fails_costs_the_others_no_figures() -> None:
+    hello = records.read(Hello, HELLO, "phone")
+    report = browser_records.report(MODEL, RuntimeOptions(), Plan(), hello, records.read(TimedRuns, TIMED, "phone"))
+    jobs = []
+    for model, error in (("one", None), ("two", GateError("no GPU", "leave it out")), ("one", InputError("no record"))):
+        session, job = Session(model), Future[Bench]()
+        session.hello = dataclasses.replace(hello, model=model)
+        job.set_exception(error) if error else job.set_result(Bench((report,)))
+        jobs.append((session, job))
+    found = target._table(jobs, [])
+    assert [one.device for one in found.reports] == ["one"]
+    two, again = found.failed
+    assert (two.device, two.reason, two.is_gate) == ("two", "no GPU", True)
+    assert (again.device, again.reason, again.is_gate) == ("one (3)", "no record", False)
+    with pytest.raises(GateError, match="no GPU"):  # none is left
+        target._table(jobs[1:], [])
 
 
 @pytest.mark.parametrize(

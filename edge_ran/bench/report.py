@@ -83,10 +83,12 @@ class BenchReport:
 
 @dataclass(frozen=True)
 class FailedDevice:
-    """A device that could not be measured, and why."""
+    """A device that could not be measured, and why; ``is_gate``: a gate that the user set was not met there."""
 
     device: str
     reason: str
+    remedy: str = ""
+    is_gate: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.option_groups import verb
 from edge_ran.cli.options import AcceleratorOptions, OutputOptions
 from edge_ran.cli.render import emit
-from edge_ran.errors import EnvironmentMissing, UsageError
+from edge_ran.errors import EnvironmentMissing, GateError, UsageError
 
 if TYPE_CHECKING:
     from edge_ran.bench import Bench
@@ -101,7 +101,8 @@ def benchmark(
     if allowed is not None and (ratio := found.reports[0].regression):
         bench.check_regression(ratio, allowed)
     if found.failed:
-        raise typer.Exit(EnvironmentMissing.exit_code)
+        is_gate = any(one.is_gate for one in found.failed)
+        raise typer.Exit(GateError.exit_code if is_gate else EnvironmentMissing.exit_code)
 
 
 def _check(files: ReportFiles, output: OutputOptions, places: list[str], models: int, baseline: Path | None) -> None:

@@ -33,7 +33,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class PageAccelerator:
-    """What runs the network on a page, and why nothing else does."""
+    """What runs the network on a page, and why nothing else does.
+
+    ``is_broken``: the page refused a GPU that is there, because it was wrong, crashed or hung in the page's check.
+    """
 
     actual: Literal["cpu", "gpu"]
     adapter: str
@@ -42,6 +45,7 @@ class PageAccelerator:
     file: str
     checks: dict[str, CheckResult]
     false_pixels: bool = False
+    is_broken: bool = False
 
 
 @dataclass(frozen=True)

@@ -160,17 +160,25 @@ class Invitation:
     def __init__(self, name: str, places: int) -> None:
         self.name, self.places = name, places
         self.sessions: list[Session] = []
-        self._came: queue.Queue[Session] = queue.Queue()
+        self._failures = 0
+        self._came: queue.Queue[Session | EnvironmentMissing] = queue.Queue()
         self._lock = threading.Lock()
 
     def next(self, timeout_s: float, stop: threading.Event | None = None) -> Session | None:
-        """Return the next session that a page has opened; None where none came, or ``stop`` was set."""
+        """Return the next session that a page has opened; None where none came, or ``stop`` was set.
+
+        Raises:
+            EnvironmentMissing: the next page could not start.
+        """
         until = time.monotonic() + timeout_s
         while not (stop and stop.is_set()) and (left := until - time.monotonic()) > 0:
             try:
-                return self._came.get(timeout=min(_TICK_S, left))
+                came = self._came.get(timeout=min(_TICK_S, left))
             except queue.Empty:
                 continue
+            if isinstance(came, EnvironmentMissing):
+                raise came
+            return came
         return None
 
     def welcome(self, hello: Hello) -> Session | None:
@@ -180,18 +188,31 @@ class Invitation:
         has a new name.
         """
         with self._lock:
-            if len(self.sessions) < self.places:
+            if self._has_place():
                 session = Session(secrets.token_urlsafe(9))
                 session.hello = hello
                 self.sessions.append(session)
                 self._came.put(session)
                 return session
+            if not self.sessions:  # every page failed
+                return None
             patience_s = GONE_S if self.places > 1 else -math.inf
             oldest = min(self.sessions, key=lambda one: one.seen_at)
             if time.monotonic() - oldest.seen_at < patience_s:
                 return None
             oldest.hand_on(hello)
             return oldest
+
+    def fail(self, reason: str) -> None:
+        """Take in that a page could not start. It uses a place: nobody need wait for another phone in its stead."""
+        with self._lock:
+            if self._has_place():
+                self._failures += 1
+                what = f"the phone's page could not start: {clean(reason)[:200]}"
+                self._came.put(EnvironmentMissing(what, "try another browser on the phone"))
+
+    def _has_place(self) -> bool:
+        return len(self.sessions) + self._failures < self.places
 
     def end(self) -> None:
         """Tell every page that there is no more work."""
@@ -226,7 +247,7 @@ class Sessions:
         return task if self._find(name) else None
 
     def take(self, name: str, what: str, body: bytes) -> dict[str, Any] | None:
-        """Take in what a page sent to a session, or its ``hello`` to an invitation.
+        """Take in what a page sent to a session, or its ``hello`` or ``failed`` to an invitation.
 
         Returns:
             What the page is answered; None where there is no such session or invitation, or no place.
@@ -244,6 +265,9 @@ class Sessions:
             raise InputError("a page sent what is no JSON") from error
         if not isinstance(told, dict):
             raise InputError("a page sent what is no record")
+        if what == "failed" and invitation:
+            invitation.fail(str(told.get("error", "")))
+            return {}
         if what != "hello":
             return session.take(what, told) if session else None
         hello = records.read(Hello, told, "phone")

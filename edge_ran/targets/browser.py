@@ -25,7 +25,7 @@ from edge_ran.bench import Bench, FailedDevice, Plan
 from edge_ran.bench.sustained import WINDOWS
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.classifier import Classifier
-from edge_ran.errors import CameraError, EnvironmentMissing, GateError, UsageError
+from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, GateError, UsageError
 from edge_ran.graph import read_graph
 from edge_ran.phone import assets
 from edge_ran.phone.camera_stream import PhoneStream
@@ -46,6 +46,7 @@ ANSWER_S = 300.0
 MOST_PHONES = 16
 
 Note = Callable[[str], None]
+_Job = tuple[Session, "Future[Bench]"]  # a phone at work
 
 
 class BrowserTarget:
@@ -171,21 +172,25 @@ class BrowserTarget:
         if phones > 1 and browser_adb(self.spec.target):
             raise UsageError(f"{self.spec.target} is one phone", "for several in one network: --device phone")
         _, invitation = self._invite(order.models, order.runtime, _options(order), phones)
-        jobs: dict[str, Future[Bench]] = {}
+        jobs: list[_Job] = []
+        failed: list[FailedDevice] = []
         for number in range(1, phones + 1):  # each phone begins when it comes
-            session = invitation.next(WAIT_S)
+            try:
+                session = invitation.next(WAIT_S)
+            except EnvironmentMissing as error:
+                if phones == 1:
+                    raise
+                failed.append(FailedDevice(f"phone {number}", str(error), error.remedy))
+                continue
             if session is None:
+                if not jobs and not failed:
+                    raise EnvironmentMissing(_nobody(), "scan the code")
+                failed += [FailedDevice(f"phone {missing}", _nobody()) for missing in range(number, phones + 1)]
                 break
-            assert session.hello is not None
-            name = browser_records.name(session.hello)
-            name = f"{name} ({number})" if name in jobs else name
-            jobs[name] = _started(functools.partial(self._measure, order, session))
-        if not jobs:
-            raise EnvironmentMissing(_nobody(), "scan the code")
+            jobs.append((session, _started(functools.partial(self._measure, order, session))))
         if phones == 1:
-            (job,) = jobs.values()
-            return job.result().document()
-        return _table(jobs, phones).document()
+            return jobs[0][1].result().document()
+        return _table(jobs, failed).document()
 
     def _measure(self, order: Order, session: Session) -> Bench:
         plan = order.plan or Plan()
@@ -246,8 +251,13 @@ class BrowserTarget:
         for device, told, ms in (("cpu", found.cpu, found.cpu_ms), ("gpu", found.gpu, found.gpu_ms)):
             if told is None:
                 if device == "gpu":
-                    reason = clean(found.accelerator.reason) or "no GPU"
-                    checks.append(verify.Check("gpu", "", "WebGPU", "", False, None, None, None, reason))
+                    told_of = found.accelerator
+                    reason = clean(told_of.reason) or "no GPU"
+                    checks.append(
+                        verify.Check(
+                            "gpu", "", "WebGPU", "", False, None, None, None, reason, is_broken=told_of.is_broken
+                        )
+                    )
                 continue
             answers = [[np.asarray(values, np.float32) for values in outputs] for outputs in told]
             if [[len(v) for v in one] for one in answers] != [sizes] * len(right):
@@ -291,22 +301,29 @@ def _nobody() -> str:
     return f"nobody opened the page within {WAIT_S / 60:.0f} minutes"
 
 
-def _table(jobs: dict[str, Future[Bench]], phones: int) -> Bench:
+def _table(jobs: Sequence[_Job], failed: list[FailedDevice]) -> Bench:
     """Put the phones side by side; those that failed, or did not come, are named with the reason."""
-    failed: list[FailedDevice] = []
     benches: dict[str, Bench] = {}
-    for name, job in jobs.items():
-        try:
-            benches[name] = job.result()
-        except EnvironmentMissing as error:  # one that was closed must not cost the others' figures
-            failed.append(FailedDevice(name, str(error)))
-    missing = range(len(jobs) + 1, phones + 1)
-    failed += [FailedDevice(f"phone {number}", _nobody()) for number in missing]
-    if not benches:
-        raise EnvironmentMissing(
-            f"no phone could be measured: {failed[0].reason}", "scan the code, and keep the page in front"
-        )
-    return dataclasses.replace(bench.across(benches), failed=tuple(failed))
+    names: list[str] = []
+    gate: GateError | None = None
+    for number, (session, job) in enumerate(jobs, 1):
+        error = job.exception()  # waits: only then is it known which phone had the session last
+        assert session.hello is not None
+        name = browser_records.name(session.hello)
+        names.append(f"{name} ({number})" if name in names else name)
+        if error is None:
+            benches[names[-1]] = job.result()
+            continue
+        if not isinstance(error, EdgeRanError):
+            raise error
+        gate = gate or (error if isinstance(error, GateError) else None)
+        failed = [*failed, FailedDevice(names[-1], str(error), error.remedy, isinstance(error, GateError))]
+    if benches:
+        return dataclasses.replace(bench.across(benches), failed=tuple(failed))
+    if gate:
+        raise gate
+    remedy = failed[0].remedy or "scan the code, and keep the page in front"
+    raise EnvironmentMissing(f"no phone could be measured: {failed[0].reason}", remedy)
 
 
 def _check_accelerator(runtime: RuntimeOptions, told: PageAccelerator) -> None:

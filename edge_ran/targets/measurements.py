@@ -88,7 +88,8 @@ def benchmark(
     if len(specs) == 1:
         found = _benchmark(specs[0], request, plan)
         for one in found.failed:  # of several phones
-            on_failure(EnvironmentMissing(f"{one.device}: {one.reason}", "keep its page in front, the screen on"))
+            remedy = one.remedy or "keep its page in front, the screen on"
+            on_failure(EnvironmentMissing(f"{one.device}: {one.reason}", remedy))
         return found
     benches: dict[str, Bench] = {}
     failed = []

@@ -4,7 +4,7 @@ import { probabilities, Smoother, UNKNOWN } from "./answer.js";
 import { Camera, pictureOf } from "./camera.js";
 import { abilities, Engine } from "./engine.js";
 import { drawMask } from "./mask.js";
-import { serveSession } from "./session.js";
+import { serveSession, tellFailure } from "./session.js";
 
 const BASE = new URL(".", import.meta.url).href;
 const SHOWN = 3;
@@ -185,6 +185,8 @@ async function showPicture(file) {
 }
 
 start().catch((error) => {
+  const invitation = new URLSearchParams(location.search).get("session");
+  if (invitation) tellFailure(invitation, error.message);
   say(error.message);
   at("label").textContent = "not available";
   document.body.dataset.failed = error.message;

@@ -134,11 +134,13 @@ export class Engine {
       const found = compare(this.gpu.reference, answers);
       const last = compare([this.gpu.reference[0]], [again]);
       this.accelerator.checks.gpu = found;
+      this.accelerator.is_broken = !found.is_right || !last.is_right;
       if (!found.is_right) return `its answers are wrong: ${words(found)}`;
       if (!last.is_right) return `its first answer is right, a later one wrong: ${words(last)}`;
       if (!this.gpu.fully_accelerated) return "it cannot run every operator of the file";
       this.gpu.median_ms = await this.medianOf(this.gpu);
     } catch (error) {
+      this.accelerator.is_broken = this.gpu !== null; // it crashed or hung; a file that it does not load, it refuses
       return error.message;
     }
     if (this.wanted === "auto" && this.gpu.median_ms >= this.cpu.median_ms) {

@@ -41,6 +41,11 @@ export async function serveSession(state, invitation, say, show) {
   }
 }
 
+/** Tell the computer that this page cannot start: it waits for a phone. */
+export function tellFailure(invitation, error) {
+  return fetch(api(invitation, "failed"), { method: "POST", body: JSON.stringify({ error }) }).catch(() => {}); // it is gone
+}
+
 // A network that is gone for a moment ends no task.
 async function patiently(ask, say) {
   const began = performance.now();
