@@ -754,7 +754,7 @@ def test_a_camera_that_is_not_there_or_not_allowed_says_what_to_do() -> None:
         done = subprocess.run(
             [
                 *(sys.executable, "-c"),
-                "import os, sys; from pathlib import Path; from edge_ran.camera.source import _check_device\n"
+                "import os, sys; from pathlib import Path; from edge_ran.camera.opencv import _check_device\n"
                 f"os.setgroups([]); os.setgid({uid}); os.setuid({uid})\n"
                 "_check_device('0', Path(sys.argv[1]))",
                 device.name,

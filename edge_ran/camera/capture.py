@@ -33,8 +33,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ran.camera.frame import Frame, FrameSource
 from edge_ran.camera.mjpeg import OtherStream
-from edge_ran.camera.source import Frame, FrameSource
 from edge_ran.errors import CameraError, EdgeRanError, InputError
 from edge_ran.printable import many
 
