@@ -1,10 +1,13 @@
-"""What a file is that is called a video and cannot be played as one."""
+"""What is taken for a video's end and rate, and what a file is that is called a video and cannot be played as one."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from pathlib import Path
+
+MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
+FASTEST, USUAL_RATE = 300.0, 25.0  # frames a second; slow motion has up to 240, and headers without a rate 600
 
 # How files begin that are no videos, and what they are.
 _OTHERS = (

@@ -47,6 +47,19 @@ def write_clip(path: Path, frames: int = 30, fps: float = 30.0, size: tuple[int,
     return path
 
 
+def torn(path: Path, *numbers: int) -> Path:
+    """Overwrite some frames of an AVI of JPEGs, but for their first marks."""
+    data = path.read_bytes()
+    starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
+    broken = bytearray(data)
+    for number in numbers:
+        at = starts[number]
+        length = int.from_bytes(data[at - 4 : at], "little")
+        broken[at + 2 : at + length] = bytes(length - 2)
+    path.write_bytes(broken)
+    return path
+
+
 def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image)[1].tobytes()
 

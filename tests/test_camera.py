@@ -18,14 +18,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, wait_for, write_clip
+from loopback import MjpegServer, jpeg, number_of, numbered, rtsp_server, torn, wait_for, write_clip
 
 from edge_ran.camera import Capture, Frame, FrameSource, Limits, Notice, open_source
 from edge_ran.camera.address import WRITTEN, is_near, remedy_of_address, without_password
@@ -158,7 +158,8 @@ def test_what_is_not_there_is_one_clear_line(text: str, error: type[Exception]) 
     assert caught.value.remedy
 
 
-def test_a_stream_without_a_protocol_is_read() -> None:
+@contextlib.contextmanager
+def stream_without_a_protocol(picture: Callable[[int], bytes]) -> Iterator[str]:
     """As ``rpicam-vid --codec mjpeg --listen -o tcp://0.0.0.0:PORT`` sends it."""
     listener = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
@@ -167,20 +168,39 @@ def test_a_stream_without_a_protocol_is_read() -> None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
             for number in itertools.count():
-                connection.sendall(jpeg(numbered(number % 200)))
+                connection.sendall(picture(number))
                 if ended.wait(0.005):
                     return
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()
     try:
-        with contextlib.closing(open_source(f"tcp://127.0.0.1:{listener.getsockname()[1]}")) as source:
-            assert source.live
-            assert source.read() is not None
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         ended.set()
         listener.close()
         thread.join(5)
+
+
+def test_a_stream_without_a_protocol_is_read() -> None:
+    address = stream_without_a_protocol(lambda n: jpeg(numbered(n % 200)))
+    with address as url, contextlib.closing(open_source(url)) as source:
+        assert source.live
+        assert source.read() is not None
+
+
+def test_torn_pictures_of_a_stream_are_no_loss_of_it() -> None:
+    def picture(number: int) -> bytes:
+        whole = jpeg(numbered(number % 200))
+        return whole[:4] + bytes(len(whole) - 6) + whole[-2:] if number % 200 in (100, 101) else whole
+
+    said = Said()
+    with stream_without_a_protocol(picture) as url:
+        capture = Capture(lambda: open_source(url), notify=said)
+        _take(capture, lambda f: number_of(f.image) > 110)
+        capture.close()
+    assert said.kinds == ["corrupt", "back"]
+    assert capture.dropped["corrupt"] == 2
 
 
 def test_pictures_are_named_as_ffmpeg_names_them(tmp_path: Path) -> None:
@@ -216,6 +236,19 @@ def test_a_clip_cut_short_is_said(tmp_path: Path) -> None:
     source.frames_announced = 400
     _all(Capture(lambda: source, realtime=False, notify=said))
     assert said.kinds == ["short"]
+
+
+def test_torn_frames_of_a_clip_are_left_out_and_are_not_its_end(tmp_path: Path) -> None:
+    clip = torn(write_clip(tmp_path / "clip.avi", 30), 3, 4, 12, 28, 29)
+    capture = Capture(lambda: open_source(str(clip)), realtime=False, notify=(said := Said()))
+    frames = _all(capture)
+    assert [number_of(f.image) for f in frames] == [n for n in range(28) if n not in (3, 4, 12)]
+    assert (capture.captured, dict(capture.dropped)) == (28, {"corrupt": 3})
+    assert [re.search(r"frame \d+", notice.text)[0] for notice in said] == ["frame 3", "frame 4", "frame 12"]
+
+
+def test_a_rate_that_no_camera_has_is_not_believed(tmp_path: Path) -> None:
+    assert [open_source(str(write_clip(tmp_path / f"{fps}.avi", 2, fps))).fps for fps in (240, 600)] == [240, 25]
 
 
 def test_a_file_is_played_at_its_own_pace_or_as_fast_as_possible(tmp_path: Path) -> None:

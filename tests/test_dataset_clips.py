@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from loopback import torn
 
 from edge_ran import dataset
 from edge_ran.camera.source import open_source
@@ -87,17 +88,6 @@ def test_a_steady_clip_gives_a_frame_a_step(tmp_path, name, step_s):
     rows = clip_rows(path, step_s)
     assert len(rows) == max(1, round(3 / step_s))
     assert brightness(clip_frames(path, rows)) == list(rows)
-
-
-def torn(path: Path, *numbers: int) -> Path:
-    """Overwrite the beginnings of some frames of an AVI of JPEGs."""
-    data = path.read_bytes()
-    starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
-    broken = bytearray(data)
-    for number in numbers:
-        broken[starts[number] + 2 : starts[number] + 202] = bytes(200)
-    path.write_bytes(broken)
-    return path
 
 
 def test_torn_frames_are_passed_over_and_the_rest_is_used(tmp_path):

@@ -22,10 +22,12 @@ from edge_ran.camera.frame import Frame, FrameSource
 from edge_ran.errors import CameraError, InputError
 from edge_ran.files import check_regular
 from edge_ran.picture import MOST_PIXELS, eight_bit_bgr, square_pixels
-from edge_ran.video_file import is_text, why_unreadable
+from edge_ran.video_file import FASTEST, MOST_TORN_IN_A_ROW, USUAL_RATE, is_text, why_unreadable
 
 OPEN_TIMEOUT_S = 10.0
 _VIDEO4LINUX = 81  # the major number of its devices, whatever udev calls them
+_MOST_TORN_OF_A_STREAM = 25  # frames in a row that cannot be decoded; then the stream is lost
+_QUICK_S = 1.0  # a frame that cannot be grabbed for longer is not torn: nothing came
 
 # Small probes: FFmpeg's own take five seconds to open an RTSP stream. TCP first: UDP loses packets and smears pictures.
 _RTSP_OPTIONS = "fflags;nobuffer|flags;low_delay|analyzeduration;500000|probesize;500000"
@@ -36,6 +38,7 @@ class _Cv2Source(FrameSource):
     """A source behind ``cv2.VideoCapture``."""
 
     _may_stretch = False  # videos say the shape of their pixels, cameras do not
+    _most_torn = 1  # frames in a row that cannot be grabbed; then it is the end
 
     def __init__(self, name: str, video: cv2.VideoCapture, live: bool, fps: float) -> None:
         self.name, self.live, self.fps = name, live, fps
@@ -45,19 +48,21 @@ class _Cv2Source(FrameSource):
             raise InputError(f"{name} has frames of {width:.0f} x {height:.0f} pixels", "make it smaller")
         self._video = video
         self._index = 0
+        self._broken = 0
+        self._torn, self._is_grabbed = 0, False  # frames to tell of, and whether the one behind them waits
         self._lock = threading.Lock()  # a release during a read is a crash in C++
 
     def read(self) -> Frame | None:
         with self._lock:
             began, worked = time.monotonic(), time.thread_time()
-            if not self._video.grab():
+            if not self._grab():
                 return self._end()
             arrived = self._arrived(began, time.monotonic(), time.thread_time() - worked)
             position_ms = self._video.get(cv2.CAP_PROP_POS_MSEC)
             whole, image = self._video.retrieve()
             decoded = time.monotonic()
         if not whole or image is None or image.size == 0:
-            raise InputError(f"{self.name}: frame {self._index} is broken")
+            raise self._is_broken()
         if image.ndim not in (2, 3) or image.shape[0] == 1 or image.shape[2:] == (2,):  # bytes as the driver has them
             raise InputError(f"{self.name} sends pixels in a form that OpenCV does not unpack")
         pixels = eight_bit_bgr(np.asarray(image)[..., :3] if image.ndim == 3 else np.asarray(image), Path(self.name))
@@ -68,6 +73,31 @@ class _Cv2Source(FrameSource):
         frame = Frame(pixels, self._index, captured_at, timestamp, capture_ms=(decoded - arrived) * 1e3)
         self._index += 1
         return frame
+
+    def _grab(self) -> bool:
+        """Grab the next frame; False at the end. A torn frame fails as the end does: what follows tells them apart.
+
+        Raises:
+            InputError: a frame is torn, and there is one behind it.
+        """
+        while not self._is_grabbed:
+            began = time.monotonic()
+            self._is_grabbed = self._video.grab()
+            if self._is_grabbed:
+                break
+            self._torn += 1
+            if self._torn >= self._most_torn or (self.live and time.monotonic() - began > _QUICK_S):
+                self._torn = 0
+                return False
+        if self._torn:
+            self._torn -= 1
+            raise self._is_broken()
+        self._is_grabbed = False
+        return True
+
+    def _is_broken(self) -> InputError:
+        self._broken += 1
+        return InputError(f"{self.name}: frame {self._index + self._broken - 1} is broken")
 
     def _end(self) -> Frame | None:
         raise CameraError(f"{self.name} stopped sending pictures", "check its cable, power and network")
@@ -162,6 +192,7 @@ class NetworkVideo(_Cv2Source):
     """RTSP, or a stream without a protocol of its own, through FFmpeg."""
 
     _may_stretch = True
+    _most_torn = _MOST_TORN_OF_A_STREAM
 
     def __init__(self, name: str, timeout_s: float) -> None:
         milliseconds = int(timeout_s * 1e3)
@@ -202,8 +233,10 @@ class VideoFile(_Cv2Source):
             why = why_unreadable(name) if is_file else ("is no video that can be read", remedy_of_address(name))
             raise InputError(f"{shown} {why[0]}", why[1])
         own = video.get(cv2.CAP_PROP_FPS)
-        own = own if 0 < own <= 1000 else 25.0
+        own = own if 0 < own <= FASTEST else USUAL_RATE
         super().__init__(shown, video, live=False, fps=fps or own)
+        if is_file:  # over a network each attempt may wait for the time-out
+            self._most_torn = MOST_TORN_IN_A_ROW
         self._speed = self.fps / own
         self.frames_announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._last = -1.0 / self.fps

@@ -17,13 +17,11 @@ from edge_ran import files
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import check_name
 from edge_ran.picture import CLIP_SUFFIXES, MOST_PIXELS, eight_bit_bgr, square_pixels
-from edge_ran.video_file import is_text, why_unreadable
+from edge_ran.video_file import FASTEST, MOST_TORN_IN_A_ROW, USUAL_RATE, is_text, why_unreadable
 
 __all__ = ["CLIP_SUFFIXES", "clip", "clip_frames", "clip_rows", "live_clip", "timed_frames"]
 
-MOST_TORN_IN_A_ROW = 250  # frames that cannot be decoded; then it is the end
 MOST_STEPS = 1_000_000  # eleven days of seconds; time stamps may claim any length
-_FASTEST, _USUAL_RATE = 300.0, 25.0  # frames a second; slow motion has up to 240, and headers without a rate 600
 _UNREADABLE = (0,)  # a clip that cannot be read has one frame, which says so when it is decoded
 
 
@@ -113,7 +111,7 @@ def timed_frames(path: Path, least_s: float) -> Iterator[tuple[float, NDArray[np
     times, taken_s = _times_s(path), -math.inf
 
     def time_of(row: int) -> float:
-        return float(times[min(row, len(times) - 1)]) if len(times) else row / _USUAL_RATE
+        return float(times[min(row, len(times) - 1)]) if len(times) else row / USUAL_RATE
 
     def is_wanted(row: int) -> bool:
         return time_of(row) - taken_s >= least_s - 1e-6
@@ -157,10 +155,10 @@ def _times_s(path: Path) -> NDArray[np.float64]:
             times = _positions(frames)
             rate = frames.get(cv2.CAP_PROP_FPS)
         if len(times) > 1 and not np.any(np.diff(times)):
-            times = np.arange(len(times)) / (rate if 0 < rate < 1e4 else _USUAL_RATE)
+            times = np.arange(len(times)) / (rate if 0 < rate < 1e4 else USUAL_RATE)
     times = np.sort(times)
-    if len(times) > 2 and times[-1] - times[0] < (len(times) - 1) / _FASTEST:
-        return np.arange(len(times)) / _USUAL_RATE
+    if len(times) > 2 and times[-1] - times[0] < (len(times) - 1) / FASTEST:
+        return np.arange(len(times)) / USUAL_RATE
     return times
 
 
