@@ -35,6 +35,7 @@ from edge_ran.card import Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import main
 from edge_ran.deploy import board as board_side
+from edge_ran.deploy import boards as known_boards
 from edge_ran.deploy import fetch, fleet, layout, rollout, service
 from edge_ran.deploy.acceptance import Acceptance, accept
 from edge_ran.deploy.layout import Layout
@@ -412,7 +413,7 @@ def test_a_board_without_systemd_is_refused_and_unchanged(edge_ran, labelled_mod
 def test_one_board_first_and_no_further_when_it_fails(ends, max_failures, expected, code, labelled_model, monkeypatch):
     given = dict(zip("abc", (end.replace("_", " ") for end in ends.split()), strict=True))
 
-    def deploy_one(device, spec, plan, answers, say):
+    def deploy_one(device, spec, plan, answers, say, connections):
         assert answers.stat().st_size > 100
         return rollout.Outcome(device, given[device])
 
@@ -501,6 +502,8 @@ def test_what_cannot_be_deployed(edge_ran, labelled_model):
         (("deploy", labelled_model(), "--device", "ssh://x", "--record", "some"), "--record some is unknown"),
         (("status",), "nothing was deployed"),
         (("rollback",), "no board is named"),
+        (("logs",), "no board is named"),
+        (("fetch", "more"), "no board is named"),
     ):
         done = edge_ran(*words)
         assert done.code == 2, done
@@ -517,6 +520,23 @@ def test_a_board_that_does_not_answer_is_in_the_json_of_every_verb(edge_ran, lab
         assert done.code == 3, done
         (board,) = valid(name, done.stdout)["boards"]
         assert "off" in board.values(), board
+
+
+def test_a_known_board_without_a_description_is_told_of_and_can_be_forgotten(edge_ran, tmp_path: Path):
+    gone, wrong = tmp_path / "gone.toml", tmp_path / "wrong.toml"
+    wrong.write_text("summary = ")
+    for path in (gone, wrong):
+        known_boards.remember(str(path))
+    for verb in (("status",), ("rollback", "--all"), ("undeploy", "--all")):
+        done = edge_ran(*verb)
+        assert done.code == 3, done
+        assert f"gone: cannot read {gone}" in done.stdout
+        assert f"-> put it back, or have the board forgotten: edge-ran undeploy --device {gone}" in done.stdout
+        assert f"wrong: {wrong} is not TOML" in done.stdout
+    assert "is not TOML" in edge_ran("logs", "--device", "wrong").stderr
+    assert "it is forgotten here" in edge_ran("undeploy", "--device", "gone").stdout
+    edge_ran("undeploy", "--device", "wrong")
+    assert known_boards.known() == [str(wrong)]
 
 
 # On real boards.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import shlex
 import shutil
+import signal
+import socket
 import sys
 import sysconfig
 import threading
@@ -111,6 +114,47 @@ def test_ctrl_c_ends_a_fetch_where_nothing_runs_that_it_could_end(there: There):
 
         with pytest.raises(KeyboardInterrupt):
             remote.session.request("send", {"name": "red/c1/000001.jpg"}, {b"D": interrupt}, 20)
+
+
+DOZE = """
+class Board:
+    def __init__(self, agent):
+        self.agent = agent
+
+    def do_doze(self):
+        return {"code": self.agent.execute(["sleep", "30"], {})}
+"""
+
+
+def test_ctrl_c_ends_a_deployment_before_the_release_is_switched_to(
+    there: There, labelled_model, tmp_path, monkeypatch
+):
+    here, asked = threading.get_ident(), []
+
+    def accept(remote: Remote, *_: object) -> None:
+        remote.session.request("extend", {"modules": {"doze": DOZE}}, {})
+        threading.Timer(0.5, signal.pthread_kill, (here, signal.SIGINT)).start()
+        remote.session.request("doze", {}, {})
+
+    monkeypatch.setattr(Remote, "check", lambda remote, plan: remote.facts())
+    monkeypatch.setattr(Remote, "accept", accept)
+    monkeypatch.setattr(Remote, "switch", lambda remote, identity: asked.append(identity))
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        rollout.deploy([("board", there.spec)], Plan(labelled_model()), lambda line: None)
+    assert asked == []
+    assert threading.active_count() == before
+
+
+def test_ctrl_c_ends_a_connection_that_is_being_made(there: There):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        spec = dataclasses.replace(there.spec, target=f"ssh://127.0.0.1:{silent.getsockname()[1]}")
+        remote = Remote(spec, lambda line: None, 60)
+        threading.Timer(0.5, remote.session.cut).start()
+        with pytest.raises(EnvironmentMissing), remote:
+            pass
+        with pytest.raises(EnvironmentMissing):
+            remote.facts()
 
 
 def test_a_deployment_that_is_refused_takes_nothing_from_the_one_that_goes_on(there: There):

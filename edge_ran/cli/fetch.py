@@ -25,7 +25,7 @@ def fetch(
     from edge_ran.deploy import boards
     from edge_ran.deploy.fetch import fetch as bring
 
-    ((_, spec),) = boards.chosen([device.device], False)
+    board = boards.only(device.device)
     with progress_bar("fetching pictures", output.quiet) as progress:
-        found = bring(spec, folder, keep, progress)
+        found = bring(board, folder, keep, progress)
     emit(output.json, found, render.fetched)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 if TYPE_CHECKING:
-    from edge_ran.catalogue import DeviceSpec
+    from edge_ran.deploy.boards import Board
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FleetOptions:
     ] = None
     all: Annotated[bool, typer.Option("--all", help="Every board that this machine has deployed to.")] = False
 
-    def chosen(self, only_named: bool = False) -> list[tuple[str, DeviceSpec]]:
+    def chosen(self, only_named: bool = False) -> list[tuple[str, Board]]:
         """Return them; with ``only_named``, none is meant unless it is named or ``--all`` is given."""
         from edge_ran.deploy import boards
         from edge_ran.errors import UsageError

@@ -21,5 +21,4 @@ def logs(
     from edge_ran.cli.render import deploy as render
     from edge_ran.deploy import boards, fleet
 
-    ((_, spec),) = boards.chosen([device.device], False)
-    emit(output.json, fleet.log(spec, lines), render.log)
+    emit(output.json, fleet.log(boards.only(device.device), lines), render.log)

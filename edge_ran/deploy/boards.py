@@ -9,17 +9,38 @@ import shlex
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_ran import files
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.errors import EdgeRanError, UsageError
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
 from edge_ran.targets import resolve
 
 if sys.platform != "win32":
     import fcntl
 
 _changing = threading.Lock()  # boards are deployed to by several threads; another process is kept out by a file
+
+
+@dataclass(frozen=True)
+class Undescribed:
+    """A known board whose description is gone or wrong, and why."""
+
+    name: str
+    error: EnvironmentMissing
+    is_gone: bool
+    is_named: bool  # else it is meant by --all
+
+
+Board = DeviceSpec | Undescribed
+
+
+def described(board: Board) -> DeviceSpec:
+    """Return a board's description. Raises EnvironmentMissing where it is gone or wrong."""
+    if isinstance(board, Undescribed):
+        raise board.error
+    return board
 
 
 def known() -> list[str]:
@@ -48,37 +69,53 @@ def forget(device: str) -> None:
         files.write_text(_file(), json.dumps([one for one in known() if one != word], indent=1) + "\n")
 
 
-def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, DeviceSpec]]:
+def chosen(devices: Sequence[str], every: bool) -> list[tuple[str, Board]]:
     """The boards that were named, or with ``every`` all that are known.
 
-    A known board with a TOML file may be called by the file's name alone.
+    A known board with a TOML file may be called by the file's name alone. One whose file is gone or wrong is there all
+    the same: something runs on it.
 
     Raises:
         UsageError: none was named, none is known, or one is not a board over ssh.
     """
-    by_name = {Path(word).stem: word for word in known() if word.endswith(".toml")}
-    words = [*devices, *(known() if every or not devices else [])]
+    remembered = known()
+    by_name = {Path(word).stem: word for word in remembered if word.endswith(".toml")}
+    words = [*devices, *(remembered if every or not devices else [])]
     if not words:
         raise UsageError("no board is named, and nothing was deployed from here yet", "add --device NAME")
-    found: dict[str, DeviceSpec] = {}
-    for word in words:
+    found: dict[str, Board] = {}
+    for place, word in enumerate(words):
         try:
             spec = resolve(word)
         except EdgeRanError:
-            if word in by_name:
-                word = by_name[word]
+            word = by_name.get(word, word)
+            try:
                 spec = resolve(word)
-            elif word in devices:
-                raise
-            else:
-                continue  # its description is gone
+            except EdgeRanError as error:
+                if _lasting(word) not in remembered:
+                    raise
+                found.setdefault(_lasting(word), _undescribed(word, error, place < len(devices)))
+                continue
         if not spec.target.startswith("ssh:"):
             remedy = "edge-ran run" if spec.target == "local" else f"edge-ran benchmark --device {shlex.quote(word)}"
             raise UsageError(f"{spec.name} is not a board over ssh: nothing can be deployed to it", remedy)
         found.setdefault(_lasting(word), spec)
-    if not found:
-        raise UsageError("no known board has a description any more", "add --device NAME")
     return list(found.items())
+
+
+def only(device: str) -> DeviceSpec:
+    """The board that a verb for a single one was given. Raises as ``chosen`` and ``described`` do."""
+    if device == "local":
+        raise UsageError("no board is named", "add --device NAME")
+    ((_, board),) = chosen([device], False)
+    return described(board)
+
+
+def _undescribed(word: str, error: EdgeRanError, is_named: bool) -> Undescribed:
+    is_gone, remedy = not Path(word).exists(), error.remedy
+    if is_gone:
+        remedy = f"put it back, or have the board forgotten: edge-ran undeploy --device {shlex.quote(word)}"
+    return Undescribed(Path(word).stem, EnvironmentMissing(str(error), remedy), is_gone, is_named)
 
 
 def _lasting(device: str) -> str:

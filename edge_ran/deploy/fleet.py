@@ -5,19 +5,18 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from edge_ran.camera.address import without_password
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import boards
+from edge_ran.deploy.boards import Board, Undescribed, described
+from edge_ran.deploy.connections import Connections, on_each
 from edge_ran.deploy.remote import Live, Remote, Running, error_text
 from edge_ran.errors import EdgeRanError, GateError
 
 Say = Callable[[str], None]
-Chosen = Sequence[tuple[str, DeviceSpec]]
-_T = TypeVar("_T")
+Chosen = Sequence[tuple[str, Board]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Changes:
 
 def status(chosen: Chosen, timeout_s: float, with_token: bool = False) -> Fleet:
     """Ask every board at the same time. Raises nothing for one that does not answer."""
-    return Fleet(_each(chosen, lambda device, spec: _status(device, spec, timeout_s, with_token)))
+    return Fleet(on_each(chosen, lambda device, board, open_: _status(device, board, open_, timeout_s, with_token)))
 
 
 def log(spec: DeviceSpec, lines: int) -> Log:
@@ -117,12 +116,12 @@ def log(spec: DeviceSpec, lines: int) -> Log:
 
 def roll_back(chosen: Chosen, say: Say, wait_s: float) -> Changes:
     """Run the latest earlier release that worked again, on every board."""
-    return Changes(_each(chosen, lambda device, spec: _roll_back(device, spec, say, wait_s)))
+    return Changes(on_each(chosen, lambda device, board, open_: _roll_back(device, board, open_, say, wait_s)))
 
 
 def undeploy(chosen: Chosen, say: Say) -> Changes:
     """End what runs on every board and remove it."""
-    return Changes(_each(chosen, lambda device, spec: _undeploy(device, spec, say)))
+    return Changes(on_each(chosen, lambda device, board, open_: _undeploy(device, board, open_, say)))
 
 
 @dataclass(frozen=True)
@@ -137,21 +136,16 @@ class _Removed:
     removed: bool
 
 
-def _each(chosen: Chosen, work: Callable[[str, DeviceSpec], _T]) -> tuple[_T, ...]:
-    with ThreadPoolExecutor(max(1, len(chosen))) as pool:
-        return tuple(pool.map(lambda item: work(*item), chosen))
-
-
-def _status(device: str, spec: DeviceSpec, timeout_s: float, with_token: bool) -> BoardStatus:
+def _status(device: str, board: Board, connections: Connections, timeout_s: float, with_token: bool) -> BoardStatus:
     try:
-        with Remote(spec, lambda line: None, timeout_s) as remote:
+        with connections.add(Remote(described(board), lambda line: None, timeout_s)) as remote:
             asked = time.time()
             found: Running = remote.status()
             drift = found.time - (asked + time.time()) / 2
     except EdgeRanError as error:
-        return BoardStatus(spec.name, False, error_text(error, spec.name), error.remedy)
+        return BoardStatus(board.name, False, error_text(error, board.name), error.remedy)
     return BoardStatus(
-        device=spec.name,
+        device=board.name,
         answers=True,
         trouble=found.trouble,
         remedy=f"edge-ran logs --device {shlex.quote(device)}" if found.trouble and found.release else "",
@@ -170,14 +164,14 @@ def _status(device: str, spec: DeviceSpec, timeout_s: float, with_token: bool) -
     )
 
 
-def _roll_back(device: str, spec: DeviceSpec, say: Say, wait_s: float) -> BoardChange:
+def _roll_back(device: str, board: Board, connections: Connections, say: Say, wait_s: float) -> BoardChange:
     found = _Previous("", "")
     try:
-        with Remote(spec, say, word=device) as remote:
+        with connections.add(Remote(described(board), say, word=device)) as remote:
             found = remote.session.ask("previous", _Previous)
             if not found.previous:
                 raise GateError(
-                    f"{spec.name} has no earlier release that worked", f"edge-ran status --device {remote.word}"
+                    f"{board.name} has no earlier release that worked", f"edge-ran status --device {remote.word}"
                 )
             remote.switch(found.previous)
             try:
@@ -186,20 +180,30 @@ def _roll_back(device: str, spec: DeviceSpec, say: Say, wait_s: float) -> BoardC
                 remote.switch(found.current)
                 raise
     except EdgeRanError as error:
-        return _failed(spec, error, found.previous, found.current)
-    return BoardChange(spec.name, found.previous, found.current)
+        return _failed(board, error, found.previous, found.current)
+    return BoardChange(board.name, found.previous, found.current)
 
 
-def _undeploy(device: str, spec: DeviceSpec, say: Say) -> BoardChange:
+def _undeploy(device: str, board: Board, connections: Connections, say: Say) -> BoardChange:
     try:
-        with Remote(spec, say) as remote:
+        if isinstance(board, Undescribed) and board.is_gone and board.is_named:
+            return _forgotten(device, board)
+        with connections.add(Remote(described(board), say)) as remote:
             removed = remote.session.ask("undeploy", _Removed)
         boards.forget(device)
     except EdgeRanError as error:
-        return _failed(spec, error)
-    return BoardChange(spec.name, freed_bytes=removed.freed_bytes)
+        return _failed(board, error)
+    return BoardChange(board.name, freed_bytes=removed.freed_bytes)
 
 
-def _failed(spec: DeviceSpec, error: EdgeRanError, release: str = "", before: str = "") -> BoardChange:
-    failure = error_text(error, spec.name)
-    return BoardChange(spec.name, release, before, exit_code=error.exit_code, failure=failure, remedy=error.remedy)
+def _forgotten(device: str, board: Undescribed) -> BoardChange:
+    """Forget a board that cannot be reached without its description: this is the only way to get rid of it."""
+    boards.forget(device)
+    what = f"{board.error}; it is forgotten here, and nothing was removed there"
+    remedy = "to remove what runs there: edge-ran undeploy --device ssh://USER@HOST"
+    return BoardChange(board.name, exit_code=board.error.exit_code, failure=what, remedy=remedy)
+
+
+def _failed(board: Board, error: EdgeRanError, release: str = "", before: str = "") -> BoardChange:
+    failure = error_text(error, board.name)
+    return BoardChange(board.name, release, before, exit_code=error.exit_code, failure=failure, remedy=error.remedy)

@@ -6,14 +6,14 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import boards
 from edge_ran.deploy.acceptance import Acceptance
+from edge_ran.deploy.boards import Board, described
+from edge_ran.deploy.connections import Connections, on_each
 from edge_ran.deploy.release import Plan, new_payload, pack, record_answers
 from edge_ran.deploy.remote import Remote, error_text
 from edge_ran.errors import EdgeRanError, GateError
@@ -62,7 +62,7 @@ class Rollout:
 
 
 def deploy(
-    chosen: Sequence[tuple[str, DeviceSpec]],
+    chosen: Sequence[tuple[str, Board]],
     plan: Plan,
     say: Say,
     *,
@@ -92,28 +92,29 @@ def deploy(
         for together in groups:
             failed = sum(one.end in ("refused", "rolled back") for one in outcomes)
             if failed > max_failures:
-                outcomes += [Outcome(spec.name, "skipped", reason=f"{failed} failed before it") for _, spec in together]
+                outcomes += [
+                    Outcome(board.name, "skipped", reason=f"{failed} failed before it") for _, board in together
+                ]
                 continue
-            with ThreadPoolExecutor(max(1, len(together))) as pool:
-                outcomes += pool.map(lambda item: work(item[0], item[1], plan, answers, say), together)
+            outcomes += on_each(together, lambda device, board, open_: work(device, board, plan, answers, say, open_))
     return Rollout(str(plan.model), tuple(outcomes))
 
 
-def deploy_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Say) -> Outcome:
+def deploy_one(device: str, board: Board, plan: Plan, answers: Path, say: Say, connections: Connections) -> Outcome:
     """Deploy to one board. Raises nothing: what went wrong is in the outcome."""
-    work = _Deployment(device, spec, plan, say)
+    work = _Deployment(device, board, plan, say)
     began = time.monotonic()
     end: End = "failed"
     reason = remedy = ""
     try:
-        with Remote(spec, say, word=device) as remote:
+        with connections.add(Remote(described(board), say, word=device)) as remote:
             try:
                 end, reason = work.carry_out(remote, answers)
             finally:
                 with contextlib.suppress(EdgeRanError):
                     remote.finish()
     except EdgeRanError as error:
-        reason, remedy = error_text(error, spec.name), error.remedy
+        reason, remedy = error_text(error, board.name), error.remedy
         if isinstance(error, GateError):
             end = "refused"
         elif work.is_switched:
@@ -121,16 +122,16 @@ def deploy_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Sa
     if end == "rolled back":
         remedy = f"edge-ran logs --device {shlex.quote(device)}"
     return Outcome(
-        spec.name, end, work.release, work.before, reason, remedy, (), work.acceptance, time.monotonic() - began
+        board.name, end, work.release, work.before, reason, remedy, (), work.acceptance, time.monotonic() - began
     )
 
 
 class _Deployment:
     """The steps on one board, and how far they came."""
 
-    def __init__(self, device: str, spec: DeviceSpec, plan: Plan, say: Say) -> None:
+    def __init__(self, device: str, board: Board, plan: Plan, say: Say) -> None:
         self._device, self._plan = device, plan
-        self._name, self._say = spec.name, say
+        self._name, self._say = board.name, say
         self.release = self.before = ""
         self.acceptance: Acceptance | None = None
         self.is_switched = False
@@ -176,13 +177,13 @@ class _Deployment:
         return reason
 
 
-def plan_one(device: str, spec: DeviceSpec, plan: Plan, answers: Path, say: Say) -> Outcome:
+def plan_one(device: str, board: Board, plan: Plan, answers: Path, say: Say, connections: Connections) -> Outcome:
     """Say what ``deploy_one`` would do; the board is asked, and nothing is changed there."""
     try:
-        with Remote(spec, say) as remote:
+        with connections.add(Remote(described(board), say)) as remote:
             found = remote.facts()
         with new_payload() as payload:
-            release = pack(plan, spec, answers, payload, found.python)
+            release = pack(plan, described(board), answers, payload, found.python)
     except EdgeRanError as error:
-        return Outcome(spec.name, "failed", reason=error_text(error, spec.name), remedy=error.remedy)
-    return Outcome(spec.name, "planned", release.identity, found.current, words=release.shown_words)
+        return Outcome(board.name, "failed", reason=error_text(error, board.name), remedy=error.remedy)
+    return Outcome(board.name, "planned", release.identity, found.current, words=release.shown_words)

@@ -31,7 +31,7 @@ MOST_LATE_BYTES = 1 << 24  # more than can be on its way when we close
 
 
 class Connection:
-    """``ssh`` and what it started there. Frames as ``there`` tells; every wait has an end.
+    """``ssh`` and what it started there. Frames as ``there`` tells; every wait has an end. ``meet`` comes first.
 
     Raises:
         EnvironmentMissing: there is no ssh here, no way there, no Python there, or the connection was lost.
@@ -43,11 +43,11 @@ class Connection:
         self._said: list[str] = []
         self._met, self._closed = False, threading.Event()
         self._writing = threading.Lock()
-        source = AGENT.read_bytes()
+        self._source = AGENT.read_bytes()
         try:
             # A session of its own: Ctrl-C at the terminal is ours to hand on.
             self._ssh = subprocess.Popen(
-                command(spec, address, timeout_s, len(source), pages), bufsize=0, stdin=subprocess.PIPE,
+                command(spec, address, timeout_s, len(self._source), pages), bufsize=0, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         except FileNotFoundError as error:
@@ -60,15 +60,14 @@ class Connection:
         ]
         for reader in self._readers:
             reader.start()
-        try:
-            self._write(source)
-            kind, _ = self._next(timeout_s)
-            if kind != b"H":
-                raise self._failure()
-            self._met = True
-        except BaseException:
-            self.close()
-            raise
+
+    def meet(self, timeout_s: float) -> None:
+        """Wait until the agent is there."""
+        self._write(self._source)
+        kind, _ = self._next(timeout_s)
+        if kind != b"H":
+            raise self._failure()
+        self._met = True
 
     def request(self, what: str, **values: Any) -> None:
         """Ask for something: ``agent.Agent`` has a method for each."""
@@ -106,6 +105,10 @@ class Connection:
                 if interrupted:
                     raise KeyboardInterrupt from None
                 raise
+
+    def cut(self) -> None:
+        """End ssh at once, from any thread: whoever waits for an answer gets EnvironmentMissing."""
+        self._ssh.terminate()
 
     def close(self) -> None:
         """End the connection, and with it everything that it started there."""

@@ -66,6 +66,13 @@ class Session:
         self.spec, self.say = spec, say
         self._address = ssh_address(spec.target)
         self._connection: Connection | None = None
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """End the connection, also one that is being made, at once, from any thread: who waits gets an error."""
+        self._is_cut = True
+        if (connection := self._connection) is not None:
+            connection.cut()
 
     def close(self) -> None:
         """End the connection; what it started there ends with it."""
@@ -77,6 +84,13 @@ class Session:
         """Return the connection, which is made where there is none yet."""
         if self._connection is None:
             self._connection = Connection(self.spec, self._address, timeout_s, pages)
+            try:
+                if self._is_cut:
+                    self._connection.cut()
+                self._connection.meet(timeout_s)
+            except BaseException:
+                self.close()
+                raise
         return self._connection
 
     def look(self, timeout_s: float = PATIENCE_S, pages: Sequence[Page] = ()) -> Installed:
@@ -131,6 +145,8 @@ class Session:
     ) -> dict[str, Any]:
         """Ask for something, hand on the frames that come before the answer, and return the answer as it came."""
         connection = self.connect()
+        if self._is_cut:  # the answer before may have been on its way already
+            raise self.failed("is not asked any more")
         connection.request(what, **values or {})
         return connection.answer(timeout_s, on)
 
