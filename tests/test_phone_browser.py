@@ -466,6 +466,51 @@ def test_a_network_that_is_gone_for_a_moment_ends_no_task(browser: Any, site: Pa
         assert (told["is_open"], broken["is_open"]) == (False, False)
 
 
+# A page that measures for a computer; every batch takes as long as a sign of life may wait.
+BENCHMARK = """
+const [url, done] = arguments;
+(async () => {
+  const tasks = [
+    { kind: "benchmark", id: 7, sessions: 3, runs: 20, least_ms: 0, most_ms: 60000, warmup_runs: 1 },
+    { kind: "end", id: 0 },
+  ];
+  const told = { loads: 0, parts: 0, result: null };
+  let now = 0;
+  performance.now = () => (now += 6000);
+  window.fetch = async (address, { body } = {}) => {
+    const what = address.split("/").pop();
+    if (what === "hello") return Response.json({ session: "s" });
+    if (what === "task") return Response.json(tasks.shift());
+    if (what === "part") told.parts++;
+    else told.result = JSON.parse(body);
+    return Response.json({ go_on: false });
+  };
+  const worker = { ask: async (verb, { runs }) => ({ samples_ms: Array(Math.min(runs, 10)).fill(told.loads) }) };
+  const engine = { accelerator: { checks: {} }, check: { pixels: [] }, serving: { worker, load_ms: 0 } };
+  engine.loadAgain = async () => { engine.serving = { worker, load_ms: ++told.loads }; };
+  const { serveSession } = await import(`${url}session.js`);
+  await serveSession({ engine }, "an invitation", () => {}, () => {});
+  done(told);
+})().catch((error) => done(error.message));
+"""
+
+
+def test_each_session_of_a_measurement_begins_cold_and_the_page_gives_signs_of_life(browser: Any, site: Path) -> None:
+    with static_server(site) as url:
+        browser.get(f"{url}manifest.webmanifest")
+        told = browser.execute_async_script(BENCHMARK, url)
+    assert told["result"]["load_ms"] == told["result"]["first_ms"] == [1, 2, 3]
+    assert told["parts"] >= 3
+
+
+def test_in_a_session_nothing_on_the_page_disturbs_the_computers_work(browser: Any, site: Path) -> None:
+    with static_server(site) as url:
+        browser.get(f"{url}?accelerator=cpu&session=none")
+        wait_until(browser, 'document.getElementById("message").textContent.includes("the session has ended")')
+        shown = [one for one in ("pause", "turn", "torch", "gallery") if browser.find_element("id", one).is_displayed()]
+        assert shown == []
+
+
 def test_a_browser_without_relaxed_simd_gets_the_other_build(browser: Any, site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     shutil.copytree(site, folder)

@@ -32,11 +32,13 @@ from edge_ran.bench import Bench, Plan, read_bench, read_sustained
 from edge_ran.card import InputSpec, ModelCard
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.classifier import Classifier
+from edge_ran.cli import main
 from edge_ran.errors import EnvironmentMissing, GateError, InputError, UsageError
 from edge_ran.graph import attach_card
 from edge_ran.phone import assets
 from edge_ran.phone.messages import Hello, TimedRuns
 from edge_ran.phone.sessions import Session
+from edge_ran.phone.site import SiteOptions
 from edge_ran.picture import read_picture
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 from edge_ran.runtime import RuntimeOptions
@@ -364,12 +366,36 @@ def test_a_phone_that_fails_costs_the_others_no_figures() -> None:
         target._table(jobs[1:], [])
 
 
+def test_a_phones_report_is_advised_what_a_phone_can_do() -> None:
+    hello, timed = records.read(Hello, HELLO, "phone"), records.read(TimedRuns, TIMED, "phone")
+    wide = dataclasses.replace(timed, sessions_ms=tuple((float(n), float(n + 9)) * 20 for n in range(1, 7)))
+    report = browser_records.report(MODEL, RuntimeOptions(), Plan(), hello, wide)
+    (doubt,) = (one for one in report.validity.reasons if "the median is known to" in one)
+    assert doubt.endswith("only: more --num-runs")
+
+
+def test_the_phones_screen_answers_by_the_numbers_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[SiteOptions] = []
+
+    def serving(models: Any, place: Any, options: SiteOptions) -> None:
+        given.append(options)
+        raise EnvironmentMissing("enough")
+
+    monkeypatch.setattr(target, "serving", serving)
+    words = ["run", str(MODEL), "--device", "browser", "--smoothing", "0.5", "--threshold", "0.3"]
+    monkeypatch.setattr(sys, "argv", ["edge-ran", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert [(one.smoothing, one.threshold) for one in given] == [(0.5, 0.3)]
+
+
 @pytest.mark.parametrize(
     ("order", "what"),
     [
         (Order("benchmark", (MODEL, MODEL)), "one model at a time"),
         (Order("benchmark", (MODEL,), {}, RuntimeOptions(threads=2)), "--threads"),
         (Order("benchmark", (MODEL,), {"images": "folder"}), "--images"),
+        (Order("benchmark", (MODEL,), {}, RuntimeOptions(), Plan(until=0.02)), "--until is not possible"),
         (Order("benchmark", (MODEL,), {"phones": 17}), "--phones 17"),
         (Order("sustain", (MODEL,)), "a time above 0"),
         (Order("profile", (MODEL,), {}, RuntimeOptions(threads=1)), "profile is not possible in a browser"),

@@ -34,7 +34,7 @@ class Decider:
         if not (0 <= threshold <= 1 and 0 <= margin <= 1):
             what = f"the margin {margin}" if 0 <= threshold <= 1 else f"--threshold {threshold:g}"
             raise UsageError(f"{what} is no score from 0 to 1", "for instance --threshold 0.5")
-        self._smoothing, self._threshold = smoothing, threshold
+        self.smoothing, self.threshold = smoothing, threshold
         self._margin = margin if smoothing else 0.0
         self._scores: NDArray[np.float32] | None = None
         self._answer: int | None = None
@@ -51,10 +51,10 @@ class Decider:
             The smoothed scores (classes,), the answer's index or ``UNKNOWN``, and whether the answer changed; the very
             first answer is a change.
         """
-        if self._scores is None or not self._smoothing or at - self._last > _FORGET_AFTER_S:
+        if self._scores is None or not self.smoothing or at - self._last > _FORGET_AFTER_S:
             smoothed = scores
         else:
-            smoothed = self._smoothing * self._scores + (1 - self._smoothing) * scores
+            smoothed = self.smoothing * self._scores + (1 - self.smoothing) * scores
         self._scores, self._last = smoothed, at
         answer = self._choose(smoothed)
         changed = answer != self._answer
@@ -64,9 +64,9 @@ class Decider:
     def _choose(self, scores: NDArray[np.float32]) -> int:
         best, before = int(np.argmax(scores)), self._answer
         if before is None:
-            return best if scores[best] >= self._threshold else UNKNOWN
+            return best if scores[best] >= self.threshold else UNKNOWN
         if before == UNKNOWN:
-            return best if scores[best] >= min(1.0, self._threshold + self._margin) else UNKNOWN
+            return best if scores[best] >= min(1.0, self.threshold + self._margin) else UNKNOWN
         if best != before and scores[best] < scores[before] + self._margin:
             best = before
-        return best if scores[best] >= self._threshold else UNKNOWN
+        return best if scores[best] >= self.threshold else UNKNOWN

@@ -35,6 +35,7 @@ from edge_ran.phone.sessions import Invitation, Session
 from edge_ran.phone.site import SiteOptions
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.runtime.agreement import allowed, compare_all
+from edge_ran.stream.decide import Decider
 from edge_ran.targets import browser_records, phone
 from edge_ran.targets.address import browser_adb, browser_place
 from edge_ran.targets.sanitize import clean
@@ -82,6 +83,9 @@ class BrowserTarget:
             raise UsageError("a browser measures one model at a time", "name one")
         if order.options.get("images"):
             raise UsageError("--images is not possible in a browser: its page has its own pictures", "leave it out")
+        if order.plan and order.plan.until:
+            what = "--until is not possible in a browser: its page measures for a time that is set before"
+            raise UsageError(what, "--num-runs and --min-secs set it, for instance --min-secs 60")
         return verbs[order.verb](order)
 
     def follow(self, order: Order, on_line: Note) -> None:
@@ -99,6 +103,7 @@ class BrowserTarget:
         stop: threading.Event,
         *,
         pictures: bool,
+        decide: Decider,
         **words: Any,
     ) -> PhoneStream:
         """Return what its camera sees, once somebody has opened the page; it ends with this target.
@@ -108,6 +113,7 @@ class BrowserTarget:
             runtime: what was asked of the runtime.
             stop: ends the waiting, and the stream.
             pictures: whether the frames are to be sent as well.
+            decide: makes answers of scores; the phone shows its answers by the same rules.
             words: for ``PhoneStream``.
 
         Raises:
@@ -115,7 +121,8 @@ class BrowserTarget:
             CameraError: nobody opened the page, or ``stop`` was set.
         """
         check_runtime(runtime)
-        _, invitation = self._invite((classifier.path,), runtime, SiteOptions(overrides=classifier.overrides))
+        answers = SiteOptions(decide.smoothing, decide.threshold, classifier.overrides)
+        _, invitation = self._invite((classifier.path,), runtime, answers)
         session = invitation.next(WAIT_S, stop)
         if session is None:
             raise CameraError("stopped before a phone came" if stop.is_set() else _nobody(), "scan the code")
@@ -125,6 +132,7 @@ class BrowserTarget:
             session,
             lambda told: browser_records.accelerator(runtime, told),
             pictures=pictures,
+            decide=decide,
             stop=stop,
             **words,
         )

@@ -35,7 +35,10 @@ async function keepOffline(hasSession) {
 
 async function start() {
   const asked = new URLSearchParams(location.search);
-  if (!(await keepOffline(asked.has("session")))) return;
+  const hasSession = asked.has("session");
+  // There the computer decides what is measured and seen: a pause or another picture would be taken for the phone's.
+  if (hasSession) for (const id of ["pause", "turn", "torch", "gallery"]) at(id).hidden = true;
+  if (!(await keepOffline(hasSession))) return;
   const config = await (await fetch(`${BASE}config.json`)).json();
   state.config = config;
   state.smoother = new Smoother(config.answer);
@@ -48,7 +51,7 @@ async function start() {
   showAccelerator();
   document.body.dataset.ready = state.engine.accelerator.actual;
   bindButtons();
-  if (asked.has("session")) {
+  if (hasSession) {
     await serveSession(state, asked.get("session"), say, showResult);
     return;
   }
