@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,6 +45,8 @@ from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 from edge_ran.runtime import RuntimeOptions
 from edge_ran.targets import Order, browser_records
 from edge_ran.targets import browser as target
+from edge_ran.targets import phone as phone_page
+from edge_ran.targets.adb import Done
 from edge_ran.targets.address import browser_place as place
 from edge_ran.targets.browser import BrowserTarget
 from edge_ran.targets.browser_records import browser_name
@@ -215,6 +218,24 @@ def test_a_phone_on_usb_opens_the_page_itself(browser: Any, phone: Device, tmp_p
     assert len(lines.splitlines()) == 2
     assert phone.reversed == []
     assert "█" not in (tmp_path / "stderr").read_text("utf-8")
+
+
+@pytest.mark.parametrize("hangs", ["reverse", "shell", "--remove"])
+def test_an_adb_that_hangs_takes_no_result_away(hangs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging:
+        def choose(self, serial: str) -> str:
+            return serial
+
+        def run(self, words: list[str], timeout_s: float) -> Done:
+            if hangs in words:
+                raise TimeoutError
+            return Done(0, ())
+
+    monkeypatch.setattr(phone_page, "Adb", Hanging)
+    served: Any = SimpleNamespace(server=SimpleNamespace(port=8080))
+    refused = pytest.raises(EnvironmentMissing, match="X does not answer adb reverse")
+    with refused if hangs == "reverse" else contextlib.nullcontext(), phone_page.reached(served, "adb:X") as where:
+        assert where.url == "http://localhost:8080/"
 
 
 def test_a_phone_on_usb_is_no_several_phones() -> None:

@@ -10,11 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import jsonschema
@@ -25,9 +26,11 @@ from schemas import valid
 from sshd import Sshd
 
 from edge_ran import files, records, targets
+from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import main
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.targets.ssh import target as ssh_target
+from edge_ran.targets.ssh.session import Session
 
 QUICK = ("--num-runs", "40", "--min-secs", "0.1", "--warmup-runs", "1")
 LONG = ("--num-runs", "1", "--min-secs", "60")
@@ -141,7 +144,7 @@ class Started:
     def end(self) -> tuple[int, str]:
         with self.process as process:
             assert process.stdout is not None
-            out = process.stdout.read()
+            out = "" if process.stdout.closed else process.stdout.read()
             code = process.wait(30)
             self._reader.join(10)
         return code, out
@@ -295,6 +298,37 @@ def test_run_there_is_live_and_ctrl_c_ends_it_in_good_order(board, sshd: Sshd, t
     assert code == 130
     assert re.search(r"\d+ frames? captured", started.said)  # its summary, from there
     assert sshd.leftovers() == []
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "reader"])
+def test_what_a_run_there_has_written_comes_back_however_it_is_ended(how: str, board, sshd, test_models, tmp_path):
+    write_clip(tmp_path / "clip.avi", 300, fps=1)  # five minutes, for two cores may have much to do
+    words = ["run", test_models / "int8.tflite", "--device", board(), "--camera", tmp_path / "clip.avi", "--json"]
+    started = Started(_words(*words, "--summary", tmp_path / "sum.json"), _environment(sshd))
+    assert started.process.stdout is not None
+    started.process.stdout.readline()
+    if how == "reader":
+        started.process.stdout.close()
+    else:
+        started.process.send_signal(getattr(signal, how))
+    assert started.end()[0] == 0
+    assert "Traceback" not in started.said
+    assert json.loads((tmp_path / "sum.json").read_text())["classified"] > 0
+    assert sshd.leftovers() == []
+
+
+def test_what_comes_back_waits_on_the_disk_that_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made, make = [], tempfile.TemporaryFile
+
+    def note(*, dir: Path) -> Any:
+        made.append(dir)
+        return make(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", note)
+    one = Session(DeviceSpec("b", "b", "cpu", "int8", target="ssh://b"), lambda line: None)
+    monkeypatch.setattr(one, "request", lambda *words: {})
+    one.fetch(PurePosixPath("/there/sum.json"), tmp_path / "new" / "sum.json")
+    assert made == [tmp_path]
 
 
 def test_the_page_that_a_device_serves_is_seen_here(edge_ran, board, sshd: Sshd, test_models: Path, tmp_path: Path):

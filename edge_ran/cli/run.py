@@ -18,9 +18,8 @@ from edge_ran.cli.model_options import MetadataOptions
 from edge_ran.cli.models import Model, tflite_or_default
 from edge_ran.cli.option_groups import verb
 from edge_ran.cli.options import AcceleratorOptions, PageDeviceOptions
-from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.render import run as render
-from edge_ran.cli.run_elsewhere import order_of, refuse_for_phones
+from edge_ran.cli.run_elsewhere import follow, order_of, print_line, refuse_for_phones
 from edge_ran.cli.run_options import AnswerOptions, CameraOptions, LineOutputOptions, ResultOptions
 from edge_ran.cli.signals import exit_code, stop_on_signals
 
@@ -63,7 +62,7 @@ def run(
         order = order_of(typed, own, model, options, output.force)
         # Not quiet here: the device is told to be, and a fallback is to be seen all the same.
         with targets.open_target(spec, talk(False), device.install) as target:
-            target.follow(order, _print_or_end)
+            follow(target, order)
         return
     _run_here(model, spec, source, options, camera, answers, results, metadata, output)
 
@@ -174,7 +173,7 @@ def _printer(
 
     def on_result(result: Result) -> None:
         got = stream.accelerator
-        if not _print(
+        if not print_line(
             jsonlib.dumps(records.document(result.record(got)), allow_nan=False)
             if json
             else render.line(result, got, column)
@@ -182,18 +181,3 @@ def _printer(
             stop.set()
 
     return on_result
-
-
-def _print(line: str) -> bool:
-    """Print a line; return False when the reader has closed the pipe."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        discard_stdout()
-        return False
-    return True
-
-
-def _print_or_end(line: str) -> None:
-    if not _print(line):
-        raise typer.Exit

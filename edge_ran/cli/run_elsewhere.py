@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from edge_ran.cli.models import tflite_or_default
+from edge_ran.cli.render import discard_stdout
+from edge_ran.cli.signals import exit_code, interrupt_on_signals
 from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_ran.runtime import RuntimeOptions
-    from edge_ran.targets import Order
+    from edge_ran.targets import Order, Target
 
 NOT_OF_PHONES = (
     "camera",
@@ -71,3 +75,35 @@ def order_of(
     if "camera" in typed and (Path(typed["camera"]).is_file() or Path(typed["camera"]).is_dir()):
         typed["camera"] = Path(typed["camera"])  # of this machine; any other is the device's
     return Order("run", (tflite_or_default(model),), {**typed, **own}, options)
+
+
+def follow(target: Target, order: Order) -> None:
+    """Print what a run elsewhere says; SIGTERM, SIGHUP and a reader that has enough end it in good order.
+
+    It ends as by Ctrl-C, which what runs there is told of: what it has written comes here.
+    """
+    had_enough, came = False, list[int]()
+
+    def print_or_end(line: str) -> None:
+        nonlocal had_enough
+        if not had_enough and not print_line(line):
+            had_enough = True
+            raise KeyboardInterrupt
+
+    try:
+        with interrupt_on_signals() as came:
+            target.follow(order, print_or_end)
+    except KeyboardInterrupt:
+        if had_enough or came:
+            raise typer.Exit(exit_code(came)) from None
+        raise
+
+
+def print_line(line: str) -> bool:
+    """Print a line; return False when the reader has closed the pipe."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        discard_stdout()
+        return False
+    return True

@@ -45,6 +45,36 @@ def stop_on_signals() -> Iterator[tuple[threading.Event, list[int]]]:
         restore()
 
 
+@contextlib.contextmanager
+def interrupt_on_signals() -> Iterator[list[int]]:
+    """Have SIGTERM and SIGHUP do what Ctrl-C does; yield those of the two that came.
+
+    A second one ends the program at once. SIGHUP stays ignored where it is, as under ``nohup``.
+    """
+    came: list[int] = []
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: Any) -> None:
+        came.append(number)
+        if number == HANG_UP:
+            _let_go_of_the_terminal()
+        restore()
+        raise KeyboardInterrupt
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, *([HANG_UP] if HANG_UP else [])):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        restore()
+
+
 def exit_code(came: list[int]) -> int:
     """Return the exit code of a verb that was stopped and has finished what it wrote.
 

@@ -41,13 +41,19 @@ def reached(serving: Serving, adb: str, path: str = "/") -> Iterator[Address]:
         return
     client, port = Adb(), serving.server.port
     serial = client.choose(adb_serial(adb))
-    done = client.run(["-s", serial, "reverse", f"tcp:{port}", f"tcp:{port}"], _ANSWER_S)
+    try:
+        done = client.run(["-s", serial, "reverse", f"tcp:{port}", f"tcp:{port}"], _ANSWER_S)
+    except TimeoutError:
+        raise EnvironmentMissing(f"{serial} does not answer adb reverse", "unplug it and plug it in again") from None
     if done.status:
         what = " ".join(done.lines)[:200]
         raise EnvironmentMissing(f"{serial} does not take adb reverse: {what}", "edge-ran devices")
     url = f"http://localhost:{port}{path}"
     try:
-        client.run(["-s", serial, "shell", f"am start -a android.intent.action.VIEW -d {shlex.quote(url)}"], _ANSWER_S)
+        with contextlib.suppress(TimeoutError):  # the address is printed: it can be opened by hand
+            view = f"am start -a android.intent.action.VIEW -d {shlex.quote(url)}"
+            client.run(["-s", serial, "shell", view], _ANSWER_S)
         yield Address(url, "")
     finally:
-        client.run(["-s", serial, "reverse", "--remove", f"tcp:{port}"], _ANSWER_S)
+        with contextlib.suppress(TimeoutError):  # what was measured counts, and the port leads to nobody
+            client.run(["-s", serial, "reverse", "--remove", f"tcp:{port}"], _ANSWER_S)

@@ -193,13 +193,18 @@ class Session:
         Raises:
             EnvironmentMissing: it cannot be written, or the board sends a broken archive, or one without end.
         """
-        received = 0
-        with tempfile.TemporaryFile() as file:
+        received, target = 0, target.absolute()
+        place = next(one for one in (target, *target.parents) if one.is_dir())  # its disk has room, if any has
+        try:
+            archive_file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115
+        except OSError as error:
+            raise files.cannot_write(target, error) from error
+        with archive_file as file:
 
             def keep(block: bytes) -> None:
                 nonlocal received
                 received += len(block)
-                if received > MOST_FETCHED_BYTES or shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE_BYTES:
+                if received > MOST_FETCHED_BYTES or shutil.disk_usage(place).free < LEAST_FREE_BYTES:
                     what = f"{self.spec.name} sends more than fits: {received / 1e9:.1f} GB and no end"
                     raise EnvironmentMissing(what, "free some space, or record less")
                 file.write(block)
