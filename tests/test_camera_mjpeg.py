@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ran.camera import Capture, Limits, open_source, source
-from edge_ran.camera.mjpeg import _Bytes
+from edge_ran.camera import Capture, Limits, open_source, opencv
+from edge_ran.camera.mjpeg import _PART, _Bytes
 from edge_ran.errors import CameraError, InputError
 
 
@@ -75,6 +75,12 @@ def test_a_part_that_is_no_picture_is_told() -> None:
         with pytest.raises(InputError, match="a part that is no picture"):
             stream.jpeg()
     assert stream.jpeg() == jpeg(2)
+
+
+def test_colons_without_end_do_not_hold_the_process_up() -> None:
+    blocks = iter([b":" * (1 << 16), b":" * (1 << 16), FORMS["lengths"](jpeg(1))])
+    assert _Bytes(lambda: next(blocks, b""), "camera", 5).jpeg() == jpeg(1)
+    assert len(_PART.findall(FORMS["lengths"](jpeg(1)))) == 1
 
 
 def test_a_picture_torn_anywhere_swallows_no_other() -> None:
@@ -181,7 +187,7 @@ def test_a_link_to_a_device_is_asked_what_it_is(tmp_path: Path, monkeypatch: pyt
     link.symlink_to("/dev/null")
     with pytest.raises(InputError, match="a pipe or a device"):
         open_source(str(link))
-    monkeypatch.setattr(source, "_VIDEO4LINUX", os.major(Path("/dev/null").stat().st_rdev))
+    monkeypatch.setattr(opencv, "_VIDEO4LINUX", os.major(Path("/dev/null").stat().st_rdev))
     with pytest.raises(CameraError, match=r"camera .*cam_left cannot be opened"):
         open_source(str(link))
     monkeypatch.undo()

@@ -15,6 +15,7 @@ from edge_ran.cli.data_options import ManifestOptions
 from edge_ran.cli.model_options import MetadataOptions, parse_size, parse_triple
 from edge_ran.cli.option_groups import Only, expanded
 from edge_ran.cli.options import AcceleratorOptions
+from edge_ran.cli.run_options import CameraOptions
 from edge_ran.dataset import Reading
 from edge_ran.errors import InputError, UsageError
 from edge_ran.runtime import RuntimeOptions
@@ -94,6 +95,12 @@ def test_accelerator_options_become_runtime_options():
     assert options == RuntimeOptions("gpu", 2, gpu_precision="fp32", fallback=False, verbose=True)
     with pytest.raises(UsageError, match="KEY=VALUE"):
         AcceleratorOptions(delegate_option=["x"]).runtime()
+
+
+def test_no_time_without_frames_is_no_stall():
+    assert CameraOptions(stall="forever").limits().stall_s == float("inf")
+    with pytest.raises(UsageError, match="--stall must be above 0"):
+        CameraOptions(stall="0").limits()
 
 
 def test_metadata_options_become_overrides(tmp_path):

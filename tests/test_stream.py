@@ -25,7 +25,18 @@ from edge_ran.dataset import load
 from edge_ran.errors import CameraError, EdgeRanError, EnvironmentMissing, InputError, OutputExists, UsageError
 from edge_ran.python_command import pip
 from edge_ran.runtime import Accelerator
-from edge_ran.stream import Decider, Result, Stream, StreamOptions, lettering, mp4, parallel, recording, run_stream
+from edge_ran.stream import (
+    Decider,
+    Result,
+    Stream,
+    StreamOptions,
+    lettering,
+    mp4,
+    parallel,
+    pipeline,
+    recording,
+    run_stream,
+)
 from edge_ran.stream.outputs import Drawing, Examples, OnChange, Window, _folder_name
 from edge_ran.stream.overlay import Overlay
 from edge_ran.stream.recording import Recording
@@ -455,6 +466,14 @@ def test_a_live_recording_keeps_the_frames_clock() -> None:
     assert Writer.frames == pytest.approx(2 * 50, abs=4)  # each picture twice; the gap is not filled
 
 
+def test_a_slow_beginning_does_not_set_the_rate_of_a_live_recording(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "out.avi", fps=30, live=True)
+    for index in range(10):
+        recording.put(result(index, at=0.1 * index + 3 * (index > 0)), lambda: numbered(0, 64, 48))
+    assert recording._interval == pytest.approx(0.1)
+    recording.close()
+
+
 def test_a_picture_of_another_size_is_fitted_into_a_recording(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "out.avi", fps=10, live=False)
     recording.put(result(), lambda: numbered(1, 320, 240))
@@ -743,6 +762,35 @@ def test_a_recording_is_finished_whatever_ends_the_run(tmp_path: Path, classifie
         )
     video = cv2.VideoCapture(str(tmp_path / "out.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 10
+
+
+def test_finishing_the_outputs_is_no_part_of_the_time(tmp_path: Path, classifier: Classifier) -> None:
+    clip = write_clip(tmp_path / "clip.avi", 3)
+    stream = Stream(classifier, lambda: open_source(str(clip)), realtime=False)
+    ended: list[bool] = []
+    wishes = StreamOptions(record=tmp_path / "kept")
+
+    def complain(line: str) -> None:
+        ended.append(stream._tally._ended_at is not None)
+
+    run_stream(stream, CPU, wishes, stop=threading.Event(), on_result=print, complain=complain)
+    assert ended == [True]
+
+
+def test_a_driver_is_asked_for_no_longer_patience_than_it_can_have(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def open_it(*words: object, timeout_s: float) -> FrameSource:
+        raise Asked(timeout_s)
+
+    monkeypatch.setattr(pipeline, "open_source", open_it)
+    for stall_s, wanted_s in ((5, 6), (600 * 3600, 86_401), (np.inf, 86_401)):
+        with pytest.raises(Asked) as caught:
+            Stream(classifier, "rtsp://camera/1", limits=Limits(stall_s=stall_s))
+        assert caught.value.args == (wanted_s,)
 
 
 def test_the_rate_settles_on_the_sources(classifier: Classifier) -> None:

@@ -31,7 +31,9 @@ _LONGEST_LINE = 256
 SNAPSHOTS_PER_S = 5.0  # asked of an address that answers with one picture, unless told otherwise
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # what a picture begins with
-_PART = re.compile(rb":[^\r\n]*\r?\n\r?\n")  # the last header line of a part, and the empty line
+# The end of a part's last header line, from its last colon on (from any, colons without end take hours), and the empty
+# line.
+_PART = re.compile(rb":[^:\r\n]*\r?\n\r?\n")
 _KIND = re.compile(rb"content-type:\s*([\w.+-]+/[\w.+-]+)", re.IGNORECASE)
 _ENOUGH_TO_TELL = 12  # bytes
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within coded data, FF 00 is a byte and FF D0..D7 a restart

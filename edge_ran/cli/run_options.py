@@ -10,6 +10,7 @@ import typer
 
 from edge_ran.cli.app import parse_seconds
 from edge_ran.cli.options import OutputOptions
+from edge_ran.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_ran.camera import Limits
@@ -49,7 +50,10 @@ class CameraOptions:
         """Return when a live source counts as faulty. Raises UsageError."""
         from edge_ran.camera import Limits
 
-        return Limits(parse_seconds(self.stall), parse_seconds(self.frozen), parse_seconds(self.reconnect))
+        limits = Limits(parse_seconds(self.stall), parse_seconds(self.frozen), parse_seconds(self.reconnect))
+        if limits.stall_s <= 0:
+            raise UsageError("--stall must be above 0", "give a time, such as --stall 5s; --stall forever waits")
+        return limits
 
     def mode(self) -> dict[str, Any]:
         """Return what is asked of a camera or file, as ``stream.Stream`` takes it."""

@@ -30,6 +30,7 @@ STAGES = ("capture", "preprocess", "inference", "postprocess", "end_to_end")
 DRAWN = ("attention", "draw", "tint")  # stages that only some runs have
 MOST_PARALLEL = 64  # frames; each has an interpreter's memory
 FEWEST_FRAMES = 100  # for fewer it is not worth finding out whether frames in parallel are faster
+_LONGEST_TIMEOUT_S = 86_400.0  # sockets take no infinite time, and OpenCV counts milliseconds in 32 bits
 _KEPT_TIMES = 1 << 16  # percentiles are of the last so many frames: memory stays flat over days
 
 
@@ -178,7 +179,8 @@ class Stream:
         opener: Callable[[], FrameSource]
         if isinstance(source, str):
             # A little more patience in the driver than in the watchdog, so that a read that hangs ends by itself.
-            opener = functools.partial(open_source, source, width, height, fps, timeout_s=limits.stall_s + 1)
+            timeout_s = min(limits.stall_s, _LONGEST_TIMEOUT_S) + 1
+            opener = functools.partial(open_source, source, width, height, fps, timeout_s=timeout_s)
         else:
             opener = source
         self._capture = Capture(

@@ -115,9 +115,10 @@ class Recording:
 
     def _open(self) -> None:
         fps = self._fps or (25.0 if self._live else _PICTURES_A_SECOND)
-        first, last = self._first[0][0], self._first[-1][0]
-        if self._live and last > first:
-            fps = min(fps, (len(self._first) - 1) / (last - first))
+        first = self._first[0][0]
+        intervals = [after - at for (at, _), (after, _) in itertools.pairwise(self._first) if after > at]
+        if self._live and intervals:
+            fps = min(fps, 1 / float(np.median(intervals)))  # one slow beginning must not set the rate
         fps = max(1.0, min(120.0, fps))
         fps = fps if fps < _FINE_FPS else round(fps, 2)
         self._interval = 1 / fps

@@ -57,6 +57,7 @@ class AnyStream(Protocol):
     def __iter__(self) -> Iterator[Result]: ...
     def took(self, stage: str, milliseconds: float) -> None: ...
     def when_idle(self, call: Callable[[], None]) -> None: ...
+    def close(self) -> None: ...
 
 
 def run_stream(
@@ -116,6 +117,7 @@ def run_stream(
         drawing = Drawing(outputs, overlay, stream.live, complain) if outputs else None
         if drawing:
             stack.callback(_finish, drawing, complain)
+        stack.callback(stream.close)  # first of all at the end: finishing the outputs is no part of the run's time
         for result in stream:
             on_result(result)
             if change:
