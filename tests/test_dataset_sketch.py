@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from edge_ran.dataset.sketch import MOST_HASHES, Overlap, overlap, picture_hash, sketch
+from edge_ran.dataset.sketch import MOST_HASHES, Overlap, overlap, picture_hash, sketch, union
 from edge_ran.errors import InputError
 
 
@@ -37,6 +37,12 @@ def test_of_a_large_set_the_share_is_estimated():
 def test_the_order_and_what_is_twice_do_not_count():
     mine = pictures(0, 20)
     assert sketch(mine) == sketch(np.concatenate([mine[::-1], mine]))
+
+
+def test_two_sketches_make_that_of_all_pictures():
+    mine, others = pictures(0, 1500), pictures(1, 1500)
+    assert union(sketch(mine), sketch(others)) == sketch(np.concatenate([mine, others]))
+    assert union("", sketch(mine)) == sketch(mine)
 
 
 @pytest.mark.parametrize("text", ["nonsense!", "AAAA", base64.b64encode(bytes(8 * MOST_HASHES + 8)).decode(), "\ud800"])

@@ -43,7 +43,16 @@ def picture_hash(pixels: NDArray[np.uint8]) -> int:
 def sketch(pictures: Iterable[NDArray[np.uint8]]) -> str:
     """Return the sketch of pictures, each (height, width, 3) uint8, as text."""
     smallest = sorted({picture_hash(one) for one in pictures})[:MOST_HASHES]
-    return base64.b64encode(np.array(smallest, ">u8").tobytes()).decode()
+    return _written(smallest)
+
+
+def union(text: str, other: str) -> str:
+    """Return the sketch of the pictures of two sketches; an empty text is one of no pictures.
+
+    Raises:
+        InputError: a text is no sketch.
+    """
+    return _written(sorted(_read(text) | _read(other))[:MOST_HASHES])
 
 
 def overlap(text: str, hashes: Iterable[int]) -> Overlap:
@@ -52,14 +61,22 @@ def overlap(text: str, hashes: Iterable[int]) -> Overlap:
     Raises:
         InputError: the text is no sketch.
     """
+    kept = _read(text)
+    found = list(hashes)
+    highest = max(kept) if len(kept) == MOST_HASHES else 1 << 64
+    tested = [one for one in found if one <= highest]
+    return Overlap(len(found), len(tested), sum(one in kept for one in tested))
+
+
+def _written(smallest: list[int]) -> str:
+    return base64.b64encode(np.array(smallest, ">u8").tobytes()).decode()
+
+
+def _read(text: str) -> set[int]:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError("the card's sketch of the training pictures cannot be read") from error
     if len(data) % 8 or len(data) > 8 * MOST_HASHES:
         raise InputError("the card's sketch of the training pictures cannot be read")
-    kept = set(np.frombuffer(data, ">u8").tolist())
-    found = list(hashes)
-    highest = max(kept) if len(kept) == MOST_HASHES else 1 << 64
-    tested = [one for one in found if one <= highest]
-    return Overlap(len(found), len(tested), sum(one in kept for one in tested))
+    return set(np.frombuffer(data, ">u8").tolist())

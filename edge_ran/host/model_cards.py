@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -12,6 +13,7 @@ import tf_keras
 from edge_ran import __version__
 from edge_ran.architecture import Architecture
 from edge_ran.card import Accuracy, Calibration, InputSpec, ModelCard, Quantisation, Training, TrainingSet, Versions
+from edge_ran.dataset.sketch import union
 from edge_ran.host.training_data import TrainingData
 from edge_ran.recipe import Recipe
 
@@ -49,24 +51,27 @@ def trained(
 
 def training(data: TrainingSet, recipe: Recipe, *, seed: int, best_epoch: int, precision: str) -> Training:
     """Return what a card says of the training."""
-    said = {field.name: getattr(data, field.name) for field in dataclasses.fields(TrainingSet)}
-    return Training(**said, recipe=recipe, seed=seed, best_epoch=best_epoch, precision=precision)
+    return Training(**_fields(data), recipe=recipe, seed=seed, best_epoch=best_epoch, precision=precision)
 
 
 def quantised(
     card: ModelCard,
     how: Quantisation,
+    data: TrainingSet,
     *,
     calibration: Calibration,
     measured: Accuracy,
     rewrites: Sequence[str],
     temperature: float,
 ) -> ModelCard:
-    """Return the card of a network that `quantize` made of the one with ``card``."""
+    """Return the card of a network that `quantize` made of the one with ``card``, fine-tuned on ``data``."""
+    before = card.training
+    said = {} if before.train_images else _fields(data)  # of an imported network no pictures are known
+    said["pictures"] = union(before.pictures, data.pictures)
     return dataclasses.replace(
         card,
         name=f"{card.name}-qat",
-        training=dataclasses.replace(card.training, quantisation=how),
+        training=dataclasses.replace(before, **said, quantisation=how),
         calibration=calibration,
         accuracy=measured,
         rewrites=tuple(rewrites),
@@ -95,6 +100,10 @@ def converted(
 def versions() -> Versions:
     """Return the versions that decide what a network or a file looks like."""
     return Versions(__version__, tf.__version__, tf_keras.__version__, platform.python_version())
+
+
+def _fields(data: TrainingSet) -> dict[str, Any]:
+    return {field.name: getattr(data, field.name) for field in dataclasses.fields(TrainingSet)}
 
 
 def _newer(before: Versions) -> Versions:

@@ -23,7 +23,7 @@ import numpy as np
 import tf_keras
 from numpy.typing import NDArray
 
-from edge_ran.card import Calibration, ModelCard, Quantisation
+from edge_ran.card import Accuracy, Calibration, ModelCard, Quantisation
 from edge_ran.dataset import Reading
 from edge_ran.dataset.sketch import overlap, picture_hash
 from edge_ran.errors import InputError, UsageError
@@ -68,8 +68,8 @@ class QuantizeResult:
 
     ``calibrated_top1`` is that of measured ranges alone, before the first step; ``kept`` says which weights were kept,
     ``fine-tuned`` or ``calibrated``, whichever are better. They are of the validation part, or of the test part where
-    the run has no validation part. ``has_seen``: the network had learnt from these pictures, too; they show what int8
-    changes, not how accurate it is.
+    the run has no validation part. ``has_seen``: the network had learnt from these pictures, too, or may have, where
+    it is imported and the data name no validation part; they show what int8 changes, not how accurate it is.
     """
 
     run: str
@@ -202,7 +202,17 @@ def _read(source: Path, run: Path, output: Path, card: ModelCard, callbacks: Cal
         )
     if trained.recipe is not None and not trained.recipe.epochs:
         callbacks.on_stage("the float network has learnt from the validation pictures: accuracies on them are too high")
+    if _may_have_seen(card, data):
+        callbacks.on_stage(
+            "the imported network may have learnt from the validation pictures: the card claims no accuracy on them; "
+            "put pictures that it has not seen into val/"
+        )
     return data
+
+
+def _may_have_seen(card: ModelCard, data: TrainingData) -> bool:
+    """Whether a network of another script may have learnt from the pictures that are held out here."""
+    return card.training.imported is not None and not card.training.pictures and not data.names_validation
 
 
 class _Quantisation:
@@ -273,13 +283,15 @@ class _Quantisation:
                 temperature = fit_temperature(probabilities, data.validation.labels)
         measured = model_cards.accuracy(data, judged_top1, test_top1, of="the int8 arithmetic")
         if self._has_seen and data.test is None:
-            measured = replace(card.accuracy, of=card.accuracy.of or "the float network")
+            known, of = card.accuracy.top1 is not None, card.accuracy.of or "the float network"
+            measured = replace(card.accuracy, of=of) if known else Accuracy()
         float_layers = fake_quant.float_layers(self.model)
         settings = self.settings
         how = Quantisation(settings.recipe, settings.seed, self.kept, card.accuracy.top1, float_layers)
         card = model_cards.quantised(
             card,
             how,
+            data.record,
             calibration=self.calibration,
             measured=measured,
             rewrites=self.passes,
@@ -310,10 +322,15 @@ class _Quantisation:
 
     @functools.cached_property
     def _has_seen(self) -> bool:
-        """Whether the network has learnt from the validation pictures: `train` may fit its last layer to them, too."""
+        """Whether the network has learnt from the validation pictures: `train` may fit its last layer to them, too.
+
+        An imported network may have learnt from all pictures but those that the data hold out themselves.
+        """
         known, part = self.card.training.pictures, self.data.validation
-        if not known or part is None:
+        if part is None:
             return False
+        if not known:
+            return _may_have_seen(self.card, self.data)
         found = overlap(known, map(picture_hash, part.pixels))
         return 2 * found.known > found.tested
 

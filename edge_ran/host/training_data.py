@@ -26,9 +26,10 @@ _BLOCK = 4096  # pictures hashed at once: a memory-mapped set may be larger than
 class TrainingData:
     """The three parts of a labelled set, as pixels; ``validation`` and ``test`` may be missing.
 
-    ``train_samples`` are the files of ``train``, ``judged_samples`` those of the part in ``judged_on``. ``warnings``
-    are sentences: what was ignored or skipped, what the split does not cover, why an accuracy is too high. ``none`` (n,
-    H, W, 3) uint8 are pictures of none of the classes, None without.
+    ``train_samples`` are the files of ``train``, ``judged_samples`` those of the part in ``judged_on``;
+    ``names_validation``: the set says itself which pictures are its validation part. ``warnings`` are sentences: what
+    was ignored or skipped, what the split does not cover, why an accuracy is too high. ``none`` (n, H, W, 3) uint8 are
+    pictures of none of the classes, None without.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +41,7 @@ class TrainingData:
     judged_samples: tuple[Sample, ...] = ()
     none: NDArray[np.uint8] | None = None
     train_samples: tuple[Sample, ...] = ()
+    names_validation: bool = False
 
     @property
     def judged_on(self) -> tuple[str, Examples | None]:
@@ -121,8 +123,9 @@ def read(
     said = _warnings(labelled, problems, samples, train)
     judged = samples["test"] or samples["val"]
     return TrainingData(
-        labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers, samples["train"]
-    )
+        labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers, samples["train"],
+        names_validation=any(s.split == "val" for s in labelled.samples),
+    )  # fmt: skip
 
 
 def _warnings(

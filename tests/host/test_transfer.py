@@ -13,7 +13,7 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 
 from edge_ran import catalogue, start
 from edge_ran.architecture import Architecture, Stage
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran.card import Accuracy, Imported, InputSpec, ModelCard, Training
 from edge_ran.cli.render.train import quantised
 from edge_ran.dataset.sketch import overlap, picture_hash
 from edge_ran.errors import InputError, UsageError
@@ -266,6 +266,34 @@ def test_quantize_claims_no_accuracy_on_pictures_that_the_last_layer_was_fitted_
     before, after = (ModelCard.from_json((tmp_path / name / "card.json").read_text()) for name in "rq")
     assert after.accuracy == before.accuracy
     assert after.temperature == before.temperature
+
+
+def test_quantize_of_an_imported_network_claims_what_was_held_out_and_remembers_the_pictures(
+    colours: Path, run: Path, tmp_path: Path
+) -> None:
+    foreign = Path(shutil.copytree(run, tmp_path / "r"))
+    card = ModelCard.from_json((run / "card.json").read_text())
+    imported = dataclasses.replace(card, training=Training(imported=Imported("net.h5")), accuracy=Accuracy())
+    (foreign / "card.json").write_text(imported.to_json())
+    how = dataclasses.replace(QUANTIZE, epochs=1, batch_size=6)
+    said: list[str] = []
+    result = quantize(foreign, tmp_path / "q", colours, how, callbacks=Callbacks(on_stage=said.append))
+    after = ModelCard.from_json((tmp_path / "q" / "card.json").read_text())
+    assert result.has_seen
+    assert any("may have learnt from the validation pictures" in one for one in said)
+    assert (after.accuracy, after.temperature) == (Accuracy(), card.temperature)
+    data = training_data.read(colours, card.input, 0.1, 0)
+    assert after.training.imported == Imported("net.h5")
+    assert (after.training.dataset, after.training.train_images) == (data.record.dataset, len(data.train))
+    assert after.training.pictures == data.record.pictures
+
+    held_out = tmp_path / "held_out"
+    shutil.copytree(colours, held_out / "train")
+    shutil.copytree(colours, held_out / "val")
+    result = quantize(foreign, tmp_path / "q2", held_out, how)
+    after = ModelCard.from_json((tmp_path / "q2" / "card.json").read_text())
+    assert not result.has_seen
+    assert after.accuracy.top1 is not None
 
 
 class TestBadInput:

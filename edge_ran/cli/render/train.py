@@ -60,7 +60,10 @@ def quantised(result: QuantizeResult) -> str:
             f"int8 {result.top1:.2%} of {many(result.images, 'picture')}; kept the {result.kept} weights"
         )
     if result.has_seen:
-        lines.append("the network has learnt from these pictures: they show what int8 changes, not how accurate it is")
+        lines.append(
+            "the network has learnt from these pictures, or may have: they show what int8 changes, not how accurate "
+            "it is"
+        )
     if result.test_top1 is not None:
         lines.append(
             f"test: float {result.float_test_top1:.2%}, int8 {result.test_top1:.2%} of "
