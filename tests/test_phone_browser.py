@@ -256,6 +256,49 @@ def test_a_gpu_that_becomes_wrong_or_stuck_while_it_runs_is_left(
         wait_until(browser, f"Number(document.body.dataset.frames) > {before}")  # the CPU goes on
 
 
+def test_a_cpu_that_hangs_is_said_and_opened_again(browser: Any, small_site: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_site, tmp_path / "site")
+    with open(tmp_path / "site" / "worker.js", "a", encoding="utf-8") as file:
+        file.write(
+            "const right = infer; let runs = 0;\n"
+            "infer = (fitted) => (++runs > 40 ? new Promise(() => {}) : right(fitted));\n"
+        )
+    change(tmp_path / "site" / "engine.js", "RUN_MS = 8_000", "RUN_MS = 1_000")
+    message = 'document.getElementById("message").textContent'
+    with static_server(tmp_path / "site") as url:
+        browser.get(f"{url}?accelerator=cpu")
+        wait_until(browser, f"{message} === 'no answer within 1 s'")
+        before = int(wait_for(browser, "frames")["frames"])
+        wait_until(browser, f"Number(document.body.dataset.frames) > {before} && {message} === ''")
+
+
+def test_another_camera_clears_the_old_message_and_tells_of_its_torch(browser: Any, small_site: Path) -> None:
+    with static_server(small_site) as url:
+        browser.get(f"{url}?accelerator=cpu")
+        wait_for(browser, "frames")
+        browser.execute_script(
+            """
+            document.getElementById("message").textContent = "The camera is in use";
+            MediaStreamTrack.prototype.getCapabilities = () => ({ torch: true });
+            """
+        )
+        browser.find_element("id", "turn").click()
+        wait_until(browser, 'document.getElementById("message").textContent === ""')
+        assert browser.find_element("id", "torch").is_displayed()
+
+
+def test_the_same_picture_can_be_chosen_again(browser: Any, small_site: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((40, 40, 3), np.uint8))
+    with static_server(small_site) as url:
+        browser.get(f"{url}?accelerator=cpu")
+        wait_for(browser, "frames")
+        for _ in range(2):
+            browser.find_element("id", "file").send_keys(str(tmp_path / "black.png"))
+            wait_until(browser, '!document.getElementById("still").hidden')
+            browser.find_element("id", "pause").click()
+            wait_until(browser, 'document.getElementById("still").hidden')
+
+
 @pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
 def test_the_answer_beside_a_picture_is_of_the_picture(
     browser: Any, small_site: Path, labelled_model: Any, tmp_path: Path, accelerator: str

@@ -223,6 +223,12 @@ def test_a_site_is_whole_or_not_there(
     assert {p.name for p in tmp_path.iterdir()} == {"site", "mine"}
 
 
+def test_a_model_is_served_by_a_name_that_an_address_can_have(web_runtime: None, tmp_path: Path) -> None:
+    (tmp_path / "50%25 #1?.tflite").write_bytes(SHIPPED_FILE.read_bytes())
+    made = export_site([tmp_path / "50%25 #1?.tflite"], tmp_path / "site")
+    assert made.models == ("model/50_25 _1_.tflite",)
+
+
 @pytest.mark.parametrize("quantised", ["uint8.tflite", "int8_float_io.tflite"])
 def test_the_cpu_gets_the_int8_file_and_a_gpu_the_float_one_in_either_order(
     web_runtime: None, test_models: Path, tmp_path: Path, quantised: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -241,7 +242,8 @@ def _write_model(
             tensors = classifier.runtime.outputs
             answers += [dequantise(values, tensor).reshape(-1) for values, tensor in zip(outputs, tensors, strict=True)]
         probabilities = classifier.gives_probabilities
-    name = f"model/{number}-{path.stem}.tflite" if number else f"model/{path.stem}.tflite"
+    stem = re.sub(r"[#?%\\]", "_", path.stem)  # what an address cannot name
+    name = f"model/{number}-{stem}.tflite" if number else f"model/{stem}.tflite"
     answers_path = f"check/{number}.f32"
     shutil.copyfile(path, folder / name)
     (folder / answers_path).write_bytes(np.concatenate(answers).astype("<f4").tobytes())

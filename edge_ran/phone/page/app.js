@@ -60,6 +60,9 @@ async function start() {
 }
 
 async function openCamera() {
+  state.torch = false; // a camera that is opened is dark
+  at("torch").setAttribute("aria-pressed", "false");
+  at("torch").hidden = true;
   state.camera.onend = say;
   try {
     await state.camera.open();
@@ -72,6 +75,7 @@ async function openCamera() {
 }
 
 async function loop() {
+  let hasFailed = false;
   for (;;) {
     if (state.paused || !state.camera.stream || document.hidden) {
       await new Promise((resolve) => setTimeout(resolve, 200));
@@ -80,8 +84,13 @@ async function loop() {
     try {
       const bitmap = await state.camera.picture();
       if (state.paused) bitmap?.close();
-      else if (bitmap) await classify(bitmap, () => !state.paused);
+      else if (bitmap) {
+        await classify(bitmap, () => !state.paused);
+        if (hasFailed) say("");
+        hasFailed = false;
+      }
     } catch (error) {
+      hasFailed = true;
       say(error.message);
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
@@ -163,9 +172,17 @@ function bindButtons() {
   });
   toggle("masks", "masks");
   toggle("torch", "torch", (on) => state.camera.torch(on));
-  at("turn").addEventListener("click", () => state.camera.turn().catch((error) => say(error.message)));
+  at("turn").addEventListener("click", () => {
+    state.camera.turn();
+    return openCamera();
+  });
   at("gallery").addEventListener("keydown", (event) => ["Enter", " "].includes(event.key) && at("file").click());
-  at("file").addEventListener("change", () => at("file").files[0] && showPicture(at("file").files[0]));
+  at("file").addEventListener("change", () => {
+    const [file] = at("file").files;
+    if (!file) return;
+    showPicture(file);
+    at("file").value = ""; // so that the same one, chosen again, is a change
+  });
 }
 
 async function showPicture(file) {

@@ -26,9 +26,9 @@ export class Camera {
     await this.video.play();
   }
 
-  async turn() {
+  /** Take the camera of the other side when it is opened next. */
+  turn() {
     this.facing = this.facing === "environment" ? "user" : "environment";
-    await this.open();
   }
 
   get track() {

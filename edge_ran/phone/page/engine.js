@@ -31,6 +31,7 @@ class TimedWorker {
     this.worker = new Worker(`${base}worker.js`);
     this.waiting = new Map();
     this.next = 0;
+    this.ended = ""; // why
     this.worker.onmessage = ({ data }) => {
       const { resolve, reject, timer } = this.waiting.get(data.id) ?? {};
       if (!resolve) return;
@@ -42,6 +43,7 @@ class TimedWorker {
   }
 
   ask(type, request, limit_ms, transfer = []) {
+    if (this.ended) return Promise.reject(new Error(this.ended));
     return new Promise((resolve, reject) => {
       const id = this.next++;
       const timer = setTimeout(() => this.end(`no answer within ${limit_ms / 1000} s`), limit_ms);
@@ -51,6 +53,7 @@ class TimedWorker {
   }
 
   end(reason) {
+    this.ended ||= reason;
     this.worker.terminate();
     for (const { reject, timer } of this.waiting.values()) {
       clearTimeout(timer);
@@ -67,6 +70,7 @@ export class Engine {
     this.accelerator = { actual: "", adapter: "", reason: "", is_software: false, checks: {} };
     this.cpu = null;
     this.gpu = null;
+    this.reopening = null;
     this.checked_at = 0;
   }
 
@@ -198,19 +202,34 @@ export class Engine {
     return this.accelerator.actual === "gpu" ? this.gpu : this.cpu;
   }
 
-  /** Classify an ImageBitmap, which is used up. null: the GPU is stuck or wrong, and from now on the CPU serves, aloud. */
+  /**
+   * Classify an ImageBitmap, which is used up. null: the GPU is stuck or wrong, and from now on the CPU serves, aloud.
+   * Throws where the CPU failed; the next picture gets a new worker.
+   */
   async frame(bitmap, keep = false) {
     const one = this.serving;
     const isGpu = one === this.gpu;
+    const limit_ms = isGpu ? RUN_MS : Math.max(RUN_MS, 10 * one.median_ms);
     try {
-      const found = await one.worker.ask("frame", { bitmap, keep }, RUN_MS, [bitmap]);
+      const found = await one.worker.ask("frame", { bitmap, keep }, limit_ms, [bitmap]);
       if (one === this.gpu && performance.now() - this.checked_at > CHECK_EVERY_MS) await this.checkAgain();
       return isGpu && one !== this.gpu ? null : found;
     } catch (error) {
-      if (!isGpu) throw error;
+      if (!isGpu) {
+        await this.reopenCpu();
+        throw error;
+      }
       if (one === this.gpu) this.leaveGpu(error.message); // else another frame has done so
       return null;
     }
+  }
+
+  // Several pictures may have been on their way to a worker that hung: the first one's failure opens another.
+  async reopenCpu() {
+    const { worker, file, build } = this.cpu;
+    if (!worker.ended) return;
+    this.reopening ??= this.open("wasm", build, file).then((fresh) => void (this.cpu = { ...this.cpu, ...fresh })).finally(() => (this.reopening = null));
+    await this.reopening;
   }
 
   async checkAgain() {
