@@ -41,7 +41,7 @@ def on_each(chosen: Sequence[tuple[str, Board]], work: Callable[[str, Board, Con
     connections = Connections()
     with ThreadPoolExecutor(max(1, len(chosen))) as pool:
         try:
-            return tuple(pool.map(lambda item: work(*item, connections), chosen))
+            return tuple(pool.map(lambda item: work(item[0], item[1], connections), chosen))
         except BaseException:  # Ctrl-C comes to this thread alone, and the pool waits for the others
             connections.cut()
             raise
