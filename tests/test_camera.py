@@ -576,6 +576,16 @@ def test_a_camera_lost_for_good_ends_in_an_error_and_not_in_a_busy_loop() -> Non
     assert said.kinds == ["lost"]
 
 
+def test_a_picture_that_stands_still_is_given_up_with_the_option_that_lets_it() -> None:
+    with MjpegServer(lambda n: jpeg(numbered(5)), fps=50) as server:
+        limits = Limits(stall_s=0.2, frozen_s=0.1, reconnect_s=0.3)
+        capture = Capture(lambda: open_source(server.url), limits=limits)
+        with pytest.raises(CameraError, match="lost for good: frozen") as caught:
+            _take(capture, lambda f: False)
+        capture.close()
+    assert caught.value.remedy.endswith("--frozen 0")
+
+
 def test_stop_ends_a_wait_at_once() -> None:
     stop = threading.Event()
     with MjpegServer(lambda n: None, fps=50) as server:

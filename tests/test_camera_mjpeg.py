@@ -249,3 +249,15 @@ def test_other_parts_among_pictures_are_left_out() -> None:
             opened.read()
         assert brightness(opened, 1) == [2]
         opened.close()
+
+
+def test_a_certificate_of_ones_own_is_named(tmp_path: Path) -> None:
+    certificate = pytest.importorskip("edge_ran.phone.certificate")
+    pytest.importorskip("cryptography", reason="needs edge-ran[phone]")
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        server.socket = certificate.context("127.0.0.1", tmp_path)[0].wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *words: None  # type: ignore[method-assign]
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(CameraError, match="has a certificate that this machine does not trust") as caught:
+            open_source(f"https://127.0.0.1:{server.server_port}/video")
+    assert "SSL_CERT_FILE=camera.pem" in caught.value.remedy

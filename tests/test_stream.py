@@ -32,6 +32,7 @@ from edge_ran.stream import (
     StreamOptions,
     lettering,
     mp4,
+    outputs,
     parallel,
     pipeline,
     recording,
@@ -636,6 +637,17 @@ def test_a_slow_command_misses_all_but_the_newest_change_and_a_failing_one_is_sa
     for wrong in ("", "no-such-program-here x", "'unbalanced"):
         with pytest.raises(UsageError):
             OnChange(wrong, said.append)
+
+
+def test_a_command_that_does_not_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "LONG_S", 0.2)
+    said: list[str] = []
+    change = OnChange("sleep 1", said.append)
+    for index in range(40):
+        change.put(result(index, changed=True))
+        time.sleep(0.02)
+    change.close()
+    assert said == ["--on-change sleep runs for more than 0 s: no other is started until it ends"]
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,8 @@ class Capture:
         trouble = self._trouble
         if trouble and not trouble.black and now - trouble.noticed_at > self._limits.reconnect_s:
             what = f"{self.name} was lost for good: {trouble.kind}, and not back within {self._limits.reconnect_s:g} s"
-            self._failure = CameraError(what, "check the camera; --reconnect forever keeps on trying")
+            still = "; a picture that may stand still: --frozen 0" if trouble.kind == "frozen" else ""
+            self._failure = CameraError(what, f"check the camera; --reconnect forever keeps on trying{still}")
             self._generation += 1
 
     # --------------------------------------------------------------------------------- the reader's side

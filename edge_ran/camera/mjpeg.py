@@ -12,6 +12,7 @@ import re
 import select
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -431,4 +432,8 @@ def _request(url: str, timeout_s: float) -> Any:
         ) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            what = f"{without_password(url)} has a certificate that this machine does not trust"
+            remedy = "take its http:// or rtsp:// address, or name its own certificate: SSL_CERT_FILE=camera.pem"
+            raise CameraError(what, remedy) from error
         raise CameraError(f"{without_password(url)} does not answer: {reason}", remedy_of_address(url)) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import queue
 import re
@@ -35,6 +36,7 @@ from edge_ran.stream.pipeline import Result
 # Programs that run a word of theirs as a program.
 _INTERPRETERS = re.compile(r"(ba|da|z|k|a|fi|c|tc)?sh|python[\d.]*|perl|ruby|node")
 _ROOM = 4  # results that wait for the drawing thread
+LONG_S = 60.0  # of a command on a change; then it is said that no other is started meanwhile
 
 
 Picture = Callable[[], NDArray[np.uint8]]
@@ -271,7 +273,10 @@ class OnChange:
                 raise UsageError(f"--on-change: there is no {{{field}}}", f"it has {fields}")
         self._complain = complain
         self._complained = False
-        self._queue: queue.Queue[dict[str, str] | None] = queue.Queue()
+        self._changed = threading.Condition()
+        self._waiting: dict[str, str] | None = None
+        self._is_closed = False
+        self._began_at = math.inf  # when the command that runs was started
         self._previous = ""
         self._thread = threading.Thread(target=self._work, name="edge-ran on-change", daemon=True)
         self._thread.start()
@@ -280,24 +285,31 @@ class OnChange:
         """Note a result; returns at once."""
         if result.changed:
             values = {"label": result.label, "score": f"{result.score:.4f}", "index": str(result.frame.index)}
-            self._queue.put({**values, "previous": self._previous})
+            with self._changed:
+                self._waiting = {**values, "previous": self._previous}  # only the newest change counts
+                self._changed.notify()
             self._previous = result.label
+            if time.monotonic() - self._began_at > LONG_S:
+                self._complain_once(f"runs for more than {LONG_S:.0f} s: no other is started until it ends")
 
     def close(self) -> None:
         """Let the last command end; one that takes longer than five seconds goes on alone."""
-        self._queue.put(None)
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
         self._thread.join(5)
 
     def _work(self) -> None:
-        while (values := self._queue.get()) is not None:
-            with contextlib.suppress(queue.Empty):
-                while True:  # only the newest change counts
-                    newer = self._queue.get_nowait()
-                    if newer is None:
-                        self._run(values)
-                        return
-                    values = newer
+        while True:
+            with self._changed:
+                while self._waiting is None and not self._is_closed:
+                    self._changed.wait()
+                values, self._waiting = self._waiting, None
+            if values is None:
+                return
+            self._began_at = time.monotonic()
             self._run(values)
+            self._began_at = math.inf
 
     def _run(self, values: dict[str, str]) -> None:
         values = {key: clean(value) for key, value in values.items()}  # labels may hold what no command line can
@@ -309,7 +321,11 @@ class OnChange:
             trouble = f"ended with {done.returncode}" if done.returncode else ""
         except OSError as error:
             trouble = str(error)
-        if trouble and not self._complained:
+        if trouble:
+            self._complain_once(trouble)
+
+    def _complain_once(self, trouble: str) -> None:
+        if not self._complained:
             self._complained = True
             self._complain(f"--on-change {self._words[0]} {trouble}")
 
