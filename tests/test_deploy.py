@@ -40,8 +40,8 @@ from edge_ran.deploy import fetch, fleet, layout, rollout, service
 from edge_ran.deploy.acceptance import Acceptance, accept
 from edge_ran.deploy.layout import Layout
 from edge_ran.deploy.release import Plan, Release, new_payload, pack, record_answers
-from edge_ran.deploy.remote import gate
-from edge_ran.errors import EnvironmentMissing, GateError
+from edge_ran.deploy.remote import Running, gate
+from edge_ran.errors import EnvironmentMissing, GateError, InputError
 from edge_ran.latency import LatencyStats
 from edge_ran.runtime import Accelerator, RuntimeOptions
 from edge_ran.runtime.agreement import Agreement
@@ -239,6 +239,27 @@ def test_a_service_that_works_is_confirmed_and_tells_its_numbers(serve, tmp_path
     ]  # fmt: skip
 
 
+FLICKER = """
+import json, time
+for index in range(60):
+    label = "red" if index in (0, 1) or index > 30 else ("green", "blue")[index % 2]
+    line = {"index": index, "label": label, "score": 0.5, "changed": 2 <= index <= 31 or not index, "stages_ms": {}}
+    print(json.dumps(line), flush=True)
+    time.sleep(0.1 if index > 1 else 1)
+print(json.dumps({**line, "label": "black", "changed": True}), flush=True)
+time.sleep(3.5)
+"""
+
+
+def test_answers_that_flicker_do_not_fill_the_log(serve):
+    place, code, _ = serve(FLICKER)
+    assert code == 0
+    told = [
+        event["text"] for event in map(json.loads, layout.last_lines(place.events, 99)) if event["kind"] == "answer"
+    ]
+    assert told == ["red 50%", "black 50%"]
+
+
 def test_a_release_that_never_works_is_exchanged_after_three_failures(serve):
     place, code, _ = serve(RESULTS.format(count=15, pause=0.1, end=""), "old")
     assert code == 0
@@ -434,6 +455,9 @@ def test_the_gate_is_agreement_and_the_budget_of_option_or_device(labelled_model
     gate(plan, device, fast, "b")
     with pytest.raises(GateError, match="takes 6 ms, more than 5 ms"):
         gate(plan, device, slow, "b")
+    with pytest.raises(GateError, match="more than 5 ms, beside release 012345") as beside:
+        gate(plan, device, slow, "b", "012345")
+    assert beside.value.remedy.endswith("; to measure it alone, first: edge-ran undeploy --device b")
     gate(dataclasses.replace(plan, max_latency_ms=7.0), device, slow, "b")
     gate(dataclasses.replace(plan, max_latency_ms=0.0), device, slow, "b")
     with pytest.raises(GateError, match="answers otherwise") as refused:
@@ -493,6 +517,17 @@ def test_a_home_of_any_name_stands_in_a_unit(path: str):
     assert quoted.replace("%%", "%").replace("$$", "$").replace('\\"', '"').replace("\\\\", "\\") == path
     with pytest.raises(OSError, match="cannot stand"):
         board_side._for_systemd("/home/x\nExecStart=/bin/evil")
+
+
+@pytest.mark.parametrize("at", [1e300, -1e300])
+def test_an_impossible_time_of_a_board_is_refused_where_it_is_read(at: float):
+    with pytest.raises(InputError, match=r"at is -?1e\+300"):
+        records.read(fleet.Event, {"at": at, "kind": "start", "text": ""}, "it")
+    told = dict.fromkeys(("release", "confirmed", "model", "model_sha256", "unit", "reason", "page"), "")
+    told |= dict.fromkeys(("failures", "recorded_files", "recorded_bytes", "free_bytes"), 0)
+    for other, name in (("since", "time"), ("time", "since")):
+        with pytest.raises(InputError, match=rf"{name} is -?1e\+300"):
+            records.read(Running, {**told, other: 0.0, name: at}, "it")
 
 
 def test_what_cannot_be_deployed(edge_ran, labelled_model):

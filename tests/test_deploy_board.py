@@ -25,13 +25,15 @@ from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import board as board_side
 from edge_ran.deploy import boards, fetch, fleet, rollout
+from edge_ran.deploy.connections import Connections
 from edge_ran.deploy.layout import Layout, append
 from edge_ran.deploy.release import Plan, record_answers
 from edge_ran.deploy.remote import Facts, Remote
 from edge_ran.errors import EnvironmentMissing
 from edge_ran.targets import agent
 from edge_ran.targets.ssh import connection
-from edge_ran.targets.ssh.session import Folders
+from edge_ran.targets.ssh.packages import Installed, requirements
+from edge_ran.targets.ssh.session import Folders, Session
 
 pytestmark = [
     pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="no sshd; Debian: apt install openssh-server"),
@@ -193,6 +195,56 @@ def test_another_python_in_the_description_is_another_release(there: There, labe
             start = (there.layout.releases / staged[-1].identity / "start").read_text()
             assert f" exec {shlex.quote(python)} " in start
     assert staged[0].identity != staged[1].identity
+
+
+def test_a_dry_run_names_the_release_that_is_made_and_refuses_what_is_refused(
+    there: There, labelled_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan, answers = Plan(labelled_model()), tmp_path / "answers.npz"
+    record_answers(plan, answers)
+
+    def planned(plan: Plan) -> rollout.Outcome:
+        return rollout.plan_one("board", there.spec, plan, answers, lambda line: None, Connections())
+
+    assert planned(plan).reason.startswith("board cannot keep a service running")
+    monkeypatch.setattr(Remote, "look_over", lambda remote, plan: remote.facts())
+    monkeypatch.setattr(Session, "look", lambda *words: Installed("", "", "", "", ("numpy",), ("a", "1")))
+    assert planned(plan).reason == "board lacks numpy"
+    to_come = planned(dataclasses.replace(plan, install=True))
+    assert (to_come.end, to_come.release, "pip would install numpy" in to_come.reason) == ("planned", "", True)
+    assert not there.layout.home.exists()
+
+    def install(requirements: list[str], target: str) -> dict[str, int]:
+        Path(target).mkdir()
+        return {"code": 0}
+
+    there.layout.home.mkdir(parents=True)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    board_side.Board(SimpleNamespace(do_install=install)).do_equip(requirements(there.spec.runtime), True)
+    with Remote(there.spec, lambda line: None) as remote:
+        made = remote.stage(plan, answers, remote.facts().python)
+    assert made.environment
+    assert planned(plan).release == made.identity
+
+
+def test_rolling_back_again_goes_further_back(there: There, monkeypatch: pytest.MonkeyPatch):
+    place = there.layout
+
+    def work(identity: str) -> None:
+        place.switch(identity)
+        place.confirm(identity)  # as the service does, when it classifies
+
+    for name in "abc":
+        (place.releases / name).mkdir(parents=True)
+        (place.releases / name / "release.json").write_text("{}")
+        work(name)
+    monkeypatch.setattr(Remote, "switch", lambda remote, identity: work(identity))
+    monkeypatch.setattr(Remote, "wait", lambda *words: None)
+    for expected in ("b", "a", ""):
+        (change,) = fleet.roll_back([("board", there.spec)], lambda line: None, 1).boards
+        assert change.release == expected
+    assert "no earlier release that worked" in change.failure
+    assert place.current_id() == "a"
 
 
 def test_packages_of_another_python_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

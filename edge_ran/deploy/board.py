@@ -215,6 +215,11 @@ class Board:
         earlier = self.layout.earlier_ids()
         return {"current": self.layout.current_id(), "previous": earlier[0] if earlier else ""}
 
+    def do_leave(self, identity: str) -> dict[str, Any]:
+        """Note that a release was gone back from: the next time it is not returned to."""
+        self.layout.forget_worked(identity)
+        return {}
+
     def do_undeploy(self) -> dict[str, Any]:
         """End the service and remove all of it."""
         there = self.layout.home.is_dir() or self.layout.unit.exists()

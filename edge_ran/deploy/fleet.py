@@ -12,7 +12,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import boards
 from edge_ran.deploy.boards import Board, Undescribed, described
 from edge_ran.deploy.connections import Connections, on_each
-from edge_ran.deploy.remote import Live, Remote, Running, error_text
+from edge_ran.deploy.remote import Live, Remote, Running, check_time, error_text
 from edge_ran.errors import EdgeRanError, GateError
 
 Say = Callable[[str], None]
@@ -67,6 +67,9 @@ class Event:
     at: float
     kind: str
     text: str
+
+    def __post_init__(self) -> None:
+        check_time("at", self.at)
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,8 @@ def _roll_back(device: str, board: Board, connections: Connections, say: Say, wa
             except GateError:
                 remote.switch(found.current)
                 raise
+            if found.current:
+                remote.session.request("leave", {"identity": found.current}, {}, 60)
     except EdgeRanError as error:
         return _failed(board, error, found.previous, found.current)
     return BoardChange(board.name, found.previous, found.current)

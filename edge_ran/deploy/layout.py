@@ -76,6 +76,10 @@ class Layout:
         write_text(self.releases / identity / "worked", str(last + 1))
         write_text(self.confirmed, identity)
 
+    def forget_worked(self, identity: str) -> None:
+        """Let a release count no longer as one to go back to, until it works again. Raises OSError."""
+        (self.releases / identity / "worked").unlink(missing_ok=True)
+
     def earlier_ids(self) -> list[str]:
         """Releases besides the current one that were seen to work, the latest first."""
         found = sorted(((_number(mark), mark.parent.name) for mark in self.releases.glob("[!.]*/worked")), reverse=True)

@@ -6,7 +6,7 @@ import inspect
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_ran import records
@@ -14,7 +14,7 @@ from edge_ran.catalogue import DeviceSpec
 from edge_ran.deploy import board, layout
 from edge_ran.deploy.acceptance import Acceptance
 from edge_ran.deploy.release import Plan, Release, new_payload, pack
-from edge_ran.errors import EdgeRanError, EnvironmentMissing, GateError, InputError
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, GateError, InputError, UsageError
 from edge_ran.targets.address import ssh_address
 from edge_ran.targets.sanitize import parse
 from edge_ran.targets.ssh.output import Errors, Lines
@@ -24,6 +24,7 @@ from edge_ran.targets.ssh.session import Folders, Session
 POLL_S = 0.5
 SILENT_S = 30.0  # the service reports every second
 MOST_OUTPUT = 1 << 20
+LATEST_TIME = 253_402_300_799.0  # the end of the year 9999
 
 Say = Callable[[str], None]
 
@@ -46,11 +47,15 @@ class Facts:
 
 @dataclass(frozen=True)
 class Equipped:
-    """Packages for a release: the folder's name and its Python; empty = the board's own Python."""
+    """Packages for a release: the folder's name and its Python; empty = the board's own Python.
+
+    ``lacks`` is what a dry run leaves to be installed.
+    """
 
     code: int
     environment: str
     python: str
+    lacks: tuple[str, ...] = field(default=(), metadata=records.internal())
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,10 @@ class Running:
     silent_s: float | None = None
     live: Live | None = None
 
+    def __post_init__(self) -> None:
+        check_time("since", self.since)
+        check_time("time", self.time)
+
     @property
     def trouble(self) -> str:
         """Why it does not classify frames at the moment; empty where it does."""
@@ -171,14 +180,19 @@ class Remote:
         """What runs there."""
         return self.session.ask("status", Running, timeout_s=self._timeout_s)
 
-    def check(self, plan: Plan) -> Facts:
-        """Raise EnvironmentMissing unless a service of this user's can run there for ever."""
-        found, name = self.facts(), self.spec.name
+    def look_over(self, plan: Plan) -> Facts:
+        """Raise EnvironmentMissing unless services run there; nothing is changed."""
+        found = self.facts()
         if found.manager:
             raise EnvironmentMissing(
-                f"{name} cannot keep a service running: {found.manager}",
+                f"{self.spec.name} cannot keep a service running: {found.manager}",
                 f"edge-ran run {shlex.quote(str(plan.model))} --device {self.word}  (ends with the connection)",
             )
+        return found
+
+    def check(self, plan: Plan) -> Facts:
+        """Raise EnvironmentMissing unless a service of this user's can run there for ever."""
+        found, name = self.look_over(plan), self.spec.name
         if not found.lingers:
             reason = str(self.session.request("linger", {}, {}).get("reason", ""))
             if reason:
@@ -192,7 +206,7 @@ class Remote:
         """Put a release beside the others; ``python`` is the board's own, which runs it if it has all packages."""
         session = self.session
         session.ask("deployment", Folders)
-        equipped = self._equip(plan.install)
+        equipped = self.equip(plan.install)
         with new_payload() as payload:
             release = pack(plan, self.spec, answers, payload, equipped.python or python, equipped.environment)
             session.push(payload)
@@ -201,8 +215,8 @@ class Remote:
         session.request("stage", {"identity": release.identity, **values}, {}, 120)
         return release
 
-    def accept(self, plan: Plan, release: Release) -> Acceptance:
-        """Run the release there against the recorded answers.
+    def accept(self, plan: Plan, release: Release, before: str) -> Acceptance:
+        """Run the release there against the recorded answers, beside the release ``before``, if one runs.
 
         Raises:
             GateError: it fails, answers otherwise than here, or takes too long.
@@ -226,7 +240,7 @@ class Remote:
             found = records.read_document(Acceptance, parse(bytes(said)), "it")
         except InputError as error:
             raise self.session.failed(f"sent an invalid answer: {error}") from error
-        gate(plan, self.spec, found, self.word)
+        gate(plan, self.spec, found, self.word, before)
         return found
 
     def switch(self, identity: str) -> str:
@@ -261,16 +275,16 @@ class Remote:
                 raise GateError(f"{self.spec.name}: the release does not classify frames: {why}", remedy)
             time.sleep(POLL_S)
 
-    def _equip(self, install: bool) -> Equipped:
-        """Find packages for the release: the board's own, those of an earlier release, or newly installed ones."""
+    def equip(self, install: bool, dry_run: bool = False) -> Equipped:
+        """Find packages for a release: the board's own, those of an earlier release, or newly installed ones."""
         session, name = self.session, self.spec.name
         found = session.look()
         if not found.lacks:
             return Equipped(0, "", "")
         lines = Lines(self._say)
-        if install:
+        if install and not dry_run:
             self._say(f"edge-ran: {name} lacks {', '.join(found.lacks)}: pip installs them, unless it did before")
-        values = {"requirements": requirements(self.spec.runtime), "install": install}
+        values = {"requirements": requirements(self.spec.runtime), "install": install and not dry_run}
         answer = session.request("equip", values, {b"O": lines.put, b"E": lines.put})
         lines.end()
         equipped = session.read(Equipped, answer)
@@ -279,6 +293,8 @@ class Remote:
                 f"{name}: pip could not install what is needed; nothing of it was kept",
                 "pip's own lines are above; it needs a network and the packages python3-venv and python3-pip there",
             )
+        if not equipped.environment and install and dry_run:
+            return replace(equipped, lacks=tuple(found.lacks))
         if not equipped.environment:
             raise EnvironmentMissing(
                 f"{name} lacks {', '.join(found.lacks)}",
@@ -287,10 +303,16 @@ class Remote:
         return equipped
 
 
-def gate(plan: Plan, spec: DeviceSpec, found: Acceptance, word: str) -> None:
+def check_time(name: str, at: float) -> None:
+    """Raise UsageError where a board's Unix time is none: it would overflow where it is used."""
+    if abs(at) > LATEST_TIME:
+        raise UsageError(f"{name} is {at:g}")
+
+
+def gate(plan: Plan, spec: DeviceSpec, found: Acceptance, word: str, before: str = "") -> None:
     """Raise GateError where a release answers otherwise than here, or takes longer than the budget.
 
-    ``word`` is the board's, for a command.
+    ``word`` is the board's, for a command; ``before`` the release that ran meanwhile, on the same cores.
     """
     budget = plan.budget_ms(spec)
     if not found.agreement.is_right or found.agreement.top1 < plan.min_agreement:
@@ -299,9 +321,11 @@ def gate(plan: Plan, spec: DeviceSpec, found: Acceptance, word: str) -> None:
             f"edge-ran verify {shlex.quote(str(plan.model))} --device {word}",
         )
     if budget and found.latency.p50_ms > budget:
+        beside = f", beside release {before}, which went on meanwhile" if before else ""
+        alone = f"; to measure it alone, first: edge-ran undeploy --device {word}" if before else ""
         raise GateError(
-            f"{spec.name}: an inference takes {found.latency.p50_ms:.3g} ms, more than {budget:g} ms",
-            "choose a smaller or quantised network, or raise --max-latency",
+            f"{spec.name}: an inference takes {found.latency.p50_ms:.3g} ms, more than {budget:g} ms{beside}",
+            f"choose a smaller or quantised network, or raise --max-latency{alone}",
         )
 
 

@@ -151,7 +151,7 @@ class _Deployment:
             boards.remember(self._device)  # it may have been deployed from another machine
             return "unchanged", ""
         self._say(f"edge-ran: {self._name}: testing release {self.release} there")
-        self.acceptance = remote.accept(self._plan, packed)
+        self.acceptance = remote.accept(self._plan, packed, self.before)
         boards.remember(self._device)
         self.is_switched = True
         remote.switch(self.release)
@@ -180,10 +180,15 @@ class _Deployment:
 def plan_one(device: str, board: Board, plan: Plan, answers: Path, say: Say, connections: Connections) -> Outcome:
     """Say what ``deploy_one`` would do; the board is asked, and nothing is changed there."""
     try:
-        with connections.add(Remote(described(board), say)) as remote:
-            found = remote.facts()
+        with connections.add(Remote(described(board), say, word=device)) as remote:
+            found = remote.look_over(plan)
+            equipped = remote.equip(plan.install, dry_run=True)
         with new_payload() as payload:
-            release = pack(plan, described(board), answers, payload, found.python)
+            python = equipped.python or found.python
+            release = pack(plan, described(board), answers, payload, python, equipped.environment)
     except EdgeRanError as error:
         return Outcome(board.name, "failed", reason=error_text(error, board.name), remedy=error.remedy)
+    if equipped.lacks:
+        reason = f"pip would install {', '.join(equipped.lacks)} there; the release has no name before that"
+        return Outcome(board.name, "planned", "", found.current, reason, words=release.shown_words)
     return Outcome(board.name, "planned", release.identity, found.current, words=release.shown_words)

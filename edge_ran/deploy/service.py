@@ -34,6 +34,7 @@ TICK_S = 1.0
 HEALTHY_FRAMES, SETTLED_S = 3, 60.0  # results until a release counts as working; after so long, failures are forgotten
 MOST_FAILURES = 3  # of a release that never worked
 KEPT_TIMES = 1000
+HELD_S = 2.0  # until an answer is an event: one that flickers would fill the log with itself, and wear flash out
 ALIVE = ("starting", "running", "camera", "waiting")  # states that no service leaves behind which ends by itself
 OOM_SCORE = 500  # of 1000: when memory is short, the kernel ends the child, not what watches over it or the ssh server
 TOKEN = re.compile(r"(token=)[\w-]+")
@@ -153,6 +154,7 @@ class Service:
         self.restarts = int(self.before.get("restarts", -1)) + 1 if same else 0
         self.was_killed = same and self.before.get("state") in ALIVE
         self.is_recording = False
+        self.noted_answer = ""
         self.ended_for = ""  # why the child was told to end, to start again
         self.oom_kills = _oom_kills()
         self.bound_at = 0.0
@@ -240,12 +242,10 @@ class Service:
         assert self.child.stdout is not None
         for line in self.child.stdout:
             with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-                before, state = self.live.answer, self.live.state
+                state = self.live.state
                 self.live.result(json.loads(line))
                 if state == "camera":
                     self.layout.event("camera", "frames come again")
-                if self.live.answer != before:
-                    self.layout.event("answer", f"{self.live.answer} {self.live.score:.0%}")
         self.child.wait()
         self.awake.set()
 
@@ -269,6 +269,7 @@ class Service:
 
     def _tick(self, began: float) -> None:
         self._report()
+        self._note_answer()
         if self.live.frames >= HEALTHY_FRAMES and self.layout.confirmed_id() != self.identity:
             with contextlib.suppress(OSError):
                 self.layout.confirm(self.identity)
@@ -277,6 +278,12 @@ class Service:
             self.layout.note_failures(self.identity, 0, "")
         self._look_for_silence(time.monotonic() - self.live.heard_at)
         self._bound_records()
+
+    def _note_answer(self) -> None:
+        answer, held_s = self.live.answer, time.monotonic() - self.live.answered
+        if answer != self.noted_answer and (held_s >= HELD_S or not self.noted_answer):
+            self.noted_answer = answer
+            self.layout.event("answer", f"{answer} {self.live.score:.0%}")
 
     def _look_for_silence(self, seconds: float) -> None:
         """Tell a lost camera, of which the child gives notice and which it tries to reach, from a child that hangs.
