@@ -116,7 +116,7 @@ def float_layers(model: tf_keras.Model) -> tuple[str, ...]:
 
 def stored(layer: layers.Layer) -> bool:
     """True when the integer file stores this layer's output as a tensor that is rounded anew."""
-    if _keeps_values(layer) or _is_softmax(layer):  # the file's output is rounded by ``as_deployed``
+    if _keeps_values(layer) or _is_answer(layer):  # the file's output is rounded by ``as_deployed``
         return False
     readers = _readers(layer)
     fused = isinstance(layer, _FUSES_RELU) and len(readers) == 1 and isinstance(readers[0], layers.ReLU)
@@ -163,7 +163,7 @@ def _concatenations_of(layer: layers.Layer) -> list[layers.Layer]:
 def _is_fixed(layer: layers.Layer) -> bool:
     """True for a scale that runtimes or the pixels demand."""
     kinds = (layers.InputLayer, layers.UnitNormalization)
-    return isinstance(layer, kinds) or (isinstance(layer, layers.Activation) and not _is_softmax(layer))
+    return isinstance(layer, kinds) or (isinstance(layer, layers.Activation) and not _is_answer(layer))
 
 
 def _scale_source(layer: layers.Layer) -> layers.Layer:
@@ -196,12 +196,18 @@ def _is_softmax(layer: layers.Layer) -> bool:
     return isinstance(layer, layers.Activation) and tf_keras.activations.serialize(layer.activation) == "softmax"
 
 
+def _is_answer(layer: layers.Layer) -> bool:
+    """True for the softmax that the network ends in: one inside it, a gate, is rounded as a sigmoid is."""
+    return _is_softmax(layer) and not _readers(layer)
+
+
 def _fixed_range(layer: layers.Layer, spec: InputSpec) -> tuple[float, float] | None:
     if isinstance(layer, layers.InputLayer):
         ends = [((p - m) / s) for p in (0, 255) for m, s in zip(spec.mean, spec.std, strict=True)]
+        low, high = min(0.0, *ends), max(0.0, *ends)
         # Zero is a number of every range; where it lies between two, as with a mean of 127.5, all must take the same.
-        scale = (max(ends) - min(ends)) / LEVELS
-        zero = math.floor(-min(ends) / scale + 0.5 + 2**-10) if min(ends) < 0 else 0
+        scale = (high - low) / LEVELS
+        zero = math.floor(-low / scale + 0.5 + 2**-10)
         return -zero * scale, (LEVELS - zero) * scale
     if isinstance(layer, layers.UnitNormalization):
         return UNIT

@@ -168,7 +168,7 @@ def foreign(end: str = "sigmoid") -> tf_keras.Model:
     return told_apart(tf_keras.Model(image, kl.Activation("softmax")(x), name="foreign"))
 
 
-@pytest.mark.parametrize("end", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("end", ["sigmoid", "tanh", "softmax"])
 def test_the_layers_of_other_scripts_are_rounded_as_the_file_rounds_them(end: str, tmp_path: Path) -> None:
     spec = InputSpec(16, 16, (127.5,) * 3, (127.5,) * 3)
     model = rewrites.rewrite(foreign(end)).model
@@ -225,6 +225,16 @@ def test_a_picture_is_rounded_as_the_preprocessor_rounds_it() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
     image = tf_keras.Model(rounded.input, rounded.layers[1].output)(normalise(pixels, spec))
     np.testing.assert_array_equal(np.round(image / scale.step) + scale.zero, quantise(normalise(pixels, spec), tensor))
+
+
+@pytest.mark.parametrize(("mean", "ends"), [(-127.5, (0.0, 1.5)), (382.5, (-1.5, 0.0))])
+def test_the_images_range_holds_zero_and_all_pixels(mean: float, ends: tuple[float, float]) -> None:
+    """Also of a network that scales pixels to 0.5..1.5 or to -1.5..-0.5."""
+    image = tf_keras.layers.Input((4, 4, 3), name="image")
+    x = tf_keras.layers.Dense(3)(tf_keras.layers.GlobalAveragePooling2D()(image))
+    model = tf_keras.Model(image, tf_keras.layers.Activation("softmax")(x))
+    ranges = fake_quant.calibrate(model, smooth_pixels(8, 4), InputSpec(4, 4, (mean,) * 3, (255.0,) * 3))
+    assert ranges["image"] == pytest.approx(ends)
 
 
 def test_a_mean_near_a_tie_is_rounded_with_its_zero_points(tmp_path: Path) -> None:
