@@ -124,7 +124,7 @@ def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *,
     if made.inputs[0].shape[1:] != network.input_shape[1:] or made.outputs[0].shape[1:] != network.output_shape[1:]:
         what = f"{model} is not of the network in {run}: its input or its classes differ"
         raise InputError(what, f"edge-ran convert {shlex.quote(str(run))}; then give the file that this makes")
-    rounded = made.outputs[0].scale > 0
+    rounded = made.precision == "int8" or made.outputs[0].scale > 0  # behind a DEQUANTIZE lie the same numbers
     made_card = graph.read_card(model)
     reference, kind = _reference(network, RunFolder(Path(run)), rounded, made_card.rewrites if made_card else ())
     pixels = np.stack([fit_pixels(frame, spec) for frame in frames])

@@ -18,7 +18,9 @@ from edge_ran.bench import BenchModel, Plan, benchmark
 from edge_ran.dataset import Dataset
 from edge_ran.errors import GateError, InputError
 from edge_ran.evaluate import EvalReport, evaluate
+from edge_ran.files import sha256
 from edge_ran.host.convert import convert
+from edge_ran.host.run_settings import read_settings
 from edge_ran.runs import RunFolder, open_run, tflite_path
 from edge_ran.runtime import RuntimeOptions
 
@@ -82,7 +84,7 @@ def compare(
     Raises:
         InputError: a run cannot be read, or ``quantised`` is not a quantised run of the same classes.
     """
-    files, quantised = _files(run, quantised, calibration)
+    files, quantised = _files(run, quantised, calibration, note)
     options = RuntimeOptions(accelerator="cpu", threads=threads)
     paths = {name: _convert(name, file, cwd, again, note) for name, file in files.items()}
     reports = {}
@@ -113,7 +115,9 @@ class _File:
     calibration: Path | None = None
 
 
-def _files(run: Path, quantised: Path | None, calibration: Path | None) -> tuple[dict[str, _File], Path | None]:
+def _files(
+    run: Path, quantised: Path | None, calibration: Path | None, note: Callable[[str], None]
+) -> tuple[dict[str, _File], Path | None]:
     """Return the files to compare, by name, and the quantised run among them, None if there is none."""
     folder = open_run(run)
     precisions: tuple[str, ...] = PRECISIONS
@@ -124,15 +128,28 @@ def _files(run: Path, quantised: Path | None, calibration: Path | None) -> tuple
     elif quantised is None:
         other = RunFolder(folder.quantised_path)
         quantised = other.path if other.is_finished and other.ranges_path.is_file() else None
+        if quantised is not None and not _is_made_of(other, folder):
+            note(f"{quantised} is left out: it was made of an older network; edge-ran quantize --force makes it anew")
+            quantised = None
     files = {name: _File(folder, name, calibration if name == "int8" else None) for name in precisions}
     if quantised is not None:
         other = open_run(quantised)
+        remedy = f"edge-ran quantize {shlex.quote(str(run))}"
         if not other.ranges_path.is_file() or other.card().labels != folder.card().labels:
-            raise InputError(
-                f"{quantised} is not a quantised run of {run}", f"edge-ran quantize {shlex.quote(str(run))}"
-            )
+            raise InputError(f"{quantised} is not a quantised run of {run}", remedy)
+        if other.path != folder.path and not _is_made_of(other, folder):
+            raise InputError(f"{quantised} was made of another network than that in {run}", f"{remedy} --force")
         files[QUANTISED] = _File(other, "int8")
     return files, quantised
+
+
+def _is_made_of(quantised: RunFolder, run: RunFolder) -> bool:
+    """Whether a quantised run was made of the network that is in ``run``; True where it does not say of which."""
+    try:
+        made_of = read_settings(quantised.path).float_network
+    except InputError:
+        return True
+    return made_of is None or made_of == sha256(run.model_path)
 
 
 def _convert(name: str, file: _File, cwd: Path, again: bool, note: Callable[[str], None]) -> Path:

@@ -96,6 +96,9 @@ def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: P
     means = [layer.mean_steps for layer in found.worst]
     assert means == sorted(means, reverse=True)
     parity.check(found)
+    plain = convert(quantised, catalogue.converter("int8"), quantised / "plain.tflite", io="float32", force=True)
+    again = parity.check_parity(quantised, plain.path, parity.some_frames(pictures, 60), layers=False)
+    assert (again.reference, again.agreement, again.identical) == (found.reference, found.agreement, found.identical)
     record = valid_record("verify-network", found)
     assert records.read_document(parity.ParityReport, record, "parity") == found
 
@@ -188,6 +191,21 @@ def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path
     worse = dataclasses.replace(table.rows[-1], drop_points=0.7)
     with pytest.raises(GateError, match=r"loses 0\.70 points"):
         precisions.check(dataclasses.replace(table, rows=(*table.rows[:-1], worse)), 0.5)
+
+
+def test_a_quantised_run_of_an_older_network_is_not_compared(run: Path, quantised: Path, tmp_path: Path) -> None:
+    newer, older = tmp_path / "float", tmp_path / "float-qat"
+    shutil.copytree(run, newer)
+    shutil.copytree(quantised, older)
+    assert precisions.QUANTISED in precisions._files(newer, None, None, print)[0]
+    networks.save(networks.build(TINY), newer / "model.keras")  # trained again
+    said: list[str] = []
+    files, used = precisions._files(newer, None, None, said.append)
+    assert (precisions.QUANTISED in files, used, len(said)) == (False, None, 1)
+    assert "was made of an older network" in said[0]
+    with pytest.raises(InputError, match="was made of another network than that in") as refused:
+        precisions._files(newer, older, None, print)
+    assert refused.value.remedy == f"edge-ran quantize {newer} --force"
 
 
 def test_pictures_take_the_networks_order_of_classes(tmp_path: Path, make_pictures: Callable[..., Path]) -> None:
