@@ -201,7 +201,7 @@ def test_one_model_is_loaded_several_times(measured, labelled_model):
     assert low <= min(timing.session_medians_ms) <= max(timing.session_medians_ms) <= high
     few = benchmark([BenchModel(labelled_model())], Plan(num_runs=2, min_secs=0)).reports[0]
     assert (few.latency.runs, few.timing.sessions) == (2, 2)
-    slow = benchmark([BenchModel(labelled_model())], Plan(num_runs=10**6, min_secs=0, max_secs=1e-3)).reports[0]
+    slow = benchmark([BenchModel(labelled_model())], Plan(num_runs=10**6, min_secs=0, max_secs=1e-6)).reports[0]
     assert slow.timing.sessions == 1  # a model so slow that one load takes all the time there is
 
 

@@ -129,7 +129,7 @@ class Board:
 
 
 def test_ctrl_c_ends_a_deployment_before_the_release_is_switched_to(
-    there: There, labelled_model, tmp_path, monkeypatch
+    there: There, labelled_model, tmp_path, monkeypatch, request
 ):
     here, asked = threading.get_ident(), []
 
@@ -142,8 +142,10 @@ def test_ctrl_c_ends_a_deployment_before_the_release_is_switched_to(
     monkeypatch.setattr(Remote, "accept", accept)
     monkeypatch.setattr(Remote, "switch", lambda remote, identity: asked.append(identity))
     before = threading.active_count()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     with pytest.raises(KeyboardInterrupt):
-        rollout.deploy([("board", there.spec)], Plan(labelled_model()), lambda line: None)
+        pytest.fail(f"not interrupted: {rollout.deploy([('board', there.spec)], Plan(labelled_model()), print)}")
     assert asked == []
     assert threading.active_count() == before
 

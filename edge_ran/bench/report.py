@@ -189,8 +189,8 @@ def _doubts_of_times(report: BenchReport) -> tuple[str, ...]:
         found.append(f"{many(stats.runs, 'run')} only, {FEWEST_RUNS} are needed")
     elif within is not None and within > WIDEST_INTERVAL:
         # A page measures for a time that is set before.
-        remedy = "" if report.runtime.name == "LiteRT.js" else ", or --until 2%"
-        found.append(f"the median is known to ±{_percent(within)} only: more --num-runs{remedy}")
+        remedy = "more --num-runs" if report.runtime.name == "LiteRT.js" else "more --num-runs, or --until 2%"
+        found.append(f"the median is known to ±{_percent(within)} only: {remedy}")
     if report.warmup.is_steady is False:
         found.append(f"not steady after {report.warmup.runs} warm-up runs")
     drift = latency.drift(report.samples_ms)

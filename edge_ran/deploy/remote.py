@@ -321,12 +321,12 @@ def gate(plan: Plan, spec: DeviceSpec, found: Acceptance, word: str, before: str
             f"edge-ran verify {shlex.quote(str(plan.model))} --device {word}",
         )
     if budget and found.latency.p50_ms > budget:
-        beside = f", beside release {before}, which went on meanwhile" if before else ""
-        alone = f"; to measure it alone, first: edge-ran undeploy --device {word}" if before else ""
-        raise GateError(
-            f"{spec.name}: an inference takes {found.latency.p50_ms:.3g} ms, more than {budget:g} ms{beside}",
-            f"choose a smaller or quantised network, or raise --max-latency{alone}",
-        )
+        what = f"{spec.name}: an inference takes {found.latency.p50_ms:.3g} ms, more than {budget:g} ms"
+        remedy = "choose a smaller or quantised network, or raise --max-latency"
+        if before:
+            what += f", beside release {before}, which went on meanwhile"
+            remedy += f"; to measure it alone, first: edge-ran undeploy --device {word}"
+        raise GateError(what, remedy)
 
 
 def error_text(error: EdgeRanError, name: str) -> str:

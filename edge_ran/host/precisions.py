@@ -129,7 +129,9 @@ def _files(
         other = RunFolder(folder.quantised_path)
         quantised = other.path if other.is_finished and other.ranges_path.is_file() else None
         if quantised is not None and not _is_made_of(other, folder):
-            note(f"{quantised} is left out: it was made of an older network; edge-ran quantize --force makes it anew")
+            note(
+                f"{quantised} is left out: it was made of an older network; to make it anew: edge-ran quantize --force"
+            )
             quantised = None
     files = {name: _File(folder, name, calibration if name == "int8" else None) for name in precisions}
     if quantised is not None:
