@@ -53,7 +53,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def card(record: dict[str, Any], files: Sequence[Path]) -> ModelCard:
-    a = named(record["network"])
+    a, smaller = named(record["network"]), record.get("grown_from")
+    grown = f" after {smaller['epochs']} as {smaller['network']}" if smaller else ""
     return ModelCard(
         name=f"{a.name}-cifar10",
         labels=tuple(record["labels"]),
@@ -70,7 +71,8 @@ def card(record: dict[str, Any], files: Sequence[Path]) -> ModelCard:
             best_epoch=record["epochs"],
             precision="bfloat16",
             description=f"scripts/cifar trained it with PyTorch {record['torch']} ({record['device']}) on "
-            f"{record['images']:,} pictures, {record['epochs']} epochs; the averaged weights after the last one.",
+            f"{record['images']:,} pictures, {record['epochs']} epochs{grown}; the averaged "
+            "weights after the last one.",
         ),
         versions=model_cards.versions(),
     )
