@@ -41,11 +41,13 @@ def find(sys: Path = Path("/sys")) -> Sensor | None:
 
 
 class Meter:
-    """Adds up energy between each ``start`` and ``stop``; without a sensor ``joules`` stays None."""
+    """Adds up energy between each ``start`` and ``stop``. ``joules`` is None without a sensor, and after a time that
+    could not be read: a sum without it would be too small."""
 
     def __init__(self, sensor: Sensor | None) -> None:
         self._sensor = sensor
         self.joules: float | None = None
+        self._is_whole = sensor is not None
         self._counts: list[int | None] = []
         self._begun = 0.0
 
@@ -55,22 +57,27 @@ class Meter:
             self._counts, self._begun = [_number(c.path) for c in self._sensor.counters], time.perf_counter()
 
     def stop(self) -> None:
-        """Add what was used since ``start``; nothing where a file could not be read."""
-        if not self._sensor:
+        """Add what was used since ``start``."""
+        if not self._sensor or not self._is_whole:
             return
         seconds = time.perf_counter() - self._begun
         if self._sensor.counters:
-            used = 0.0
-            for counter, before in zip(self._sensor.counters, self._counts, strict=True):
-                now = _number(counter.path)
-                if now is None or before is None:
-                    return
-                used += (now - before + (counter.span if now < before else 0)) / 1e6
-        elif (watts := _watts(self._sensor.files)) is not None:
-            used = watts * seconds
+            used = self._counted(self._sensor.counters)
         else:
-            return
-        self.joules = (self.joules or 0.0) + used
+            watts = _watts(self._sensor.files)
+            used = None if watts is None else watts * seconds
+        self._is_whole = used is not None
+        self.joules = None if used is None else (self.joules or 0.0) + used
+
+    def _counted(self, counters: tuple[Counter, ...]) -> float | None:
+        """Joules since ``start``; None where a counter could not be read."""
+        used = 0.0
+        for counter, before in zip(counters, self._counts, strict=True):
+            now = _number(counter.path)
+            if now is None or before is None:
+                return None
+            used += (now - before + (counter.span if now < before else 0)) / 1e6
+        return used
 
 
 def _sensors(sys: Path) -> Iterator[Sensor]:

@@ -96,6 +96,16 @@ def test_nothing_is_told_where_nothing_can_be_read(sys_tree, tmp_path):
     assert meter.joules is None
 
 
+def test_a_sum_that_lacks_a_part_is_not_told(sys_tree):
+    sensor = energy.find(sys_tree(packages(100)))
+    meter = energy.Meter(sensor)
+    for count in ("200", "", "300", "400"):
+        meter.start()
+        sensor.counters[0].path.write_text(count)
+        meter.stop()
+    assert meter.joules is None
+
+
 TURNING = """
 import os, sys, time
 begun = time.perf_counter()
