@@ -538,6 +538,30 @@ def test_columns_that_say_whether_a_picture_is_in_a_split_are_no_classes(picture
     assert [s.split for s in dataset.load(path, label_column="breed").samples] == list(splits) * 4
 
 
+@pytest.mark.parametrize(
+    ("header", "flags", "why"),
+    [
+        ("is_train", ["1", "0"], "column 'is_train': it does not say whether the others are val or test"),
+        ("is_valid,is_test", ["1,0", "1,1"], "columns is_valid, is_test: line 3 is in 2 of them"),
+        ("train,test", ["1,0", "0,0"], "columns train, test: line 3 is in none of them"),
+        ("is_valid", ["1", "no"], "column 'is_valid': line 3 has 'no' there, neither 0 nor 1"),
+        ("is_valid", ["1", ""], "column 'is_valid': line 3 has '' there, neither 0 nor 1"),
+    ],
+)
+def test_flags_that_tell_no_split_are_said(pictures, header, flags, why):
+    rows = [f"{image},{label},{flags[place % 2]}\n" for place, (label, image) in enumerate(NAMES)]
+    (pictures / "list.csv").write_text(f"image,label,{header}\n" + "".join(rows))
+    data = dataset.load(pictures / "list.csv")
+    assert {s.split for s in data.samples} == {""}
+    assert data.notes == (f"no splits were taken from the {why}; --split-column names one of train, val and test",)
+
+
+def test_a_flag_that_all_pictures_have_needs_no_word(pictures):
+    rows = [f"{image},{label},1\n" for label, image in NAMES]
+    (pictures / "list.csv").write_text("image,label,is_train\n" + "".join(rows))
+    assert dataset.load(pictures / "list.csv").notes == ()
+
+
 def test_columns_that_were_taken_for_classes_are_said(pictures):
     rows = [f"{image},{label},{label == 'red':d},{label != 'red':d}\n" for label, image in NAMES]
     (pictures / "list.csv").write_text("image,breed,male,train\n" + "".join(rows))

@@ -108,8 +108,9 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
     if not columns.label:
         names, body, flagged = _with_class_column(source, names, body)
     names, body, denied = _without_denied(names, body)
+    untold: list[str] = []
     if not columns.split:
-        names, body = _with_split_column(names, body)
+        names, body, untold = _with_split_column(names, body, flagged)
     places = {kind: _place(kind, getattr(columns, kind), names, body, source) for kind in KNOWN_NAMES}
     found_groups = (_repeats(key, names, body) for key in _SHARED if places["group"] is None)
     shared = next((place for place in found_groups if place is not None and place not in places.values()), None)
@@ -122,6 +123,7 @@ def find_columns(source: Path, rows: list[Row], columns: Columns, is_picture: Ca
     if places["image"] is None:
         _no_column(source, "image", names)
     notes = [f"lines whose confidence is 0 say what a picture does not show; left out: {denied}"] if denied else []
+    notes += untold
     if flagged:
         notes.append(f"the columns {some(flagged)} were taken for the classes; --label-column names that of the labels")
     if longer:
@@ -295,31 +297,55 @@ def _without_denied(names: list[str], body: Sequence[Row]) -> tuple[list[str], S
     return names, [row for row, flag in zip(body, said, strict=True) if flag == "1"], said.count("0")
 
 
-def _with_split_column(names: list[str], body: Sequence[Row]) -> tuple[list[str], Sequence[Row]]:
+def _with_split_column(
+    names: list[str], body: Sequence[Row], classes: Sequence[str]
+) -> tuple[list[str], Sequence[Row], list[str]]:
     """Add a column of splits where columns say of each picture whether it is in one: fastai's ``is_valid``.
 
     A picture that is in none of them is for training, where no column says so itself.
+
+    Returns:
+        the names of the columns, the rows, and notes on such columns that tell no split.
     """
     plain = list(map(_plain, names))
     if "split" in plain:
-        return names, body
+        return names, body, []
     told = {place: _SPLIT_FLAGS[name] for place, name in enumerate(plain) if name in _SPLIT_FLAGS}
     if not told and "train" in plain:  # columns called as the splits, with nothing before
         told = {place: SPLIT_NAMES[name] for place, name in enumerate(plain) if name in SPLIT_NAMES}
-    flags = {place: [_flag(cells[place]) if place < len(cells) else "" for _, cells in body] for place in told}
-    flags = {place: column for place, column in flags.items() if all(column)}
-    of_flags = [told[place] for place in flags]
-    if not flags or of_flags == ["train"]:
-        return names, body
+    told = {place: split for place, split in told.items() if names[place] not in classes}
+    notes, flags = list[str](), dict[int, list[str]]()
+    for place in told:
+        column = [_flag(cells[place]) if place < len(cells) else "" for _, cells in body]
+        if all(column):
+            flags[place] = column
+        else:
+            number, cells = body[column.index("")]
+            cell = cells[place].strip() if place < len(cells) else ""
+            notes.append(_no_flags([names[place]], f"line {number} has {cell!r} there, neither 0 nor 1"))
+    of_flags, called = [told[place] for place in flags], [names[place] for place in flags]
     ones = [
         [split for split, flag in zip(of_flags, row, strict=True) if flag == "1"]
         for row in zip(*flags.values(), strict=True)
     ]
-    if not all(("train" in of_flags) <= len(one) <= 1 for one in ones):
-        return names, body
+    if of_flags == ["train"]:
+        is_doubtful = any(not one for one in ones)  # or all is for training, which needs no column
+        why = "it does not say whether the others are val or test"
+        return names, body, [*notes, *([_no_flags(called, why)] if is_doubtful else [])]
+    odd = next((place for place, one in enumerate(ones) if not ("train" in of_flags) <= len(one) <= 1), None)
+    if odd is not None:
+        return names, body, [*notes, _no_flags(called, f"line {body[odd][0]} is in {len(ones[odd]) or 'none'} of them")]
+    if not flags:
+        return names, body, notes
     splits = ["".join(one) or "train" for one in ones]
     rows = [(number, _with_cell(cells, len(names), split)) for (number, cells), split in zip(body, splits, strict=True)]
-    return [*names, "split"], rows
+    return [*names, "split"], rows, notes
+
+
+def _no_flags(columns: Sequence[str], why: str) -> str:
+    """The note on columns that are called as splits are, and tell none."""
+    are = f"column {columns[0]!r}" if len(columns) == 1 else f"columns {some(columns)}"
+    return f"no splits were taken from the {are}: {why}; --split-column names one of train, val and test"
 
 
 def _with_cell(cells: Sequence[str], place: int, cell: str) -> list[str]:
