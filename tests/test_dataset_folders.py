@@ -285,9 +285,9 @@ def test_pictures_without_an_ending_are_renamed_as_advised(pictures):
 
 @pytest.mark.parametrize("folder", ["photos", "photos/images", ".photos"])
 def test_the_command_for_pictures_without_an_ending_renames_them_alone(tmp_path, pictures, folder):
-    """In a home folder, beside keys and what Git keeps."""
+    """In a home folder, beside keys, a README and what Git keeps."""
     source = tmp_path / folder.split("/")[0]
-    kept = [tmp_path / "id_rsa", source / ".git" / "HEAD", source / "b.jpg"]
+    kept = [tmp_path / "id_rsa", source / ".git" / "HEAD", source / "b.jpg", source / "README", source / "it's read me"]
     for path in (tmp_path / folder / "IMG0001", source / "a", source / "b"):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(pictures / "red" / "000.png", path)
@@ -298,7 +298,7 @@ def test_the_command_for_pictures_without_an_ending_renames_them_alone(tmp_path,
     with pytest.raises(InputError) as caught:
         dataset.load(source)
     subprocess.run(["sh", "-c", caught.value.remedy.partition(": ")[2]], check=True)
-    assert [path.read_text() for path in kept] == ["kept"] * 3
+    assert [path.read_text() for path in kept] == ["kept"] * 5
     assert (tmp_path / folder / "IMG0001.jpg").exists()
     assert (source / "a.jpg").exists()
     with pytest.raises(InputError) as caught:

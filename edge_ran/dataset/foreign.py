@@ -62,6 +62,9 @@ _KINDS = {
     ),
 }
 
+# For a shell: whether the file $0 begins as JPEG or PNG does. ``od`` is everywhere, ``file`` is not.
+_IS_PICTURE = 'od -An -tx1 -N4 "$0" | grep -Eq "^ *(ff +d8 +ff|89 +50 +4e +47)"'
+
 
 def _begins_as_picture(name: str) -> bool:
     """Whether a file begins as JPEG or PNG does."""
@@ -81,9 +84,9 @@ def remedy(names: Iterable[str], data: Path | None = None) -> str:
     """
     for name in sorted(names):
         if data and "." not in os.path.basename(name) and _begins_as_picture(name):
-            # What Git and desktops keep in hidden folders stays, and so does a picture of the new name.
+            # What Git and desktops keep in hidden folders stays, and so do a README and a picture of the new name.
             below = f"find {shlex.quote(str(data))} -mindepth 1 -name '.*' -prune -o -type f ! -name '*.*'"
-            rename = f"{below} -exec mv -n {{}} {{}}.jpg ';'"
+            rename = f"{below} -exec sh -c {shlex.quote(_IS_PICTURE)} {{}} ';' -exec mv -n {{}} {{}}.jpg ';'"
             return f"{os.path.basename(name)} is a picture whose name has no ending: {rename}"
         for endings, (what, how) in _KINDS.items():
             if name.lower().endswith(endings):
