@@ -112,3 +112,10 @@ def write_y4m(path: Path, frame: NDArray[np.uint8], frames: int = 10) -> None:
     planes = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420).tobytes()
     head = f"YUV4MPEG2 W{width} H{height} F10:1 Ip A1:1 C420mpeg2\n".encode()
     path.write_bytes(head + b"".join(b"FRAME\n" + planes for _ in range(frames)))
+
+
+def change(file: Path, old: str, new: str) -> None:
+    """Change words of a script, which must be there."""
+    text = file.read_text("utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), "utf-8")

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from browser import chromium, static_server, wait_for, wait_until, write_y4m
+from browser import change, chromium, static_server, wait_for, wait_until, write_y4m
 
 from edge_ran import catalogue
 from edge_ran.attention import Look
@@ -64,12 +64,6 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser(camera: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with chromium(tmp_path_factory.mktemp("profile"), camera) as driver:
         yield driver
-
-
-def change(file: Path, old: str, new: str) -> None:
-    text = file.read_text("utf-8")
-    assert old in text
-    file.write_text(text.replace(old, new), "utf-8")
 
 
 def test_pixels_are_those_of_the_preprocessor_byte_for_byte(browser: Any, site: Path) -> None:
@@ -270,6 +264,35 @@ def test_a_cpu_that_hangs_is_said_and_opened_again(browser: Any, small_site: Pat
         wait_until(browser, f"{message} === 'no answer within 1 s'")
         before = int(wait_for(browser, "frames")["frames"])
         wait_until(browser, f"Number(document.body.dataset.frames) > {before} && {message} === ''")
+
+
+SLOW = """
+const [base, done] = arguments;
+(async () => {
+  const { Engine } = await import(`${base}engine.js`);
+  const config = await (await fetch(`${base}config.json`)).json();
+  const engine = new Engine(base, config, { accelerator: "cpu" });
+  await engine.start();
+  engine.cpu.median_ms = 1000;
+  const { outputs } = await engine.frame(await createImageBitmap(new ImageData(4, 4)));
+  done(outputs.length);
+})().catch((error) => done(error.message));
+"""
+
+
+def test_a_cpu_that_is_slow_with_every_picture_is_not_taken_for_stuck(
+    browser: Any, small_site: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_site, tmp_path / "site")
+    with open(tmp_path / "site" / "worker.js", "a", encoding="utf-8") as file:
+        file.write(
+            "const { frame } = verbs;\n"
+            "verbs.frame = (asked) => new Promise((resolve) => setTimeout(resolve, 300)).then(() => frame(asked));\n"
+        )
+    change(tmp_path / "site" / "engine.js", "RUN_MS = 8_000", "RUN_MS = 100")
+    with static_server(tmp_path / "site") as url:
+        browser.get(f"{url}manifest.webmanifest")
+        assert browser.execute_async_script(SLOW, url) == 1
 
 
 def test_another_camera_clears_the_old_message_and_tells_of_its_torch(browser: Any, small_site: Path) -> None:

@@ -500,6 +500,20 @@ def test_each_phone_gets_a_session_and_no_more_phones_than_were_invited() -> Non
     assert two.next(0.01) is None
 
 
+def test_the_place_of_a_phone_that_is_done_goes_to_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_ran.phone.sessions.GONE_S", -1.0)  # each page counts as gone
+    sessions = Sessions()
+    two = sessions.invite(2)
+    (done, first), (_, second) = come(sessions, two), come(sessions, two)
+    first.end()
+    third = {**HELLO, "model": "third"}
+    assert sessions.take(two.name, "hello", json.dumps(third).encode()) == {"session": second.name}
+    assert [one.hello.model for one in (first, second) if one.hello] == [HELLO["model"], "third"]
+    assert first.name == done
+    second.end()
+    assert sessions.take(two.name, "hello", json.dumps(third).encode()) is None
+
+
 def test_a_page_that_cannot_start_is_told_and_uses_a_place() -> None:
     sessions = Sessions()
     two = sessions.invite(2)

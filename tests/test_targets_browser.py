@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import pytest
 from adb_device import Device
-from browser import chromium, wait_for, write_y4m
+from browser import change, chromium, wait_for, write_y4m
 from test_phone_server import HELLO, TIMED
 
 from edge_ran import catalogue, records
@@ -36,10 +36,10 @@ from edge_ran.classifier import Classifier
 from edge_ran.cli import main
 from edge_ran.errors import EnvironmentMissing, GateError, InputError, UsageError
 from edge_ran.graph import attach_card
-from edge_ran.phone import assets
+from edge_ran.phone import assets, serve
 from edge_ran.phone.messages import Hello, TimedRuns
 from edge_ran.phone.sessions import Session
-from edge_ran.phone.site import SiteOptions
+from edge_ran.phone.site import Site, SiteOptions, export_site
 from edge_ran.picture import read_picture
 from edge_ran.runs import SHIPPED, SHIPPED_TFLITE
 from edge_ran.runtime import RuntimeOptions
@@ -359,6 +359,37 @@ def test_a_gpu_that_the_page_finds_wrong_does_not_pass_verify(browser: Any, stri
         gate(found)
 
 
+# A worker whose GPU serves until its times are known, and then hangs.
+HANGING = """
+let gpu = false, timed = false;
+const load = verbs.load, time = verbs.time, right = infer;
+verbs.load = (asked) => { gpu = asked.accelerator === "webgpu"; return load(asked); };
+verbs.time = async (asked) => { const found = await time(asked); timed = gpu; return found; };
+infer = (fitted) => (timed ? new Promise(() => {}) : right(fitted));
+"""
+
+
+@pytest.mark.browser
+def test_a_gpu_that_hangs_after_the_pages_own_check_does_not_pass_verify(
+    browser: Any, labelled_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*words: Any, **more: Any) -> Site:
+        site = export_site(*words, **more)
+        with open(site.folder / "worker.js", "a", encoding="utf-8") as file:
+            file.write(HANGING)
+        change(site.folder / "engine.js", "RUN_MS = 8_000", "RUN_MS = 1_000")
+        return site
+
+    monkeypatch.setattr(serve, "export_site", export)
+    order = Order("verify", (labelled_model("float32"),), {}, RuntimeOptions(accelerator="gpu"))
+    found = records.read_document(Verification, asked(browser.get, order), "verification")
+    cpu, gpu = found.checks
+    assert cpu.is_right
+    assert (gpu.is_broken, gpu.reason) == (True, "the GPU is no longer used: no answer within 1 s")
+    with pytest.raises(GateError, match="breaks gpu"):
+        gate(found)
+
+
 @pytest.mark.browser
 def test_a_page_that_cannot_start_is_told_at_once(browser: Any) -> None:
     made = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": "delete self.Worker"})
@@ -385,6 +416,20 @@ def test_a_phone_that_fails_costs_the_others_no_figures() -> None:
     assert (again.device, again.reason, again.is_gate) == ("one (3)", "no record", False)
     with pytest.raises(GateError, match="no GPU"):  # none is left
         target._table(jobs[1:], [])
+
+
+def test_a_row_has_the_name_of_the_phone_that_had_the_place_last() -> None:
+    hello = records.read(Hello, HELLO, "phone")
+    report = browser_records.report(MODEL, RuntimeOptions(), Plan(), hello, records.read(TimedRuns, TIMED, "phone"))
+    session, job = Session("a name"), Future[Bench]()
+    session.hello = dataclasses.replace(hello, model="the first")
+
+    def measure() -> None:
+        session.hand_on(dataclasses.replace(hello, model="the second"))
+        job.set_result(Bench((report,)))
+
+    threading.Timer(0.2, measure).start()
+    assert [one.device for one in target._table([(session, job)], []).reports] == ["the second"]
 
 
 def test_a_phones_report_is_advised_what_a_phone_can_do() -> None:

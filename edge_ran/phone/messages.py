@@ -35,7 +35,7 @@ class CheckResult:
 class PageAccelerator:
     """What runs the network on a page, and why nothing else does.
 
-    ``is_broken``: the page refused a GPU that is there, because it was wrong, crashed or hung in the page's check.
+    ``is_broken``: the page refused a GPU that is there, or left it: it was wrong, crashed or hung.
     """
 
     actual: Literal["cpu", "gpu"]

@@ -44,7 +44,7 @@ class Session:
         self._part: tuple[type[Any], OnPart] | None = None
         self._taken = ""
         self._results: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._ended = False
+        self.has_ended = False
 
     def ask(
         self,
@@ -104,7 +104,7 @@ class Session:
     def end(self) -> None:
         """Tell the page that there is no more work."""
         with self._changed:
-            self._ended = True
+            self.has_ended = True
             self._changed.notify_all()
 
     def next_task(self) -> dict[str, Any]:
@@ -112,10 +112,10 @@ class Session:
         self.seen_at = time.monotonic()
         with self._changed:
             mine = self.name
-            self._changed.wait_for(lambda: self._task or self._ended or self.name != mine, POLL_S)
+            self._changed.wait_for(lambda: self._task or self.has_ended or self.name != mine, POLL_S)
             if self._task:
                 return self._task
-            return {"kind": "end" if self._ended else "wait", "id": 0}
+            return {"kind": "end" if self.has_ended else "wait", "id": 0}
 
     def hand_on(self, hello: Hello) -> None:
         """Give the session to another page, by a new name: what the page before sends comes from another phone."""
@@ -185,7 +185,7 @@ class Invitation:
         """Return the session of a page that comes for the first time; None where every place is taken.
 
         A single place goes to the newest page, one of several to a newcomer when its page is gone. The session then
-        has a new name.
+        has a new name. One that has ended is given to no other page: what was found is of the phone that had it.
         """
         with self._lock:
             if self._has_place():
@@ -194,10 +194,10 @@ class Invitation:
                 self.sessions.append(session)
                 self._came.put(session)
                 return session
-            if not self.sessions:  # every page failed
+            oldest = min((one for one in self.sessions if not one.has_ended), key=lambda one: one.seen_at, default=None)
+            if oldest is None:  # every page has failed, or is done
                 return None
             patience_s = GONE_S if self.places > 1 else -math.inf
-            oldest = min(self.sessions, key=lambda one: one.seen_at)
             if time.monotonic() - oldest.seen_at < patience_s:
                 return None
             oldest.hand_on(hello)

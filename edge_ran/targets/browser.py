@@ -202,19 +202,21 @@ class BrowserTarget:
 
     def _measure(self, order: Order, session: Session) -> Bench:
         plan = order.plan or Plan()
-        self._greet(session, order.runtime)
-        found = session.ask(
-            TimedRuns,
-            "benchmark",
-            plan.max_secs + ANSWER_S,
-            silence_s=math.inf,  # what talks while it measures measures itself
-            sessions=SESSIONS,
-            runs=math.ceil(plan.num_runs / SESSIONS),
-            warmup_runs=max(1, plan.warmup_runs),
-            least_ms=1000 * plan.min_secs / SESSIONS,
-            most_ms=1000 * plan.max_secs / SESSIONS,
-        )
-        session.end()
+        try:
+            self._greet(session, order.runtime)
+            found = session.ask(
+                TimedRuns,
+                "benchmark",
+                plan.max_secs + ANSWER_S,
+                silence_s=math.inf,  # what talks while it measures measures itself
+                sessions=SESSIONS,
+                runs=math.ceil(plan.num_runs / SESSIONS),
+                warmup_runs=max(1, plan.warmup_runs),
+                least_ms=1000 * plan.min_secs / SESSIONS,
+                most_ms=1000 * plan.max_secs / SESSIONS,
+            )
+        finally:
+            session.end()
         assert session.hello is not None
         return Bench((browser_records.report(order.models[0], order.runtime, plan, session.hello, found),))
 

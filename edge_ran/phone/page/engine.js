@@ -178,6 +178,7 @@ export class Engine {
     );
   }
 
+  /** The outputs for pictures' pixels: [picture][output]. */
   async answers(one, pixels, limit_ms = LOAD_MS) {
     const found = [];
     for (const picture of pixels) found.push((await one.worker.ask("run", { pixels: picture }, limit_ms)).outputs);
@@ -209,9 +210,8 @@ export class Engine {
   async frame(bitmap, keep = false) {
     const one = this.serving;
     const isGpu = one === this.gpu;
-    const limit_ms = isGpu ? RUN_MS : Math.max(RUN_MS, 10 * one.median_ms);
     try {
-      const found = await one.worker.ask("frame", { bitmap, keep }, limit_ms, [bitmap]);
+      const found = await one.worker.ask("frame", { bitmap, keep }, limitOf(one), [bitmap]);
       if (one === this.gpu && performance.now() - this.checked_at > CHECK_EVERY_MS) await this.checkAgain();
       return isGpu && one !== this.gpu ? null : found;
     } catch (error) {
@@ -234,7 +234,7 @@ export class Engine {
 
   async checkAgain() {
     this.checked_at = performance.now();
-    const [answer] = await this.answers(this.gpu, [this.check.pixels[0]], RUN_MS);
+    const [answer] = await this.answers(this.gpu, [this.check.pixels[0]], limitOf(this.gpu));
     const { reference, file } = this.gpu;
     const found = compareAll([reference[0]], [answer], file.outputs, this.config.limits, file.allowed_error);
     if (!found.is_right) this.leaveGpu(`its answers became wrong: ${words(found)}`);
@@ -245,6 +245,7 @@ export class Engine {
     this.gpu = null;
     Object.assign(this.accelerator, {
       actual: "cpu", adapter: `WebAssembly (${this.cpu.build})`, is_software: false, file: this.cpu.file.path, reason: `the GPU is no longer used: ${reason}`,
+      is_broken: true,
     });
     this.changed();
   }
@@ -257,6 +258,11 @@ export class Engine {
     const expected = new Uint8Array(await (await fetch(`${this.base}${probe.pixels}`)).arrayBuffer());
     return fitted.length === expected.length && fitted.every((v, i) => v === expected[i]);
   }
+}
+
+/** How long an inference may take once it has run: a slow phone is not stuck. */
+export function limitOf({ median_ms }) {
+  return Math.max(RUN_MS, 10 * median_ms);
 }
 
 export function words(found) {
