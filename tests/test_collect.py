@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import os
 import re
 import struct
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge_ran import collect, dataset
-from edge_ran.collect import candidates
+from edge_ran.collect import candidates, spool
 from edge_ran.errors import EnvironmentMissing, InputError, OutputExists, UsageError
 
 pytest.importorskip("imagehash", reason="needs edge-ran[clips]")
@@ -107,8 +109,26 @@ def test_a_live_photo_is_of_its_clips_group(tmp_path: Path):
         photo(tmp_path / "hall" / name, scene(1))
     (tmp_path / "hall" / "IMG_1_HEVC.MOV").write_bytes(b"x")
     found, _ = candidates.files_in([tmp_path])
-    groups = {path.name: candidates.Candidate(*one, path, 0.0, 1.0, 0, b"").group for *one, path in found}
+    none = spool.Spool(io.BytesIO()).keep(b"")
+    groups = {path.name: candidates.Candidate(*one, path, 0.0, 1.0, 0, none).group for *one, path in found}
     assert groups == {"IMG_1.jpg": "hall/IMG_1_HEVC.MOV", "IMG_1_HEVC.MOV": "hall/IMG_1_HEVC.MOV", "IMG_2.jpg": ""}
+
+
+def test_the_pictures_of_long_clips_do_not_fill_the_memory(tmp_path: Path):
+    """Each JPEG of noise takes 400 kB here."""
+    for n in range(12):
+        photo(tmp_path / "in" / "hall" / f"{n}.png", np.random.default_rng(n).integers(0, 255, (640, 640, 3), np.uint8))
+    collect.build([tmp_path / "in"], tmp_path / "set", page=False)  # what is imported stays
+    held = []
+    tracemalloc.start()
+    try:
+        look = lambda done, of: held.append(tracemalloc.get_traced_memory()[0])  # noqa: E731
+        made = collect.build([tmp_path / "in"], tmp_path / "set", page=False, force=True, progress=look)
+    finally:
+        tracemalloc.stop()
+    written = sum(path.stat().st_size for path in (tmp_path / "set" / "hall").iterdir())
+    assert (made.images, sorted(path.name for path in (tmp_path / "set").iterdir())) == (12, ["hall", "manifest.csv"])
+    assert held[-1] < written / 2
 
 
 def test_visits_are_groups(tmp_path: Path):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran import dataset
+from edge_ran.collect.spool import Kept, Spool
 from edge_ran.dataset import CLIP_SUFFIXES
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.folder_walk import folders_in, walk
@@ -62,7 +63,7 @@ class Candidate:
     time_s: float
     sharpness: float
     bits: int
-    jpeg: bytes = field(repr=False)
+    jpeg: Kept = field(repr=False)
     reason: str = ""
     split: str = ""
 
@@ -113,13 +114,13 @@ def files_in(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Coun
     return found, ignored
 
 
-def candidates_of(label: str, visit: str, path: Path, choice: Choice) -> list[Candidate]:
-    """The candidates of one file, each with its sharpness and hash."""
+def candidates_of(label: str, visit: str, path: Path, choice: Choice, spool: Spool) -> list[Candidate]:
+    """The candidates of one file, each with its sharpness and hash; their JPEGs go to ``spool``."""
     if path.suffix.lower() not in CLIP_SUFFIXES:
         frame = read_picture(path)
-        return [_candidate(label, visit, path, 0.0, _sharpness(frame), frame, choice)]
+        return [_candidate(label, visit, path, 0.0, _sharpness(frame), frame, choice, spool)]
     candidates = [
-        _candidate(label, visit, path, time_s, sharpness, frame, choice)
+        _candidate(label, visit, path, time_s, sharpness, frame, choice, spool)
         for time_s, sharpness, frame in _sharpest(path, choice.step_s)
     ]
     typical = float(np.median([c.sharpness for c in candidates]))
@@ -160,7 +161,14 @@ def _shrunk(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _candidate(
-    label: str, visit: str, path: Path, time_s: float, sharpness: float, frame: NDArray[np.uint8], choice: Choice
+    label: str,
+    visit: str,
+    path: Path,
+    time_s: float,
+    sharpness: float,
+    frame: NDArray[np.uint8],
+    choice: Choice,
+    spool: Spool,
 ) -> Candidate:
     from PIL import Image
 
@@ -169,7 +177,7 @@ def _candidate(
     pattern = need_imagehash().phash(Image.fromarray(np.ascontiguousarray(_shrunk(frame, SHARPNESS_SIDE)[..., ::-1])))
     bits = int("".join("1" if bit else "0" for bit in pattern.hash.ravel()), 2)
     reason = "blurred" if sharpness < choice.sharpness else ""
-    return Candidate(label, visit, path, time_s, sharpness, bits, jpeg.tobytes(), reason)
+    return Candidate(label, visit, path, time_s, sharpness, bits, spool.keep(jpeg.tobytes()), reason)
 
 
 def need_imagehash() -> Any:

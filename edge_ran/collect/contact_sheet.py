@@ -16,7 +16,7 @@ from edge_ran.dataset import CLIP_SUFFIXES
 ON_THE_PAGE = 24  # pictures of a class that are shown, of each kind
 
 
-def page_of(judged: Sequence[Candidate], names: dict[int, str], found: Collection, choice: Choice) -> report.Report:
+def page_of(judged: Sequence[Candidate], found: Collection, choice: Choice) -> report.Report:
     kept = [c for c in judged if not c.reason]
     groups = {count.label: len({c.group for c in kept if c.label == count.label} - {""}) for count in found.classes}
     table = report.Table(
@@ -55,7 +55,7 @@ def _strip(chosen: Sequence[tuple[int, Candidate]], note: str) -> report.Strip:
     shown = [chosen[round(i)] for i in np.linspace(0, len(chosen) - 1, min(len(chosen), ON_THE_PAGE))]
     pictures = []
     for _, one in shown:
-        frame = cv2.imdecode(np.frombuffer(one.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        frame = cv2.imdecode(np.frombuffer(one.jpeg.read(), np.uint8), cv2.IMREAD_COLOR)
         title = (
             f"{one.source.name} {one.time_s:.1f} s" if one.source.suffix.lower() in CLIP_SUFFIXES else one.source.name
         )

@@ -16,6 +16,7 @@ from edge_ran.collect import contact_sheet
 from edge_ran.collect.candidates import Candidate, Choice, candidates_of, files_in, need_imagehash
 from edge_ran.collect.collection import ClassCount, Collection
 from edge_ran.collect.selection import leave_out_alike, problems_of, split
+from edge_ran.collect.spool import Spool, spool_in
 from edge_ran.dataset import Progress
 from edge_ran.errors import InputError, OutputExists
 from edge_ran.files import atomic_folder, check_output_folder, check_replaced_folder, write_bytes, write_text
@@ -59,10 +60,25 @@ def build(
     _refuse(output, force)
     found, ignored = files_in(sources)
     check_replaced_folder(output, (*sources, *(path for _, _, path in found)))
+    with atomic_folder(output) as temporary, spool_in(temporary) as spool:
+        judged = _judged(found, choice, seed, spool, progress)
+        problems = tuple(problems_of(judged, ignored, choice))
+        _write(judged, temporary)
+        collection = _summary(judged, output, len(found), problems, ignored, page)
+        if page:
+            report.write(contact_sheet.page_of(judged, collection, choice), temporary / PAGE)
+    return collection
+
+
+def _judged(
+    found: Sequence[tuple[str, str, Path]], choice: Choice, seed: int, spool: Spool, progress: Progress | None
+) -> list[Candidate]:
+    """The candidates of all files, with the reasons why some are left out, and the splits of the others."""
     candidates: list[Candidate] = []
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         # One after the other in the order of the files, so that the same sources give the same data set.
-        for done, part in enumerate(pool.map(lambda one: candidates_of(one[0], one[1], one[2], choice), found), 1):
+        parts = pool.map(lambda one: candidates_of(one[0], one[1], one[2], choice, spool), found)
+        for done, part in enumerate(parts, 1):
             candidates += part
             if progress:
                 progress(done, len(found))
@@ -74,14 +90,7 @@ def build(
                 f"class {label!r} has no sharp frame: {clips[0] if clips else 'no picture'}",
                 "film it again with a calm hand and more light, or lower --sharpness",
             )
-    judged = split(judged, choice.test_fraction, seed)
-    problems = tuple(problems_of(judged, ignored, choice))
-    with atomic_folder(output) as temporary:
-        names = _write(judged, temporary)
-        collection = _summary(judged, output, len(found), problems, ignored, page)
-        if page:
-            report.write(contact_sheet.page_of(judged, names, collection, choice), temporary / PAGE)
-    return collection
+    return split(judged, choice.test_fraction, seed)
 
 
 def _refuse(output: Path, force: bool) -> None:
@@ -96,9 +105,9 @@ def _plain(text: str) -> str:
     return re.sub(r"[^\w-]+", "-", text).strip("-")
 
 
-def _write(judged: Sequence[Candidate], folder: Path) -> dict[int, str]:
-    """Write the pictures that are taken and the manifest; return the name of each by its place in ``judged``."""
-    text, names = io.StringIO(), {}
+def _write(judged: Sequence[Candidate], folder: Path) -> None:
+    """Write the pictures that are taken and the manifest."""
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for index, one in enumerate(judged):
@@ -107,8 +116,7 @@ def _write(judged: Sequence[Candidate], folder: Path) -> dict[int, str]:
         parts = [_plain(one.visit), _plain(one.source.stem), f"{one.time_s * 1000:07.0f}", f"{index:05d}"]
         name = f"{one.label}/{'_'.join(p for p in parts if p)}.jpg"
         (folder / one.label).mkdir(exist_ok=True)
-        write_bytes(folder / name, one.jpeg)
-        names[index] = name
+        write_bytes(folder / name, one.jpeg.read())
         row = (
             name,
             one.label,
@@ -121,7 +129,6 @@ def _write(judged: Sequence[Candidate], folder: Path) -> dict[int, str]:
         )
         writer.writerow(row)
     write_text(folder / MANIFEST, text.getvalue())
-    return names
 
 
 def _summary(
