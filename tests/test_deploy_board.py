@@ -199,7 +199,7 @@ def test_another_python_in_the_description_is_another_release(there: There, labe
     assert staged[0].identity != staged[1].identity
 
 
-def test_a_dry_run_names_the_release_that_is_made_and_refuses_what_is_refused(
+def test_a_dry_run_says_what_a_deployment_would(
     there: There, labelled_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     plan, answers = Plan(labelled_model()), tmp_path / "answers.npz"
@@ -226,7 +226,13 @@ def test_a_dry_run_names_the_release_that_is_made_and_refuses_what_is_refused(
     with Remote(there.spec, lambda line: None) as remote:
         made = remote.stage(plan, answers, remote.facts().python)
     assert made.environment
-    assert planned(plan).release == made.identity
+    assert (planned(plan).end, planned(plan).release) == ("planned", made.identity)
+    there.layout.switch(made.identity)
+    again = planned(plan)  # it is there, but no systemd runs it
+    assert (again.end, "would start again: it does not run" in again.reason) == ("planned", True)
+    monkeypatch.setattr(Remote, "status", lambda remote: SimpleNamespace(trouble=""))
+    same = planned(plan)  # as `deploy` says it
+    assert (same.end, same.release, same.reason) == ("unchanged", made.identity, "")
 
 
 def test_rolling_back_again_goes_further_back(there: There, monkeypatch: pytest.MonkeyPatch):

@@ -33,7 +33,7 @@ class Outcome:
     what ran before runs again. ``failed``: it was not reached, is full or lacks something, or the
     release that runs there already has no camera; nothing was changed.
     ``lost``: the connection was lost while the release started; the board keeps it if it works, else it goes back.
-    ``skipped``: too many boards before it failed.
+    ``skipped``: too many boards before it failed. ``planned``: a dry run, after which ``deploy`` would do it.
     """
 
     device: str
@@ -183,12 +183,16 @@ def plan_one(device: str, board: Board, plan: Plan, answers: Path, say: Say, con
         with connections.add(Remote(described(board), say, word=device)) as remote:
             found = remote.look_over(plan)
             equipped = remote.equip(plan.install, dry_run=True)
-        with new_payload() as payload:
-            python = equipped.python or found.python
-            release = pack(plan, described(board), answers, payload, python, equipped.environment)
+            with new_payload() as payload:
+                python = equipped.python or found.python
+                release = pack(plan, described(board), answers, payload, python, equipped.environment)
+            is_there = not equipped.lacks and release.identity == found.current
+            trouble = remote.status().trouble if is_there else ""
     except EdgeRanError as error:
         return Outcome(board.name, "failed", reason=error_text(error, board.name), remedy=error.remedy)
     if equipped.lacks:
         reason = f"pip would install {', '.join(equipped.lacks)} there; the release has no name before that"
         return Outcome(board.name, "planned", "", found.current, reason, words=release.shown_words)
-    return Outcome(board.name, "planned", release.identity, found.current, words=release.shown_words)
+    end: End = "unchanged" if is_there and not trouble else "planned"
+    reason = f"this release is there, and would start again: {trouble}" if trouble else ""
+    return Outcome(board.name, end, release.identity, found.current, reason, words=release.shown_words)
