@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jsonschema
 import pytest
+import typer
 from loopback import wait_for, write_clip
 from ports import free_port
 from schemas import valid
@@ -27,8 +28,9 @@ from sshd import Sshd
 
 from edge_ran import files, records, targets
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.cli import main
+from edge_ran.cli import main, run_elsewhere
 from edge_ran.errors import EnvironmentMissing
+from edge_ran.targets.ssh import connection
 from edge_ran.targets.ssh import target as ssh_target
 from edge_ran.targets.ssh.session import Session
 
@@ -470,6 +472,51 @@ def test_an_answer_that_never_ends_is_not_kept(board, sshd: Sshd, test_models: P
     order = targets.Order("benchmark", (test_models / "int8.tflite",))
     with targets.open_target(spec) as opened, pytest.raises(EnvironmentMissing, match="more than any report holds"):
         opened.answer(order)
+
+
+STOPPED = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN if {is_deaf} else lambda *words: time.sleep(0.5) or sys.exit(130))
+open("out/summary/sum.json", "w").write("whole")
+print("ready", flush=True)
+while True: time.sleep(0.01); print("more", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["slow", "deaf, and the reader has enough", "deaf, and Ctrl-C"])
+def test_a_run_that_ends_late_is_waited_for_and_what_is_lost_is_told(
+    how, board, sshd: Sshd, test_models, tmp_path: Path, monkeypatch, capsys
+):
+    is_deaf, by_user = how.startswith("deaf"), how.endswith("Ctrl-C")
+    liar, summary = tmp_path / "liar", tmp_path / "sum.json"
+    program = STOPPED.format(is_deaf=is_deaf)
+    lie = f"""
+    import os
+    os.makedirs(self.work / "out" / "summary")
+    return {{"code": self.execute([sys.executable, "-c", {program!r}], {{}})}}
+    """
+    liar.write_text(LIAR.format(python=sys.executable, what="run", lie=lie.strip()))
+    liar.chmod(0o755)
+
+    def interrupt(line: str) -> bool:
+        if by_user:
+            monkeypatch.setattr(run_elsewhere, "print_line", lambda line: True)
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setenv("EDGE_RAN_SSH_CONFIG", str(sshd.config))
+    monkeypatch.setattr(connection, "STOP_S", 0.2)
+    monkeypatch.setattr(ssh_target, "FINISH_S", 0.2 if is_deaf else 60.0)
+    monkeypatch.setattr(run_elsewhere, "print_line", interrupt)
+    spec, said = targets.resolve(str(board(python=str(liar)))), list[str]()
+    order = targets.Order("run", (test_models / "int8.tflite",), {"summary": targets.Result(summary)})
+    ends = KeyboardInterrupt if by_user else EnvironmentMissing if is_deaf else typer.Exit
+    with targets.open_target(spec, said.append) as opened, pytest.raises(ends) as end:
+        run_elsewhere.follow(opened, order)
+    assert said[-1].startswith("edge-ran: board has not ended yet; waiting up to ")
+    assert summary.exists() is not is_deaf
+    lost = f"board was left before it ended: {summary} did not come here" if is_deaf else ""
+    assert lost in (capsys.readouterr().err if by_user else str(end.value))
 
 
 # A board that lies: this program takes the place of Python there, and changes one thing of what it is sent.

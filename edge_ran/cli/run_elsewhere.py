@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from edge_ran.cli.app import complain
 from edge_ran.cli.models import tflite_or_default
 from edge_ran.cli.render import discard_stdout
 from edge_ran.cli.signals import exit_code, interrupt_on_signals
@@ -80,8 +81,11 @@ def order_of(
 def follow(target: Target, order: Order) -> None:
     """Print what a run elsewhere says; SIGTERM, SIGHUP and a reader that has enough end it in good order.
 
-    It ends as by Ctrl-C, which what runs there is told of: what it has written comes here.
+    It ends as by Ctrl-C, which what runs there is told of: what it has written comes here. Where it does not, that is
+    said, and an error unless the user pressed Ctrl-C.
     """
+    from edge_ran.targets import Unfetched
+
     had_enough, came = False, list[int]()
 
     def print_or_end(line: str) -> None:
@@ -93,6 +97,11 @@ def follow(target: Target, order: Order) -> None:
     try:
         with interrupt_on_signals() as came:
             target.follow(order, print_or_end)
+    except Unfetched as stopped:
+        if had_enough or came:
+            raise stopped.error from None
+        complain(str(stopped.error), stopped.error.remedy)
+        raise
     except KeyboardInterrupt:
         if had_enough or came:
             raise typer.Exit(exit_code(came)) from None

@@ -17,7 +17,7 @@ from edge_ran.targets.devices import (
     probe_all,
     resolve,
 )
-from edge_ran.targets.target import Order, Page, Parcel, Probe, Result, Target
+from edge_ran.targets.target import Order, Page, Parcel, Probe, Result, Target, Unfetched
 
 __all__ = [
     "Cleaned",
@@ -29,6 +29,7 @@ __all__ = [
     "Probe",
     "Result",
     "Target",
+    "Unfetched",
     "check",
     "clean",
     "list_devices",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_ran.card import Overrides
 from edge_ran.catalogue import DeviceSpec
+from edge_ran.errors import EnvironmentMissing
 from edge_ran.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ class Page:
 
     host: str
     port: int
+
+
+class Unfetched(KeyboardInterrupt):
+    """A Ctrl-C that left something there, which is lost; ``error`` says what."""
+
+    def __init__(self, error: EnvironmentMissing) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,10 @@ class Target(Protocol):
         ...
 
     def follow(self, order: Order, on_line: Callable[[str], None]) -> None:
-        """Carry out ``run``; hand on each line of its output, without the line's end. Raises as ``answer`` does."""
+        """Carry out ``run``; hand on each line of its output, without the line's end.
+
+        Raises as ``answer`` does, and Unfetched after Ctrl-C where a Result of the order did not come here.
+        """
         ...
 
     def clean(self) -> int:

@@ -77,9 +77,14 @@ class Connection:
         self._write(agent.HEADER.pack(kind, len(payload)) + payload)
 
     def answer(
-        self, timeout_s: float | None, on: Mapping[bytes, Callable[[bytes], Any]] | None = None
+        self,
+        timeout_s: float | None,
+        on: Mapping[bytes, Callable[[bytes], Any]] | None = None,
+        late: Callable[[], float] | None = None,
     ) -> dict[str, Any]:
         """Hand on frames until the answer comes, and return it. A first Ctrl-C goes to what runs there.
+
+        ``late`` is called once where that has not ended after ``STOP_S``, and returns how many seconds more it has.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, when what runs there did not end by it, or nothing runs there.
@@ -96,15 +101,19 @@ class Connection:
                     return record
                 if on and kind in on:
                     on[kind](payload)
+                if interrupted and stop_at is not None and time.monotonic() > stop_at:
+                    raise self._silent()  # it says more and more, and does not end
             except KeyboardInterrupt:
                 if interrupted or not on:
                     raise
                 interrupted, stop_at = True, time.monotonic() + STOP_S
                 self.send(b"S", b"2")
             except EnvironmentMissing:
-                if interrupted:
+                if not interrupted:
+                    raise
+                if late is None or self._ssh.poll() is not None:
                     raise KeyboardInterrupt from None
-                raise
+                stop_at, late = time.monotonic() + late(), None
 
     def cut(self) -> None:
         """End ssh at once, from any thread: whoever waits for an answer gets EnvironmentMissing."""
@@ -148,7 +157,7 @@ class Connection:
         try:
             kind, payload = self._frames.get(timeout=None if timeout_s is None else max(0.0, timeout_s))
         except queue.Empty:
-            raise EnvironmentMissing(f"{self._name} does not answer", f"try: ssh {self._address}") from None
+            raise self._silent() from None
         if kind == b"":
             raise self._failure()
         return kind, payload
@@ -195,6 +204,9 @@ class Connection:
                 lines.put(data)
                 del self._said[:-50]
         lines.end()
+
+    def _silent(self) -> EnvironmentMissing:
+        return EnvironmentMissing(f"{self._name} does not answer", f"try: ssh {self._address}")
 
     def _failure(self) -> EnvironmentMissing:
         """Why there is no connection, or none any more."""

@@ -142,13 +142,17 @@ class Session:
         values: Mapping[str, Any] | None,
         on: Mapping[bytes, Callable[[bytes], Any]],
         timeout_s: float | None = None,
+        late: Callable[[], float] | None = None,
     ) -> dict[str, Any]:
-        """Ask for something, hand on the frames that come before the answer, and return the answer as it came."""
+        """Ask for something, hand on the frames that come before the answer, and return the answer as it came.
+
+        ``late`` is as in ``Connection.answer``.
+        """
         connection = self.connect()
         if self._is_cut:  # the answer before may have been on its way already
             raise self.failed("is not asked any more")
         connection.request(what, **values or {})
-        return connection.answer(timeout_s, on)
+        return connection.answer(timeout_s, on, late)
 
     def install(self, found: Installed, allowed: bool) -> Installed:
         """Let pip install what is missing, where that is ``allowed``; return what is there then."""

@@ -8,15 +8,16 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edge_ran.catalogue import DeviceSpec
-from edge_ran.errors import RELAY, WORDS, EdgeRanError, GateError, InputError
+from edge_ran.errors import RELAY, WORDS, EdgeRanError, EnvironmentMissing, GateError, InputError
 from edge_ran.targets.sanitize import parse
 from edge_ran.targets.ssh.output import Errors, Lines
 from edge_ran.targets.ssh.packages import own_code
 from edge_ran.targets.ssh.payload import Payload
 from edge_ran.targets.ssh.session import Session
-from edge_ran.targets.target import Order, Page, Probe
+from edge_ran.targets.target import Order, Page, Probe, Result, Unfetched
 
 LONGEST_ANSWER = 1 << 28
+FINISH_S = 60.0  # for a run that was stopped to finish its recordings on a slow disk
 
 
 class SshTarget:
@@ -118,8 +119,36 @@ class SshTarget:
         errors = Errors(self.spec.name, payload.local, self._say)
         lines = Lines(errors.put)
         values = {"words": [order.verb], "links": payload.links, "environment": environment}
-        ended = session.request("run", values, {b"O": out, b"E": lines.put})
-        lines.end()
-        for written, result in payload.results:
-            session.fetch(written, result.path, pictures=written.parent.name == "record")
+        ended = self._run(values, {b"O": out, b"E": lines.put}, lines, dict(payload.results))
         return errors.error(ended.get("code")), payload.local
+
+    def _run(
+        self,
+        values: Mapping[str, Any],
+        on: Mapping[bytes, Callable[[bytes], Any]],
+        said: Lines,
+        results: dict[PurePosixPath, Result],
+    ) -> dict[str, Any]:
+        """Have the verb run to its end and bring its results here; return the answer. Raises Unfetched."""
+
+        def missing() -> str:
+            return ", ".join(str(result.path) for result in results.values())
+
+        def late() -> float:
+            what = f"{self.spec.name} has not ended yet; waiting up to {FINISH_S:g} s more for {missing()}"
+            self._say(f"edge-ran: {what}; Ctrl-C gives up")
+            return FINISH_S
+
+        try:
+            ended = self._session.request("run", values, on, late=late if results else None)
+            said.end()
+            for written, result in list(results.items()):
+                self._session.fetch(written, result.path, pictures=written.parent.name == "record")
+                del results[written]
+        except KeyboardInterrupt as interrupt:
+            if not results:
+                raise
+            what = f"{self.spec.name} was left before it ended: {missing()} did not come here, and is removed there"
+            remedy = "add --duration 5m, or --max-frames 1000: then it ends there by itself, and everything comes here"
+            raise Unfetched(EnvironmentMissing(what, remedy)) from interrupt
+        return ended
