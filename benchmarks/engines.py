@@ -5,10 +5,10 @@
                                  [--labelled NETWORK=DATA ...] [--made FOLDER] [--clock processor] [--operators]
                                  [--json]
 
-Networks: ``edge50`` and ``places38`` ship, trained; ``indoor56`` and ImageNet's ``attention56``, with the paper's mask
-tail and with a linear one, have random weights and random BatchNorm statistics (from fresh ones converters delete
-operators), unless ``--run`` names a run folder that holds a trained one: the answers of random networks hang on every
-rounding.
+Networks: ``edge50`` and ``places38`` ship, trained. ``indoor56``, ImageNet's ``attention56``, with the paper's mask tail
+and with a linear one, and the paper's networks for CIFAR-10 (``scripts/cifar`` trains them) have random weights and
+random BatchNorm statistics (from fresh ones converters delete operators), unless ``--run`` names a run folder that holds
+a trained one: the answers of random networks hang on every rounding.
 Peers get them the way their users would: tf2onnx from the Keras graph as it was trained, each one's own post-training
 quantiser with half of the calibration pictures; and, to tell the engine from the graph, from our rewritten graph as
 well. tflite-runtime, and OpenVINO once more, get our files.
@@ -67,6 +67,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "indoor56": ("indoor56", {}),
     "attention56": ("attention56", {}),
     "attention56-linear": ("attention56", {"mask_tail": "linear"}),
+    "cifar_attention56": ("cifar_attention56", {}),
+    "cifar_attention92": ("cifar_attention92", {}),
 }
 SHIPPED = {name: folder for name in NETWORKS if (folder := runs.shipped(name))}
 OURS, AGAIN = "edge-ran", "edge-ran again"
@@ -373,10 +375,10 @@ def operators_text(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--engine", nargs="+", action="extend", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--network", nargs="+", default=[*NETWORKS], choices=[*NETWORKS])
-    parser.add_argument("--run", action="append", default=[], metavar="NETWORK=RUN")
-    parser.add_argument("--labelled", action="append", default=[], metavar="NETWORK=DATA")
+    parser.add_argument("--run", nargs="+", action="extend", default=[], metavar="NETWORK=RUN")
+    parser.add_argument("--labelled", nargs="+", action="extend", default=[], metavar="NETWORK=DATA")
     parser.add_argument("--precision", nargs="+", default=("fp32", "int8"), choices=("fp32", "int8"))
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))
     parser.add_argument("--sessions", type=int, default=5)
