@@ -5,10 +5,10 @@
                                  [--labelled NETWORK=DATA ...] [--made FOLDER] [--clock processor] [--operators]
                                  [--json]
 
-Networks: ``edge50`` and ``places38`` ship, trained. ``indoor56``, ImageNet's ``attention56``, with the paper's mask tail
-and with a linear one, and the paper's networks for CIFAR-10 (``scripts/cifar`` trains them) have random weights and
-random BatchNorm statistics (from fresh ones converters delete operators), unless ``--run`` names a run folder that holds
-a trained one: the answers of random networks hang on every rounding.
+Networks: ``edge50`` and ``places38`` ship, trained. ``indoor56``, ImageNet's ``attention56``, with the paper's mask
+tail and with a linear one, and the paper's networks for CIFAR-10 (``scripts/cifar`` trains them) have random weights
+and random BatchNorm statistics (from fresh ones converters delete operators), unless ``--run`` names a run folder that
+holds a trained one: the answers of random networks hang on every rounding.
 Peers get them the way their users would: tf2onnx from the Keras graph as it was trained, each one's own post-training
 quantiser with half of the calibration pictures; and, to tell the engine from the graph, from our rewritten graph as
 well. tflite-runtime, and OpenVINO once more, get our files.
