@@ -22,6 +22,7 @@ from edge_ran.errors import GateError, InputError, UsageError
 from edge_ran.files import write_text
 from edge_ran.graph import read_card
 from edge_ran.preprocess import fit_pixels
+from edge_ran.printable import some
 from edge_ran.runtime import Accelerator, RuntimeOptions
 from edge_ran.unknown import UnknownReport, auroc, false_alarms, threshold_keeping
 
@@ -364,8 +365,7 @@ def _warnings(
         found.append(f"classes were taken by their letters: {', '.join(pairs[:3])}{', …' if pairs[3:] else ''}")
     absent = sorted(set(classifier.labels) - shown - set(renamed.values()))
     if absent:
-        names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        found.append(f"no image shows {names}: the accuracy says nothing of them")
+        found.append(f"no image shows {some(absent)}: the accuracy says nothing of them")
     if held_to_card and classifier.card:
         of = classifier.card.accuracy
         found.append(f"the card's accuracy is of {of}: a drop against it means something on the same images only")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_ran import printable
-from edge_ran.printable import Guarded, clean, many, one_line
+from edge_ran.printable import Guarded, clean, many, one_line, some
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07a\u202eb\u2028c\x9bd\x00\x08e\rf\tg\ud800"
 
@@ -81,3 +81,7 @@ def test_a_count_of_one_is_singular():
     assert [many(count, "class") for count in (0, 1, 2, 1200)] == ["0 classes", "1 class", "2 classes", "1,200 classes"]
     assert (many(0, "epoch"), many(2, "box"), many(3, "patch")) == ("0 epochs", "2 boxes", "3 patches")
     assert (many(1, "step"), many(None, "core")) == ("1 step", "an unknown number of cores")
+
+
+def test_a_message_names_five_at_most() -> None:
+    assert (some("a"), some("abcde"), some("abcdefg")) == ("a", "a, b, c, d, e", "a, b, c, d, e and 2 more")

@@ -27,7 +27,7 @@ from edge_ran.host import networks
 from edge_ran.host.scoring import predict
 from edge_ran.host.training_data import TrainingData
 from edge_ran.preprocess import fit_pixels
-from edge_ran.printable import many
+from edge_ran.printable import many, some
 
 SHARE = 0.5  # weight of the teacher's answers where the recipe names none
 _BLOCK = 512  # pictures in memory at once
@@ -73,10 +73,8 @@ def open_teacher(path: str, labels: tuple[str, ...]) -> Teacher:
 
 def _order(path: str, known: tuple[str, ...], labels: tuple[str, ...]) -> NDArray[np.intp]:
     if set(known) != set(labels):
-        absent = sorted(set(labels) ^ set(known))
-        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise InputError(
-            f"the teacher {path} has other classes: {', '.join(absent[:5])}{more}",
+            f"the teacher {path} has other classes: {some(sorted(set(labels) ^ set(known)))}",
             "train the teacher on the same data",
         )
     return np.array([known.index(label) for label in labels], np.intp)

@@ -80,7 +80,7 @@ _REMEDIES = {
     layers.PReLU: "ReLU or LeakyReLU",
     layers.Activation: "ReLU, swish (x * sigmoid(x)) or relu6",
 }
-_FLOAT = (layers.GroupNormalization, layers.UnitNormalization)  # no integer form in the file
+_ENDS = (None, 6.0)  # of a ReLU that operators have as their own; one that ends elsewhere has no integer operator
 
 
 # ------------------------------------------------------------------------------------------ which tensor is rounded
@@ -109,9 +109,24 @@ def _is_known(layer: layers.Layer) -> bool:
     return type(layer) in _KNOWN and config.get("activation") in activations and plain
 
 
-def float_layers(model: tf_keras.Model) -> tuple[str, ...]:
+def float_layers(model: tf_keras.Model, ranges: Ranges) -> tuple[str, ...]:
     """Return the names of the layers that stay in float between two roundings, for want of an integer operator."""
-    return tuple(layer.name for layer in model.layers if isinstance(layer, _FLOAT))
+    return tuple(layer.name for layer in model.layers if _stays_float(layer, ranges))
+
+
+def _stays_float(layer: layers.Layer, ranges: Ranges) -> bool:
+    capped = _is_capped(layer) and not _ends_with(layer, ranges[scale_owner(layer).name])
+    return capped or isinstance(layer, layers.GroupNormalization)
+
+
+def _is_capped(layer: layers.Layer) -> bool:
+    """True for a ReLU that ends where no operator does."""
+    return isinstance(layer, layers.ReLU) and layer.max_value not in _ENDS
+
+
+def _ends_with(relu: layers.ReLU, limits: tuple[float, float]) -> bool:
+    """True where rounding to a capped ReLU's range cuts off what the ReLU would; one of a concatenation is wider."""
+    return limits[1] <= relu.max_value
 
 
 def stored(layer: layers.Layer) -> bool:
@@ -305,7 +320,8 @@ def fake_quantise(
         ranges: of ``calibrate``.
         for_converter: leave the resized tensors' rounding to the converter, which knows that they keep their scale;
             the arithmetic that breaks ties as runtimes do would become operators of the file. Weights are rounded
-            here and now: the converter finds their scales, but does not fold the arithmetic of large ones away.
+            here and now: the converter finds their scales, but does not fold the arithmetic of large ones away. A
+            ReLU's end is left to its range where that does the same: most ends have no operator.
         exact: compute integers (``integer_layers``), to compare with the file and not to be trained.
 
     Returns:
@@ -331,6 +347,7 @@ def fake_quantise(
     for layer in model.layers:
         rounded = stored(layer) and not (for_converter and isinstance(layer, _AVERAGING))
         output = range_of(layer) if rounded else None
+        ends = _is_capped(layer) and _ends_with(layer, limits_of(layer))
         if isinstance(layer, layers.InputLayer):
             x = layers.Input(layer.input_shape[0][1:], name=layer.name)
             image, inner = x, layers.Activation("linear", name=f"{layer.name}_pixels")
@@ -338,10 +355,12 @@ def fake_quantise(
             sources = [tensors[source.name] for source in _sources(layer)]
             x = sources if len(sources) > 1 else sources[0]
             inner = type(layer).from_config(layer.get_config())
+            if ends and for_converter:
+                inner.max_value = None
             if layer.weights:
                 inner.build(layer.input_shape)
                 inner.set_weights(layer.get_weights())
-        if exact and is_integer(layer) and not (_chooses(layer) or _is_fused(layer)):
+        if exact and (ends or is_integer(layer)) and not (_chooses(layer) or _is_fused(layer)):
             written = layer if rounded else _readers(layer)[0]
             read = [file_scale(limits_of(source)) for source in _sources(layer)]
             whole = IntegerLayer(inner, read, file_scale(limits_of(written)), output)

@@ -46,6 +46,7 @@ from edge_ran.host.training_data import TrainingData
 from edge_ran.host.training_loop import Callbacks, Task, fit
 from edge_ran.host.training_report import Curves
 from edge_ran.pictures import spread
+from edge_ran.printable import some
 from edge_ran.recipe import QUANTIZE, Recipe, check_seed
 from edge_ran.run_output import RunOutput
 from edge_ran.runs import RunFolder, open_run
@@ -233,6 +234,9 @@ class _Quantisation:
         pictures = np.asarray(data.train.pixels[spread(range(len(data.train)), CALIBRATION_PICTURES)])
         self.calibration = Calibration(data.record.dataset, len(pictures), "training")
         self.ranges = fake_quant.calibrate(self.teacher, pictures, card.input)
+        self.float_layers = fake_quant.float_layers(self.teacher, self.ranges)
+        if self.float_layers:  # said before the training, which takes long
+            callbacks.on_stage(f"these layers stay in float, for want of an int8 operator: {some(self.float_layers)}")
         self.network = fake_quant.fake_quantise(self.teacher, self.ranges)
         # The part that decides which weights are kept, and that the result's accuracies are of.
         self.split, self.judges = (
@@ -285,9 +289,8 @@ class _Quantisation:
         if self._has_seen and data.test is None:
             known, of = card.accuracy.top1 is not None, card.accuracy.of or "the float network"
             measured = replace(card.accuracy, of=of) if known else Accuracy()
-        float_layers = fake_quant.float_layers(self.model)
         settings = self.settings
-        how = Quantisation(settings.recipe, settings.seed, self.kept, card.accuracy.top1, float_layers)
+        how = Quantisation(settings.recipe, settings.seed, self.kept, card.accuracy.top1, self.float_layers)
         card = model_cards.quantised(
             card,
             how,
@@ -306,7 +309,7 @@ class _Quantisation:
             epochs=settings.recipe.epochs,
             rewrites=self.passes,
             int8_tensors=sum(fake_quant.stored(layer) for layer in self.model.layers),
-            float_layers=float_layers,
+            float_layers=self.float_layers,
             split=self.split,
             images=len(self.judges or ()),
             float_top1=self._top1(of_float, self.judges),

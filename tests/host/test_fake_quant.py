@@ -48,7 +48,6 @@ OPTIONS = {
     "carried-projection": {"shortcut": "projection", "mask_tail": "linear", "bias": True},
 }
 CARRIED = ("carried", "carried-projection")  # with scales above zero, so that sums carry their units' shifts
-IN_FLOAT = {"channel": "l2norm", "spatial": "spatialnorm"}
 
 
 def trained(architecture: Architecture, seed: int = 0, *, turned: float = 0.1) -> tf_keras.Model:
@@ -126,14 +125,12 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
 
     assert (made.inputs[0].scale, made.inputs[0].zero_point) == (1 / 128, 0)  # exactly pixel - 128
     assert (made.outputs[0].scale, made.outputs[0].zero_point) == (1 / 256, -128)
-    kept = IN_FLOAT.get(architecture.attention)
-    if kept:
-        assert fake_quant.float_layers(model)
-        assert all(kept in layer for layer in fake_quant.float_layers(model))
+    in_float = fake_quant.float_layers(model, ranges)
+    assert bool(in_float) == bool(made.float_operators) == (architecture.attention == "spatial")
+    assert all("spatialnorm" in layer for layer in in_float)
+    if architecture.attention != "mixed":
         assert {found.operator.name for found in graph.gpu_warnings(made)} <= {"L2_NORMALIZATION"}
     else:
-        assert fake_quant.float_layers(model) == ()
-        assert made.float_operators == []
         assert made.inner_quantize == []
         assert [found.operator.name for found in graph.xnnpack_unsupported(made)] == ["SOFTMAX"]  # once, at the end
 
@@ -150,7 +147,7 @@ def test_the_file_computes_what_the_rounding_network_computes(name: str, tmp_pat
 
 
 def foreign(end: str = "sigmoid") -> tf_keras.Model:
-    """What networks of other scripts are made of: padding, crops, averages, gates, squeeze and excitation."""
+    """What networks of other scripts are made of: padding, crops, gates, squeeze and excitation, sums of several."""
     kl = tf_keras.layers
     tf_keras.utils.set_random_seed(3)
     image = kl.Input((16, 16, 3))
@@ -163,8 +160,9 @@ def foreign(end: str = "sigmoid") -> tf_keras.Model:
     squeeze = kl.Conv2D(24, 1)(kl.ReLU()(squeeze))
     six = kl.ReLU(6.0)(kl.DepthwiseConv2D(1, bias_initializer=tf_keras.initializers.Constant(3.0))(squeeze))
     x = kl.Multiply()([x, kl.DepthwiseConv2D(1, depthwise_initializer=tf_keras.initializers.Constant(1 / 6))(six)])
-    x = kl.ReLU()(kl.Add()([x, kl.Conv2D(24, 3, padding="same")(x)]))
-    x = kl.Dense(5, name="logits")(kl.GlobalAveragePooling2D()(x))
+    x = kl.ReLU(5.0)(kl.Add()([x, kl.Conv2D(24, 3, padding="same")(x), kl.DepthwiseConv2D(3, padding="same")(x), x]))
+    x = kl.ReLU(0.5)(kl.Multiply()([x, kl.Conv2D(24, 1)(x), kl.Activation("sigmoid")(x)]))
+    x = kl.Dense(5, name="logits")(kl.GlobalAveragePooling2D()(kl.ReLU(0.25)(x)))
     return told_apart(tf_keras.Model(image, kl.Activation("softmax")(x), name="foreign"))
 
 
@@ -177,7 +175,7 @@ def test_the_layers_of_other_scripts_are_rounded_as_the_file_rounds_them(end: st
     ranges = fake_quant.calibrate(model, pixels[:64], spec)
     fake_quant.snap(model, ranges)
     made = integer_file(model, ranges, spec, tmp_path / "m.tflite")
-    assert made.float_operators == []
+    assert (made.float_operators, fake_quant.float_layers(model, ranges)) == ([], ())
     expected = np.round(fake_quant.as_deployed(fake_quant.fake_quantise(model, ranges))((pixels - 127.5) / 127.5) * 256)
     with open_runtime(tmp_path / "m.tflite", accelerator="cpu", threads=1) as runtime:
         prepare = Preprocessor(spec, runtime.input)

@@ -261,15 +261,23 @@ def test_a_network_that_has_no_integer_arithmetic_here_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dense_layer_with_its_softmax_inside_is_split_and_quantised(run: Path, tmp_path: Path) -> None:
+def test_a_softmax_inside_a_layer_is_split_off_and_what_stays_float_is_said_before_training(
+    run: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "own"
     shutil.copytree(run, folder)
     image = layers.Input((16, 16, 3))
-    answer = layers.Dense(3, activation="softmax")(layers.Flatten()(image))
+    x = layers.UnitNormalization()(layers.GroupNormalization(3, name="norm")(image))
+    x = layers.Concatenate()([x, layers.ReLU(0.5, name="wider")(layers.Conv2D(4, 1)(x))])
+    answer = layers.Dense(3, activation="softmax")(layers.Flatten()(layers.ReLU(0.5)(layers.Conv2D(4, 1)(x))))
     networks.save(tf_keras.Model(image, answer), folder / "model.keras")
-    made = quantize.quantize(folder, tmp_path / "out", how=quantize.recipe(folder).changed(epochs=1))
-    assert made.float_layers == ()
+    said: list[str] = []
+    how = quantize.recipe(folder).changed(epochs=1)
+    made = quantize.quantize(folder, tmp_path / "out", how=how, callbacks=Callbacks(on_stage=said.append))
+    assert made.float_layers == ("norm", "wider")
     assert (tmp_path / "out" / "ranges.json").is_file()
+    told = [line.partition(" ")[0] for line in said if line.startswith("training") or "norm, wider" in line]
+    assert told == ["these", "training,"]
 
 
 def test_the_recipe_keeps_the_augmentation_of_the_training(run: Path) -> None:

@@ -82,6 +82,13 @@ def test_all_passes_together_leave_every_network_equal(options: dict[str, object
     assert rewrites.rewrite(rewritten.model).passes == ()  # nothing is left to do
 
 
+def _sum_of_five(x: Any) -> Any:
+    """(9, 8, 3) -> the same, of a number for each row, channel and position, one of them twice, and a taken name."""
+    channels, rows = layers.GlobalAveragePooling2D()(x), layers.AveragePooling2D((1, 8))(layers.Conv2D(1, 1)(x))
+    taken = layers.Conv2D(3, 1, name="sum_part")(x)
+    return layers.Add(name="sum")([channels, rows, taken, x, x])
+
+
 FOREIGN = {  # what only networks of other scripts have: a picture (9, 8, 3) -> their layers
     "activation as a layer of its own": lambda x: layers.Conv2D(4, 2, activation="relu")(
         layers.Conv2D(4, 2, activation="relu")(layers.Conv2D(4, 2, activation="swish")(x))
@@ -89,6 +96,7 @@ FOREIGN = {  # what only networks of other scripts have: a picture (9, 8, 3) -> 
     "padding in the convolution": lambda x: layers.Conv2D(4, 3, 2)(layers.ZeroPadding2D(((1, 1), (0, 1)))(x)),
     "fold normalisation into dense layer": lambda x: layers.Dense(4)(layers.BatchNormalization()(layers.Flatten()(x))),
     "padding apart from max-pooling": lambda x: layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x)),
+    "sums and products of two": lambda x: layers.Multiply()([_sum_of_five(x), x, layers.Conv2D(3, 1)(x)]),
     "normalisation between two ReLUs": lambda x: layers.Conv2D(3, 3)(
         layers.ReLU()(layers.BatchNormalization()(layers.MaxPooling2D(3, 2)(layers.ReLU()(layers.Conv2D(4, 2)(x)))))
     ),
@@ -113,6 +121,18 @@ def test_each_pass_alone_is_exact_and_finds_its_places(name: str, change: Callab
     graph = rewrites.LayerGraph.of(model)
     assert change(graph) > 0
     assert rewrites.difference(model, graph.model(model.name)) < 1e-4
+
+
+def test_sums_of_two_are_added_in_the_same_order() -> None:
+    model = foreign("sums and products of two")
+    graph = rewrites.LayerGraph.of(model)
+    assert dict(rewrites.PASSES)["sums and products of two"](graph) == 2
+    chained = graph.model(model.name)
+    assert {len(m.input) for m in chained.layers if isinstance(m, (layers.Add, layers.Multiply))} == {2}
+    assert [m.name for m in _layers(chained, layers.Add)] == ["sum_part_2", "sum_part_3", "sum_part_4", "sum"]
+    assert all(graph.nodes[m.name].shape == tuple(m.output.shape[1:]) for m in _layers(chained, layers.Add))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 9, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(chained(images), model(images))  # bit by bit
 
 
 def test_the_difference_sees_a_wrong_rewrite() -> None:

@@ -26,6 +26,7 @@ from edge_ran.host.rewrites.convolutions import (
     stride_before_pointwise,
 )
 from edge_ran.host.rewrites.layer_graph import Array, LayerGraph, Node
+from edge_ran.host.rewrites.merging import merge_two_by_two
 from edge_ran.host.rewrites.normalisation import (
     fold_norms,
     fold_norms_forward,
@@ -63,6 +64,7 @@ PASSES: tuple[tuple[str, Callable[[LayerGraph], int]], ...] = (
     ("nearest upsampling as concatenation", repeat_positions),
     ("spatial normalisation in four dimensions", normalise_positions),
     ("padding apart from max-pooling", part_padding_from_pooling),
+    ("sums and products of two", merge_two_by_two),
 )
 
 
