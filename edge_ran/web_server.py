@@ -1,7 +1,8 @@
 """An HTTP or HTTPS server that strangers may reach: a token, a check of the name, bounded connections and bodies.
 
-A client has ``HEAD_S`` seconds for its whole request head, not for each byte. When every place is taken, the oldest
-connection that has shown no token gives way to a new one, so that idle sockets keep nobody out.
+A client has ``HEAD_S`` seconds for its whole request head, not for each byte. A body or an answer takes as long as a
+slow phone needs, but not for ever. When every place is taken, the oldest connection that has shown no token gives way
+to a new one, so that idle sockets keep nobody out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 
 MAX_CONNECTIONS = 64
 HEAD_S = 10.0
-BODY_S = 60.0
+BODY_S = 60.0  # for a request's body, and longer while it comes at SLOWEST bytes a second
+SLOWEST = 8192
+_PIECE = 1 << 16  # bytes of an answer, each of which has HEAD_S seconds
 COOKIE = "edge-ran"
 TOKEN = "EDGE_RAN_WEB_TOKEN"  # a variable of the environment, which no other user of the machine can read
 
@@ -109,6 +112,7 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
+    request_queue_size = MAX_CONNECTIONS  # a connection that finds the queue full is tried again a second later
 
     def __init__(
         self, host: str, port: int, handler: type[Handler], token: str = "", tls: ssl.SSLContext | None = None
@@ -216,8 +220,9 @@ class _Visit:
         self.is_known = False
 
     def end(self) -> None:
+        # Not SSLSocket's own shutdown, which takes the TLS away from the thread that uses it.
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -300,7 +305,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Answer with ``data``."""
         self.send_response(status)
         self.end_head(kind, len(data))
-        self.wfile.write(data)
+        for at in range(0, len(data), _PIECE):  # the time limit is one of a write, however long that is
+            self.wfile.write(data[at : at + _PIECE])
 
     def send_json(self, record: Any, status: int = 200) -> None:
         """Answer with a record."""
@@ -310,14 +316,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Read the request's body.
 
         Raises:
-            InputError: it has no length, is longer than ``most_bytes``, or did not arrive within ``BODY_S``.
+            InputError: it has no length, is longer than ``most_bytes``, or did not arrive in time.
         """
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"\d{1,12}", length) or int(length) > most_bytes:
             raise InputError(f"a body of at most {most_bytes} bytes is needed, with its Content-Length")
-        until, data = time.monotonic() + BODY_S, bytearray()
+        began, data = time.monotonic(), bytearray()
         while len(data) < int(length):
-            if time.monotonic() > until or not (part := self.rfile.read1(min(1 << 16, int(length) - len(data)))):
+            late = time.monotonic() > began + BODY_S + len(data) / SLOWEST
+            if late or not (part := self.rfile.read1(min(1 << 16, int(length) - len(data)))):
                 raise InputError("the body did not arrive")
             data += part
         return bytes(data)

@@ -159,6 +159,7 @@ def test_beyond_this_machine_it_is_https_with_a_token_and_its_own_certificate(we
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"https://127.0.0.1:{port}/config.json", timeout=20, context=trusting)
         assert caught.value.code == 403
+        caught.value.close()  # it holds the connection
         url = f"https://127.0.0.1:{port}/classify?{address.url.partition('?')[2]}"
         assert post(url, picture().read_bytes(), context=trusting)[0] == 200
         pem = ssl.get_server_certificate(("127.0.0.1", port))

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
+import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from loopback import wait_for
 
 from edge_ran import web_server
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
+from edge_ran.phone import certificate
 from edge_ran.web_server import Handler, Server, is_loopback, parse_address
 
 
 class Echo(Handler):
     def get(self, path: str) -> None:
+        if path == "/large":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 15)
+            self.send_bytes(bytes(1 << 20), "application/octet-stream")
+            return
         self.send_json({"path": path})
 
     def post(self, path: str) -> None:
@@ -143,6 +154,67 @@ def test_bodies_are_bounded(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n")
         assert b" 400 " in raw.recv(100)
+
+
+def trickle(server: Server, piece: bytes, pieces: int) -> bytes:
+    """Send a body of so many pieces slowly, as long as it is taken; returns the answer."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
+        raw.sendall(f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(piece) * pieces}\r\n\r\n".encode())
+        for _ in range(pieces):
+            if select.select([raw], [], [], 0.05)[0]:
+                break
+            with contextlib.suppress(OSError):  # closed just now
+                raw.sendall(piece)
+        return raw.recv(1000)
+
+
+def test_an_upload_that_goes_on_is_taken_and_one_that_drips_is_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "BODY_S", 0.3)
+    monkeypatch.setattr(web_server, "SLOWEST", 10)
+    assert b" 200 " in trickle(server, b"x" * 100, 10)
+    monkeypatch.setattr(web_server, "SLOWEST", 1e9)
+    assert b" 400 " in trickle(server, b"x", 1000)
+
+
+def test_a_slow_client_gets_the_whole_of_a_large_answer(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    monkeypatch.setattr(Echo, "timeout", 0.7)
+    got = 0
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
+        raw.connect(("127.0.0.1", server.port))
+        raw.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while part := raw.recv(1 << 15):
+            got += len(part)
+            time.sleep(len(part) / 1e6)
+    assert got > 1 << 20
+
+
+def test_a_connection_that_gives_way_in_the_middle_of_its_handshake_is_closed_in_good_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GivesWay(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            server.visit_of(self).end()
+            handed.append(self)
+            super().do_handshake(block)
+
+    handed: list[ssl.SSLSocket] = []
+    unhandled: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    tls = certificate.context("127.0.0.1", tmp_path)[0]
+    tls.sslsocket_class = GivesWay
+    server = Server("127.0.0.1", 0, Echo, tls=tls)
+    server.start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
+            assert raw.recv(1) == b""
+        wait_for(lambda: not server._visits)
+    finally:
+        server.close()
+    assert [one.fileno() for one in handed] == [-1]
+    assert unhandled == []
 
 
 def test_idle_connections_keep_nobody_out(server: Server) -> None:
