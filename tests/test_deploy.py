@@ -283,6 +283,22 @@ def test_a_release_that_worked_is_kept_however_often_it_fails(serve):
     assert place.read_failures() == ("one", 3, "it ended with status 3")
 
 
+def test_a_release_counts_as_one_that_works_while_it_is_the_one_that_runs(tmp_path: Path):
+    place = Layout(tmp_path / "home")
+    for name in ("old", "new"):
+        make_release(place, name)
+        place.switch(name)
+    one = service.Service(place, "old")
+    one.live.frames = service.HEALTHY_FRAMES
+    one._tick(time.monotonic())  # its last second, after it was exchanged
+    assert place.confirmed_id() == ""
+    for _ in range(2):
+        place.switch("old")
+        one._tick(time.monotonic())
+        assert place.is_confirmed("old")
+        place.forget_worked("old")  # as a rollback does, after which the other one did not work
+
+
 def test_ten_crashes_in_a_row_are_told_and_forgotten_once_it_works(serve, tmp_path: Path):
     serve(RESULTS.format(count=15, pause=0.1, end=""), "one")
     for count in range(1, 11):

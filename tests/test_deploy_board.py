@@ -19,10 +19,12 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from loopback import wait_for
 from sshd import Sshd
 
 from edge_ran import targets
 from edge_ran.catalogue import DeviceSpec
+from edge_ran.cli import main
 from edge_ran.deploy import board as board_side
 from edge_ran.deploy import boards, fetch, fleet, rollout
 from edge_ran.deploy.connections import Connections
@@ -235,6 +237,68 @@ def test_a_dry_run_says_what_a_deployment_would(
     assert (same.end, same.release, same.reason) == ("unchanged", made.identity, "")
 
 
+def with_systemd(there: There, program: str = "") -> None:
+    """Give the board a systemd that does nothing, or runs a program whatever it is told."""
+    folder = Path(there.spec.python).parent / "systemd"
+    folder.mkdir()
+    for name in ("systemctl", "systemd-run"):
+        (folder / name).write_text(f"#!/bin/sh\n{program}\n")
+        (folder / name).chmod(0o755)
+    wrapper = Path(there.spec.python)
+    wrapper.write_text(wrapper.read_text().replace(" exec ", f" PATH={folder}:$PATH exec "))
+
+
+def test_ctrl_c_says_which_boards_may_have_gone_back_and_goes_on_with_the_others(
+    there: There, monkeypatch, request, capsys, tmp_path: Path
+):
+    place, here = there.layout, threading.get_ident()
+    for name in "abc":
+        (place.releases / name).mkdir(parents=True)
+        (place.releases / name / "release.json").write_text("{}")
+        place.switch(name)
+        place.confirm(name)
+    with_systemd(there)
+
+    def wait(*words: object) -> None:  # while it is waited for, and the other board has not answered yet
+        signal.pthread_kill(here, signal.SIGINT)
+        time.sleep(0.5)
+        raise EnvironmentMissing("the connection was lost")
+
+    monkeypatch.setattr(Remote, "wait", wait)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        off = tmp_path / "off.toml"
+        target = f"ssh://127.0.0.1:{silent.getsockname()[1]}"
+        off.write_text(f'summary = "x"\naccelerator = "cpu"\nconverter = "int8"\ntarget = "{target}"\n')
+        on = tmp_path / "board.toml"
+        monkeypatch.setattr(sys, "argv", ["edge-ran", "rollback", "-d", str(on), f"--device={off}", "--wait", "9"])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err.splitlines() == [
+        f"edge-ran: stopped; {on} may have gone back, {off} has not; to see which release runs, and to go on:",
+        f"  edge-ran status --device {on}",
+        f"  edge-ran rollback --wait 9 --device {off}",
+    ]
+    assert (place.current_id(), place.earlier_ids()) == ("b", ["a"])  # the next one goes further back
+
+
+def test_what_is_being_removed_is_removed_to_the_end_when_the_connection_ends(there: There):
+    there.record("red/c1/000001.jpg", b"one")
+    with_systemd(there, f"touch {there.layout.home}/begun; sleep 0.3")
+    with Remote(there.spec, lambda line: None) as remote:
+
+        def cut() -> None:
+            wait_for((there.layout.home / "begun").exists, 20)
+            remote.session.cut()
+
+        threading.Thread(target=cut).start()
+        with pytest.raises(EnvironmentMissing):
+            remote.session.request("undeploy", {}, {})
+    wait_for(lambda: not there.layout.home.exists(), 20)
+
+
 def test_rolling_back_again_goes_further_back(there: There, monkeypatch: pytest.MonkeyPatch):
     place = there.layout
 
@@ -246,10 +310,10 @@ def test_rolling_back_again_goes_further_back(there: There, monkeypatch: pytest.
         (place.releases / name).mkdir(parents=True)
         (place.releases / name / "release.json").write_text("{}")
         work(name)
-    monkeypatch.setattr(Remote, "switch", lambda remote, identity: work(identity))
-    monkeypatch.setattr(Remote, "wait", lambda *words: None)
+    with_systemd(there)
+    monkeypatch.setattr(Remote, "wait", lambda remote, identity, seconds: work(identity))
     for expected in ("b", "a", ""):
-        (change,) = fleet.roll_back([("board", there.spec)], lambda line: None, 1).boards
+        (change,) = fleet.roll_back([("board", there.spec)], lambda line: None, 1, set()).boards
         assert change.release == expected
     assert "no earlier release that worked" in change.failure
     assert place.current_id() == "a"

@@ -21,6 +21,8 @@ _LONG = {
     **dict.fromkeys(("train", "import", "quantize", "convert", "evaluate", "precisions", "verify", "export"), _NOTHING),
     **dict.fromkeys(("benchmark", "profile", "sweep", "sustain", "demo", "dataset check", "dataset build"), _NOTHING),
     "deploy": "a board has the release that it had, or the new one, whole; to see which, and to go on:",
+    "rollback": "every board runs the release that it had; to start again:",
+    "undeploy": "a board has all that it had, or nothing of it any more; to go on:",
     "fetch": "the pictures that have come are whole, and stay; to go on:",
 }
 
@@ -45,8 +47,8 @@ def _tell(what: str, *remedies: str) -> None:
 
 
 @contextlib.contextmanager
-def on_interrupt(saved: Callable[[], tuple[str, str]]) -> Iterator[None]:
-    """While a verb works: on Ctrl-C, print what was saved and the command that goes on, as ``saved`` returns them."""
+def on_interrupt(saved: Callable[[], tuple[str, ...]]) -> Iterator[None]:
+    """While a verb works: on Ctrl-C, print what was saved and the commands that go on, as ``saved`` returns them."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

@@ -137,11 +137,16 @@ class Board:
         environment = {"PYTHONPATH": str(self.layout.store / code), "PYTHONUTF8": "1", "EDGE_RAN_RELAY": "1"}
         return {"code": self.agent.execute(words, environment)}
 
-    def do_switch(self, identity: str) -> dict[str, Any]:
-        """Make a release the one that runs, now and after every boot."""
+    def do_switch(self, identity: str, leave: str = "") -> dict[str, Any]:
+        """Make a release the one that runs, now and after every boot; ``leave`` is the one that is gone back from.
+
+        The next time, that one is not returned to: it counts as one that worked only when it works again.
+        """
         before = self.layout.current_id()
         self._write_unit()
         self.layout.switch(identity)
+        if leave:
+            self.layout.forget_worked(leave)
         self.layout.event("switch", f"from {before or 'nothing'} to {identity}")
         self.systemctl("daemon-reload")
         enabled = self.systemctl("enable", UNIT)
@@ -214,11 +219,6 @@ class Board:
         """The latest release that worked before the one that runs; empty without one."""
         earlier = self.layout.earlier_ids()
         return {"current": self.layout.current_id(), "previous": earlier[0] if earlier else ""}
-
-    def do_leave(self, identity: str) -> dict[str, Any]:
-        """Note that a release was gone back from: the next time it is not returned to."""
-        self.layout.forget_worked(identity)
-        return {}
 
     def do_undeploy(self) -> dict[str, Any]:
         """End the service and remove all of it."""

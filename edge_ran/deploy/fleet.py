@@ -117,9 +117,9 @@ def log(spec: DeviceSpec, lines: int) -> Log:
         return remote.session.ask_for_data("logs", Log, {"lines": lines})
 
 
-def roll_back(chosen: Chosen, say: Say, wait_s: float) -> Changes:
-    """Run the latest earlier release that worked again, on every board."""
-    return Changes(on_each(chosen, lambda device, board, open_: _roll_back(device, board, open_, say, wait_s)))
+def roll_back(chosen: Chosen, say: Say, wait_s: float, begun: set[str]) -> Changes:
+    """Run the latest earlier release that worked again, on every board; those that are told to go to ``begun``."""
+    return Changes(on_each(chosen, lambda device, board, open_: _roll_back(device, board, open_, say, wait_s, begun)))
 
 
 def undeploy(chosen: Chosen, say: Say) -> Changes:
@@ -167,7 +167,9 @@ def _status(device: str, board: Board, connections: Connections, timeout_s: floa
     )
 
 
-def _roll_back(device: str, board: Board, connections: Connections, say: Say, wait_s: float) -> BoardChange:
+def _roll_back(
+    device: str, board: Board, connections: Connections, say: Say, wait_s: float, begun: set[str]
+) -> BoardChange:
     found = _Previous("", "")
     try:
         with connections.add(Remote(described(board), say, word=device)) as remote:
@@ -176,14 +178,13 @@ def _roll_back(device: str, board: Board, connections: Connections, say: Say, wa
                 raise GateError(
                     f"{board.name} has no earlier release that worked", f"edge-ran status --device {remote.word}"
                 )
-            remote.switch(found.previous)
+            begun.add(device)
+            remote.switch(found.previous, leave=found.current)
             try:
                 remote.wait(found.previous, wait_s)
             except GateError:
                 remote.switch(found.current)
                 raise
-            if found.current:
-                remote.session.request("leave", {"identity": found.current}, {}, 60)
     except EdgeRanError as error:
         return _failed(board, error, found.previous, found.current)
     return BoardChange(board.name, found.previous, found.current)

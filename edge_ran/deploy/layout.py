@@ -76,6 +76,10 @@ class Layout:
         write_text(self.releases / identity / "worked", str(last + 1))
         write_text(self.confirmed, identity)
 
+    def is_confirmed(self, identity: str) -> bool:
+        """Whether it is noted that a release works."""
+        return self.confirmed_id() == identity and (self.releases / identity / "worked").exists()
+
     def forget_worked(self, identity: str) -> None:
         """Let a release count no longer as one to go back to, until it works again. Raises OSError."""
         (self.releases / identity / "worked").unlink(missing_ok=True)

@@ -243,9 +243,9 @@ class Remote:
         gate(plan, self.spec, found, self.word, before)
         return found
 
-    def switch(self, identity: str) -> str:
-        """Make a release the one that runs; return the one before."""
-        return self.session.ask("switch", Switched, {"identity": identity}).before
+    def switch(self, identity: str, leave: str = "") -> str:
+        """Make a release the one that runs; return the one before. ``leave`` is one that is not to be returned to."""
+        return self.session.ask("switch", Switched, {"identity": identity, "leave": leave}).before
 
     def back(self, identity: str) -> None:
         """Go back to a release; without one, stop what runs."""

@@ -270,7 +270,8 @@ class Service:
     def _tick(self, began: float) -> None:
         self._report()
         self._note_answer()
-        if self.live.frames >= HEALTHY_FRAMES and self.layout.confirmed_id() != self.identity:
+        is_current = self.layout.current_id() == self.identity  # not while it is exchanged for another
+        if self.live.frames >= HEALTHY_FRAMES and is_current and not self.layout.is_confirmed(self.identity):
             with contextlib.suppress(OSError):
                 self.layout.confirm(self.identity)
                 self.layout.event("confirmed", f"release {self.identity} classifies")
