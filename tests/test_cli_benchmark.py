@@ -247,6 +247,23 @@ def test_a_gate_that_cannot_be_judged_has_its_own_exit_code(written, labelled_mo
     assert "median " in out
 
 
+def test_what_helps_a_gate_on_a_page_can_be_typed_for_a_page(written, labelled_model, reliable, monkeypatch):
+    page = dataclasses.replace(reliable, runtime=dataclasses.replace(reliable.runtime, name="LiteRT.js"))
+    busy = dataclasses.replace(page, conditions=dataclasses.replace(QUIET, others_busy=1.8))
+    monkeypatch.setattr("edge_ran.targets.measurements.benchmark", lambda *a: bench.Bench((busy,)))
+    before = written("before.json", runtime=page.runtime)
+    now = written("now.json", runtime=page.runtime, conditions=busy.conditions)
+    here = written("here.json", conditions=busy.conditions)
+    for words, advised in (
+        (("benchmark", labelled_model(), "--baseline", before), "--device DEVICE --min-secs 60"),
+        (("compare", before, now), "--device DEVICE --min-secs 60"),
+        (("compare", before, here), "--until 2%"),
+    ):
+        with pytest.raises(NotReliable) as caught:
+            command(*words, "--max-regression", "5%")
+        assert advised in caught.value.remedy
+
+
 def test_a_gate_on_reliable_figures_is_red_or_green(written, labelled_model, reliable, monkeypatch):
     found = bench.Bench((reliable,))
     monkeypatch.setattr("edge_ran.targets.measurements.benchmark", lambda *a: found)

@@ -72,21 +72,25 @@ def _facts(report: BenchReport) -> dict[str, str]:
     }
 
 
-def check_regression(ratio: Ratio, allowed: float) -> None:
+def check_regression(ratio: Ratio, allowed: float, in_browser: bool = False) -> None:
     """Judge a ratio by what the user allows.
 
     Args:
         ratio: from ``regression``.
         allowed: 0.05 = 5 % slower.
+        in_browser: a page measured them, and cannot go on until they are reliable.
 
     Raises:
         NotReliable: figures that are not reliable prove nothing, neither a regression nor its absence.
         GateError: it is slower than allowed, and a difference is shown at all.
     """
     if ratio.doubts:
+        again = "edge-ran benchmark MODEL --until 2% --result-json FILE"
+        if in_browser:
+            again = "edge-ran benchmark MODEL --device DEVICE --min-secs 60 --result-json FILE"
         raise NotReliable(
             f"--max-regression cannot be judged: {'; '.join(ratio.doubts)}",
-            "measure both again on the same idle machine: edge-ran benchmark MODEL --until 2% --result-json FILE",
+            f"measure both again on the same idle machine: {again}",
         )
     if ratio.different and ratio.ratio > 1 + allowed:
         raise GateError(

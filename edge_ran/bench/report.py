@@ -80,6 +80,11 @@ class BenchReport:
         reasons = (*_doubts_of_times(self), *_doubts_of_conditions(self), *_doubts_of_accelerator(self))
         return Validity(not reasons, reasons, _notes(self))
 
+    @property
+    def in_browser(self) -> bool:
+        """Whether a page measured it, for a time that was set before."""
+        return self.runtime.name == "LiteRT.js"
+
 
 @dataclass(frozen=True)
 class FailedDevice:
@@ -188,8 +193,7 @@ def _doubts_of_times(report: BenchReport) -> tuple[str, ...]:
     elif stats.runs < FEWEST_RUNS:
         found.append(f"{many(stats.runs, 'run')} only, {FEWEST_RUNS} are needed")
     elif within is not None and within > WIDEST_INTERVAL:
-        # A page measures for a time that is set before.
-        remedy = "more --num-runs" if report.runtime.name == "LiteRT.js" else "more --num-runs, or --until 2%"
+        remedy = "more --num-runs" if report.in_browser else "more --num-runs, or --until 2%"
         found.append(f"the median is known to ±{_percent(within)} only: {remedy}")
     if report.warmup.is_steady is False:
         found.append(f"not steady after {report.warmup.runs} warm-up runs")

@@ -99,7 +99,7 @@ def benchmark(
     emit(output.json, found.result, lambda _: render.benchmark(found))
     _write(files, found)
     if allowed is not None and (ratio := found.reports[0].regression):
-        bench.check_regression(ratio, allowed)
+        bench.check_regression(ratio, allowed, found.reports[0].in_browser)
     if found.failed:
         is_gate = any(one.is_gate for one in found.failed)
         raise typer.Exit(GateError.exit_code if is_gate else EnvironmentMissing.exit_code)

@@ -38,4 +38,4 @@ def compare(
     found = bench.compare_files(a, b)
     emit(output.json, found, render.comparison)
     if allowed is not None:
-        bench.check_regression(found, allowed)
+        bench.check_regression(found, allowed, bench.read_report(b).in_browser)
