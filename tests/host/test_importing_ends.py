@@ -14,7 +14,7 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 import tf_keras
 from tf_keras import layers
 
-from edge_ran.errors import InputError
+from edge_ran.errors import GateError, InputError
 from edge_ran.host import networks
 from edge_ran.host.importing import importer
 from edge_ran.host.importing.configuration import read_graph
@@ -145,3 +145,19 @@ def test_the_logit_of_one_sigmoid_is_compared(tmp_path: Path) -> None:
     dense = layers.Dense(1, "sigmoid", kernel_initializer=start, bias_initializer=tf_keras.initializers.Constant(30.0))
     drawn(tmp_path / "m.h5", lambda x: dense(layers.Flatten()(x)))
     assert import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN).difference < 1e-5
+
+
+def test_recorded_probabilities_of_one_sigmoid_are_compared_as_such(tmp_path: Path) -> None:
+    """Also where the sigmoid's output is handed on, as in mixed precision: small ones must be right, too."""
+    start = tf_keras.initializers.RandomNormal(stddev=0.1, seed=1)
+    dense = layers.Dense(1, "sigmoid", kernel_initializer=start, bias_initializer=tf_keras.initializers.Constant(-12.0))
+    model = drawn(tmp_path / "m.h5", lambda x: layers.Activation("linear", dtype="float32")(dense(layers.Flatten()(x))))
+    answers = np.asarray(model(X))
+    np.savez(tmp_path / "x.npz", inputs=X, outputs=answers)
+    report = import_network(tmp_path / "m.h5", tmp_path / "run", KNOWN, expect=tmp_path / "x.npz")
+    assert 0 <= (report.expected_difference or 0) < 1e-5
+    large, small = np.full_like(X[:1], 40.0) * np.sign(dense.kernel.numpy()).reshape(1, 8, 8, 3), X[:1]
+    x = np.concatenate([large, small])
+    np.savez(tmp_path / "x.npz", inputs=x, outputs=np.asarray(model(x)) * [[1], [2]])
+    with pytest.raises(GateError, match="differ"):
+        import_network(tmp_path / "m.h5", tmp_path / "other", KNOWN, expect=tmp_path / "x.npz")

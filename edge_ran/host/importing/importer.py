@@ -362,7 +362,7 @@ def _compare_recorded(theirs: tf_keras.Model, path: Path, half: str) -> float:
         raise InputError(what, remedy)
     answers = rewrites.in_batches(theirs, x.astype(np.float32))
     answers, y = answers.reshape(y.shape).astype(np.float64), y.astype(np.float64)
-    activation = theirs.output.node.layer.get_config().get("activation")
+    activation = rewrites.last_layer(theirs).get_config().get("activation")
     is_logit = y.shape[1] == 1 and activation != "sigmoid"
     if not is_logit and y.min() >= 0 and y.max() <= 1 + 1e-6:  # probabilities, which a softmax presses together
         answers, y = (np.log(np.clip(one, least, 1)) for one in (answers, y))

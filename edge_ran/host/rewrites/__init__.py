@@ -38,8 +38,8 @@ from edge_ran.host.rewrites.resizing import commute_upsampling, part_padding_fro
 
 __all__ = [
     "MOST_DIFFERENCE", "MOVING", "PASSES", "LayerGraph", "Node", "PassReport", "Rewritten", "check_difference",
-    "difference", "for_floats", "in_batches", "leave_out_padding", "logits", "normalise_positions", "rewrite",
-    "separate_activations",
+    "difference", "for_floats", "in_batches", "last_layer", "leave_out_padding", "logits", "normalise_positions",
+    "rewrite", "separate_activations",
 ]  # fmt: skip
 
 MOST_DIFFERENCE = 1e-4  # of the largest logit; float32 rounding moves the deepest network here by a tenth of that
@@ -150,9 +150,7 @@ def logits(model: tf_keras.Model, images: Array) -> Array:
 
     It is final, too, where its output is only handed on or gets another shape; its input's shape is then given.
     """
-    last = model.output.node.layer
-    while isinstance(last, (layers.Flatten, layers.Reshape)) or _hands_on(last):
-        last = last.inbound_nodes[0].parent_nodes[0].layer
+    last = last_layer(model)
     config = last.get_config()
     is_pressing = config.get("activation") in ("softmax", "sigmoid")
     if isinstance(last, layers.Softmax) or (isinstance(last, layers.Activation) and is_pressing):
@@ -163,6 +161,14 @@ def logits(model: tf_keras.Model, images: Array) -> Array:
     probe = tf_keras.Model(model.input, plain(last.input))
     plain.set_weights(last.get_weights())
     return in_batches(probe, images)
+
+
+def last_layer(model: tf_keras.Model) -> layers.Layer:
+    """Return the layer that computes a model's output, which others may hand on or give another shape."""
+    last = model.output.node.layer
+    while isinstance(last, (layers.Flatten, layers.Reshape)) or _hands_on(last):
+        last = last.inbound_nodes[0].parent_nodes[0].layer
+    return last
 
 
 def _hands_on(layer: layers.Layer) -> bool:
