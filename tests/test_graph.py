@@ -17,7 +17,7 @@ import pytest
 import tflite
 from models import handmade
 
-from edge_ran.card import InputSpec, ModelCard
+from edge_ran.card import Accuracy, InputSpec, ModelCard
 from edge_ran.errors import InputError
 from edge_ran.graph import (
     Graph,
@@ -791,13 +791,17 @@ def test_inspect_is_readable(tmp_path: Path):
 
 
 def test_inspect_tells_of_a_run_folder(tmp_path: Path):
-    (tmp_path / "card.json").write_text(CARD.to_json())
+    accuracy = Accuracy("hall", "validation", 1200, 0.9, "the int8 arithmetic")
+    (tmp_path / "card.json").write_text(dataclasses.replace(CARD, accuracy=accuracy).to_json())
     (tmp_path / "model.keras").write_bytes(b"x" * 1500)
     (tmp_path / "int8.tflite").write_bytes(b"x")
     record = json.loads(inspect(tmp_path, "--json").stdout)
     assert record["card"]["name"] == CARD.name
+    assert record["card"]["accuracy"] == dataclasses.asdict(accuracy)
     assert [Path(file["file"]).name for file in record["tflite"]] == ["int8.tflite"]
-    assert "model.keras" in inspect(tmp_path).stdout
+    text = inspect(tmp_path).stdout
+    assert "model.keras" in text
+    assert "90.00% on hall, validation split, 1,200 images; that of the int8 arithmetic\n" in text
 
 
 def test_inspect_refuses_with_one_line_and_code_2(tmp_path: Path):

@@ -81,7 +81,8 @@ def _card(card: ModelCard) -> list[str]:
         f"  input   {spec.height}x{spec.width} {spec.color}, {spec.fit}, (pixel - {mean}) / {std}{assumed}",
     ]
     if accuracy.top1 is not None:
-        lines.append(f"  top-1   {accuracy.top1:.2%} of {many(accuracy.images, 'image')}")
+        measured = f"; that of {accuracy.of}" if accuracy.of else ""
+        lines.append(f"  top-1   {accuracy.top1:.2%} on {accuracy}{measured}")
     if card.temperature != 1:
         lines.append(f"  scores  calibrated with temperature {card.temperature:.2f}, fitted on validation pictures")
     if card.masks:
