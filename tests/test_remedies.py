@@ -169,6 +169,8 @@ FOLLOWED = [
     ),
     ("train photos -o photos", "choose another --output", ""),
     ("verify m.tflite --plot x.png", "add --network", ""),
+    ("run m.tflite --camera front", "add --device phone", ""),
+    ("run m.tflite --device phone --camera 0", "--camera back or --camera front", ""),
     ("trian photos", "edge-ran --help", "--help"),
 ]
 

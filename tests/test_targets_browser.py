@@ -183,11 +183,24 @@ def test_run_tells_and_keeps_here_what_the_phones_camera_sees(browser: Any, cat:
 
 @pytest.mark.browser
 def test_run_ends_by_its_time_and_says_what_the_phone_could_not_do(browser: Any, tmp_path: Path) -> None:
-    with command(tmp_path, "run", MODEL, "--device", "browser", "--cpu", "--duration", "1s") as (process, url):
-        browser.get(url)
-        lines, _ = process.communicate(timeout=90)
-        assert process.returncode == 0
+    watching = """
+    const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = (wanted) => {
+      document.body.dataset.facing = wanted.video.facingMode.ideal;
+      return open(wanted);
+    };
+    """
+    made = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watching})
+    words = ["--camera", "front", "--duration", "1s"]
+    try:
+        with command(tmp_path, "run", MODEL, "--device", "browser", "--cpu", *words) as (process, url):
+            browser.get(url)
+            lines, _ = process.communicate(timeout=90)
+            assert process.returncode == 0
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
     assert "WebAssembly" in lines
+    assert wait_for(browser, "facing")["facing"] == "user"
     # This browser allows every camera; the one of tests/test_phone_browser.py that allows none is another.
     refusing = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError'); }"
     made = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": refusing})
@@ -475,7 +488,7 @@ def test_what_a_browser_cannot_do_is_one_line(order: Order, what: str) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (("run", "--device", "phone", "--camera", "0"), "--camera is not possible on a phone"),
+        (("run", "--device", "phone", "--camera", "0"), "--camera 0 is no camera of a phone"),
         (("run", "--device", "phone", "--no-realtime"), "--no-realtime is not possible on a phone"),
         (("run", "--device", "phone", "--install"), "--install is for boards"),
         (("benchmark", "--phones", "2"), "--phones is for phones that scan one code"),

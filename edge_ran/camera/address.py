@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+OF_PHONES = ("back", "front")  # what a phone's cameras are called
+
 
 def is_near(host: str) -> bool:
     """Whether a host is in this network: a proxy, which the environment names, is the way to others."""

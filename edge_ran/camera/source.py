@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ran.camera.address import without_password
+from edge_ran.camera.address import OF_PHONES, without_password
 from edge_ran.camera.frame import Frame, FrameSource
 from edge_ran.camera.mjpeg import CsiCamera, HttpCamera, HttpVideo, open_http
 from edge_ran.camera.opencv import OPEN_TIMEOUT_S, Device, NetworkVideo, VideoFile, is_device
@@ -87,6 +87,8 @@ def open_source(
         return Pictures(text, [p for p in found if is_picture(p) and p.is_file()], fps)
     if not path.exists():
         remedy = "one at a time: --camera 0" if re.fullmatch(r"[\d,]+", text) else "try --camera 0, a file, or rtsp://…"
+        if text in OF_PHONES:
+            remedy = "this is a phone's camera: add --device phone"
         raise InputError(f"no such camera, video or folder: {text}", remedy)
     check_name(path)
     if is_picture(path):

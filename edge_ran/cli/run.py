@@ -109,7 +109,9 @@ def _run_here(
 
                 phone = stack.enter_context(BrowserTarget(spec, talk(False)))
                 pictures = bool(wishes.save or wishes.record or wishes.web or wishes.show)
-                stream: Stream | PhoneStream = phone.stream(classifier, options, pictures=pictures, **words)
+                stream: Stream | PhoneStream = phone.stream(
+                    classifier, options, pictures=pictures, camera=source, **words
+                )
             else:
                 masks = mask_cost(classifier) if attention else None
                 stream = Stream(classifier, source, **camera.mode(), masks=masks, **words)

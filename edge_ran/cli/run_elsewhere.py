@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from edge_ran.targets import Order, Target
 
 NOT_OF_PHONES = (
-    "camera",
     "width",
     "height",
     "fps",
@@ -33,6 +32,11 @@ NOT_OF_PHONES = (
 
 def refuse_for_phones(typed: dict[str, Any], install: bool) -> None:
     """Raise UsageError where an option was typed that a phone's page cannot have."""
+    from edge_ran.camera.address import OF_PHONES, without_password
+
+    camera = typed.get("camera", OF_PHONES[0])
+    if camera not in OF_PHONES:
+        raise UsageError(f"--camera {without_password(camera)} is no camera of a phone", "--camera back or --camera front")
     for name in NOT_OF_PHONES:
         if name in typed:
             option = "--no-realtime" if name == "realtime" else f"--{name.replace('_', '-')}"

@@ -25,7 +25,11 @@ class CameraOptions:
 
     camera: Annotated[
         str,
-        typer.Option("--camera", metavar="SOURCE", help="0, /dev/video0, csi://0, rtsp://…, http://…, FILE, DIR"),
+        typer.Option(
+            "--camera",
+            metavar="SOURCE",
+            help="0, /dev/video0, csi://0, rtsp://…, http://…, FILE, DIR; of a phone: back, front",
+        ),
     ] = "0"
     width: Annotated[int, typer.Option("--width", min=0, help="Frame width in pixels; 0 = the camera's own.")] = 0
     height: Annotated[int, typer.Option("--height", min=0, help="Frame height in pixels; 0 = the camera's own.")] = 0

@@ -58,6 +58,7 @@ class PhoneStream:
         accelerator: Callable[[PageAccelerator], Accelerator],
         *,
         pictures: bool,
+        camera: str = "",
         decide: Decider | None = None,
         top_k: int = 3,
         limits: Limits | None = None,
@@ -73,6 +74,7 @@ class PhoneStream:
             session: of the page, which has come.
             accelerator: makes a record's accelerator of what the page tells.
             pictures: whether frames are to be sent as well.
+            camera: ``front``; anything else is the one on the back.
             decide, top_k, max_frames, duration_s, notify, stop: as for ``stream.Stream``.
             limits: ``stall_s`` without frames is told, ``reconnect_s`` more ends the run.
 
@@ -92,7 +94,7 @@ class PhoneStream:
         self._idle: Callable[[], None] = lambda: None
         self._closed = False
         self._done: Future[FramesDone] = Future()
-        threading.Thread(target=self._work, args=(pictures,), name="edge-ran phone", daemon=True).start()
+        threading.Thread(target=self._work, args=(pictures, camera), name="edge-ran phone", daemon=True).start()
 
     def __iter__(self) -> Iterator[Result]:
         """Yield a result for every frame that arrives.
@@ -141,11 +143,11 @@ class PhoneStream:
         dropped = {**self._dropped, **({"at_end": left} if left else {})}
         return self._tally.summary(self.name, self._captured, dropped, self._gaps, self.accelerator)
 
-    def _work(self, pictures: bool) -> None:
-        part = (PageFrame, self._arrived)
+    def _work(self, pictures: bool, camera: str) -> None:
+        part, words = (PageFrame, self._arrived), {"pictures": pictures, "camera": camera}
         try:
             self._done.set_result(
-                self._session.ask(FramesDone, "run", math.inf, silence_s=math.inf, part=part, pictures=pictures)
+                self._session.ask(FramesDone, "run", math.inf, silence_s=math.inf, part=part, **words)
             )
         except Exception as error:  # for the thread that iterates
             self._done.set_exception(error)

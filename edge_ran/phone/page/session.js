@@ -190,10 +190,11 @@ const tasks = {
     return { cpu, gpu, cpu_ms: engine.cpu.median_ms, gpu_ms: engine.gpu?.median_ms ?? null, accelerator: engine.accelerator };
   },
 
-  /** Frames of this phone's camera, a part for each, until the computer wants no more. {pictures} -> {frames} */
+  /** Frames of this phone's camera, a part for each, until the computer wants no more. {pictures, camera} -> {frames} */
   async run(state, task, say, show, part) {
     const { camera, engine } = state;
     let frames = 0;
+    camera.facing = task.camera === "front" ? "user" : "environment";
     try {
       await camera.open();
       say("");
