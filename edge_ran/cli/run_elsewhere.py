@@ -36,7 +36,8 @@ def refuse_for_phones(typed: dict[str, Any], install: bool) -> None:
 
     camera = typed.get("camera", OF_PHONES[0])
     if camera not in OF_PHONES:
-        raise UsageError(f"--camera {without_password(camera)} is no camera of a phone", "--camera back or --camera front")
+        what = f"--camera {without_password(camera)} is no camera of a phone"
+        raise UsageError(what, "--camera back or --camera front")
     for name in NOT_OF_PHONES:
         if name in typed:
             option = "--no-realtime" if name == "realtime" else f"--{name.replace('_', '-')}"
