@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import glob
-import hashlib
 import http.server
 import itertools
 import os
@@ -316,51 +314,6 @@ def test_http_mjpeg_with_and_without_content_lengths(lengths: bool) -> None:
         frames = [source.read() for _ in range(10)]
         source.close()
     assert [number_of(f.image) for f in frames if f] == list(range(10))
-
-
-@pytest.mark.parametrize("scheme", ["Basic", "Digest"])
-def test_a_camera_gets_its_password_in_the_way_that_it_asks_for(scheme: str) -> None:
-    def answer(method: str, path: str, asked: dict[str, str]) -> str:
-        """What RFC 2617 wants to hear."""
-        ha1, ha2 = (hashlib.md5(text.encode()).hexdigest() for text in ("me@home:cam:a/b", f"{method}:{path}"))
-        middle = f"{asked['nonce']}:{asked['nc']}:{asked['cnonce']}:auth"
-        return hashlib.md5(f"{ha1}:{middle}:{ha2}".encode()).hexdigest()
-
-    heard: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            heard.append(said := self.headers.get("Authorization", ""))
-            if scheme == "Basic":
-                right = said == "Basic " + base64.b64encode(b"me@home:a/b").decode()
-                challenge = 'Basic realm="cam"'
-            else:
-                asked = dict(re.findall(r'(\w+)="?([^",]+)', said))
-                right = bool(said) and asked["response"] == answer("GET", self.path, asked)
-                challenge = 'Digest realm="cam", nonce="n1", qop="auth", algorithm=MD5'
-            self.send_response(200 if right else 401)
-            if not right:
-                self.send_header("WWW-Authenticate", challenge)
-            self.send_header("Content-Type", "image/jpeg")
-            self.end_headers()
-            self.wfile.write(jpeg(numbered(7)) if right else b"")
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            host = f"127.0.0.1:{server.server_port}/shot.jpg"
-            assert number_of(open_source(f"http://me%40home:a%2Fb@{host}").read().image) == 7
-            assert heard[0] == ""  # not before it is asked for
-            helps = f"give its user and password: http://USER:PASSWORD@{host}"
-            for wrong, remedy in (("http://me%40home:wrong@", "check the address and password"), ("http://", helps)):
-                with pytest.raises(CameraError, match="401") as caught:
-                    open_source(wrong + host)
-                assert caught.value.remedy == remedy
-        finally:
-            server.shutdown()
 
 
 def test_http_snapshots_are_polled_at_the_pace_asked_for() -> None:

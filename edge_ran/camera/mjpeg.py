@@ -13,11 +13,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
 from edge_ran.camera.address import without_password
-from edge_ran.camera.http_request import request
+from edge_ran.camera.http_request import led_to, request
 from edge_ran.errors import CameraError, InputError
 
 MAX_PICTURE_BYTES = 64 << 20
@@ -38,8 +39,11 @@ class OtherStream(CameraError):
     """What the camera sends is no stream of pictures, and will be none when it is opened again."""
 
 
+@dataclass(frozen=True)
 class HttpVideo:
-    """The address holds a video, not a camera: FFmpeg's business."""
+    """The address holds a video, not a camera: FFmpeg's business, which may lose the password on its way there."""
+
+    address: str
 
 
 class _Bytes:
@@ -254,7 +258,7 @@ def open_http(url: str, fps: float, timeout_s: float) -> HttpCamera | HttpVideo:
         return HttpCamera(url, response, first, is_stream, fps, timeout_s)
     response.close()
     if kind.startswith(("video/", "application/")):
-        return HttpVideo()
+        return HttpVideo(led_to(url, response.url))
     remedy = "give the address of the stream, not of the web page: often /stream, /video or /?action=stream"
     raise InputError(f"{without_password(url)} sends {kind}, not pictures", remedy)
 

@@ -67,7 +67,7 @@ def open_source(
         return NetworkVideo(text, timeout_s)
     if text.startswith(("http://", "https://")):
         opened = open_http(text, fps, timeout_s)
-        return VideoFile(text, fps) if isinstance(opened, HttpVideo) else _Counted(opened)
+        return VideoFile(opened.address, fps) if isinstance(opened, HttpVideo) else _Counted(opened)
     if "://" in text and not text.startswith("file://"):
         raise UsageError(f"--camera cannot read {scheme}://", "use rtsp://, http://, https://, tcp:// or csi://")
     path = Path(text.removeprefix("file://"))
