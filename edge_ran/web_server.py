@@ -167,8 +167,9 @@ class Server(http.server.ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            if len(self._visits) >= MAX_CONNECTIONS:
-                strangers = [visit for visit in self._visits.values() if not visit.is_known]
+            visits = [visit for visit in self._visits.values() if not visit.has_ended]
+            if len(visits) >= MAX_CONNECTIONS:
+                strangers = [visit for visit in visits if not visit.is_known]
                 if not strangers:
                     self.shutdown_request(request)
                     return
@@ -180,9 +181,9 @@ class Server(http.server.ThreadingHTTPServer):
         try:
             request.settimeout(HEAD_S)
             if self._tls is not None:
-                # In this thread: a client that says nothing must not keep the others waiting.
-                secure = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+                # The handshake is in this thread: a client that says nothing must not keep the others waiting.
                 with self._lock:
+                    secure = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
                     self._visits[secure] = visit = self._visits.pop(request)
                     visit.socket = request = secure
                 request.do_handshake()
@@ -217,9 +218,10 @@ class _Visit:
         self.socket = connection
         self.began = time.monotonic()
         self.deadline = self.began + HEAD_S
-        self.is_known = False
+        self.is_known = self.has_ended = False
 
     def end(self) -> None:
+        self.has_ended = True
         # Not SSLSocket's own shutdown, which takes the TLS away from the thread that uses it.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)

@@ -218,8 +218,9 @@ def test_a_connection_that_gives_way_in_the_middle_of_its_handshake_is_closed_in
 
 
 def test_idle_connections_keep_nobody_out(server: Server) -> None:
-    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(web_server.MAX_CONNECTIONS + 10)]
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2 * web_server.MAX_CONNECTIONS)]
     try:
+        wait_for(lambda: len(server._visits) <= web_server.MAX_CONNECTIONS, web_server.HEAD_S / 2)  # each in turn
         assert ask(server)[0] == 200
     finally:
         for one in idle:
