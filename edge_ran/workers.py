@@ -1,8 +1,10 @@
 """The machines of one training: who they are, and how they meet before TensorFlow connects them.
 
 Every worker runs the same command; worker 0 writes the run. They meet at worker 0's address: each of the others tells
-what it is about to train, and worker 0 lets all go on when all are there and tell the same. What comes from the network
-is untrusted here; TensorFlow's own connections, which follow, are neither encrypted nor authenticated.
+what it is about to train, and worker 0 lets all go on when all are there and tell the same. Before that it calls them
+once more: a machine that has lost its power leaves its connection open, and TensorFlow would wait for it for an hour.
+What comes from the network is untrusted here; TensorFlow's own connections, which follow, are neither encrypted nor
+authenticated.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})")
 _EXAMPLE = "--workers 192.168.1.10:7070,192.168.1.11:7070 --worker 0"
 _LONGEST_LINE = 4096
 _PAUSE_S = 0.2
-_READ_S = 5.0  # for what a worker tells right after it has connected
+_READ_S = 5.0  # for what a worker tells right after it has connected, or was called
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _wait_for_others(workers: Workers, identity: str, until: float) -> None:
     met: set[int] = set()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listener(workers.addresses[0]))
-        while not _are_all_there(workers, present):
+        while not (_are_all_there(workers, present) and _answer_the_call(present, until)):
             ready = _ready([listener, *present.values()], until - time.monotonic())
             if not ready:
                 _answer_all(present, "a worker did not come")
@@ -150,12 +152,22 @@ def _are_all_there(workers: Workers, present: dict[int, socket.socket]) -> bool:
     return len(present) == len(workers.addresses) - 1
 
 
+def _answer_the_call(present: dict[int, socket.socket], until: float) -> bool:
+    """Whether all workers answer when they are called; those that do not are taken out of ``present``."""
+    _send_all(present, {"call": True})
+    until = min(until, time.monotonic() + _READ_S)
+    silent = [number for number, connection in present.items() if _read(connection, until).get("here") is not True]
+    for number in silent:
+        present.pop(number).close()
+    return not silent
+
+
 def _absent(workers: Workers, present: Mapping[int, socket.socket], met: set[int]) -> EnvironmentMissing:
     """An error that names those that never came; where all did, those that came and gave up."""
     others = range(1, len(workers.addresses))
     never = [number for number in others if number not in met]
     absent = never or [number for number in others if number not in present]
-    how = "did not answer" if never else "gave up waiting, or was ended"
+    how = "did not answer" if never else "gave up waiting, was ended, or lost its power or network"
     what = "; ".join(f"worker {number} ({workers.addresses[number]}) {how}" for number in absent[:3])
     return EnvironmentMissing(what, _absent_remedy(workers, absent[0]))
 
@@ -185,7 +197,8 @@ def _report(workers: Workers, identity: str, until: float) -> None:
             with socket.create_connection(_host_port(address), timeout=left) as connection:
                 connection.sendall(said.encode() + b"\n")
                 is_reached = True
-                answer = _read(connection, until)
+                while (answer := _read(connection, until)).get("call") is True:
+                    connection.sendall(b'{"here": true}\n')
         except OSError:  # it is not there yet
             is_reached = False
             time.sleep(_PAUSE_S)
@@ -202,7 +215,10 @@ def _absent_remedy(workers: Workers, index: int) -> str:
 
 
 def _answer_all(present: Mapping[int, socket.socket], refused: str) -> None:
-    answer = {"refused": refused} if refused else {"go": True}
+    _send_all(present, {"refused": refused} if refused else {"go": True})
+
+
+def _send_all(present: Mapping[int, socket.socket], answer: Mapping[str, object]) -> None:
     for connection in present.values():
         with contextlib.suppress(OSError):
             connection.sendall(json.dumps(answer).encode() + b"\n")

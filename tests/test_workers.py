@@ -136,11 +136,28 @@ def test_one_that_gave_up_is_not_there() -> None:
     assert said == {0: ""}
 
 
+def test_one_whose_machine_lost_its_power_is_not_there() -> None:
+    """Nobody closes its connection: TensorFlow would wait for it for an hour."""
+    hosts = addresses(3)
+    said: dict[int, str] = {}
+    others = threading.Thread(target=lambda: said.update(all_meet(hosts, {0: "same", 2: "same"}, patience_s=1.5)))
+    host, port = hosts[0].split(":")
+    others.start()
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1) as silent:
+            silent.sendall(json.dumps({"worker": 1, "of": 3, "identity": "same"}).encode() + b"\n")
+            others.join()
+            break
+        time.sleep(0.02)
+    assert said[0].startswith(f"worker 1 ({hosts[1]}) ")
+    assert said[2]
+
+
 def test_those_who_never_came_are_named_before_those_who_gave_up() -> None:
     three = Workers(("a:1", "b:1", "c:1"), 0)
     assert str(_absent(three, {}, {2})) == "worker 1 (b:1) did not answer"
     assert str(_absent(three, {}, {1, 2})).startswith(
-        "worker 1 (b:1) gave up waiting, or was ended; worker 2 (c:1) gave"
+        "worker 1 (b:1) gave up waiting, was ended, or lost its power or network; worker 2 (c:1) gave"
     )
 
 
