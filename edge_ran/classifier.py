@@ -17,14 +17,13 @@ from edge_ran.card import Overrides
 from edge_ran.errors import InputError
 from edge_ran.files import TemporaryFolder, read_bytes, write_bytes
 from edge_ran.graph import add_masks, attach_card, drop_masks, read_card
-from edge_ran.model_interface import read_interface
+from edge_ran.model_interface import check_size, read_interface
 from edge_ran.picture import read_picture
 from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import Preprocessor, dequantise, seen
 from edge_ran.runtime import Runtime, RuntimeOptions, open_runtime
 
 LONGEST_SIDE = 1024  # pixels, of a picture for a network that takes any size: memory grows with it
-ONE_SIZE_REMEDY = "choose one: --input-size 224x224"
 NOT_FINITE_REMEDY = "train or convert it again; on a GPU try --gpu-precision fp32"
 
 Prepare = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -102,8 +101,7 @@ class Classifier:
 
     def check_size(self) -> None:
         """Raise InputError unless every picture goes in at one size, as a measurement of time needs it."""
-        if self.spec.is_open:
-            raise InputError(f"{self.path} takes pictures of any size, and names none", ONE_SIZE_REMEDY)
+        check_size(self.spec, self.path)
 
     @property
     def gives_probabilities(self) -> bool:

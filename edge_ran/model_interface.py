@@ -147,7 +147,7 @@ def check_image_classifier(graph: Graph, card: ModelCard | None = None, labels: 
     else:
         row = graph.outputs[0].shape
         if not _is_row(graph.outputs[0]):
-            what = f"its output is {row}"
+            what = "its output grows with the picture" if _open_places(graph.outputs[0]) else f"its output is {row}"
         elif row[-1] == 1 and not _is_of_two(graph, 0, len(names)):
             what, remedy = f"its output is {row}", "if it is one of two classes, name both: --labels FILE"
         elif row[-1] > MOST_CLASSES:
@@ -162,7 +162,13 @@ def check_image_classifier(graph: Graph, card: ModelCard | None = None, labels: 
 def _is_row(tensor: TensorSpec) -> bool:
     """Whether it is one row of numbers: no places of a maximum."""
     row = tensor.shape
-    return bool(row) and row[-1] > 0 and not set(row[:-1]) - {1} and (row[-1] > 1 or tensor.dtype not in _COUNTS)
+    single = not set(row[:-1]) - {1} and not _open_places(tensor)
+    return bool(row) and row[-1] > 0 and single and (row[-1] > 1 or tensor.dtype not in _COUNTS)
+
+
+def _open_places(tensor: TensorSpec) -> tuple[int, ...]:
+    """Which axes the file leaves open, of those between the batch and the numbers of one place."""
+    return tuple(axis for axis in tensor.open_axes if 0 < axis < len(tensor.shape) - 1)
 
 
 def _is_of_two(graph: Graph, place: int, names: int) -> bool:
@@ -237,6 +243,28 @@ def input_spec(graph: Graph, card: ModelCard | None = None, overrides: Overrides
     spec = dataclasses.replace(spec, mean=overrides.mean or spec.mean, std=overrides.std or spec.std)
     _check_normalisation(spec, tensor, graph.path)
     return spec
+
+
+def check_size(spec: InputSpec, path: Path) -> None:
+    """Raise InputError unless every picture goes in at one size, as a measurement of time needs it."""
+    if spec.is_open:
+        raise InputError(f"{path} takes pictures of any size, and names none", "choose one: --input-size 224x224")
+
+
+def of_one_size(graph: Graph, card: ModelCard | None = None, overrides: Overrides | None = None) -> Graph:
+    """Return a graph with the size of input that ``overrides`` or its card name, where the file leaves it open.
+
+    Raises:
+        InputError: neither names one, the file takes another one, or its input is no picture.
+    """
+    if not graph.has_open_size and (overrides is None or overrides.input_size is None):
+        return graph
+    picture = graph.inputs[0].picture
+    if picture is None and graph.has_open_size:
+        raise InputError(f"{graph.path} takes no picture, and leaves the size of its input open", "convert it with one")
+    spec = input_spec(graph, card, overrides)
+    check_size(spec, graph.path)
+    return graph.with_input_shape(picture.sized(spec.height, spec.width)) if picture else graph
 
 
 def gives_probabilities(graph: Graph, place: int = 0) -> bool | None:

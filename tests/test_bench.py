@@ -37,6 +37,7 @@ from edge_ran.bench.convolution import Convolution
 from edge_ran.bench.figures import RuntimeFacts, Throughput, Warmup
 from edge_ran.bench.sustained import Sustained, Window
 from edge_ran.bench.sweep import SweepRow
+from edge_ran.card import Overrides
 from edge_ran.cli.render import benchmark as render
 from edge_ran.errors import AcceleratorError, GateError, InputError, NotReliable, UsageError
 from edge_ran.files import sha256
@@ -465,6 +466,15 @@ def test_operators_of_pictures_of_any_size_are_not_timed(test_models):
     with pytest.raises(InputError, match="leaves the size of its input open") as caught:
         bench.profile(test_models / "any_size.tflite")
     assert "benchmark" in caught.value.remedy
+
+
+def test_a_network_of_any_size_that_is_no_classifier_is_timed_at_the_size_that_is_given(test_models):
+    path = test_models / "any_size_map.tflite"
+    with pytest.raises(InputError, match="any size, and names none") as caught:
+        benchmark([BenchModel(path)], QUICK)
+    assert "--input-size" in caught.value.remedy
+    report = benchmark([BenchModel(path, overrides=Overrides(input_size=(24, 20)))], QUICK).reports[0]
+    assert (report.model.input.shape, report.input, report.stages_ms) == ((1, 24, 20, 3), "noise", None)
 
 
 # ----------------------------------------------------------------------------------------------- sweep, sustained

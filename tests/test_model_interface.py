@@ -21,7 +21,13 @@ from edge_ran.graph import attach_card, metadata, read_graph
 from edge_ran.graph.metadata import CARD_FILE, LABELS_FILE
 from edge_ran.graph.patch import table, vector
 from edge_ran.graph.picture_shape import picture_shape
-from edge_ran.model_interface import check_image_classifier, gives_probabilities, input_spec, read_interface
+from edge_ran.model_interface import (
+    check_image_classifier,
+    gives_probabilities,
+    input_spec,
+    of_one_size,
+    read_interface,
+)
 from edge_ran.verify import verify
 
 MODELS = Path(__file__).parent / "models"
@@ -176,6 +182,19 @@ def test_what_compares_accelerators_wants_one_size():
     half_open = dataclasses.replace(graph.inputs[0], shape=(1, 16, 1, 3), open_axes=(2,))
     with pytest.raises(InputError, match="one side"):
         input_spec(dataclasses.replace(graph, inputs=(half_open,)))
+
+
+def test_a_map_of_scores_that_grows_with_the_picture_is_no_row_of_them():
+    """The file's placeholder for it, (1, 1, 1, 3), looks like one."""
+    with pytest.raises(InputError, match="not an image classifier: its output grows with the picture"):
+        read_interface(MODELS / "any_size_map.tflite", NAMED)
+
+
+def test_an_input_of_any_size_that_is_no_picture_gets_none():
+    graph = read_graph(MODELS / "any_size.tflite")
+    sound = dataclasses.replace(graph.inputs[0], shape=(1, 1), open_axes=(1,))
+    with pytest.raises(InputError, match="takes no picture, and leaves the size of its input open"):
+        of_one_size(dataclasses.replace(graph, inputs=(sound,)))
 
 
 # --------------------------------------------------------------------------------------------------- probabilities

@@ -24,7 +24,7 @@ from edge_ran.bench import BenchModel, BenchReport, Plan, benchmark
 from edge_ran.card import InputSpec, Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import app
-from edge_ran.errors import EnvironmentMissing, GateError, UsageError
+from edge_ran.errors import EnvironmentMissing, GateError, InputError, UsageError
 from edge_ran.picture import read_picture
 from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import fit_pixels
@@ -189,6 +189,11 @@ def test_verify_feeds_what_the_options_say_of_the_input(answer: Answer, monkeypa
     frame = read_picture(some_pictures(catalogue.folder("calibration_data"), 1)[0])
     assert {x.shape for x in fed} == {(1, *size, 3)}
     assert (fed[0][0] == fit_pixels(frame, InputSpec(*size, color="bgr"))).all()
+
+
+def test_one_pixel_is_not_timed_in_place_of_a_picture_of_any_size(answer: Answer):
+    with pytest.raises(InputError, match="of one pixel"):
+        answer("benchmark", name="any_size")
 
 
 def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answer: Answer, monkeypatch):

@@ -39,7 +39,7 @@ from edge_ran.errors import AcceleratorError, InputError, UsageError
 from edge_ran.files import sha256
 from edge_ran.graph import Graph, forget_graphs, read_card, read_graph
 from edge_ran.latency import LatencyStats, Stopwatch, interval, steady
-from edge_ran.model_interface import check_image_classifier
+from edge_ran.model_interface import check_image_classifier, of_one_size
 from edge_ran.picture import read_picture
 from edge_ran.pictures import shipped_pictures, spread
 from edge_ran.printable import many
@@ -158,7 +158,9 @@ class Loaded:
         try:
             check_image_classifier(self.graph, card, subject.overrides.labels)
         except InputError:
-            self.runtime: Runtime = open_runtime(subject.path, subject.options)
+            shape = of_one_size(self.graph, card, subject.overrides).inputs[0].shape
+            self.shape = shape if self.graph.has_open_size else ()
+            self.runtime: Runtime = open_runtime(subject.path, subject.options, input_shape=self.shape)
         else:
             self.classifier = Classifier(subject.path, subject.options, subject.overrides)
             self.classifier.check_size()
@@ -211,7 +213,7 @@ class Loaded:
             self.classifier = Classifier(self.subject.path, options, self.subject.overrides)
             self.runtime = self.classifier.runtime
         else:
-            self.runtime = open_runtime(self.subject.path, options)
+            self.runtime = open_runtime(self.subject.path, options, input_shape=self.shape)
         again = self.runtime.accelerator
         if not again.is_that_of(self.accelerator):
             first, later = (f"{one.actual} {one.precision}".rstrip() for one in (self.accelerator, again))

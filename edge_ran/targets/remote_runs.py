@@ -36,6 +36,11 @@ class PhoneModel:
     """A model that is measured, and what was measured of it."""
 
     def __init__(self, path: Path, graph: Graph) -> None:
+        if graph.has_open_size:
+            raise InputError(
+                f"{path} leaves the size of its input open: benchmark_model times a picture of one pixel",
+                "use a board over ssh, with --input-size 224x224",
+            )
         self.path, self.graph = path, graph
         self.options = RuntimeOptions()  # what it is run with; ``requested`` is what was asked for
         self.requested = self.there = ""

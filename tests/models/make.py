@@ -173,6 +173,7 @@ def foreign() -> dict[str, Callable[[], bytes]]:
             lambda x: tf.cast(softmax(mean_colour(tf.cast(x, tf.float32))), tf.float16), dtype=tf.float16
         ),
         "any_size.tflite": lambda: written(lambda x: softmax(mean_colour(x)), (None, None, None, 3)),
+        "any_size_map.tflite": lambda: written(lambda x: softmax(6.0 * x), (None, None, None, 3)),
         "ensemble.tflite": lambda: written(lambda x: (softmax(mean_colour(x)) + softmax(mean_colour(0.9 * x))) / 2),
         "without_background.tflite": lambda: written(without_background),
         "overflowing.tflite": lambda: written(
