@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import struct
 import tracemalloc
 from pathlib import Path
@@ -102,6 +103,28 @@ def test_blurred_and_alike_are_left_out_and_counted(tmp_path: Path):
     assert made.classes == (collect.ClassCount("hall", 2, 1, 2, {"alike": 1, "blurred": 1}),)
     assert [Path(r["source"]).name for r in manifest(tmp_path / "set")] == ["1.png", "4.png"]
     assert any("'hall' is thin: 2 pictures" in problem for problem in made.problems)
+
+
+def test_folders_that_are_no_classes_are_said(tmp_path: Path):
+    for n, label in enumerate(("hall", "stairs")):
+        photo(tmp_path / "in" / label / "1.png", scene(n))
+    photo(tmp_path / "in" / "loose.png", scene(2))
+    made = collect.build([tmp_path / "in"], tmp_path / "set", page=False)
+    assert f"pictures in {tmp_path / 'in'} that are in no class folder were ignored: 1" in made.problems
+    (tmp_path / "in" / "attic").mkdir()
+    with pytest.raises(InputError, match=r"attic holds no clip and no photo$"):
+        collect.build([tmp_path / "in"], tmp_path / "none", page=False)
+    (tmp_path / "in" / "attic" / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"no photo, only files ending in \.txt$"):
+        collect.build([tmp_path / "in"], tmp_path / "none", page=False)
+    shutil.rmtree(tmp_path / "in" / "attic")
+    for split in ("train", "val"):
+        shutil.copytree(tmp_path / "in", tmp_path / "whole" / split)
+    with pytest.raises(InputError, match="train and val are no classes") as caught:
+        collect.build([tmp_path / "whole"], tmp_path / "none", page=False)
+    assert f"edge-ran dataset build {tmp_path}/whole/train {tmp_path}/whole/val --output" in caught.value.remedy
+    both = collect.build([tmp_path / "whole" / "train", tmp_path / "whole" / "val"], tmp_path / "both", page=False)
+    assert [one.label for one in both.classes] == ["hall", "stairs"]
 
 
 def test_a_live_photo_is_of_its_clips_group(tmp_path: Path):

@@ -283,6 +283,18 @@ def test_pictures_without_an_ending_are_renamed_as_advised(pictures):
     assert dataset.load(pictures).labels == ("blue", "green", "red")
 
 
+def test_pictures_without_an_ending_among_others_are_one_line(pictures):
+    for path in sorted((pictures / "red").iterdir())[1:]:
+        path.rename(path.with_suffix(""))
+    (pictures / "red" / "README").write_text("mine")
+    lacking = len(list((pictures / "red").iterdir())) - 2
+    note, *others = dataset.ignored_notes(dataset.load(pictures))[::-1]
+    assert note.startswith(f"{lacking} pictures whose names have no ending were ignored; to name such: ")
+    assert others == ["README was ignored"]
+    subprocess.run(["sh", "-c", note.partition(": ")[2]], check=True)
+    assert dataset.ignored_notes(dataset.load(pictures)) == ["README was ignored"]
+
+
 @pytest.mark.parametrize("folder", ["photos", "photos/images", ".photos"])
 def test_the_command_for_pictures_without_an_ending_renames_them_alone(tmp_path, pictures, folder):
     """In a home folder, beside keys, a README and what Git keeps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from edge_ran import dataset
 from edge_ran.collect.spool import Kept, Spool
 from edge_ran.dataset import CLIP_SUFFIXES
+from edge_ran.dataset.folder_doubts import split_folders
+from edge_ran.dataset.samples import LOOSE
 from edge_ran.errors import EnvironmentMissing, InputError, UsageError
 from edge_ran.folder_walk import folders_in, walk
 from edge_ran.labels import clean_label
-from edge_ran.picture import is_picture, read_picture
+from edge_ran.picture import HEIF_SUFFIXES, heif_remedy, is_picture, read_picture
 from edge_ran.python_command import pip
 
 SHARPNESS_SIDE = 320  # pixels of the longer side at which sharpness is measured: grain of a large sensor does not count
@@ -95,8 +98,11 @@ def files_in(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Coun
     for source in sources:
         if not source.is_dir():
             raise InputError(f"no such folder: {source}", "give folders of class folders: FOLDER/CLASS/CLIP.mp4")
-        before = len(found)
-        for folder in folders_in(source):
+        before, children = len(found), folders_in(source)
+        _refuse_splits(source, children)
+        loose = sum(is_picture(name) or name.lower().endswith(CLIP_SUFFIXES) for name in next(walk(source)).files)
+        ignored.update({LOOSE.format(source): loose} if loose and children else {})
+        for folder in children:
             for place in walk(folder):
                 visit = place.folder.relative_to(folder).as_posix().removeprefix(".")
                 if len(sources) > 1:
@@ -111,7 +117,29 @@ def files_in(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Coun
             raise InputError(
                 f"{source} holds no class folder with clips or photos", f"lay it out as {source}/CLASS/CLIP.mp4"
             )
+    filled = {label for label, _, _ in found}
+    for folder in (folder for source in sources for folder in folders_in(source)):
+        if clean_label(folder.name) not in filled:  # one visit may lack a class, all visits may not
+            raise _empty(folder)
     return found, ignored
+
+
+def _empty(folder: Path) -> InputError:
+    """The error of a class folder without clips and photos."""
+    endings = sorted({Path(name).suffix.lower() or name for place in walk(folder) for name in place.files})
+    other = f", only files ending in {', '.join(endings)}" if endings else ""
+    remedy = heif_remedy() if any(ending in HEIF_SUFFIXES for ending in endings) else "fill it, or delete it"
+    return InputError(f"class folder {folder} holds no clip and no photo{other}", remedy)
+
+
+def _refuse_splits(source: Path, children: Sequence[Path]) -> None:
+    """Raise InputError where the folders of a source are training, validation and test, not classes."""
+    splits = split_folders(children, ())
+    if len(splits) > 1 and len(splits) == len(children) and all(map(folders_in, children)):
+        given = " ".join(shlex.quote(str(split)) for split in splits)
+        names = " and ".join(split.name for split in splits)
+        remedy = f"give the folders of the classes: edge-ran dataset build {given} --output FOLDER"
+        raise InputError(f"{source} is divided: {names} are no classes", remedy)
 
 
 def candidates_of(label: str, visit: str, path: Path, choice: Choice, spool: Spool) -> list[Candidate]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edge_ran.collect.candidates import Candidate, Choice
+from edge_ran.dataset.samples import LOOSE
 from edge_ran.picture import HEIF_SUFFIXES
 from edge_ran.printable import many
 from edge_ran.python_command import pip
@@ -82,6 +83,9 @@ def problems_of(judged: Sequence[Candidate], ignored: Counter[str], choice: Choi
         if pairs:
             yield f"{many(len(pairs), 'pair')} of near-duplicates {kind}, the first: {pairs[0]}"
     for ending, count in sorted(ignored.items()):
+        if ending.startswith(LOOSE.partition("{}")[0]):
+            yield f"{ending} were ignored: {count}"
+            continue
         hint = f"; for these: {pip(_CLIPS)}" if ending in HEIF_SUFFIXES else ""
         yield f"{many(count, 'file')} ending in {ending} {'was' if count == 1 else 'were'} ignored{hint}"
 

@@ -7,7 +7,7 @@ A *group* is what must not be torn apart when a part is held out: the frames of 
 Neighbouring frames of a clip are almost the same picture, so a split by frame measures memory, not skill.
 """
 
-from edge_ran.dataset.checks import DatasetSummary, alike_notes, frame_leak, ignored_notes, summarise
+from edge_ran.dataset.checks import DatasetSummary, alike_notes, copy_notes, frame_leak, ignored_notes, summarise
 from edge_ran.dataset.clips import CLIP_SUFFIXES, live_clip, timed_frames
 from edge_ran.dataset.decoding import CACHE_ABOVE_BYTES, frames, pixels, readable
 from edge_ran.dataset.loading import Reading, load, unlabelled
@@ -24,6 +24,7 @@ __all__ = [
     "Reading",
     "Sample",
     "alike_notes",
+    "copy_notes",
     "frame_leak",
     "frames",
     "ignored_notes",

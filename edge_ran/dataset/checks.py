@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from edge_ran import dynamic_range
 from edge_ran.dataset.decoding import decode
-from edge_ran.dataset.samples import LOOSE, NO_FILES, SHOW_AT_MOST, Dataset, Progress, Sample, some
+from edge_ran.dataset.foreign import naming
+from edge_ran.dataset.samples import LOOSE, NO_ENDING, NO_FILES, SHOW_AT_MOST, Dataset, Progress, Sample, some
 from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.folder_walk import by_number
 from edge_ran.picture import HEIF_SUFFIXES, has_more_frames, heif_remedy
@@ -96,6 +98,9 @@ def ignored_notes(dataset: Dataset) -> list[str]:
             why = "unsupported format; if they are pictures, convert them to JPEG, if they are clips, to MP4"
             why = f"pillow-heif reads them: {heif_remedy()}" if what in HEIF_SUFFIXES else why
             notes.append(f"{many(count, 'file')} ending in {what} {'was' if count == 1 else 'were'} ignored: {why}")
+        elif what == NO_ENDING:
+            are = "a picture whose name has no ending was" if count == 1 else f"{count} {what} were"
+            notes.append(f"{are} ignored; to name such: {naming(dataset.source)}")
         elif what == NO_FILES:
             notes.append(f"{count} {what} were ignored")
         elif what.endswith(LOOSE.partition("{}")[2]):
@@ -118,6 +123,34 @@ def alike_notes(dataset: Dataset) -> list[str]:
         alike[label.casefold()].append(label)
     named = [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]
     return [f"classes {names} differ in capital letters only" for names in named]
+
+
+def copy_notes(parts: Mapping[str, tuple[Sequence[Sample], NDArray[np.uint8]]]) -> list[str]:
+    """Return a sentence where pictures held out are among those of training, too, and one where they have two classes.
+
+    Args:
+        parts: the samples of each split, "train" among them, and their pixels at any one size.
+    """
+    first: dict[bytes, Sample] = {}
+    held, two = list[tuple[Sample, Sample]](), list[tuple[Sample, Sample]]()
+    for name, (samples, images) in sorted(parts.items(), key=lambda part: part[0] != "train"):
+        for sample, image in zip(samples, images, strict=True):
+            key = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+            other = first.setdefault(key, sample) if name == "train" else first.get(key, sample)
+            if name != "train" and other is not sample:
+                held.append((other, sample))
+            if other.label != sample.label:
+                two.append((other, sample))
+    notes = []
+    for pairs, what in (
+        (held, "held out {} among the training pictures, too, so that accuracy will flatter: keep one of each"),
+        (two, "{} in two classes: keep each in one"),
+    ):
+        if pairs:
+            here, there = pairs[0]
+            said = what.format("is" if len(pairs) == 1 else "are")
+            notes.append(f"{many(len(pairs), 'picture')} {said}; the first: {here.path} and {there.path}")
+    return notes
 
 
 def frame_leak(samples: Sequence[Sample], images: NDArray[np.uint8]) -> str:

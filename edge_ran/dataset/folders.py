@@ -22,7 +22,7 @@ from edge_ran.dataset.folder_doubts import (
     unpacked,
 )
 from edge_ran.dataset.manifest import lists_pictures
-from edge_ran.dataset.samples import LOOSE, NO_FILES, SPLIT_NAMES, Sample
+from edge_ran.dataset.samples import LOOSE, NO_ENDING, NO_FILES, SPLIT_NAMES, Sample
 from edge_ran.errors import InputError
 from edge_ran.folder_walk import folders_in, is_system_file, walk
 from edge_ran.labels import clean_label
@@ -119,7 +119,8 @@ def _classes(
     for folder in folders_in(parent):
         found, others = _class(folder, split, clip_step_s)
         if not found:
-            other = f", only files ending in {', '.join(sorted(others))}" if others else ""
+            endings = sorted({*others} - {NO_ENDING, NO_FILES})
+            other = f", only files ending in {', '.join(endings)}" if endings else ""
             names = [str(place.folder / name) for place in walk(folder) for name in place.files]
             remedy = inner_remedy(parent) or foreign.remedy(names, parent)
             remedy = remedy or f"fill it with {NAMED_SUFFIXES}, or delete it"
@@ -152,7 +153,8 @@ def _class(folder: Path, split: str, clip_step_s: float) -> tuple[list[Sample], 
                 own = group if group and name in filmed else f"{group}/{name}".lstrip("/")
                 samples += [Sample(path, label, own, split, row) for row in rows]
             else:
-                others[suffix or name] += 1
+                lacks_ending = "." not in name and foreign.begins_as_picture(path)
+                others[NO_ENDING if lacks_ending else suffix or name] += 1
     return samples, others
 
 

@@ -66,13 +66,22 @@ _KINDS = {
 _IS_PICTURE = 'od -An -tx1 -N4 "$0" | grep -Eq "^ *(ff +d8 +ff|89 +50 +4e +47)"'
 
 
-def _begins_as_picture(name: str) -> bool:
+def begins_as_picture(name: str | Path) -> bool:
     """Whether a file begins as JPEG or PNG does."""
     try:
         with open(name, "rb") as file:
             return file.read(8).startswith((b"\xff\xd8\xff", b"\x89PNG"))
     except OSError:
         return False
+
+
+def naming(data: Path) -> str:
+    """The command that gives the pictures without an ending in a folder one.
+
+    What Git and desktops keep in hidden folders stays, and so do a README and a picture of the new name.
+    """
+    below = f"find {shlex.quote(str(data))} -mindepth 1 -name '.*' -prune -o -type f ! -name '*.*'"
+    return f"{below} -exec sh -c {shlex.quote(_IS_PICTURE)} {{}} ';' -exec mv -n {{}} {{}}.jpg ';'"
 
 
 def remedy(names: Iterable[str], data: Path | None = None) -> str:
@@ -83,11 +92,8 @@ def remedy(names: Iterable[str], data: Path | None = None) -> str:
         data: the folder that is read: no advice renames files outside it, or any where there is none.
     """
     for name in sorted(names):
-        if data and "." not in os.path.basename(name) and _begins_as_picture(name):
-            # What Git and desktops keep in hidden folders stays, and so do a README and a picture of the new name.
-            below = f"find {shlex.quote(str(data))} -mindepth 1 -name '.*' -prune -o -type f ! -name '*.*'"
-            rename = f"{below} -exec sh -c {shlex.quote(_IS_PICTURE)} {{}} ';' -exec mv -n {{}} {{}}.jpg ';'"
-            return f"{os.path.basename(name)} is a picture whose name has no ending: {rename}"
+        if data and "." not in os.path.basename(name) and begins_as_picture(name):
+            return f"{os.path.basename(name)} is a picture whose name has no ending: {naming(data)}"
         for endings, (what, how) in _KINDS.items():
             if name.lower().endswith(endings):
                 if how == AS_ARRAYS and (made := array_commands.of_file(name)):

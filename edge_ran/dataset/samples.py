@@ -16,6 +16,7 @@ from edge_ran.errors import InputError
 from edge_ran.labels import clean_label
 
 NO_FILES = "links that lead nowhere, pipes or devices"  # as `Dataset.ignored` counts them
+NO_ENDING = "pictures whose names have no ending"  # the same
 LOOSE = "pictures in {} that are in no class folder"  # the same
 SPLIT_NAMES = {
     "train": "train",

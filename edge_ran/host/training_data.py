@@ -120,7 +120,8 @@ def read(
         pictures=sketch(train.pixels),
         none_images=0 if strangers is None else len(strangers),
     )
-    said = _warnings(labelled, problems, samples, train)
+    pixels_of = {name: (samples[name], part.pixels) for name, part in parts.items() if part}
+    said = (*_warnings(labelled, problems, samples, train), *dataset.copy_notes(pixels_of))
     judged = samples["test"] or samples["val"]
     return TrainingData(
         labelled.labels, train, parts["val"], parts["test"], record, said, judged, strangers, samples["train"],

@@ -251,6 +251,19 @@ def test_a_resumed_run_must_be_the_same_run(pictures: Path, tmp_path: Path) -> N
         train(pictures, tmp_path / "nothing", TINY, QUICK, resume=True)
 
 
+def test_copies_in_training_and_validation_are_said(pictures: Path) -> None:
+    for path in sorted((pictures / "red").iterdir())[1:]:
+        shutil.copy(pictures / "red" / "000.png", path)
+    shutil.copy(pictures / "red" / "000.png", pictures / "green" / "a.png")
+    data = training_data.read(pictures, InputSpec(16, 16), 0.25, 0)
+    first = (pictures / "red" / "000.png").read_bytes()
+    held = sum(sample.path.read_bytes() == first for sample in data.judged_samples)
+    copies, two = data.warnings[-2:]
+    assert copies.startswith(f"{held} picture")
+    assert "held out" in copies
+    assert "in two classes: keep each in one; the first: " in two
+
+
 def test_unreadable_pictures_are_left_out_of_all_folders_and_again_by_quantize(
     pictures: Path, make_pictures: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -259,6 +272,7 @@ def test_unreadable_pictures_are_left_out_of_all_folders_and_again_by_quantize(
         path.write_bytes(path.read_bytes()[:200])
     spec = InputSpec(16, 16)
     data = training_data.read(pictures, spec, 0.25, 0, skip_bad=True, none=strange)
+    assert not any("held out" in warning or "two classes" in warning for warning in data.warnings)
     assert (len(data.none), data.record.none_images, data.record.skipped) == (2, 2, 2)
     assert sum("is truncated" in warning for warning in data.warnings) == 2
     card = ModelCard("tiny", data.labels, spec, training=Training(skipped=1, validation_fraction=0.25))
