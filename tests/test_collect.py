@@ -109,6 +109,11 @@ def test_folders_that_are_no_classes_are_said(tmp_path: Path):
     for n, label in enumerate(("hall", "stairs")):
         photo(tmp_path / "in" / label / "1.png", scene(n))
     photo(tmp_path / "in" / "loose.png", scene(2))
+    one = collect.build([photo(tmp_path / "one" / "hall" / "1.png", scene(0)).parents[1]], tmp_path / "s", page=False)
+    assert one.problems[0] == "one class only, 'hall': train needs two; add a folder for each other class"
+    with pytest.raises(InputError, match="one class only: hall") as caught:
+        dataset.split(dataset.load(tmp_path / "s" / "manifest.csv"))
+    assert caught.value.remedy == "add pictures of another class"
     made = collect.build([tmp_path / "in"], tmp_path / "set", page=False)
     assert f"pictures in {tmp_path / 'in'} that are in no class folder were ignored: 1" in made.problems
     (tmp_path / "in" / "attic").mkdir()

@@ -493,6 +493,15 @@ def test_a_folder_too_many_above_the_classes(tmp_path, pictures):
     assert dataset.summarise(dataset.load(root)).problems[0].endswith(f"give {root / 'fruits'}")
 
 
+def test_clips_without_class_folders_are_told_where_to_go(tmp_path):
+    for name in ("Kitchen.MOV", "hall.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match="holds no class folder") as caught:
+        dataset.load(tmp_path)
+    where = "move each clip to a folder of its class, two clips or more a class"
+    assert caught.value.remedy == f"{where}: {tmp_path}/CLASS/Kitchen.MOV"
+
+
 def test_a_class_is_one_class_in_every_form_of_unicode(tmp_path, make_pictures):
     names = [unicodedata.normalize(form, "Käse") for form in ("NFD", "NFC")]
     assert names[0] != names[1]

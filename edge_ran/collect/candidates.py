@@ -115,7 +115,8 @@ def files_in(sources: Sequence[Path]) -> tuple[list[tuple[str, str, Path]], Coun
                         ignored[suffix or name] += 1
         if len(found) == before:
             raise InputError(
-                f"{source} holds no class folder with clips or photos", f"lay it out as {source}/CLASS/CLIP.mp4"
+                f"{source} holds no class folder with clips or photos",
+                f"lay it out as {source}/CLASS/CLIP.mp4, with two clips or more of each class",
             )
     filled = {label for label, _, _ in found}
     for folder in (folder for source in sources for folder in folders_in(source)):

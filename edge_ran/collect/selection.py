@@ -69,6 +69,8 @@ def split(judged: Sequence[Candidate], fraction: float, seed: int) -> list[Candi
 def problems_of(judged: Sequence[Candidate], ignored: Counter[str], choice: Choice) -> Iterator[str]:
     taken = [c for c in judged if not c.reason]
     counts = Counter(c.label for c in taken)
+    if len(counts) == 1:
+        yield f"one class only, {min(counts)!r}: train needs two; add a folder for each other class"
     for label, count in sorted(counts.items()):
         if count < THIN:
             yield f"class {label!r} is thin: {many(count, 'picture')}; film it longer, or from more places"

@@ -77,6 +77,8 @@ def from_folder(source: Path, clip_step_s: float, ignored: Counter[str], chosen:
         names = [str(path) for path in source.iterdir() if path.is_file()]
         if any(map(is_picture, names)):
             remedy += f"; if this is one class, give the folder above: {source.absolute().parent}"
+        elif clips := sorted(Path(name).name for name in names if name.lower().endswith(CLIP_SUFFIXES)):
+            remedy = f"move each clip to a folder of its class, two clips or more a class: {source}/CLASS/{clips[0]}"
         remedy = foreign.remedy(names, source) or remedy
         if tables := tables_in(source):
             remedy = f"if a manifest tells the classes, name it: edge-ran dataset {shlex.quote(str(tables[0]))}"

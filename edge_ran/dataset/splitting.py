@@ -85,7 +85,7 @@ def one_class_remedy(dataset: Dataset) -> str:
     folder = dataset.source / dataset.labels[0] if dataset.labels else dataset.source
     if folder.is_dir() and (below := set_below(folder)):
         return f"if its classes lie deeper, give {shlex.quote(str(below))}"
-    return "add a folder for each other class"
+    return "add pictures of another class" if dataset.source.is_file() else "add a folder for each other class"
 
 
 def _groups_to_hold(train: list[Sample], fraction: float, random: np.random.Generator) -> set[int]:
