@@ -283,7 +283,7 @@ def _unknown(found: UnknownReport) -> report.Section:
     rows = (
         ("pictures of no class", f"{found.images:,}"),
         ("AUROC", f"{found.auroc:.3f}"),
-        ("--threshold", f"{found.threshold:.3f}"),
+        ("--threshold", f"{found.threshold:.4f}"),
         ("known pictures kept", f"{found.kept:.1%}"),
         ("top-1 of these", f"{found.kept_top1:.1%}"),
         ("unknown pictures let through", f"{found.false_alarms:.1%} (95 %: {low:.1%} to {high:.1%})"),

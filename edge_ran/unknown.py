@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 KEPT = 0.95  # share of the known pictures that the reported threshold keeps
+DIGITS = 4  # of a threshold: what is printed is what was measured
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ def auroc(known: ArrayLike, unknown: ArrayLike) -> float:
 
 
 def threshold_keeping(known: ArrayLike, kept: float = KEPT) -> float:
-    """Return the highest threshold that at least ``kept`` of the (N,) scores reach."""
+    """Return the highest threshold of ``DIGITS`` digits that at least ``kept`` of the (N,) scores reach."""
     scores = np.sort(np.asarray(known, np.float64))[::-1]
-    return float(scores[max(0, int(np.ceil(kept * len(scores) - 1e-9)) - 1)])
+    least = scores[max(0, int(np.ceil(kept * len(scores) - 1e-9)) - 1)]
+    return float(np.floor(least * 10**DIGITS) / 10**DIGITS)  # rounded to nearest, it could be above them all
 
 
 def false_alarms(unknown: ArrayLike, threshold: float) -> NDArray[np.bool_]:

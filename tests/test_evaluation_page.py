@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,8 @@ def test_evaluate_writes_the_page_and_measures_the_unknown(labelled_model, pictu
     found = evaluate(labelled_model("int8"), dataset.load(pictures), unknown=strange)
     assert found.unknown is not None
     assert 0.95 <= found.unknown.kept <= 1
+    (printed,) = re.findall(r"--threshold (\S+) keeps", result.output)
+    assert (found.scores.max(1) >= float(printed)).mean() == found.unknown.kept
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no picture and no clip"):
         evaluate(labelled_model("int8"), dataset.load(pictures), unknown=tmp_path / "empty")

@@ -20,6 +20,9 @@ def test_the_threshold_is_the_highest_that_keeps_enough():
     assert (scores >= least).sum() == 95
     assert threshold_keeping([0.3], 0.95) == 0.3
     assert threshold_keeping([0.2, 0.9], 1.0) == 0.2
+    sure = [0.99882, 0.99996, 0.99997]  # with three digits, rounded, none or not all would reach it
+    assert f"{threshold_keeping(sure, 1.0):.6f}" == "0.998800"
+    assert f"{threshold_keeping(sure[1:], 1.0):.6f}" == "0.999900"
 
 
 def test_false_alarms_reach_the_threshold():

@@ -34,7 +34,7 @@ def text(report: EvalReport) -> str:
         low, high = u.false_alarms_interval
         lines += [
             f"unknown {many(u.images, 'image')}, AUROC {u.auroc:.3f}",
-            f"        --threshold {u.threshold:.3f} keeps {u.kept:.1%} of the known (top-1 {u.kept_top1:.2%}) and "
+            f"        --threshold {u.threshold:.4f} keeps {u.kept:.1%} of the known (top-1 {u.kept_top1:.2%}) and "
             f"{u.false_alarms:.1%} of the unknown (95 %: {low:.1%} to {high:.1%})",
         ]
     width = max(len(label) for label in report.per_class)
