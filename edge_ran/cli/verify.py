@@ -30,7 +30,8 @@ def verify(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures at most.")] = 32,
     network: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Compare the file with this run's network instead, by layer.")
+        Path | None,
+        typer.Option(metavar="RUN", help="Compare the file, else this run's newest, with its network, by layer."),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --network: draw the layers (.png, .svg, .pdf).")
@@ -51,7 +52,8 @@ def verify(
     if network is not None:
         if spec.target != "local":
             raise UsageError("--network needs the run and TensorFlow, which are here", "leave out --device")
-        _verify_network(run_of(network), tflite_or_default(model), images, count, plot, output)
+        run = run_of(network)
+        _verify_network(run, tflite_or_default(model or run), images, count, plot, output)
         return
     wanted = given(context, "model", "device", "install", "json", "force", "quiet")
     threads = suited(spec, wanted).threads  # not its accelerator: each is compared with the CPU

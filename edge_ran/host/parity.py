@@ -18,7 +18,7 @@ import tf_keras
 from numpy.typing import NDArray
 
 from edge_ran import dataset, graph, layer_names, plots
-from edge_ran.card import InputSpec
+from edge_ran.card import InputSpec, ModelCard, Training
 from edge_ran.errors import GateError, InputError
 from edge_ran.files import TemporaryFolder, read_bytes
 from edge_ran.folder_walk import folders_in
@@ -122,10 +122,11 @@ def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *,
     network, card = read_run(run)
     spec, made = card.input, graph.read_graph(model)
     if made.inputs[0].shape[1:] != network.input_shape[1:] or made.outputs[0].shape[1:] != network.output_shape[1:]:
-        what = f"{model} is not of the network in {run}: its input or its classes differ"
-        raise InputError(what, f"edge-ran convert {shlex.quote(str(run))}; then give the file that this makes")
-    rounded = made.precision == "int8" or made.outputs[0].scale > 0  # behind a DEQUANTIZE lie the same numbers
+        raise _of_another(model, run, "its input or its classes differ")
     made_card = graph.read_card(model)
+    if made_card and not _may_be_of(made_card, card):
+        raise _of_another(model, run, "its card tells of another training")
+    rounded = made.precision == "int8" or made.outputs[0].scale > 0  # behind a DEQUANTIZE lie the same numbers
     reference, kind = _reference(network, RunFolder(Path(run)), rounded, made_card.rewrites if made_card else ())
     pixels = np.stack([fit_pixels(frame, spec) for frame in frames])
     answers, *_ = _file_values(model, made.outputs, frames, spec)
@@ -147,6 +148,23 @@ def check_parity(run: Path, model: Path, frames: Sequence[NDArray[np.uint8]], *,
         layers=found,
         first=next((layer for layer in found if layer.mean_steps > DIFFERING_STEPS), None),
     )
+
+
+def _of_another(model: Path, run: Path, why: str) -> InputError:
+    what = f"{model} is not of the network in {run}: {why}"
+    return InputError(what, f"edge-ran convert {shlex.quote(str(run))}; then give the file that this makes")
+
+
+def _may_be_of(made: ModelCard, card: ModelCard) -> bool:
+    """Whether a file's card and a run's tell of the same training, or one of them of none."""
+
+    def told(training: Training) -> list[object]:
+        data, imported = training.sha256, training.imported
+        trained = (data, training.seed, training.recipe, training.best_epoch) if data else None
+        return [trained, imported.sha256 if imported else None]
+
+    pairs = zip(told(made.training), told(card.training), strict=True)
+    return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def some_frames(source: Path, count: int) -> list[NDArray[np.uint8]]:

@@ -103,6 +103,26 @@ def test_the_quantised_run_becomes_an_integer_file_that_computes_it(quantised: P
     assert records.read_document(parity.ParityReport, record, "parity") == found
 
 
+def test_verify_compares_a_run_with_its_own_file_and_no_other(
+    run: Path, quantised: Path, pictures: Path, tmp_path: Path, printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = tmp_path / "runs" / "mine", tmp_path / "runs" / "other"
+    for seed, folder in enumerate((mine, other)):
+        shutil.copytree(run, folder)
+        card = ModelCard.from_json((folder / "card.json").read_bytes())
+        card = dataclasses.replace(card, training=dataclasses.replace(card.training, seed=seed))
+        (folder / "card.json").write_text(card.to_json())
+        convert(folder, catalogue.converter("fp32"), folder / "fp32.tflite", force=True)
+    monkeypatch.chdir(tmp_path)  # the other one's file is the newest here
+    found = json.loads(printed("verify", "--network", mine, "--images", pictures, "--count", 4, "--json"))
+    assert found["model"] == str(mine / "fp32.tflite")
+    frames = parity.some_frames(pictures, 2)
+    with pytest.raises(InputError, match=r"not of the network in .*: its card tells of another training"):
+        parity.check_parity(mine, other / "fp32.tflite", frames, layers=False)
+    fine_tuned = convert(quantised, catalogue.converter("int8"), tmp_path / "int8.tflite").path
+    parity.check_parity(mine, fine_tuned, frames, layers=False)  # of the same training, and then of quantize
+
+
 def test_the_layer_that_is_wrong_is_named(quantised: Path, pictures: Path, tmp_path: Path) -> None:
     made = convert(quantised, catalogue.converter("int8"), tmp_path / "int8.tflite", io="int8")
     damaged = tmp_path / "damaged"
