@@ -96,24 +96,25 @@ def _checked(addresses: tuple[str, ...], index: int) -> Workers:
     return Workers(addresses, index)
 
 
-def meet(workers: Workers, identity: str, patience_s: float) -> None:
-    """Wait until all workers are there and are about to train the same.
+def meet(workers: Workers, identity: str, patience_s: float, word: str = "") -> str:
+    """Wait until all workers are there and are about to train the same; return worker 0's ``word``.
 
     Args:
         identity: equal for equal data, settings and network.
         patience_s: how long to wait.
+        word: what worker 0 alone knows, and tells the others.
 
     Raises:
         EnvironmentMissing: a worker did not answer in that time, or the address cannot be listened on.
         UsageError: a worker trains something else.
     """
     if workers.is_first:
-        _wait_for_others(workers, identity, time.monotonic() + patience_s)
-    else:
-        _report(workers, identity, time.monotonic() + patience_s)
+        _wait_for_others(workers, identity, time.monotonic() + patience_s, word)
+        return word
+    return _report(workers, identity, time.monotonic() + patience_s)
 
 
-def _wait_for_others(workers: Workers, identity: str, until: float) -> None:
+def _wait_for_others(workers: Workers, identity: str, until: float, word: str) -> None:
     present: dict[int, socket.socket] = {}
     met: set[int] = set()
     with contextlib.ExitStack() as stack:
@@ -121,7 +122,7 @@ def _wait_for_others(workers: Workers, identity: str, until: float) -> None:
         while not (_are_all_there(workers, present) and _answer_the_call(present, until)):
             ready = _ready([listener, *present.values()], until - time.monotonic())
             if not ready:
-                _answer_all(present, "a worker did not come")
+                _send_all(present, {"refused": "a worker did not come"})
                 raise _absent(workers, present, met)
             if listener not in ready:
                 continue
@@ -134,11 +135,11 @@ def _wait_for_others(workers: Workers, identity: str, until: float) -> None:
                 continue
             if said.get("identity") != identity or said.get("of") != len(workers.addresses):
                 what = f"worker {number} has other pictures, settings or workers than worker 0"
-                _answer_all({**present, number: connection}, what)
+                _send_all({**present, number: connection}, {"refused": what})
                 raise UsageError(what, "give all workers the same command; only --worker differs")
             present[number] = connection
             met.add(number)
-        _answer_all(present, "")
+        _send_all(present, {"go": True, "word": word})
 
 
 def _are_all_there(workers: Workers, present: dict[int, socket.socket]) -> bool:
@@ -180,7 +181,7 @@ def _ready(sockets: Iterable[socket.socket], timeout_s: float) -> list[object]:
         return [key.fileobj for key, _ in selector.select(max(0.0, timeout_s))]
 
 
-def _report(workers: Workers, identity: str, until: float) -> None:
+def _report(workers: Workers, identity: str, until: float) -> str:
     address = workers.addresses[0]
     said = json.dumps({"worker": workers.index, "of": len(workers.addresses), "identity": identity})
     is_reached = False
@@ -204,7 +205,7 @@ def _report(workers: Workers, identity: str, until: float) -> None:
             time.sleep(_PAUSE_S)
             continue
         if answer.get("go") is True:
-            return
+            return str(answer.get("word", ""))
         if isinstance(reason := answer.get("refused"), str):
             raise UsageError(f"worker 0 ends the training: {reason}", "give all workers the same command")
         time.sleep(_PAUSE_S)
@@ -212,10 +213,6 @@ def _report(workers: Workers, identity: str, until: float) -> None:
 
 def _absent_remedy(workers: Workers, index: int) -> str:
     return f"start it, too, with --worker {index}, and see that its address can be reached"
-
-
-def _answer_all(present: Mapping[int, socket.socket], refused: str) -> None:
-    _send_all(present, {"refused": refused} if refused else {"go": True})
 
 
 def _send_all(present: Mapping[int, socket.socket], answer: Mapping[str, object]) -> None:

@@ -86,8 +86,8 @@ def all_meet(hosts: tuple[str, ...], identities: dict[int, str], patience_s: flo
 
     def one(index: int) -> None:
         try:
-            meet(Workers(hosts, index), identities[index], patience_s)
-            said[index] = ""
+            word = meet(Workers(hosts, index), identities[index], patience_s, f"of {index}")
+            said[index] = "" if word == "of 0" else f"the word {word}"
         except (EnvironmentMissing, UsageError) as error:
             said[index] = str(error)
 

@@ -36,17 +36,18 @@ _LOST = (
 class Crew:
     """All workers, seen from one of them."""
 
-    def __init__(self, workers: Workers, identity: str, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, workers: Workers, identity: str, patience_s: float = PATIENCE_S, precision: str = "") -> None:
         """Meet the others, and connect with them.
 
         Args:
             identity: equal for equal data, settings and network.
+            precision: of this worker; that of the first one, which knows the run, becomes that of all.
 
         Raises:
             EnvironmentMissing: a worker does not answer or cannot be connected with.
             UsageError: a worker is about to train something else.
         """
-        meet(workers, identity, patience_s)
+        self.precision = meet(workers, identity, patience_s, precision) or precision  # an older one tells nothing
         self.workers = workers
         task = {"type": "worker", "index": workers.index}
         before = os.environ.get(TF_CONFIG)

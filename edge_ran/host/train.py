@@ -127,7 +127,7 @@ def train(
         how = dataclasses.replace(how, distillation=distillation.SHARE)
     resumed = folder if resume and writes else None
     settings = _settings(source, architecture, how, options, data, reading, begun, teacher, resumed, workers)
-    crew = _connect(workers, settings, data, wait_s, callbacks) if workers else None
+    crew, settings = _connect(workers, settings, options, data, wait_s, callbacks) if workers else (None, settings)
     model = _build(settings, crew)
     if output:
         output.begin()
@@ -175,7 +175,6 @@ def _settings(
 
     Raises:
         InputError: the run in the folder ``resumed`` was not started with this.
-        UsageError: it is in another precision than ``workers`` know of, which have no run.
     """
     # Measuring what is faster would differ between workers, and begin TensorFlow before they are connected.
     precision = "float32" if (workers or not how.epochs) and options.precision == "auto" else options.precision
@@ -193,9 +192,6 @@ def _settings(
     )
     if resumed:
         check_resumed(resumed, settings)
-    if workers and settings.precision != precision:
-        what = f"{resumed} was begun in {settings.precision}, and the other workers would train in {precision}"
-        raise UsageError(what, f"give all workers --precision {settings.precision}")
     return settings
 
 
@@ -229,14 +225,24 @@ def _task(
 
 
 def _connect(
-    workers: Workers, settings: RunSettings, data: TrainingData, wait_s: float, callbacks: Callbacks
-) -> distributed.Crew:
-    """Meet the other workers. Raises UsageError: a batch has not a picture for each."""
+    workers: Workers,
+    settings: RunSettings,
+    options: TrainOptions,
+    data: TrainingData,
+    wait_s: float,
+    callbacks: Callbacks,
+) -> tuple[distributed.Crew, RunSettings]:
+    """Meet the other workers; return the settings in the first one's precision, which alone knows a run that goes on.
+
+    Raises:
+        UsageError: a batch has not a picture for each.
+    """
     count, batch = len(workers.addresses), min(settings.recipe.batch_size, len(data.train))
     if batch < count:
         raise UsageError(f"a batch of {batch} pictures is too small for {count} workers", "give a larger --batch-size")
     callbacks.on_stage(f"worker {workers.index} of {count}: waiting for the others")
-    return distributed.Crew(workers, f"{settings.identity} {settings.precision}", wait_s)
+    crew = distributed.Crew(workers, f"{settings.identity} {options.precision}", wait_s, settings.precision or "")
+    return crew, dataclasses.replace(settings, precision=crew.precision)
 
 
 def _build(settings: RunSettings, crew: distributed.Crew | None) -> tf_keras.Model:

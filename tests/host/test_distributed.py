@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import processes
@@ -21,7 +22,7 @@ pytest.importorskip("tf_keras", reason="needs edge-ran[host]")
 import tensorflow as tf
 
 from edge_ran.architecture import Architecture, Stage
-from edge_ran.errors import EdgeRanError, EnvironmentMissing, UsageError
+from edge_ran.errors import EdgeRanError, EnvironmentMissing, InputError
 from edge_ran.host import distributed, networks
 from edge_ran.host.checkpoint import EpochRecord
 from edge_ran.host.distributed import Crew
@@ -69,19 +70,37 @@ def weights(run: Path) -> list[np.ndarray]:
     return networks.load(run / "model.keras").get_weights()
 
 
-def test_more_workers_are_told_the_precision_that_a_run_was_begun_in(pictures: Path, tmp_path: Path) -> None:
+def test_more_workers_go_on_in_the_precision_that_a_run_was_begun_in(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one alone has the run, and tells the others."""
+
     def stop(history: Sequence[EpochRecord]) -> None:
         raise KeyboardInterrupt
 
-    options, run = dataclasses.replace(OPTIONS, precision="bfloat16"), tmp_path / "run"
+    run, hosts, built = tmp_path / "run", free_addresses(2), list[str]()
+    options = dataclasses.replace(OPTIONS, precision="bfloat16")
     with pytest.raises(KeyboardInterrupt):
         train(pictures, run, TINY, HOW, options, callbacks=Callbacks(on_epoch=stop))
-    workers = from_words(free_addresses(2), 0)
-    with pytest.raises(UsageError, match="was begun in bfloat16") as caught:
-        train(pictures, run, TINY, HOW, OPTIONS, resume=True, workers=workers, wait_s=0.1)
-    assert caught.value.remedy == "give all workers --precision bfloat16"
-    with pytest.raises(EnvironmentMissing, match="did not answer"):
-        train(pictures, run, TINY, HOW, options, resume=True, workers=workers, wait_s=0.1)
+
+    def build(precision: str, architecture: Architecture) -> None:
+        built.append(precision)
+        raise InputError("seen")
+
+    monkeypatch.setattr("edge_ran.host.train.build_with", build)
+    scratch = SimpleNamespace(name=tmp_path / "scratch")  # a folder that nobody closes would warn
+    monkeypatch.setattr("edge_ran.host.train.TemporaryFolder", lambda parent: scratch)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
+
+    def go_on(worker: int) -> None:
+        with pytest.raises(InputError, match="seen"):
+            train(pictures, run, TINY, HOW, OPTIONS, resume=True, workers=from_words(hosts, worker))
+
+    other = threading.Thread(target=go_on, args=(1,))
+    other.start()
+    go_on(0)
+    other.join()
+    assert built == ["bfloat16", "bfloat16"]
 
 
 def test_only_the_end_of_a_connection_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
