@@ -343,6 +343,37 @@ def _sweep_folders(place: Path) -> None:
         _remove_abandoned(place.glob(f"{_FOLDER_PREFIX}{'?' * 8}"), _YOUNG_S)
 
 
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing to ``folder``, which is made, until the block ends or this process does.
+
+    Where a system has no such locks, this does nothing.
+
+    Raises:
+        OutputExists: another command is writing there.
+        EnvironmentMissing: there can be no such folder.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputExists(
+                    f"another command is writing to {folder}", "wait until it ends, or choose another --output"
+                ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
 def _lock_folder(folder: Path) -> int:
     """Return a file descriptor that keeps the folder locked while it is open; -1 where there are no such locks."""
     if sys.platform == "win32":

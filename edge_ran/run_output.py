@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edge_ran.errors import InputError, OutputExists
-from edge_ran.files import TEMPORARY_PREFIX, check_output_folder
+from edge_ran.files import TEMPORARY_PREFIX, check_output_folder, sole_writer
 from edge_ran.runs import BEST, CALIBRATION, CHECKPOINT, METRICS, SETTINGS, UNFINISHED, RunFolder
 
 CACHED_PIXELS = "pixels-*.npy"
@@ -45,6 +45,7 @@ class RunOutput:
             EnvironmentMissing: the folder cannot be written to.
         """
         self.run, self.folder, self._starts_again = Path(run), Path(run), False
+        self._resume, self._force = resume, force
         check_output_folder(self.run)
         inner = self.run / UNFINISHED
         if (inner / _CARD).is_file():  # it was whole, and the moving up was cut short
@@ -66,12 +67,20 @@ class RunOutput:
         """The run's name, also while it is written to a folder in it."""
         return self.run.resolve().name
 
-    def begin(self) -> None:
-        """Empty the folder of an earlier try. To be called when data and network are there, and nothing but time can
-        stop the new run.
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Empty the folder of an earlier try, and keep other commands away. To be entered when data and network are
+        there, and nothing but time can stop the new run.
+
+        Raises:
+            OutputExists: another command is writing to the run, or has since this looked.
         """
-        if self._starts_again:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with sole_writer(self.run):
+            if RunOutput(self.run, self._resume, self._force).folder != self.folder:
+                raise OutputExists(f"another command has written to {self.run}", "choose another --output")
+            if self._starts_again:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            yield
 
     def finish(self, cached: Collection[str] = ()) -> None:
         """Put the new run, which is whole, in the place of the old one.
@@ -84,6 +93,14 @@ class RunOutput:
             for path in self.run.glob(CACHED_PIXELS):
                 if path.name not in cached:
                     _remove(path)
+
+
+def check(run: Path, resume: bool, force: bool) -> None:
+    """Raise as ``RunOutput`` and ``begun`` do where a run cannot be written to ``run`` now."""
+    RunOutput(run, resume, force)
+    if run.is_dir():
+        with sole_writer(run):
+            pass
 
 
 def clear(run: Path) -> None:

@@ -46,7 +46,7 @@ def quantize(
 ) -> None:
     """Fine-tune a run with quantisation-aware training, so that convert --int8 loses little accuracy."""
     from edge_ran.cli.render import train as render
-    from edge_ran.run_output import RunOutput
+    from edge_ran.run_output import check
     from edge_ran.runs import RUNS, RunFolder, default_run
 
     if run is None:
@@ -56,7 +56,7 @@ def quantize(
     run = run_of(run, output.quiet, data)
     if target is None:
         target = Path(RUNS) / "shipped-qat" if RunFolder(run).is_shipped else RunFolder(run).quantised_path
-    RunOutput(target, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
+    check(target, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
     with resumable(target, force=output.force):
         with host_packages("quantize", output.quiet):
             from edge_ran.host import quantize as host

@@ -48,7 +48,7 @@ def train(
     from edge_ran.architecture import configure
     from edge_ran.cli.render import train as render
     from edge_ran.recipe import preset
-    from edge_ran.run_output import RunOutput
+    from edge_ran.run_output import check
     from edge_ran.start import NONE, first_weights
 
     manifest.check(data)
@@ -67,7 +67,7 @@ def train(
     options = training.options(begun)
     run = run or Path("runs") / f"{data.resolve().stem}-{chosen.name}"
     if crew is None or crew.is_first:
-        RunOutput(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
+        check(run, resume, output.force)  # refuses what is there before TensorFlow, which takes seconds, is loaded
     with resumable(run, instead, output.force):
         with host_packages("train", output.quiet):
             from edge_ran.host.train import train as fit_network

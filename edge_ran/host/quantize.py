@@ -151,13 +151,13 @@ def quantize(
     if resume:
         check_resumed(place.folder, settings)
     work = _Quantisation(rewritten, card, data, settings, callbacks)
-    place.begin()
-    settings.write(place.folder)
-    calibration.keep(place.folder, data.train)
-    answers = other.answers(data, card.input, callbacks.on_stage) if other else None
-    work.fine_tune(place.folder, checkpoint_s, answers)
-    result = work.finish(place.folder)
-    place.finish(data.cached)
+    with place.begun():
+        settings.write(place.folder)
+        calibration.keep(place.folder, data.train)
+        answers = other.answers(data, card.input, callbacks.on_stage) if other else None
+        work.fine_tune(place.folder, checkpoint_s, answers)
+        result = work.finish(place.folder)
+        place.finish(data.cached)
     return replace(result, run=str(output), seconds=time.monotonic() - started)
 
 

@@ -129,20 +129,20 @@ def train(
     settings = _settings(source, architecture, how, options, data, reading, begun, teacher, resumed, workers)
     crew, settings = _connect(workers, settings, options, data, wait_s, callbacks) if workers else (None, settings)
     model = _build(settings, crew)
-    if output:
-        output.begin()
-        settings.write(folder)
-        calibration.keep(folder, data.train)
-    weights = _class_weights(data.train.labels, len(data.labels)) if settings.balance else None
-    if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
-        transfer.take_over(model, begun, data.train, spec, weights, how, options.seed, data.none, callbacks)
-    answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
-    task = _task(folder, data, spec, settings, options, weights, answers, crew)
-    model, trained = _fit(model, settings, task, callbacks)
-    result = _result(model, trained, settings, data)
-    if output:
-        result = _finish(output, model, trained, result, settings, data, spec, weights, callbacks)
-        output.finish(data.cached)
+    with output.begun() if output else contextlib.nullcontext():
+        if output:
+            settings.write(folder)
+            calibration.keep(folder, data.train)
+        weights = _class_weights(data.train.labels, len(data.labels)) if settings.balance else None
+        if begun and writes and not (resume and (folder / CHECKPOINT).exists()):
+            transfer.take_over(model, begun, data.train, spec, weights, how, options.seed, data.none, callbacks)
+        answers = teacher.answers(data, spec, callbacks.on_stage) if teacher else None
+        task = _task(folder, data, spec, settings, options, weights, answers, crew)
+        model, trained = _fit(model, settings, task, callbacks)
+        result = _result(model, trained, settings, data)
+        if output:
+            result = _finish(output, model, trained, result, settings, data, spec, weights, callbacks)
+            output.finish(data.cached)
     if scratch:
         scratch.cleanup()
     name, worker = begun.name if begun else "none", workers.index if workers else 0

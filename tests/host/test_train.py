@@ -425,6 +425,35 @@ def test_force_replaces_a_run_only_when_the_new_one_is_whole(pictures: Path, mak
     assert {path.name for path in run.iterdir()} == kept
 
 
+def test_two_trainings_do_not_write_to_one_run(
+    pictures: Path, tmp_path: Path, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    run = tmp_path / "run"
+    run.mkdir()
+    handle = os.open(run, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as the other training holds it
+    with pytest.raises(OutputExists, match="another command is writing to"):
+        train(pictures, run, TINY, QUICK)
+    monkeypatch.setitem(sys.modules, "edge_ran.host.train", None)  # the verb says it before the pictures are read
+    printed("train", pictures, "-o", run, code=2)
+    printed("quantize", "edge50", pictures, "-o", run, code=2)
+    os.close(handle)
+    assert contents(run) == {}
+
+    def other(stage: str) -> None:
+        if stage.startswith("reading"):  # it began later and was done sooner
+            run.mkdir(exist_ok=True)
+            for name in ("settings.json", "card.json"):
+                (run / name).write_text("other")
+
+    for force in (False, True):
+        with pytest.raises(OutputExists):
+            train(pictures, run, TINY, QUICK, force=force, callbacks=Callbacks(on_stage=other))
+        assert contents(run) == {"settings.json": b"other", "card.json": b"other"}
+        shutil.rmtree(run)
+
+
 def test_a_run_that_was_cut_short_while_it_moved_up_is_whole_with_the_next_command(tmp_path: Path) -> None:
     run, inner = tmp_path / "run", tmp_path / "run" / "unfinished"
     inner.mkdir(parents=True)
