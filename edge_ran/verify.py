@@ -28,7 +28,7 @@ from edge_ran.graph.subgraph import borders, computing, cut
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Accelerator, RuntimeOptions, first_load, interpreter, output_capture, trial
-from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, check_finite, finite, relative_error
+from edge_ran.runtime.agreement import LARGEST_ERROR, Agreement, Outputs, check_finite, finite, relative_error
 from edge_ran.runtime.types import GPU_PRECISIONS
 
 SEARCH_PICTURES = 3
@@ -127,16 +127,27 @@ def verify(
     graph = interface.graph
     inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), pictures, count)
     package = interpreter.package(options.runtime)
-    check_runnable(graph)
-    first_load.check(graph, package)
-    with _cpu(graph, options) as cpu:
-        check_finite((cpu.run(x) for x in inputs), path)
+    cpu_answers(graph, options, inputs)
     checks: list[Check] = []
     if options.delegate is not None:
         checks.append(_check_delegate(graph, options, inputs, progress))
     else:
         checks += check_precisions(options, lambda wanted, known: _check_gpu(graph, wanted, inputs, progress, known))
     return Verification(str(path), package.name, package.version, tuple(checks))
+
+
+def cpu_answers(graph: Graph, options: RuntimeOptions, inputs: Sequence[NDArray[Any]]) -> list[Outputs]:
+    """Return every output of this machine's CPU for each input: what accelerators are held against.
+
+    Raises:
+        InputError: the file cannot be run, crashes, or gives numbers that are not finite.
+    """
+    check_runnable(graph)
+    first_load.check(graph, interpreter.package(options.runtime))
+    with _cpu(graph, options) as cpu:
+        found = [cpu.run(x) for x in inputs]
+    check_finite(found, graph.path)
+    return list(found)
 
 
 def check_precisions(options: RuntimeOptions, check: Callable[[RuntimeOptions, Collection[int]], Check]) -> list[Check]:

@@ -7,7 +7,7 @@ tflite/tools/delegates/gpu_delegate_provider.cc, litert/tools/benchmark_litert_m
 core/util/stats_calculator.h.
 
 ``CONFIG`` is put before this text where it is made a program: ``style`` is ``tflite`` or ``litert``, ``gpu`` what its
-GPU is like, ``wrong`` an operator that its GPU gets wrong, ``haste`` what the seconds asked for are divided by,
+GPU is like, ``wrong`` an operator or the number of an output that its GPU gets wrong, ``haste`` what the seconds asked for are divided by,
 ``mute`` a GPU whose answers are not written.
 """
 
@@ -142,9 +142,9 @@ def main():
     log("INFO", "Memory footprint delta from the start of the tool (MB): init=4.25 overall=5.5")
     if (path := options.get("output_filepath")) and not (on_gpu and CONFIG.get("mute")):
         with open(path, "wb") as file:
-            for detail in interpreter.get_output_details():
+            for place, detail in enumerate(interpreter.get_output_details()):
                 value = interpreter.get_tensor(detail["index"])
-                file.write((value[..., ::-1] if applied and WRONG in nodes else value).tobytes())
+                file.write((np.flip(value) if applied and WRONG in (*nodes, place) else value).tobytes())
 
 
 def replacing(taken, count, name):

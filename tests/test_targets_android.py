@@ -28,7 +28,8 @@ from edge_ran.errors import EnvironmentMissing, GateError, InputError, UsageErro
 from edge_ran.picture import read_picture
 from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import fit_pixels
-from edge_ran.runtime import RuntimeOptions
+from edge_ran.graph import add_masks
+from edge_ran.runtime import RuntimeOptions, first_load
 from edge_ran.targets import Order, android
 from edge_ran.targets.android import SESSIONS, AndroidTarget
 from edge_ran.targets.program import BINARY_VARIABLE, PhoneRuntime
@@ -205,6 +206,32 @@ def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answ
     assert [one["name"] for one in gpu["wrong_operators"]] == ["SOFTMAX"]
     assert kept(phone) == []
     assert len(phone.files()) == 2, "the slices do not stay"
+
+
+def test_masks_that_the_phone_gets_wrong_are_wrong(answer: Answer, test_models: Path, tmp_path: Path):
+    masked = tmp_path / "masked.tflite"
+    masked.write_bytes(add_masks((test_models / "attention_float32.tflite").read_bytes())[0])
+    name = str(masked.with_suffix(""))
+    found = answer("verify", name=name, options={"count": 1}, wrong=1)
+    assert [c["is_right"] for c in found["checks"]] == [True, False, False]
+    assert [c["agreement"]["allowed_error"] for c in found["checks"]] == [0.002, 0.03, 0.002], "as on this machine"
+    found = answer(accelerator="auto", name=name, plan=Plan(num_runs=6, min_secs=0), wrong=1)
+    assert "the GPU is wrong" in found["accelerator"]["auto_reason"]
+
+
+def test_a_file_is_tried_here_before_it_is_held_against_a_phone(
+    phone: Device, answer: Answer, tmp_path: Path, monkeypatch
+):  # fmt: skip
+    with pytest.raises(InputError, match="answers that are not finite numbers"):
+        answer("verify", name="overflowing", options={"count": 1})
+    found = answer(accelerator="auto", name="overflowing", plan=Plan(num_runs=6, min_secs=0), haste=1000)
+    assert "not finite numbers" in found["accelerator"]["auto_reason"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(first_load, "_attempt", lambda graph, package: os.kill(os.getpid(), signal.SIGSEGV))
+    sent = len(phone.sent)
+    with pytest.raises(InputError, match=r"crashed \(SIGSEGV\)"):
+        answer("verify", options={"count": 1})
+    assert len(phone.sent) == sent
 
 
 def test_the_cpus_answer_is_not_taken_for_the_gpus(answer: Answer):

@@ -21,8 +21,8 @@ from edge_ran.files import sha256
 from edge_ran.graph import Graph, read_graph
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
-from edge_ran.runtime import Accelerator, RuntimeOptions, interpreter
-from edge_ran.runtime.agreement import compare
+from edge_ran.runtime import RuntimeOptions
+from edge_ran.runtime.agreement import Outputs, allowed, compare_all
 from edge_ran.targets.adb import Adb
 from edge_ran.targets.adb_phone import Phone
 from edge_ran.targets.address import adb_serial
@@ -145,12 +145,12 @@ class AndroidTarget:
         pictures, count = order.options.get("images"), order.options.get("count", 32)
         folder = getattr(pictures, "root", pictures)
         inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), folder, count)
+        here = verify.cpu_answers(graph, RuntimeOptions(), inputs)
         program = self._program()
-        here = _here(graph, inputs)
         options = dataclasses.replace(order.runtime, accelerator="cpu")
         with PhoneRuntime(program, graph, options) as runtime:
             answers, cpu_ms = runtime.answers(inputs, "CPU")
-        agreement = compare(here, answers, graph.outputs[0])
+        agreement = compare_all(here, answers, graph.outputs, allowed(graph.precision, "fp32"), graph.scores)
         cpu = verify.Check("cpu", "", program.facts.soc, "", False, agreement, cpu_ms, cpu_ms)
         gpus = verify.check_precisions(
             order.runtime,
@@ -165,7 +165,7 @@ class AndroidTarget:
         graph: Graph,
         options: RuntimeOptions,
         inputs: Sequence[NDArray[Any]],
-        here: Sequence[NDArray[Any]],
+        here: Sequence[Outputs],
         cpu_ms: float,
         suspects: Collection[int],
     ) -> verify.Check:
@@ -175,7 +175,8 @@ class AndroidTarget:
                 accelerator = gpu.accelerator
         except AcceleratorError as error:
             return verify.Check("gpu", "", program.facts.gpu, "", False, None, None, None, str(error))
-        agreement = compare(here, answers, graph.outputs[0])
+        most = allowed(graph.precision, options.gpu_precision)
+        agreement = compare_all(here, answers, graph.outputs, most, graph.scores)
         wrong: tuple[verify.WrongOperator, ...] = ()
         if not agreement.is_right:
             self._say("searching the operators that the GPU computes wrongly")
@@ -184,7 +185,8 @@ class AndroidTarget:
                 with PhoneRuntime(program, part, options, is_slice=True) as one:
                     return [one.run(*x) for x in fed]
 
-            wrong = verify.find_wrong_operators(graph, answer, inputs[: verify.SEARCH_PICTURES], suspects=suspects)
+            few = inputs[: verify.SEARCH_PICTURES]
+            wrong = verify.find_wrong_operators(graph, answer, few, suspects=suspects, allowed_error=most)
         return verify.Check(
             "gpu", options.gpu_precision, accelerator.adapter, accelerator.driver, accelerator.is_software, agreement,
             ms, cpu_ms, wrong_operators=wrong,
@@ -199,12 +201,6 @@ def connected() -> list[DeviceSpec]:
         return []
     specs = [(f"adb:{phone.serial}", phone) for phone in there]
     return [DeviceSpec(name, str(phone), "auto", "fp16", target=name) for name, phone in specs] if there[1:] else []
-
-
-def _here(graph: Graph, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """What this machine's CPU answers."""
-    with interpreter.InterpreterRuntime(graph, interpreter.package(""), 0, Accelerator("cpu", "cpu")) as runtime:
-        return [runtime.run(x)[0] for x in inputs]
 
 
 def _refuse(order: Order, names: Sequence[str]) -> None:

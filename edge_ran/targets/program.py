@@ -20,6 +20,7 @@ from edge_ran.errors import AcceleratorError, EnvironmentMissing
 from edge_ran.files import TemporaryFolder
 from edge_ran.graph import Graph, TensorSpec
 from edge_ran.runtime import Accelerator, Delegation, RuntimeOptions
+from edge_ran.runtime.agreement import Outputs
 from edge_ran.targets import benchmark_model
 from edge_ran.targets.adb import Done
 from edge_ran.targets.adb_phone import Facts, Phone
@@ -227,13 +228,13 @@ class PhoneRuntime:
             start += size
         return answers
 
-    def answers(self, inputs: Sequence[NDArray[Any]], title: str = "") -> tuple[list[NDArray[Any]], float]:
-        """Return the first output for each input, and the median milliseconds of a run; says ``title`` as it goes."""
-        found = []
+    def answers(self, inputs: Sequence[NDArray[Any]], title: str = "") -> tuple[list[Outputs], float]:
+        """Return every output for each input, and the median milliseconds of a run; says ``title`` as it goes."""
+        found: list[Outputs] = []
         for number, x in enumerate(inputs, start=1):
             if title:
                 self._program.say(f"{title}: picture {number} of {len(inputs)}")
-            found.append(self.run(x)[0])
+            found.append(self.run(x))
         return found, statistics.median(self.times_ms)
 
 

@@ -24,7 +24,7 @@ from edge_ran.machine import Conditions, Machine
 from edge_ran.model_interface import read_interface
 from edge_ran.preprocess import Preprocessor
 from edge_ran.runtime import Delegation, RuntimeOptions
-from edge_ran.runtime.agreement import compare
+from edge_ran.runtime.agreement import allowed, check_finite, compare_all
 from edge_ran.targets.adb_phone import Facts, Phone
 from edge_ran.targets.benchmark_model import Output, Request, Times
 from edge_ran.targets.program import CannotSee, PhoneRuntime, Program, accelerator, threads, why_no_gpu
@@ -185,6 +185,7 @@ def _choose(program: Program, graph: Graph, options: RuntimeOptions) -> tuple[st
     """The faster of GPU and CPU if both answer alike, and why; the CPU where that cannot be shown."""
     try:
         interface = read_interface(graph.path)
+        graph = interface.graph
         inputs = real_inputs(Preprocessor(interface.spec, interface.tensor), None, PROOF_PICTURES)
     except InputError as error:
         return "cpu", f"the GPU's answers cannot be judged: {error}"
@@ -195,13 +196,17 @@ def _choose(program: Program, graph: Graph, options: RuntimeOptions) -> tuple[st
     ):
         try:
             right, cpu_ms = cpu.answers(inputs)
+            check_finite(right, graph.path)
         except CannotSee as error:
             return "cpu", f"{error}; --gpu measures it unproved"
+        except InputError as error:
+            return "cpu", f"the GPU's answers cannot be judged: {error}"
         try:
             other, gpu_ms = gpu.answers(inputs)
         except AcceleratorError as error:
             return "cpu", f"no GPU: {error}"
-    agreement = compare(right, other, graph.outputs[0])
+    most = allowed(graph.precision, options.gpu_precision)
+    agreement = compare_all(right, other, graph.outputs, most, graph.scores)
     if not agreement.is_right:
         return "cpu", f"the GPU is wrong: {agreement}"
     times = f"GPU {gpu_ms:.3g} ms, CPU {cpu_ms:.3g} ms"
