@@ -173,8 +173,11 @@ def gate(found: Verification) -> None:
         how = "breaks" if all(check.is_broken for check in found.wrong) else "is wrong on"
         maker = "the delegate's vendor" if found.wrong[0].accelerator == "delegate" else "LiteRT"
         remedies = {one.remedy for check in found.wrong for one in check.wrong_operators}
-        remedy = _IN_FLOAT if remedies == {_IN_FLOAT} else f"report the operators to {maker}"
-        raise GateError(f"{found.model} {how} {names}", f"--cpu is right; {remedy}")
+        what = "the operators" if remedies else "it"
+        remedy = f"--cpu is right; {_IN_FLOAT if remedies == {_IN_FLOAT} else f'report {what} to {maker}'}"
+        if any(check.accelerator == "cpu" for check in found.wrong):  # of another device
+            remedy = f"its CPU does not answer as this one: use another version of {found.runtime} there"
+        raise GateError(f"{found.model} {how} {names}", remedy)
 
 
 def _check_gpu(

@@ -7,8 +7,8 @@ tflite/tools/delegates/gpu_delegate_provider.cc, litert/tools/benchmark_litert_m
 core/util/stats_calculator.h.
 
 ``CONFIG`` is put before this text where it is made a program: ``style`` is ``tflite`` or ``litert``, ``gpu`` what its
-GPU is like, ``wrong`` an operator or the number of an output that its GPU gets wrong, ``haste`` what the seconds asked for are divided by,
-``mute`` a GPU whose answers are not written.
+GPU is like, ``wrong`` an operator, or the number of an output, that its GPU gets wrong, ``haste`` what the seconds
+asked for are divided by, ``mute`` a GPU whose answers are not written.
 """
 
 import os
@@ -181,6 +181,8 @@ def apply(on_gpu, count):
     log("INFO", "GPU delegate created.")
     if GPU == "crashes":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if GPU == "hangs":
+        time.sleep(600)
     if GPU == "fails":
         log("ERROR", "TfLiteGpuDelegate Init: Can not open OpenCL library on this device - dlopen failed")
         fail("Failed to apply GPU delegate.")

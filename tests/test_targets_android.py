@@ -25,12 +25,14 @@ from edge_ran.card import InputSpec, Overrides
 from edge_ran.catalogue import DeviceSpec
 from edge_ran.cli import app
 from edge_ran.errors import EnvironmentMissing, GateError, InputError, UsageError
+from edge_ran.graph import add_masks
 from edge_ran.picture import read_picture
 from edge_ran.pictures import some_pictures
 from edge_ran.preprocess import fit_pixels
-from edge_ran.graph import add_masks
 from edge_ran.runtime import RuntimeOptions, first_load
+from edge_ran.runtime.agreement import Agreement
 from edge_ran.targets import Order, android
+from edge_ran.targets.adb_phone import Phone
 from edge_ran.targets.android import SESSIONS, AndroidTarget
 from edge_ran.targets.program import BINARY_VARIABLE, PhoneRuntime
 
@@ -206,6 +208,33 @@ def test_verify_finds_the_operator_that_the_phone_gets_wrong(phone: Device, answ
     assert [one["name"] for one in gpu["wrong_operators"]] == ["SOFTMAX"]
     assert kept(phone) == []
     assert len(phone.files()) == 2, "the slices do not stay"
+
+
+def test_a_gpu_that_crashes_or_hangs_is_broken(phone: Device, answer: Answer, monkeypatch):
+    found = answer("verify", options={"count": 1}, gpu="crashes")
+    assert [c["is_broken"] for c in found["checks"]] == [False, True]
+    with pytest.raises(GateError, match="breaks gpu"):
+        verify.gate(records.read_document(verify.Verification, found, "verification"))
+    shell = Phone.shell
+
+    def impatient(self: Phone, script: str, timeout_s: float = 20, **more: Any) -> Any:
+        return shell(self, script, 1 if "--use_gpu=true" in script else timeout_s, **more)
+
+    monkeypatch.setattr(Phone, "shell", impatient)
+    found = answer("verify", options={"count": 1}, gpu="hangs")
+    assert "hangs on its GPU" in found["checks"][1]["reason"]
+    assert found["checks"][1]["is_broken"]
+    found = answer(accelerator="auto", plan=Plan(num_runs=6, min_secs=0), gpu="hangs", haste=1000)
+    assert found["accelerator"]["actual"] == "cpu"
+    assert "hangs on its GPU" in found["accelerator"]["auto_reason"]
+    assert kept(phone) == []
+
+
+def test_a_phone_whose_cpu_is_wrong_is_not_advised_to_use_it():
+    check = verify.Check("cpu", "", "", "", False, Agreement(1, 0, 1, 1, 1), 1, 1)
+    with pytest.raises(GateError, match="is wrong on cpu") as error:
+        verify.gate(verify.Verification("m.tflite", "benchmark_model", "1", (check,)))
+    assert error.value.remedy.endswith("use another version of benchmark_model there")
 
 
 def test_masks_that_the_phone_gets_wrong_are_wrong(answer: Answer, test_models: Path, tmp_path: Path):

@@ -22,6 +22,10 @@ GONE = re.compile(
 )
 
 
+class TookTooLong(EnvironmentMissing):
+    """A command on the phone did not end in its time."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a phone says it is. ``abis`` as Android calls them, the preferred first; None and empty: not told."""
@@ -66,6 +70,7 @@ class Phone:
             self._has_run_folder = False
             with contextlib.suppress(EnvironmentMissing):
                 self.shell(f"rm -rf {self._run_folder}")
+            self._token = secrets.token_hex(8)  # what was cut off there may remove the old one once more, later
 
     @property
     def _run_folder(self) -> str:
@@ -92,7 +97,7 @@ class Phone:
             on_line: called with each line as it comes.
 
         Raises:
-            EnvironmentMissing: the phone went away, or took too long.
+            EnvironmentMissing: the phone went away, or (TookTooLong) the script did not end in time.
         """
         mark = f"edge-ran-{secrets.token_hex(8)}"
         status: list[int] = []
@@ -109,7 +114,7 @@ class Phone:
         try:
             done = self._adb.run(words, timeout_s, heard)
         except TimeoutError:
-            raise EnvironmentMissing(
+            raise TookTooLong(
                 f"phone {self.serial} took longer than {timeout_s:.0f} s", "look at it: is it asleep, hot, busy?"
             ) from None
         if not status:

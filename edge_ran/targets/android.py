@@ -27,7 +27,7 @@ from edge_ran.targets.adb import Adb
 from edge_ran.targets.adb_phone import Phone
 from edge_ran.targets.address import adb_serial
 from edge_ran.targets.benchmark_model import Request
-from edge_ran.targets.program import PhoneRuntime, Program, check_binary, find_binary
+from edge_ran.targets.program import BrokenGpu, PhoneRuntime, Program, check_binary, find_binary
 from edge_ran.targets.remote_runs import PhoneModel, PhoneMonitor, android
 from edge_ran.targets.target import Order, Probe
 
@@ -174,7 +174,10 @@ class AndroidTarget:
                 answers, ms = gpu.answers(inputs, f"GPU {options.gpu_precision}")
                 accelerator = gpu.accelerator
         except AcceleratorError as error:
-            return verify.Check("gpu", "", program.facts.gpu, "", False, None, None, None, str(error))
+            broken = isinstance(error, BrokenGpu)
+            return verify.Check(
+                "gpu", "", program.facts.gpu, "", False, None, None, None, str(error), is_broken=broken
+            )  # fmt: skip
         most = allowed(graph.precision, options.gpu_precision)
         agreement = compare_all(here, answers, graph.outputs, most, graph.scores)
         wrong: tuple[verify.WrongOperator, ...] = ()

@@ -23,7 +23,7 @@ from edge_ran.runtime import Accelerator, Delegation, RuntimeOptions
 from edge_ran.runtime.agreement import Outputs
 from edge_ran.targets import benchmark_model
 from edge_ran.targets.adb import Done
-from edge_ran.targets.adb_phone import Facts, Phone
+from edge_ran.targets.adb_phone import Facts, Phone, TookTooLong
 from edge_ran.targets.benchmark_model import Output, Request
 
 BINARY_VARIABLE = "EDGE_RAN_BENCHMARK_MODEL"
@@ -77,6 +77,10 @@ def check_binary(path: Path, facts: Facts) -> None:
         raise EnvironmentMissing(f"{path.name} is for Linux, not for Android", remedy)
 
 
+class BrokenGpu(AcceleratorError):
+    """The phone's GPU is there, but crashed, hung or failed."""
+
+
 class Program:
     """The user's ``benchmark_model`` on a phone."""
 
@@ -85,11 +89,19 @@ class Program:
         self.name = ""  # which of the two it is; known after its first run
         self.say = say
         self._there = phone.put(binary, executable=True, note=say)
-        run = phone.run_folder()
         # LiteRT's loads its GPU from a library that comes beside it.
-        for library in sorted(binary.resolve().parent.glob("libLiteRt*.so")):
-            if re.fullmatch(r"[\w.+-]+", library.name):
-                phone.must(f"ln -sf {phone.put(library, note=say)} {run}/{library.name}", f"keep {library.name}")
+        self._libraries = {
+            library.name: phone.put(library, note=say)
+            for library in sorted(binary.resolve().parent.glob("libLiteRt*.so"))
+            if re.fullmatch(r"[\w.+-]+", library.name)
+        }
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Make the run folder as the program needs it."""
+        run = self.phone.run_folder()
+        for name, there in self._libraries.items():
+            self.phone.must(f"ln -sf {there} {run}/{name}", f"keep {name}")
 
     def send(self, model: Path) -> str:
         """Bring a model there, unless it is there; return its path there."""
@@ -99,6 +111,7 @@ class Program:
         """Run it once; what it answered before is removed, so that nobody takes it for what it answers now.
 
         Raises:
+            AcceleratorError: the GPU was asked for and not got; BrokenGpu where it crashed, hung or failed.
             EnvironmentMissing: the phone went away, or it took too long; it was ended.
         """
         run = self.phone.run_folder()
@@ -108,10 +121,25 @@ class Program:
             f"cd {run} && rm -f {ANSWER} && trap 'kill -9 $p 2>/dev/null; rm -rf {run}' HUP TERM\n"
             f"LD_LIBRARY_PATH={run} {command} 2>&1 &\np=$!\nwait $p"
         )
-        done = self.phone.shell(script, LOADING_S + 2 * request.max_secs)
+        try:
+            done = self.phone.shell(script, LOADING_S + 2 * request.max_secs)
+        except TookTooLong as error:
+            if not request.gpu:
+                raise
+            self.phone.close()  # the script removes the folder when it is hung up on, whenever that is
+            self._lay_out()
+            raise BrokenGpu(f"{self.binary.name} hangs on its GPU: {error}", "--cpu") from error
         output = benchmark_model.read(done.lines)
         self.name = output.program if output.times else self.name
+        if request.gpu and (done.status or output.times is None or output.gpu is None):
+            is_there = done.status > 128 or output.gpu is not None
+            raise (BrokenGpu if is_there else AcceleratorError)(self._why_no_gpu(done, output), "--cpu")
         return done, output
+
+    def _why_no_gpu(self, done: Done, output: Output) -> str:
+        if done.status > 128:
+            return str(self.failure(done, output))
+        return output.reason or output.left_reason or f"{self.binary.name} names no GPU among what ran"
 
     def failure(self, done: Done, output: Output) -> EnvironmentMissing:
         """Say in one line why it came to no end."""
@@ -187,7 +215,7 @@ class PhoneRuntime:
         """Run once and read every output.
 
         Raises:
-            AcceleratorError: the GPU was asked for and not got.
+            AcceleratorError: as ``Program.run``.
             EnvironmentMissing: the program cannot read inputs from files, or failed.
         """
         phone, folder = self._program.phone, Path(self._folder.name)
@@ -209,8 +237,6 @@ class PhoneRuntime:
                 f"{self._program.binary.name} does not know {' and '.join(lacking)}: what it answers cannot be seen",
                 f"use TensorFlow Lite's own, of 2.14 or later: {SOURCE}",
             )
-        if self._request.gpu and (done.status or output.times is None or output.gpu is None):
-            raise AcceleratorError(why_no_gpu(self._program, done, output), "--cpu")
         if done.status or output.times is None:
             raise self._program.failure(done, output)
         self.times_ms.append(output.times.median_ms)
@@ -236,12 +262,6 @@ class PhoneRuntime:
                 self._program.say(f"{title}: picture {number} of {len(inputs)}")
             found.append(self.run(x))
         return found, statistics.median(self.times_ms)
-
-
-def why_no_gpu(program: Program, done: Done, output: Output) -> str:
-    if done.status > 128:
-        return str(program.failure(done, output))
-    return output.reason or output.left_reason or f"{program.binary.name} names no GPU among what ran"
 
 
 def accelerator(options: RuntimeOptions, output: Output, facts: Facts) -> Accelerator:

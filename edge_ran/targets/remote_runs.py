@@ -27,7 +27,7 @@ from edge_ran.runtime import Delegation, RuntimeOptions
 from edge_ran.runtime.agreement import allowed, check_finite, compare_all
 from edge_ran.targets.adb_phone import Facts, Phone
 from edge_ran.targets.benchmark_model import Output, Request, Times
-from edge_ran.targets.program import CannotSee, PhoneRuntime, Program, accelerator, threads, why_no_gpu
+from edge_ran.targets.program import CannotSee, PhoneRuntime, Program, accelerator, threads
 
 PROOF_PICTURES, PROOF_S = 3, 0.3  # that `auto` compares GPU and CPU on, and how long it runs each
 
@@ -69,14 +69,18 @@ class PhoneModel:
             gpu=self.options.accelerator == "gpu",
             gpu_precision=self.options.gpu_precision,
         )
-        done, output = program.run(request, self.there)
-        if request.gpu and (done.status or output.times is None or output.gpu is None):
-            reason = why_no_gpu(program, done, output)
+        try:
+            done, output = program.run(request, self.there)
+        except AcceleratorError as error:
             if self.outputs:
-                raise EnvironmentMissing(f"the GPU served {len(self.outputs)} sessions, then {reason}", "try again")
+                raise EnvironmentMissing(
+                    f"the GPU served {len(self.outputs)} sessions, then {error}", "try again"
+                ) from error
             if not self.options.fallback:
-                raise GateError(f"the GPU was asked for, but {reason}", "leave --no-fallback out, or choose --cpu")
-            self.fallback_reason = reason
+                raise GateError(
+                    f"the GPU was asked for, but {error}", "leave --no-fallback out, or choose --cpu"
+                ) from error
+            self.fallback_reason = str(error)
             self.options = dataclasses.replace(self.options, accelerator="cpu")
             self.measure(program, request)
             return
