@@ -19,6 +19,7 @@ from edge_ran.dataset import Dataset
 from edge_ran.errors import GateError, InputError
 from edge_ran.evaluate import EvalReport, evaluate
 from edge_ran.files import sha256
+from edge_ran.graph import read_card
 from edge_ran.host.convert import convert
 from edge_ran.host.run_settings import read_settings
 from edge_ran.runs import RunFolder, open_run, tflite_path
@@ -47,7 +48,7 @@ class Row:
 @dataclass(frozen=True)
 class Comparison:
     """Every precision of a run on the same ``images`` of ``split``; ``warnings`` say what their accuracy does not tell,
-    as that the network was trained on some of them."""
+    as that the network was trained on some of them, and what is not compared, or is not as `convert` makes it."""
 
     run: str
     quantised_run: str | None
@@ -84,7 +85,7 @@ def compare(
     Raises:
         InputError: a run cannot be read, or ``quantised`` is not a quantised run of the same classes.
     """
-    files, quantised = _files(run, quantised, calibration, note)
+    files, quantised, left_out = _files(run, quantised, calibration)
     options = RuntimeOptions(accelerator="cpu", threads=threads)
     paths = {name: _convert(name, file, cwd, again, note) for name, file in files.items()}
     reports = {}
@@ -102,7 +103,7 @@ def compare(
         images=base.images,
         threads=threads,
         rows=tuple(_row(name, paths[name], report, base, latency_ms[name]) for name, report in reports.items()),
-        warnings=base.warnings,
+        warnings=(*left_out, *_calibrated_elsewhere(files, paths), *base.warnings),
     )
 
 
@@ -116,10 +117,11 @@ class _File:
 
 
 def _files(
-    run: Path, quantised: Path | None, calibration: Path | None, note: Callable[[str], None]
-) -> tuple[dict[str, _File], Path | None]:
-    """Return the files to compare, by name, and the quantised run among them, None if there is none."""
-    folder = open_run(run)
+    run: Path, quantised: Path | None, calibration: Path | None
+) -> tuple[dict[str, _File], Path | None, list[str]]:
+    """Return the files to compare, by name, the quantised run among them or None, and what is left out."""
+    folder, left_out = open_run(run), []
+    remedy = f"edge-ran quantize {shlex.quote(str(run))}"
     precisions: tuple[str, ...] = PRECISIONS
     if folder.ranges_path.is_file():  # its int8 file is the quantisation-aware one
         if quantised is not None:
@@ -129,20 +131,29 @@ def _files(
         other = RunFolder(folder.quantised_path)
         quantised = other.path if other.is_finished and other.ranges_path.is_file() else None
         if quantised is not None and not _is_made_of(other, folder):
-            note(
-                f"{quantised} is left out: it was made of an older network; to make it anew: edge-ran quantize --force"
+            left_out.append(
+                f"{quantised} is left out: it was made of an older network; to make it anew: {remedy} --force"
             )
             quantised = None
     files = {name: _File(folder, name, calibration if name == "int8" else None) for name in precisions}
     if quantised is not None:
         other = open_run(quantised)
-        remedy = f"edge-ran quantize {shlex.quote(str(run))}"
         if not other.ranges_path.is_file() or other.card().labels != folder.card().labels:
             raise InputError(f"{quantised} is not a quantised run of {run}", remedy)
         if other.path != folder.path and not _is_made_of(other, folder):
             raise InputError(f"{quantised} was made of another network than that in {run}", f"{remedy} --force")
         files[QUANTISED] = _File(other, "int8")
-    return files, quantised
+    return files, quantised, left_out
+
+
+def _calibrated_elsewhere(files: dict[str, _File], paths: dict[str, Path]) -> list[str]:
+    """A sentence for each file that was there already, and was calibrated on a folder that was named then."""
+    used = {name: card.calibration for name, path in paths.items() if (card := read_card(path)) is not None}
+    return [
+        f"{paths[name]} was there, calibrated on {one.source}; to convert it again: --force"
+        for name, one in used.items()
+        if one.kind == "folder" and files[name].calibration is None
+    ]
 
 
 def _is_made_of(quantised: RunFolder, run: RunFolder) -> bool:

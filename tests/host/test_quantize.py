@@ -33,6 +33,7 @@ from edge_ran.host import networks, parity, precisions, quantize, training_data
 from edge_ran.host.convert import convert
 from edge_ran.host.train import train
 from edge_ran.host.training_loop import Callbacks, Trained
+from edge_ran.pictures import pictures_in
 from edge_ran.recipe import QUANTIZE, Recipe, TrainOptions
 
 TINY = Architecture("tiny", 16, 3, 3, 8, 1, 2, (Stage(16, 8, 1, 1, 2),), ((8, 32, 2),), 0, 1, 0, mask_pool=2)
@@ -191,9 +192,15 @@ def test_weights_that_training_made_worse_are_given_up(
 
 def test_every_precision_in_one_table(run: Path, quantised: Path, pictures: Path, tmp_path: Path) -> None:
     plan = Plan(num_runs=1, warmup_runs=0, min_secs=0, max_secs=1)
+    (tmp_path / "mine").mkdir()
+    for picture in pictures_in(catalogue.folder("calibration_data"))[:8]:
+        shutil.copy(picture, tmp_path / "mine")
+    there = run / "int8.tflite"
+    convert(run, catalogue.converter("int8"), there, calibration=tmp_path / "mine", force=True)
     table = precisions.compare(run, dataset.load(pictures), tmp_path, calibration=None, plan=plan)
     assert [row.precision for row in table.rows] == ["fp32", "fp16", "dynamic", "int8", "int8-qat"]
     assert table.quantised_run == str(quantised)
+    assert table.warnings[0] == f"{there} was there, calibrated on mine; to convert it again: --force"
     assert (table.rows[0].drop_points, table.rows[0].agreement) == (0, 1)
     assert all(row.size_bytes == Path(row.path).stat().st_size for row in table.rows)
     assert all(row.latency_ms > 0 for row in table.rows)
@@ -217,14 +224,13 @@ def test_a_quantised_run_of_an_older_network_is_not_compared(run: Path, quantise
     newer, older = tmp_path / "float", tmp_path / "float-qat"
     shutil.copytree(run, newer)
     shutil.copytree(quantised, older)
-    assert precisions.QUANTISED in precisions._files(newer, None, None, print)[0]
+    assert precisions.QUANTISED in precisions._files(newer, None, None)[0]
     networks.save(networks.build(TINY), newer / "model.keras")  # trained again
-    said: list[str] = []
-    files, used = precisions._files(newer, None, None, said.append)
-    assert (precisions.QUANTISED in files, used, len(said)) == (False, None, 1)
-    assert "was made of an older network" in said[0]
+    files, used, left_out = precisions._files(newer, None, None)
+    assert (precisions.QUANTISED in files, used, len(left_out)) == (False, None, 1)
+    assert left_out[0].endswith(f"was made of an older network; to make it anew: edge-ran quantize {newer} --force")
     with pytest.raises(InputError, match="was made of another network than that in") as refused:
-        precisions._files(newer, older, None, print)
+        precisions._files(newer, older, None)
     assert refused.value.remedy == f"edge-ran quantize {newer} --force"
 
 
