@@ -59,6 +59,7 @@ def test_status_and_lines_of_a_command(phones: Callable[..., Device], has_shell_
         assert (done.status, done.lines) == (1, ("one", "two"))
         assert heard[:2] == ["one", "two"]
         assert there.shell("sh -c 'kill -SEGV $$'").status == 139
+        assert there.shell("echo yes", timeout_s=float("inf")).lines == ("yes",)
         assert there.shell("echo edge-ran-0 0").lines == ("edge-ran-0 0",), "no output passes for the end"
 
 
@@ -139,6 +140,18 @@ def test_a_serial_with_a_space_is_one_phone(tmp_path: Path, monkeypatch):
 def test_no_client(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentMissing, match="adb is not installed") as error:
+        Phone()
+    assert "apt install adb" in error.value.remedy
+
+
+def test_a_client_for_another_processor(monkeypatch, tmp_path: Path):
+    """Google's platform-tools are for x86_64 alone."""
+    program = tmp_path / "adb"
+    program.write_bytes(b"\x7fELF" + bytes(100))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
+    with pytest.raises(EnvironmentMissing, match="adb cannot be started here: Exec format error") as error:
         Phone()
     assert "apt install adb" in error.value.remedy
 

@@ -26,6 +26,7 @@ from edge_ran.targets.sanitize import clean
 HEADING = "List of devices attached"
 LISTED = re.compile(rf"(?P<serial>{SERIAL})\s+(?P<state>no permissions|\w+)(?P<rest>.*)")
 ANSWER_S = 20.0  # for a command that does next to nothing
+LONGEST_S = 24 * 3600.0  # what nobody waits for, and a system's clock can still count
 MOST_LINES, LONGEST_LINE = 4000, 2000
 STATES = {
     "unauthorized": ("does not trust this computer", "unlock it and accept 'Allow USB debugging?'"),
@@ -132,14 +133,13 @@ class Adb:
 
         Raises:
             TimeoutError: it took longer; it was ended.
+            EnvironmentMissing: it cannot be started.
         """
         head: list[str] = []
         tail: deque[str] = deque(maxlen=MOST_LINES // 2)
-        with subprocess.Popen(
-            [self.program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as client:
+        with self._started(words) as client:
             try:
-                for line in _lines(client, time.monotonic() + timeout_s):
+                for line in _lines(client, time.monotonic() + min(timeout_s, LONGEST_S)):
                     (head if len(head) < MOST_LINES // 2 else tail).append(line)
                     if on_line:
                         on_line(line)
@@ -151,6 +151,16 @@ class Adb:
                 client.kill()
                 raise
         return Done(client.returncode, (*head, *tail))
+
+    def _started(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        command = [self.program, *words]
+        try:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as error:  # Google's platform-tools are for x86_64 alone: no board of ARM starts them
+            raise EnvironmentMissing(
+                f"{self.program} cannot be started here: {error.strerror}",
+                "apt install adb, and put it first on PATH",
+            ) from error
 
     def _asked(self, *words: str) -> tuple[str, ...]:
         try:
