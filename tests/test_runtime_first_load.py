@@ -1,6 +1,7 @@
 """A model file that crashes, hangs or fills memory does so in a child process, and is one line."""
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -121,6 +122,15 @@ def test_a_file_that_takes_pictures_of_any_size_has_the_most_time(test_models: P
     assert first_load._cpu_s(graph) < first_load.MOST_CPU_S
     opened = replace(graph, inputs=(replace(graph.inputs[0], open_axes=(1, 2)),))
     assert first_load._cpu_s(opened.with_input_shape((1, 1024, 1024, 3))) == first_load.MOST_CPU_S
+
+
+def test_a_lower_limit_of_the_users_is_no_fault_of_the_file(cache: Path, test_models: Path, monkeypatch) -> None:
+    def refuse(kind: int, limits: tuple[int, int]) -> None:
+        if kind == resource.RLIMIT_CPU:
+            raise ValueError("not allowed to raise maximum limit")  # as without the right to; root has it
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert first_load._fork(read_graph(test_models / "int8.tflite"), interpreter.package()) == ""
 
 
 def test_a_file_is_tried_once_and_again_when_it_changes(

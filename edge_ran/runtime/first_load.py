@@ -190,7 +190,8 @@ def _limit(graph: Graph) -> None:
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime + _cpu_s(graph)) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
+    with contextlib.suppress(ValueError):  # the user's own limit is lower, and holds
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, ValueError):
         with open("/proc/self/statm") as sizes:
