@@ -18,12 +18,11 @@ from edge_ran import records
 from edge_ran.architecture import Architecture
 from edge_ran.errors import InputError, UsageError
 from edge_ran.printable import many
-from edge_ran.recipe import Recipe
+from edge_ran.recipe import FITS, Recipe
 
 SCHEMA_VERSION = 1
 COLORS = ("rgb", "bgr")
 _MOST_DIGITS = 18  # of a whole number; larger ones are none that a float or a file of ours could hold
-FITS = ("stretch", "crop")
 
 
 @dataclass(frozen=True)

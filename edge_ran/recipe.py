@@ -182,6 +182,7 @@ def preset(name: str) -> Recipe:
     return RECIPES[name]
 
 
+FITS = ("stretch", "crop")  # how a picture is fitted to the input
 PRECISIONS = ("auto", "float32", "bfloat16")
 LARGEST_SEED = 2**31 - 1  # TensorFlow takes 32 bits
 
@@ -219,7 +220,9 @@ class TrainOptions:
     none: str = ""
 
     def check(self) -> None:
-        """Raise UsageError where the precision is unknown or the seed out of range."""
+        """Raise UsageError where the fit or the precision is unknown or the seed out of range."""
         check_seed(self.seed)
+        if self.fit_to not in FITS:
+            raise UsageError(f"--fit {self.fit_to!r} is unknown", nearest(self.fit_to, FITS))
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision!r} is unknown", nearest(self.precision, PRECISIONS))

@@ -335,6 +335,8 @@ class TestSplit:
         assert len(train) + len(validation) == len(data.samples)
         assert "validation covers 2 of 3 classes" in dataset.not_covered(data.labels, validation)
         assert dataset.not_covered(data.labels, validation).endswith(": b")
+        told = "no test picture shows b: the test accuracy says nothing of them"
+        assert dataset.not_covered(data.labels, validation, "test") == told
 
     def test_many_groups_take_no_time(self):
         data = made_up({f"{label}-{clip}": {f"class {label}": 2} for label in range(100) for clip in range(30)})

@@ -20,6 +20,16 @@ def test_a_seed_out_of_range_is_refused(seed: int, tmp_path: Path) -> None:
         collect.build([tmp_path], tmp_path / "out", seed=seed)
 
 
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [("fit_to", "choose one of: stretch, crop"), ("precision", "choose one of: auto, float32, bfloat16")],
+)
+def test_a_word_that_is_none_of_an_options_is_refused(option: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match="'x' is unknown") as caught:
+        TrainOptions(**{option: "x"}).check()
+    assert caught.value.remedy == remedy
+
+
 @pytest.mark.parametrize("verb", ["train data", "quantize", "dataset build data -o out"])
 @pytest.mark.parametrize("seed", ["-1", "2147483648"])
 def test_a_verb_refuses_a_seed_out_of_range(

@@ -132,6 +132,8 @@ def test_a_library_that_is_no_delegate(build):
 def test_a_missing_or_unloadable_library(tmp_path):
     with pytest.raises(AcceleratorError, match="there is no delegate library"):
         open_runtime(FLOAT, delegate=tmp_path / "libnone.so")
+    with pytest.raises(AcceleratorError, match="there is no delegate library ~nobody-of-this-name"):
+        open_runtime(FLOAT, delegate=Path("~nobody-of-this-name/libnone.so"))
     with pytest.raises(AcceleratorError, match="cannot be loaded"):
         open_runtime(FLOAT, delegate=Path("libnone.so"))
     text = tmp_path / "libtext.so"

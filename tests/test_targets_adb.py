@@ -182,6 +182,8 @@ def test_a_server_of_another_version_is_left_alone(monkeypatch):
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "many")
     with pytest.raises(UsageError, match="is not a port"):
         Adb()
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "")  # as if it were not set
+    assert adb._server_address() == ("127.0.0.1", 5037)
 
 
 def test_looking_starts_no_server(monkeypatch):

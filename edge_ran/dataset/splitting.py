@@ -69,11 +69,13 @@ def split(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[tuple
     return tuple(s for i, s in enumerate(train) if i not in held), tuple(train[i] for i in sorted(held))
 
 
-def not_covered(labels: Sequence[str], validation: Sequence[Sample]) -> str:
+def not_covered(labels: Sequence[str], held_out: Sequence[Sample], split: str = "validation") -> str:
     """Return a sentence about the labels of which no sample is held out, or an empty string."""
-    absent = sorted(set(labels) - {s.label for s in validation})
-    if not absent or not validation:
+    absent = sorted(set(labels) - {s.label for s in held_out})
+    if not absent or not held_out:
         return ""
+    if split == "test":  # which the data set names itself
+        return f"no test picture shows {some(absent)}: the test accuracy says nothing of them"
     return (
         f"validation covers {len(labels) - len(absent)} of {len(labels)} classes; these have one clip or place each, "
         f"or none that was held out: {some(absent)}"

@@ -23,6 +23,8 @@ from edge_ran.errors import InputError
 from edge_ran.files import atomic_path, write_text
 from edge_ran.runs import BEST, CHECKPOINT, METRICS
 
+_AGAIN = "start the run again with --force"
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -127,10 +129,15 @@ def restore(folder: Path, variables: list[Any], identity: str) -> tuple[State, l
 
 
 def restore_best(folder: Path, variables: list[Any]) -> None:
-    """Put the weights of the best epoch into the variables, where they were saved."""
-    if (folder / BEST).exists():
-        with np.load(folder / BEST) as arrays:
+    """Put the weights of the best epoch into the variables. Raises InputError: they are not there, or damaged."""
+    path = folder / BEST
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
             assign(variables, arrays)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}, the weights of the best epoch, is gone", _AGAIN) from error
+    except Exception as error:  # as in ``restore``
+        raise InputError(f"{path}, the weights of the best epoch, is damaged: {error}", _AGAIN) from error
 
 
 def assign(variables: list[Any], arrays: Any) -> None:

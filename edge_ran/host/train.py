@@ -127,6 +127,8 @@ def train(
         how = dataclasses.replace(how, distillation=distillation.SHARE)
     resumed = folder if resume and writes else None
     settings = _settings(source, architecture, how, options, data, reading, begun, teacher, resumed, workers)
+    if resumed and settings.precision != options.precision and options.precision != "auto":
+        callbacks.on_stage(f"going on in {settings.precision}, in which the run was begun")
     crew, settings = _connect(workers, settings, options, data, wait_s, callbacks) if workers else (None, settings)
     model = _build(settings, crew)
     with output.begun() if output else contextlib.nullcontext():

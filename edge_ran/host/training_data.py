@@ -138,6 +138,7 @@ def _warnings(
         *(f"skipped: {problem}" for problem in problems),
         dataset.frame_leak(samples["train"], train.pixels),
         dataset.not_covered(labelled.labels, samples["val"]),
+        dataset.not_covered(labelled.labels, samples["test"], "test"),
     ]
     return tuple(filter(None, notes))
 

@@ -170,7 +170,7 @@ class _Loop:
             self._finish_epoch(self._train_epoch())
         if self.task.validation is None:
             self._swap_in_averages()
-        elif self.judges:
+        elif self.judges and self.state.best_epoch >= 0:
             checkpoint.restore_best(self.task.folder, self.model.variables)
         return Trained(tuple(self.history), self.state.best_epoch)
 

@@ -6,6 +6,7 @@ model and one that crashes or hangs, in its initialiser or in a run, then each e
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def find(library: Path) -> Path:
     Raises:
         AcceleratorError: there is no such file.
     """
-    library = library.expanduser()
+    library = Path(os.path.expanduser(library))  # Path's own raises where there is no such user
     if library.is_file():
         return library.resolve()
     if library.name != str(library):

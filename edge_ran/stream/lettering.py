@@ -109,7 +109,8 @@ def _fonts(text: str) -> Iterator[str]:
 
 @functools.cache
 def _installed() -> tuple[str, ...]:
-    places = [Path(place).expanduser() for place in _PLACES if not place.startswith("C:") or sys.platform == "win32"]
+    usual = [place for place in _PLACES if not place.startswith("C:") or sys.platform == "win32"]
+    places = [Path(os.path.expanduser(place)) for place in usual]
     if (plots := importlib.util.find_spec("matplotlib")) and plots.origin:  # it brings DejaVu
         places.append(Path(plots.origin).parent / "mpl-data" / "fonts" / "ttf")
     found: list[str] = []

@@ -225,7 +225,7 @@ def _server_address() -> tuple[str, int] | None:
     if asked:
         match = re.fullmatch(r"tcp:(?:(?P<host>[^:]+):)?(?P<port>\d+)", asked)
         return (match["host"] or "127.0.0.1", int(match["port"])) if match else None
-    port = os.environ.get("ANDROID_ADB_SERVER_PORT", "5037")
+    port = os.environ.get("ANDROID_ADB_SERVER_PORT") or "5037"
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(f"ANDROID_ADB_SERVER_PORT={port} is not a port", "set it to the adb server's, or unset it")
     return os.environ.get("ANDROID_ADB_SERVER_ADDRESS", "127.0.0.1"), int(port)

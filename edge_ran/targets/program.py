@@ -54,7 +54,7 @@ def find_binary(spec: DeviceSpec) -> Path:
             "a phone needs the official benchmark_model, and none is named",
             f"get it from {SOURCE}; benchmark_binary in a device's TOML or {BINARY_VARIABLE} names its file",
         )
-    path = Path(named).expanduser()
+    path = Path(os.path.expanduser(named))  # Path's own raises where there is no such user
     if not path.is_file():
         raise EnvironmentMissing(f"there is no benchmark_model at {path}", f"get it from {SOURCE}, or correct the path")
     with open(path, "rb") as file:

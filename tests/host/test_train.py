@@ -244,6 +244,18 @@ def test_a_resumed_run_must_be_the_same_run(pictures: Path, tmp_path: Path) -> N
     assert kept == {name: (run / name).read_bytes() for name in kept}
     with pytest.raises(OutputExists):
         train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25))
+    best = (run / "best.npz").read_bytes()
+    (run / "best.npz").unlink()
+    with pytest.raises(InputError, match=r"best\.npz, the weights of the best epoch, is gone"):
+        train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25), resume=True)
+    (run / "best.npz").write_bytes(best[:1000])
+    with pytest.raises(InputError, match=r"best\.npz, the weights of the best epoch, is damaged"):
+        train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25), resume=True)
+    (run / "best.npz").write_bytes(best)
+    said: list[str] = []
+    wanted = TrainOptions(validation_fraction=0.25, precision="bfloat16")
+    train(pictures, run, TINY, QUICK, wanted, resume=True, callbacks=Callbacks(on_stage=said.append))
+    assert "going on in float32, in which the run was begun" in said
     (run / "checkpoint.npz").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(InputError, match="damaged"):
         train(pictures, run, TINY, QUICK, TrainOptions(validation_fraction=0.25), resume=True)
