@@ -61,6 +61,10 @@ UNNEEDED = (
     "systemd-journal-flush.service",
 )
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")  # of control groups' first version
+# Hierarchies in which a board has a control group of its own. In one that two boards share, the systemd of one removes
+# the empty group of a service just when that of the other starts the same service in it.
+HIERARCHIES = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
+IN_ITS_GROUPS = 'for group in $BOARD_GROUPS; do echo $$ >"$group/cgroup.procs"; done; exec "$@"'
 NSPAWN = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "0", "SYSTEMD_SECCOMP": "0"}
 
 
@@ -107,6 +111,7 @@ class Board:
         subprocess.run(["tar", "-xf", ARCHIVE, "-C", self.files], check=True)
         self.port = free_port()
         self.home, self._clock = self.files / "home" / "pi", self.files / "opt" / "clock"
+        self._groups: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._prepare()
 
@@ -156,30 +161,53 @@ class Board:
         )
 
     def __enter__(self) -> Board:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.power_off()
         subprocess.run(["umount", self.home], check=True)
+        for group in self._groups:
+            for path, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):  # a process that has not quite ended keeps it
+                    os.rmdir(path)
 
     def start(self) -> None:
         """Switch it on; returns when ssh and the user's systemd answer."""
         Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
+        self._make_groups()
         words = [
+            "sh", "-c", IN_ITS_GROUPS, "sh",
             "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe",
             f"--directory={self.files}", f"--machine=edge-ran-{self.name}",
             f"--bind-ro={sysconfig.get_paths()['purelib']}:/opt/packages",
         ]  # fmt: skip
         with open(self.folder / f"{self.name}.log", "ab") as log:
             self._process = subprocess.Popen(
-                words, env=NSPAWN, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                words,
+                env={**NSPAWN, "BOARD_GROUPS": " ".join(map(str, self._groups))},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         end = time.monotonic() + 90
         while self.ssh("systemctl --user is-system-running --wait", check=False).returncode not in (0, 1):
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"the board does not start: {self.folder / f'{self.name}.log'}")
             time.sleep(0.3)
+
+    def _make_groups(self) -> None:
+        self._groups = []
+        for place in HIERARCHIES:
+            with contextlib.suppress(OSError):  # where there is none of these, or none may be made
+                group = place / f"edge-ran-{self.name}-{os.getpid()}"
+                group.mkdir(exist_ok=True)
+                self._groups.append(group)
 
     def power_off(self) -> None:
         """Cut its power: the end of its first process ends every other at once."""
