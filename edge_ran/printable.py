@@ -17,7 +17,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)
 # Control characters but tabs and the ends of lines, half characters, other ends of lines, and marks that turn the
 # direction of what follows, so that a name is read as another one.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_FEW = 5  # names in a message
+FEW = 5  # names in a message
 
 
 def clean(text: str, lines: bool = False) -> str:
@@ -46,7 +46,7 @@ def many(count: int | None, word: str) -> str:
 
 def some(names: Sequence[str]) -> str:
     """Return the first few names, and how many more there are: "a, b, c, d, e and 7 more"."""
-    return ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 
 class Guarded:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from edge_ran import dynamic_range
 from edge_ran.dataset.decoding import decode
 from edge_ran.dataset.foreign import naming
-from edge_ran.dataset.samples import LOOSE, NO_ENDING, NO_FILES, SHOW_AT_MOST, Dataset, Progress, Sample, some
+from edge_ran.dataset.samples import LOOSE, NO_ENDING, NO_FILES, Dataset, Progress, Sample
 from edge_ran.dataset.splitting import one_class_remedy
 from edge_ran.folder_walk import by_number
 from edge_ran.picture import HEIF_SUFFIXES, has_more_frames, heif_remedy
-from edge_ran.printable import many
+from edge_ran.printable import FEW, many, some
 
 THUMB = 16
 
@@ -199,7 +199,7 @@ def _count_problems(dataset: Dataset, counts: Counter[str]) -> Iterator[str]:
         yield f"one class only: {dataset.labels[0]}; {one_class_remedy(dataset)}"
     for count, what in ((0, "no readable picture"), (1, "one picture only")):
         few = [repr(label) for label in dataset.labels if counts[label] == count]
-        if len(few) > SHOW_AT_MOST:
+        if len(few) > FEW:
             yield f"{len(few)} classes have {what}: {some(few)}"
         else:
             yield from (f"class {label} has {what}" for label in few)

@@ -10,10 +10,11 @@ from pathlib import Path, PureWindowsPath
 from typing import NoReturn
 
 from edge_ran.dataset.json_tables import Row
-from edge_ran.dataset.samples import SPLIT_NAMES, some
+from edge_ran.dataset.samples import SPLIT_NAMES
 from edge_ran.dataset.tables import is_list
 from edge_ran.errors import InputError
 from edge_ran.picture import PICTURE_SUFFIXES
+from edge_ran.printable import some
 
 # The names that columns have, in lower case, letters and digits alone; of several that are there, the first counts.
 KNOWN_NAMES = {

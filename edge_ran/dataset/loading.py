@@ -19,13 +19,14 @@ from edge_ran.dataset.folder_doubts import doubts
 from edge_ran.dataset.folders import from_folder, manifests_in
 from edge_ran.dataset.manifest import from_manifest, split_lists
 from edge_ran.dataset.names import NOTE, from_names
-from edge_ran.dataset.samples import Dataset, Sample, some
+from edge_ran.dataset.samples import Dataset, Sample
 from edge_ran.dataset.tables import MANIFEST_SUFFIXES
 from edge_ran.errors import InputError
 from edge_ran.files import remedy_of_path
 from edge_ran.folder_walk import check_name, walk
 from edge_ran.labels import clean_label
 from edge_ran.picture import NAMED_SUFFIXES, is_picture
+from edge_ran.printable import some
 
 
 @dataclass(frozen=True)

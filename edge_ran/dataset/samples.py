@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_ran.errors import InputError
 from edge_ran.labels import clean_label
+from edge_ran.printable import some
 
 NO_FILES = "links that lead nowhere, pipes or devices"  # as `Dataset.ignored` counts them
 NO_ENDING = "pictures whose names have no ending"  # the same
@@ -29,7 +30,6 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 NO_LABELS = {"", "nan", "n/a", "#n/a", "<na>", "null"}  # what pandas, R and Excel write where there is none
-SHOW_AT_MOST = 5
 
 Progress = Callable[[int, int], None]
 
@@ -139,9 +139,3 @@ def targets(samples: Iterable[Sample], labels: Sequence[str]) -> NDArray[np.int6
 def of_classes(names: Sequence[str]) -> str:
     """The option that chooses these classes."""
     return f"--classes {shlex.quote(','.join(f'{chr(34)}{name}{chr(34)}' if ',' in name else name for name in names))}"
-
-
-def some(names: Sequence[str]) -> str:
-    """Join the first few names."""
-    more = len(names) - SHOW_AT_MOST
-    return ", ".join(names[:SHOW_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ran.dataset.folder_doubts import set_below
-from edge_ran.dataset.samples import Dataset, Sample, some
+from edge_ran.dataset.samples import Dataset, Sample
 from edge_ran.errors import InputError
+from edge_ran.printable import some
 
 MOST_COMPARED = 50  # groups of one label, before one of them is chosen
 
