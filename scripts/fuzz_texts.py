@@ -213,7 +213,7 @@ def _touch(folder: Path, name: bytes) -> None:
 
 def _read_record(path: Path) -> object:
     from edge_ran import catalogue, records
-    from edge_ran.bench.regression import compare_files
+    from edge_ran.bench import read_report, regression
     from edge_ran.card import ModelCard
     from edge_ran.deploy.layout import read_json
     from edge_ran.deploy.release import Release
@@ -223,7 +223,7 @@ def _read_record(path: Path) -> object:
     if path.name == "release.json":
         return records.read(Release, read_json(path), "release").identity
     if path.name == "report.json":
-        return compare_files(path, path)
+        return regression(read_report(path), read_report(path), "now", "before")
     return catalogue.device(str(path)) if path.name == "device.toml" else catalogue.converter(str(path))
 
 

@@ -25,11 +25,11 @@ from edge_ran.bench import (
     Plan,
     benchmark,
     check_regression,
-    compare_files,
     convolution,
     csv_lines,
     measure,
     read_report,
+    regression,
 )
 from edge_ran.bench import limit as limits
 from edge_ran.bench.compare import ratio_of_sessions
@@ -358,6 +358,10 @@ def written(measured, path: Path, factor: float = 1.0, **changes) -> Path:
     latency = dataclasses.replace(report.latency, p50_ms=factor, min_ms=factor / 2, p50_interval_ms=(low, high))
     path.write_text(json.dumps(records.document(dataclasses.replace(report, latency=latency, **changes))))
     return path
+
+
+def compare_files(a: Path, b: Path) -> bench.Ratio:
+    return regression(read_report(b), read_report(a), str(b), str(a))
 
 
 def test_reports_compared(measured, tmp_path):

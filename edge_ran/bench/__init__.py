@@ -10,7 +10,7 @@ from edge_ran.bench.measure import MOST_PICTURES, BenchModel, benchmark
 from edge_ran.bench.operators import Profile, profile, read_profile
 from edge_ran.bench.page import advice_line, bench_page, profile_page, sustained_page, sweep_page
 from edge_ran.bench.plan import Plan
-from edge_ran.bench.regression import check_regression, compare_files, read_report, regression
+from edge_ran.bench.regression import check_regression, read_report, regression
 from edge_ran.bench.report import Bench, BenchReport, FailedDevice, across, csv_lines, distinct_names, read_bench
 from edge_ran.bench.sustained import Sustained, draw_sustained, read_sustained, sustain
 from edge_ran.bench.sweep import Accuracy, Axes, Setting, Sweep, accuracies, combinations, read_sweep, sweep_of
@@ -36,7 +36,6 @@ __all__ = [
     "benchmark",
     "check_regression",
     "combinations",
-    "compare_files",
     "csv_lines",
     "distinct_names",
     "draw_sustained",

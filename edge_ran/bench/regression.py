@@ -34,15 +34,6 @@ def read_report(path: Path) -> BenchReport:
         raise InputError(str(error), remedy) from error
 
 
-def compare_files(a: Path, b: Path) -> Ratio:
-    """Compare two files that ``benchmark --result-json`` wrote, ``b`` with ``a`` as the baseline.
-
-    Raises:
-        InputError: one of them is not such a report.
-    """
-    return regression(read_report(b), read_report(a), str(b), str(a))
-
-
 def regression(now: BenchReport, before: BenchReport, name: str, baseline: str) -> Ratio:
     """Compare two reports. What else is known to differ between them is in the ratio's ``cautions`` and ``doubts``."""
     facts = zip(_facts(now).items(), _facts(before).values(), strict=True)

@@ -35,7 +35,8 @@ def compare(
     from edge_ran import bench
     from edge_ran.cli.render import benchmark as render
 
-    found = bench.compare_files(a, b)
+    before, now = bench.read_report(a), bench.read_report(b)
+    found = bench.regression(now, before, str(b), str(a))
     emit(output.json, found, render.comparison)
     if allowed is not None:
-        bench.check_regression(found, allowed, bench.read_report(b).in_browser)
+        bench.check_regression(found, allowed, now.in_browser)
